@@ -1,0 +1,18 @@
+//! What exists in the mesh: nodes, service instances, checks, and how they are registered.
+//!
+//! Records carry serde for one shape, the public JSON (Consul's field names). How they are
+//! stored and looked up is `state`'s affair.
+
+mod check;
+mod instance;
+mod node;
+mod registration;
+mod service;
+
+pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus};
+pub use instance::{ServiceInstance, aggregate_status};
+pub use node::{Node, TaggedAddress};
+pub use registration::{
+    CatalogDeregistration, CatalogRegistration, ConnectDefinition, ServiceDefinition,
+};
+pub use service::{Connect, ProxyConfig, Service, ServiceKind, Upstream, Weights};

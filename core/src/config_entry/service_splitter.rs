@@ -1,0 +1,97 @@
+//! `service-splitter`: where requests to one service go by weight.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::index::Index;
+use crate::name::ServiceName;
+
+/// A share of requests.
+///
+/// **Units**: hundredths of a percent, 0 to 10 000; a number of percent in the public JSON.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// All requests.
+    pub const FULL: Self = Self(10_000);
+
+    /// Makes a weight from hundredths of a percent, `None` above 10 000.
+    pub const fn from_hundredths(hundredths: u32) -> Option<Self> {
+        if hundredths <= 10_000 { Some(Self(hundredths)) } else { None }
+    }
+
+    /// Returns hundredths of a percent.
+    pub const fn hundredths(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", f64::from(self.0) / 100.0)
+    }
+}
+
+impl Serialize for Weight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(100) {
+            serializer.serialize_u32(self.0 / 100)
+        } else {
+            serializer.serialize_f64(f64::from(self.0) / 100.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let percent = f64::deserialize(deserializer)?;
+        let hundredths = (percent * 100.0).round();
+        if !(0.0..=10_000.0).contains(&hundredths) || (hundredths - percent * 100.0).abs() > 1e-3 {
+            return Err(de::Error::custom(format!(
+                "{percent} is not a weight; write 0 to 100 with at most two decimals"
+            )));
+        }
+        Ok(Self(hundredths as u32))
+    }
+}
+
+/// Where requests to one service go by weight.
+///
+/// **Shape**: the weights add up to 100.
+/// **Source**: Consul: docs/connect/config-entries/service-splitter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ServiceSplitter {
+    /// The service.
+    pub name: ServiceName,
+    /// The legs, at least one.
+    #[serde(default)]
+    pub splits: Vec<ServiceSplit>,
+    /// Free key-value pairs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// When the entry was created.
+    #[serde(default)]
+    pub create_index: Index,
+    /// When the entry last changed.
+    #[serde(default)]
+    pub modify_index: Index,
+}
+
+/// One leg of a splitter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ServiceSplit {
+    /// Its share.
+    pub weight: Weight,
+    /// Another service; `None` means the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// A subset; empty means the default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service_subset: String,
+}

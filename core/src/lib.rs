@@ -1,0 +1,30 @@
+//! What a Weft mesh is: records, decisions and state machines.
+//!
+//! No I/O, no clock, no randomness, no async; the same inputs give the same outputs on any
+//! machine. Four floors, imports only downward:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | machines | `state` `watch` `sync` `proxycfg` |
+//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` |
+//! | records | `catalog` `config_entry` `ca` |
+//! | ground | `name` `identity` `index` `time` `limits` |
+//!
+//! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
+//! be called at any time, `poll_timeout()` says when to call it next, `poll_output()` is drained
+//! until `None` after any of them.
+
+pub mod identity;
+pub mod index;
+pub mod limits;
+pub mod name;
+pub mod time;
+
+pub mod ca;
+pub mod catalog;
+pub mod config_entry;
+
+pub mod chain;
+pub mod intention;
+
+pub mod proxycfg;

@@ -1,0 +1,76 @@
+//! Every bound of the system, with its reason. No behaviour.
+
+use std::time::Duration;
+
+/// Bytes of a service or node name: fits a SPIFFE path segment and two DNS labels.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Bytes of an instance or check id: room for `service:<name>-<uuid>-<port>` forms.
+pub const ID_BYTES_MAX: usize = 256;
+/// Bytes of a datacenter name: one DNS label (RFC 1035 §2.3.4) and one to spare.
+pub const DATACENTER_BYTES_MAX: usize = 64;
+/// Bytes of a trust domain (SPIFFE-ID §2.1).
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
+/// Bytes of a SPIFFE ID that every implementation must take (SPIFFE-ID §2.3).
+pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
+
+/// Pairs of metadata of a node or service (Consul: 64).
+pub const META_PAIRS_MAX: usize = 64;
+/// Bytes of a metadata key (Consul: 128).
+pub const META_KEY_BYTES_MAX: usize = 128;
+/// Bytes of a metadata value (Consul: 512).
+pub const META_VALUE_BYTES_MAX: usize = 512;
+/// Tags of one instance: DNS answers are filtered by them, so their number costs each query.
+pub const TAGS_MAX: usize = 256;
+/// Checks in one registration: an agent runs each of them.
+pub const CHECKS_PER_REGISTRATION_MAX: usize = 64;
+/// Upstreams of one sidecar: each is a listener, a chain and a set of watches.
+pub const UPSTREAMS_PER_PROXY_MAX: usize = 1024;
+/// Bytes kept of a check's output (Consul's `output_max_size`).
+pub const CHECK_OUTPUT_BYTES_MAX: usize = 4096;
+/// The shortest interval between two runs of a check (Consul: 1 s).
+pub const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Sources of one intention entry: compiled and sent to each proxy of the destination.
+pub const INTENTION_SOURCES_MAX: usize = 10_000;
+/// Routes of one service-router: tried in order for each request.
+pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
+/// Legs of one service-splitter.
+pub const SPLITS_PER_SPLITTER_MAX: usize = 100;
+/// Redirects followed and splitters nested while a discovery chain is compiled.
+pub const CHAIN_DEPTH_MAX: usize = 32;
+/// Bytes of a regular expression from configuration; the engine is linear in time, its
+/// compiled size is bounded apart.
+pub const REGEX_BYTES_MAX: usize = 1_024;
+/// Bytes of a compiled regular expression.
+pub const REGEX_COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a filter expression.
+pub const FILTER_BYTES_MAX: usize = 8_192;
+/// Nesting of a filter expression: the parser recurses.
+pub const FILTER_DEPTH_MAX: usize = 64;
+
+/// Bytes of a request body of the HTTP API: the largest registration with a margin.
+pub const API_BODY_BYTES_MAX: usize = 1 << 20;
+/// The wait of a blocking query when none is asked for (Consul: 5 min).
+pub const BLOCKING_WAIT_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest wait of a blocking query (Consul: 10 min).
+pub const BLOCKING_WAIT_MAX: Duration = Duration::from_secs(600);
+/// Commands folded into one replicated entry: bounds the time of one apply.
+pub const COMMANDS_PER_ENTRY_MAX: usize = 4_096;
+/// Bytes of one replicated entry before a further command starts the next.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
+pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
+
+/// Bytes of one HTTP/1 request head in the proxy (as nginx's and Envoy's usual bounds).
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header lines of one HTTP message in the proxy (Envoy: 100; browsers and gRPC need less).
+pub const HTTP_HEADERS_MAX: usize = 128;
+
+/// The lifetime of a leaf certificate.
+pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.
+pub const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// The lifetime of a server's intermediate certificate.
+pub const INTERMEDIATE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The lifetime of a root certificate.
+pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

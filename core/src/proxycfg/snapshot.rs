@@ -1,0 +1,79 @@
+//! A complete configuration of one proxy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ca::{Leaf, TrustBundle};
+use crate::chain::{CompiledChain, TargetId};
+use crate::config_entry::Protocol;
+use crate::identity::SpiffeId;
+use crate::intention::IntentionSet;
+use crate::name::{InstanceId, ServiceName};
+
+/// Everything that one proxy needs; never partial.
+///
+/// **Shape**: every target of every upstream's chain has an entry in `endpoints` (which may be
+/// empty: the service is known and has no usable instance).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxySnapshot {
+    /// Rises with each change; the proxy acknowledges it.
+    pub version: u64,
+    /// The id of the sidecar's registration.
+    pub proxy_id: InstanceId,
+    /// The service that the proxy speaks for.
+    pub service: ServiceName,
+    /// The identity in `leaf`.
+    pub spiffe_id: SpiffeId,
+    /// The proxy's certificate and key.
+    pub leaf: Leaf,
+    /// Whom to trust.
+    pub trust_bundle: TrustBundle,
+    /// The door for others.
+    pub inbound: InboundConfig,
+    /// The doors for the local instance.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// The usable instances behind each target.
+    pub endpoints: BTreeMap<TargetId, Vec<Endpoint>>,
+}
+
+/// How others reach the local instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundConfig {
+    /// Where the proxy listens for mTLS from other proxies.
+    pub bind: SocketAddr,
+    /// Where the local instance listens.
+    pub local_app: SocketAddr,
+    /// What the local instance speaks.
+    pub protocol: Protocol,
+    /// Who may call.
+    pub intentions: IntentionSet,
+    /// Connections at once; `None` for no limit.
+    pub connections_max: Option<u32>,
+    /// How long to wait for a connection to the local instance.
+    pub connect_timeout: Duration,
+    /// How long to wait for the head of an answer; `None` for no limit.
+    pub request_timeout: Option<Duration>,
+}
+
+/// How the local instance reaches one other service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamConfig {
+    /// Where the proxy listens for the local instance, without TLS.
+    pub bind: SocketAddr,
+    /// What the proxy follows for each connection or request.
+    pub chain: CompiledChain,
+}
+
+/// One usable instance of a target: where its sidecar listens for mTLS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The sidecar's address.
+    pub address: SocketAddr,
+    /// Its share among the others, at least 1.
+    pub weight: u16,
+    /// The sidecar's registration, for people and metrics.
+    pub instance: InstanceId,
+}

@@ -1,0 +1,90 @@
+//! The binary form of records: replicated entries, snapshots, what agents persist, and the
+//! values inside gRPC messages.
+//!
+//! One byte of version, then MessagePack with named fields. Readers skip fields that they do
+//! not know and fill in those that are missing, so that neighbouring releases understand each
+//! other.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version written. A reader takes exactly the versions that it knows.
+const VERSION: u8 = 1;
+
+/// States why bytes are not the record expected.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidEnvelope {
+    /// There was not even a version.
+    #[error("the record is empty")]
+    Empty,
+    /// It was written by a release that this one does not understand.
+    #[error("the record has version {0}, this program reads version {VERSION}")]
+    Version(u8),
+    /// The body does not have the expected form.
+    #[error("the record is damaged or of another kind")]
+    Body(#[from] rmp_serde::decode::Error),
+}
+
+/// Writes a record.
+///
+/// # Panics
+/// Never for types whose maps have text keys, which all records are.
+pub fn encode<T: Serialize + ?Sized>(record: &T) -> Bytes {
+    let mut bytes = vec![VERSION];
+    rmp_serde::encode::write_named(&mut bytes, record)
+        .expect("records serialise: their maps have text keys and a Vec takes every write");
+    bytes.into()
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// [`InvalidEnvelope`] when the version is unknown or the body is not a `T`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidEnvelope> {
+    match bytes {
+        [] => Err(InvalidEnvelope::Empty),
+        [VERSION, body @ ..] => Ok(rmp_serde::from_slice(body)?),
+        [version, ..] => Err(InvalidEnvelope::Version(*version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use weft_core::config_entry::ConfigEntry;
+
+    #[test]
+    fn a_tagged_record_survives_a_round_trip() {
+        let json = r#"{"Kind":"service-splitter","Name":"web","Splits":[
+            {"Weight":90,"ServiceSubset":"v1"},{"Weight":9.99,"ServiceSubset":"v2"}]}"#;
+        let entry: ConfigEntry = serde_json::from_str(json).expect("a splitter");
+        assert_eq!(decode::<ConfigEntry>(&encode(&entry)).expect("the same"), entry);
+    }
+
+    #[test]
+    fn added_fields_are_skipped_and_missing_ones_filled_in() {
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct Old {
+            a: u8,
+        }
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct New {
+            a: u8,
+            #[serde(default)]
+            b: String,
+        }
+        let new = New { a: 1, b: "x".into() };
+        assert_eq!(decode::<Old>(&encode(&new)).expect("readable"), Old { a: 1 });
+        let filled = decode::<New>(&encode(&Old { a: 1 })).expect("readable");
+        assert_eq!(filled, New { a: 1, b: String::new() });
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        assert!(matches!(decode::<u8>(&[]), Err(InvalidEnvelope::Empty)));
+        assert!(matches!(decode::<u8>(&[9, 1]), Err(InvalidEnvelope::Version(9))));
+        assert!(matches!(decode::<String>(&[1, 1]), Err(InvalidEnvelope::Body(_))));
+    }
+}

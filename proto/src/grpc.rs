@@ -1,0 +1,9 @@
+//! The generated gRPC modules, named.
+
+// Generated code follows the generator's rules; the `.proto` files carry the documentation.
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+/// Package `weft.v1`.
+pub mod v1 {
+    tonic::include_proto!("weft.v1");
+}
