@@ -1,1 +1,9 @@
-//! placeholder
+//! The agent: what stands beside the services of one host.
+//!
+//! It registers them, checks their health, keeps the catalog true to them (`local`, `checks`,
+//! `sync`), answers the HTTP API and DNS, and gives each local proxy its configuration. What
+//! it does not know itself it asks a server (`servers`).
+
+pub mod config;
+pub mod local;
+pub mod servers;

@@ -1,0 +1,74 @@
+//! What a configuration file of the agent may say. No defaults and no checks here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weft_core::catalog::ServiceDefinition;
+
+/// A configuration file, or several merged; each field left out takes its default.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileConfig {
+    /// The host's name in the catalog; the system's host name by default.
+    pub node_name: Option<String>,
+    /// Free key-value pairs of the node.
+    pub node_meta: BTreeMap<String, String>,
+    /// The datacenter that the agent must find itself in.
+    pub datacenter: Option<String>,
+    /// Where identity, services and check states are kept.
+    pub data_dir: Option<String>,
+    /// The join token.
+    pub join: Option<String>,
+    /// A file with the join token, instead of `join`.
+    pub join_token_file: Option<String>,
+    /// `host:port` of servers, instead of those that the join answer named.
+    pub servers: Vec<String>,
+    /// The IP address at which doors for other hosts are bound.
+    pub bind_addr: Option<String>,
+    /// The IP address under which the node stands in the catalog.
+    pub advertise_addr: Option<String>,
+    /// The HTTP API.
+    pub http: HttpSection,
+    /// The DNS interface.
+    pub dns: DnsSection,
+    /// The interface for local proxies.
+    pub proxy: ProxySection,
+    /// Services to register.
+    pub services: Vec<ServiceDefinition>,
+}
+
+/// The `http` section.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpSection {
+    /// `ip:port`, or `off`.
+    pub addr: Option<String>,
+    /// Names that a `Host` header may have besides loopback names and IP addresses.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// The `dns` section.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DnsSection {
+    /// `ip:port`, or `off`.
+    pub addr: Option<String>,
+    /// The zone of the mesh.
+    pub domain: Option<String>,
+    /// A second zone with the same content; empty for none.
+    pub alt_domain: Option<String>,
+    /// `ip` or `ip:port` of resolvers for names of other zones.
+    pub recursors: Vec<String>,
+    /// Whether instances in state warning are left out as well.
+    pub only_passing: bool,
+    /// The time to live of answers, in seconds.
+    pub ttl_seconds: Option<u32>,
+}
+
+/// The `proxy` section.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxySection {
+    /// The path of the unix socket; `<data_dir>/proxy.sock` by default.
+    pub socket: Option<String>,
+}

@@ -1,0 +1,95 @@
+//! The agent's configuration: what a file may say (`file`), and what it comes to (`resolve`).
+//!
+//! A [`FileConfig`] is taken as it comes; [`Config::resolve`] checks it, fills in every
+//! default and names all faults at once. Nothing else in the agent knows a default.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use weft_core::catalog::ServiceDefinition;
+use weft_core::name::{Datacenter, NodeName};
+
+pub use file::{DnsSection, FileConfig, HttpSection, ProxySection};
+
+/// A checked configuration with nothing left open.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The host's name in the catalog.
+    pub node_name: NodeName,
+    /// Free key-value pairs of the node.
+    pub node_meta: BTreeMap<String, String>,
+    /// The datacenter that the agent must find itself in; `None` takes the cluster's.
+    pub datacenter: Option<Datacenter>,
+    /// Where identity, services and check states are kept.
+    pub data_dir: PathBuf,
+    /// How to join when the data directory holds no identity yet.
+    pub join: JoinSource,
+    /// `host:port` of servers, instead of those that the join answer named.
+    pub servers: Vec<String>,
+    /// Where doors for other hosts are bound: the inbound side of local proxies.
+    pub bind_addr: IpAddr,
+    /// The node's address in the catalog.
+    pub advertise_addr: IpAddr,
+    /// The HTTP API.
+    pub http: HttpConfig,
+    /// The DNS interface.
+    pub dns: DnsConfig,
+    /// The unix socket on which local proxies are configured.
+    pub proxy_socket: PathBuf,
+    /// Services from configuration files.
+    pub services: Vec<ServiceDefinition>,
+}
+
+/// Where the join token comes from.
+#[derive(Clone, Default)]
+pub enum JoinSource {
+    /// The token's file, read when it is needed.
+    File(PathBuf),
+    /// There is none: the data directory must hold an identity.
+    #[default]
+    None,
+    /// The token itself.
+    Token(String),
+}
+
+impl std::fmt::Debug for JoinSource {
+    /// Leaves the token out: it is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::None => f.write_str("None"),
+            Self::Token(_) => f.write_str("Token(…)"),
+        }
+    }
+}
+
+/// The HTTP API's settings.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Where it listens; `None` for not at all.
+    pub addr: Option<SocketAddr>,
+    /// Names that a `Host` header may have besides loopback names and IP addresses, lower case.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// The DNS interface's settings.
+#[derive(Debug, Clone)]
+pub struct DnsConfig {
+    /// Where it listens on UDP and TCP; `None` for not at all.
+    pub addr: Option<SocketAddr>,
+    /// The zone of the mesh, lower case without a final dot: `mesh`.
+    pub domain: String,
+    /// A second zone with the same content, `consul` by default; `None` for none.
+    pub alt_domain: Option<String>,
+    /// Resolvers for names of other zones, tried in order; empty refuses those names.
+    pub recursors: Vec<SocketAddr>,
+    /// Whether instances in state warning are left out as well.
+    pub only_passing: bool,
+    /// The time to live of answers.
+    ///
+    /// **Units**: whole seconds; 0 tells resolvers not to cache.
+    pub ttl_seconds: u32,
+}
