@@ -1,1 +1,13 @@
-//! placeholder
+//! The outside world, for every process of Weft: time, tasks, sockets, TLS, HTTP, telemetry.
+//!
+//! A module enters when two of server, agent and proxy need it and its name is a concept. No
+//! rules of the mesh here. Each outside thing has one door: sockets in `net`, spawning in
+//! `task`, clocks in `clock`, randomness in `entropy`, rustls configurations in `tls`.
+
+pub mod backoff;
+pub mod clock;
+pub mod drain;
+pub mod entropy;
+pub mod net;
+pub mod signal;
+pub mod task;
