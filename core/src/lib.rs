@@ -25,6 +25,8 @@ pub mod catalog;
 pub mod config_entry;
 
 pub mod chain;
+pub mod health;
 pub mod intention;
 
 pub mod proxycfg;
+pub mod sync;

@@ -1,0 +1,161 @@
+//! What has to change in the catalog so that it says what the host says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck, Node, Service};
+use crate::index::Index;
+use crate::name::{CheckId, InstanceId};
+
+/// The id of the node check that tells whether the host's agent is alive. The servers own it.
+///
+/// **Source**: Consul: docs/services/usage/checks; clients know it by this name.
+pub const SERF_HEALTH: &str = "serfHealth";
+
+/// Whether checks that differ in nothing but their output are taken as different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outputs {
+    /// They are.
+    Compared,
+    /// They are not; the catalog's output is left to stand.
+    Ignored,
+}
+
+/// What to ask of the catalog.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// What is missing or stands differently; `None` when nothing is.
+    pub register: Option<CatalogRegistration>,
+    /// What the host does not know (any more); `None` when nothing is.
+    pub deregister: Option<CatalogDeregistration>,
+}
+
+impl Differences {
+    /// Whether the catalog is true to the host.
+    pub fn is_empty(&self) -> bool {
+        self.register.is_none() && self.deregister.is_none()
+    }
+}
+
+/// Compares what the host says with what the catalog holds for its node.
+///
+/// The host wins, with these exceptions: tags of instances that allow others to change them
+/// stay as the catalog has them, as do the virtual addresses that servers add; the check
+/// [`SERF_HEALTH`] is registered when it is missing from the catalog and never touched after.
+pub fn diff(
+    local: &CatalogRegistration,
+    remote: Option<&CatalogRegistration>,
+    outputs: Outputs,
+) -> Differences {
+    let Some(remote) = remote else {
+        return Differences { register: Some(local.clone()), deregister: None };
+    };
+    let (services, gone_services) = diff_services(local, remote);
+    let (checks, gone_checks) = diff_checks(local, remote, outputs, &gone_services);
+    let node_differs = !same_node(&local.node, &remote.node);
+    let register = (node_differs || !services.is_empty() || !checks.is_empty())
+        .then(|| CatalogRegistration { node: local.node.clone(), services, checks });
+    let deregister =
+        (!gone_services.is_empty() || !gone_checks.is_empty()).then(|| CatalogDeregistration {
+            node: local.node.name.clone(),
+            services: gone_services.into_iter().cloned().collect(),
+            checks: gone_checks,
+        });
+    Differences { register, deregister }
+}
+
+fn diff_services<'a>(
+    local: &CatalogRegistration,
+    remote: &'a CatalogRegistration,
+) -> (Vec<Service>, BTreeSet<&'a InstanceId>) {
+    let held: BTreeMap<&InstanceId, &Service> =
+        remote.services.iter().map(|service| (&service.id, service)).collect();
+    let wanted = local
+        .services
+        .iter()
+        .map(|service| as_the_catalog_should_have_it(service, held.get(&service.id).copied()))
+        .filter(|service| held.get(&service.id).is_none_or(|held| !same_service(service, held)))
+        .collect();
+    let known: BTreeSet<&InstanceId> = local.services.iter().map(|service| &service.id).collect();
+    (wanted, held.into_keys().filter(|id| !known.contains(id)).collect())
+}
+
+fn diff_checks(
+    local: &CatalogRegistration,
+    remote: &CatalogRegistration,
+    outputs: Outputs,
+    gone_services: &BTreeSet<&InstanceId>,
+) -> (Vec<HealthCheck>, Vec<CheckId>) {
+    let held: BTreeMap<&CheckId, &HealthCheck> =
+        remote.checks.iter().map(|check| (&check.id, check)).collect();
+    let wanted = local
+        .checks
+        .iter()
+        .filter(|check| match held.get(&check.id) {
+            None => true,
+            Some(held) => check.id.as_str() != SERF_HEALTH && !same_check(check, held, outputs),
+        })
+        .cloned()
+        .collect();
+    let known: BTreeSet<&CheckId> = local.checks.iter().map(|check| &check.id).collect();
+    let goes_with_service = |check: &HealthCheck| {
+        check.service_id.as_ref().is_some_and(|id| gone_services.contains(id))
+    };
+    let gone = held
+        .into_values()
+        .filter(|check| !known.contains(&check.id) && check.id.as_str() != SERF_HEALTH)
+        .filter(|check| !goes_with_service(check))
+        .map(|check| check.id.clone())
+        .collect();
+    (wanted, gone)
+}
+
+/// Tagged addresses that the servers give to services; hosts do not know them.
+fn is_given_by_servers(tag: &str) -> bool {
+    matches!(tag, "virtual" | "consul-virtual")
+}
+
+fn as_the_catalog_should_have_it(local: &Service, held: Option<&Service>) -> Service {
+    let mut service = local.clone();
+    if let Some(held) = held {
+        if service.enable_tag_override {
+            service.tags.clone_from(&held.tags);
+        }
+        let given = held.tagged_addresses.iter().filter(|(tag, _)| is_given_by_servers(tag));
+        service.tagged_addresses.extend(given.map(|(tag, address)| (tag.clone(), address.clone())));
+    }
+    service
+}
+
+fn same_node(a: &Node, b: &Node) -> bool {
+    let plain = |node: &Node| Node {
+        create_index: Index::default(),
+        modify_index: Index::default(),
+        ..node.clone()
+    };
+    plain(a) == plain(b)
+}
+
+fn same_service(a: &Service, b: &Service) -> bool {
+    let plain = |service: &Service| Service {
+        create_index: Index::default(),
+        modify_index: Index::default(),
+        ..service.clone()
+    };
+    plain(a) == plain(b)
+}
+
+fn same_check(a: &HealthCheck, b: &HealthCheck, outputs: Outputs) -> bool {
+    let plain = |check: &HealthCheck| HealthCheck {
+        create_index: Index::default(),
+        modify_index: Index::default(),
+        output: match outputs {
+            Outputs::Compared => check.output.clone(),
+            Outputs::Ignored => String::new(),
+        },
+        ..check.clone()
+    };
+    plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod tests;
