@@ -27,6 +27,7 @@ pub mod config_entry;
 pub mod chain;
 pub mod health;
 pub mod intention;
+pub mod traffic;
 
 pub mod proxycfg;
 pub mod sync;

@@ -1,0 +1,215 @@
+//! Conditions of one route, compiled. A request that a condition cannot read does not match.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::RequestView;
+use crate::config_entry::{HeaderMatch, HttpMatch, QueryMatch};
+use crate::limits;
+
+/// All conditions of a route; each must hold.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    path: PathCondition,
+    methods: Vec<Box<str>>,
+    headers: Vec<HeaderCondition>,
+    query: Vec<QueryCondition>,
+}
+
+#[derive(Debug)]
+enum PathCondition {
+    Any,
+    Exact(Box<[u8]>, Case),
+    Prefix(Box<[u8]>, Case),
+    Regex(Regex),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Ignored,
+    Kept,
+}
+
+#[derive(Debug)]
+struct HeaderCondition {
+    name: Box<str>,
+    value: ValueCondition,
+    inverted: bool,
+}
+
+#[derive(Debug)]
+struct QueryCondition {
+    name: Box<str>,
+    value: ValueCondition,
+}
+
+#[derive(Debug)]
+enum ValueCondition {
+    Contains(Box<[u8]>, Case),
+    Exact(Box<[u8]>, Case),
+    Prefix(Box<[u8]>, Case),
+    Present,
+    Regex(Regex),
+    Suffix(Box<[u8]>, Case),
+}
+
+impl Conditions {
+    /// Compiles the conditions of a route.
+    pub(super) fn compile(matches: &HttpMatch) -> Result<Self, regex::Error> {
+        let case = case(matches.case_insensitive);
+        let path = match (&matches.path_exact, &matches.path_prefix, &matches.path_regex) {
+            (Some(path), _, _) => PathCondition::Exact(bytes(path), case),
+            (None, Some(path), _) => PathCondition::Prefix(bytes(path), case),
+            (None, None, Some(path)) => PathCondition::Regex(whole(path, case)?),
+            (None, None, None) => PathCondition::Any,
+        };
+        Ok(Self {
+            path,
+            methods: matches.methods.iter().map(|m| m.as_str().into()).collect(),
+            headers: matches.header.iter().map(header).collect::<Result<_, _>>()?,
+            query: matches.query_param.iter().map(query).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a request meets all conditions; tells how many bytes of its path were matched.
+    pub(super) fn matched_path_bytes<R: RequestView + ?Sized>(&self, request: &R) -> Option<usize> {
+        let path = request.path();
+        let matched = match &self.path {
+            PathCondition::Any => Some(0),
+            PathCondition::Exact(want, case) => equal(path, want, *case).then_some(path.len()),
+            PathCondition::Prefix(want, case) => {
+                path.get(..want.len()).filter(|start| equal(start, want, *case)).map(<[u8]>::len)
+            }
+            PathCondition::Regex(regex) => regex.is_match(path).then_some(path.len()),
+        }?;
+        let method = request.method();
+        let holds = (self.methods.is_empty()
+            || self.methods.iter().any(|want| want.eq_ignore_ascii_case(method)))
+            && self.headers.iter().all(|header| header.holds(request))
+            && self.query.iter().all(|query| query.holds(request));
+        holds.then_some(matched)
+    }
+}
+
+impl HeaderCondition {
+    /// Several values are judged as one, joined by commas.
+    ///
+    /// **Source**: Spec: RFC 9110 §5.3. A header that is absent meets no condition but
+    /// "not present" (as Envoy's `invert_match`).
+    fn holds<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        let mut state = Seen::None;
+        let mut one_holds = false;
+        request.each_header(&self.name, &mut |value| {
+            state = match std::mem::replace(&mut state, Seen::None) {
+                Seen::None => {
+                    one_holds = self.value.holds(value);
+                    Seen::One(value.into())
+                }
+                Seen::One(first) => Seen::Many([&first[..], value].join(&b","[..])),
+                Seen::Many(mut joined) => {
+                    joined.push(b',');
+                    joined.extend_from_slice(value);
+                    Seen::Many(joined)
+                }
+            };
+        });
+        match (&self.value, state) {
+            (ValueCondition::Present, Seen::None) => self.inverted,
+            (_, Seen::None) => false,
+            (_, Seen::One(_)) => one_holds != self.inverted,
+            (value, Seen::Many(joined)) => value.holds(&joined) != self.inverted,
+        }
+    }
+}
+
+/// The values of one header met so far.
+enum Seen {
+    None,
+    One(Vec<u8>),
+    Many(Vec<u8>),
+}
+
+impl QueryCondition {
+    /// The first parameter of the name counts, as it is written.
+    fn holds<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        let Some(query) = request.query() else { return false };
+        query
+            .split(|byte| *byte == b'&')
+            .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&pair[..at], &pair[at + 1..]),
+                None => (pair, &[][..]),
+            })
+            .find(|(name, _)| *name == self.name.as_bytes())
+            .is_some_and(|(_, value)| self.value.holds(value))
+    }
+}
+
+impl ValueCondition {
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Contains(want, case) => {
+                want.is_empty() || value.windows(want.len()).any(|part| equal(part, want, *case))
+            }
+            Self::Exact(want, case) => equal(value, want, *case),
+            Self::Prefix(want, case) => {
+                value.get(..want.len()).is_some_and(|start| equal(start, want, *case))
+            }
+            Self::Present => true,
+            Self::Regex(regex) => regex.is_match(value),
+            Self::Suffix(want, case) => value
+                .len()
+                .checked_sub(want.len())
+                .is_some_and(|at| equal(&value[at..], want, *case)),
+        }
+    }
+}
+
+fn header(matches: &HeaderMatch) -> Result<HeaderCondition, regex::Error> {
+    let case = case(matches.ignore_case);
+    let value = if let Some(want) = &matches.exact {
+        ValueCondition::Exact(bytes(want), case)
+    } else if let Some(want) = &matches.prefix {
+        ValueCondition::Prefix(bytes(want), case)
+    } else if let Some(want) = &matches.suffix {
+        ValueCondition::Suffix(bytes(want), case)
+    } else if let Some(want) = &matches.contains {
+        ValueCondition::Contains(bytes(want), case)
+    } else if let Some(want) = &matches.regex {
+        ValueCondition::Regex(whole(want, case)?)
+    } else {
+        ValueCondition::Present
+    };
+    let name = matches.name.to_ascii_lowercase().into();
+    Ok(HeaderCondition { name, value, inverted: matches.invert })
+}
+
+fn query(matches: &QueryMatch) -> Result<QueryCondition, regex::Error> {
+    let value = match (&matches.exact, &matches.regex) {
+        (Some(want), _) => ValueCondition::Exact(bytes(want), Case::Kept),
+        (None, Some(want)) => ValueCondition::Regex(whole(want, Case::Kept)?),
+        (None, None) => ValueCondition::Present,
+    };
+    Ok(QueryCondition { name: matches.name.as_str().into(), value })
+}
+
+fn case(ignored: bool) -> Case {
+    if ignored { Case::Ignored } else { Case::Kept }
+}
+
+fn bytes(text: &str) -> Box<[u8]> {
+    text.as_bytes().into()
+}
+
+fn equal(a: &[u8], b: &[u8], case: Case) -> bool {
+    match case {
+        Case::Ignored => a.eq_ignore_ascii_case(b),
+        Case::Kept => a == b,
+    }
+}
+
+/// Compiles an expression that must match the whole value.
+fn whole(expression: &str, case: Case) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!(r"\A(?:{expression})\z"))
+        .case_insensitive(case == Case::Ignored)
+        .size_limit(limits::REGEX_COMPILED_BYTES_MAX)
+        .build()
+}

@@ -1,0 +1,21 @@
+//! What a proxy decides for one request or connection: which target, which endpoint, what is
+//! rewritten. Sockets and bodies are the proxy's.
+//!
+//! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
+//! [`SplitCounter`]s), [`pick_two`] chooses among the target's endpoints, [`Rewrite`] says what
+//! the path becomes.
+
+mod balance;
+mod condition;
+mod mix;
+mod request;
+mod rewrite;
+mod route;
+mod split;
+
+pub use balance::{Candidate, pick_two};
+pub use mix::Mix64;
+pub use request::RequestView;
+pub use rewrite::Rewrite;
+pub use route::{RouteTable, RouteTableError, Routed, Splits};
+pub use split::SplitCounter;

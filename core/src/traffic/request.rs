@@ -1,0 +1,13 @@
+//! What routing may ask of a request, whatever engine read it.
+
+/// One request, as its origin will read it.
+pub trait RequestView {
+    /// Returns the method.
+    fn method(&self) -> &str;
+    /// Returns the path without query, as it will be forwarded.
+    fn path(&self) -> &[u8];
+    /// Returns what follows the first `?`, if there is one.
+    fn query(&self) -> Option<&[u8]>;
+    /// Shows each value of the header with this name (given in lower case), in order.
+    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+}

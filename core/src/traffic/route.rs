@@ -1,0 +1,250 @@
+//! A compiled chain as a table that is walked once for each request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::condition::Conditions;
+use super::{Mix64, RequestView, Rewrite, SplitCounter};
+use crate::chain::{ChainNode, CompiledChain, TargetId};
+use crate::limits;
+
+/// A discovery chain, ready to be walked: names are numbers, expressions are compiled.
+///
+/// **Shape**: nodes form no cycle and every node leads to a target.
+#[derive(Debug)]
+pub struct RouteTable {
+    nodes: Vec<Node>,
+    start: usize,
+    targets: Vec<TargetId>,
+    split_totals: Vec<u32>,
+}
+
+/// Where one request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routed<'a> {
+    /// The target's number in [`RouteTable::targets`].
+    pub target: usize,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for the head of an answer; zero for no limit.
+    pub request_timeout: Duration,
+    /// What becomes of the path.
+    pub rewrite: Option<Rewrite<'a>>,
+}
+
+/// One worker's places in the splitters of one table.
+#[derive(Debug)]
+pub struct Splits(Vec<SplitCounter>);
+
+/// States why a chain cannot be walked.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteTableError {
+    /// A node leads back to itself or too deep.
+    #[error("chain of {service}: node {node:?} leads to itself or too deep")]
+    Cycle {
+        /// The service called.
+        service: String,
+        /// The node.
+        node: String,
+    },
+    /// A router or splitter has no way out.
+    #[error("chain of {service}: node {node:?} leads nowhere")]
+    DeadEnd {
+        /// The service called.
+        service: String,
+        /// The node.
+        node: String,
+    },
+    /// A regular expression does not compile.
+    #[error("chain of {service}: node {node:?} has an expression that does not compile")]
+    Expression {
+        /// The service called.
+        service: String,
+        /// The node.
+        node: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<regex::Error>,
+    },
+    /// A node or target is named and absent.
+    #[error("chain of {service}: {node:?} is named and absent")]
+    Missing {
+        /// The service called.
+        service: String,
+        /// The node or target.
+        node: String,
+    },
+}
+
+#[derive(Debug)]
+enum Node {
+    Resolver { target: usize, connect_timeout: Duration, request_timeout: Duration },
+    Router(Vec<Route>),
+    Splitter { legs: Vec<Leg>, counter: usize },
+}
+
+#[derive(Debug)]
+struct Route {
+    conditions: Conditions,
+    prefix_rewrite: Option<Box<str>>,
+    request_timeout: Option<Duration>,
+    next: usize,
+}
+
+/// One leg takes the places below `end` that the legs before it do not take.
+#[derive(Debug)]
+struct Leg {
+    end: u32,
+    next: usize,
+}
+
+impl RouteTable {
+    /// Compiles a chain.
+    ///
+    /// # Errors
+    /// [`RouteTableError`] when the chain does not have the shape of a [`CompiledChain`].
+    pub fn compile(chain: &CompiledChain) -> Result<Self, RouteTableError> {
+        let targets = chain.targets.keys().cloned().collect();
+        let table = Self { nodes: Vec::new(), start: 0, targets, split_totals: Vec::new() };
+        let mut build = Build { chain, numbers: BTreeMap::new(), table };
+        build.table.start = build.node(&chain.start_node, 0)?;
+        Ok(build.table)
+    }
+
+    /// Returns the targets by number.
+    pub fn targets(&self) -> &[TargetId] {
+        &self.targets
+    }
+
+    /// Makes one worker's places in the splitters.
+    pub fn splits(&self, start: &mut Mix64) -> Splits {
+        Splits(self.split_totals.iter().map(|total| SplitCounter::new(*total, start)).collect())
+    }
+
+    /// Says where a request goes; without a request (bytes that are not HTTP) routers take
+    /// their last route.
+    pub fn route<'a, R: RequestView + ?Sized>(
+        &'a self,
+        request: Option<&R>,
+        splits: &mut Splits,
+    ) -> Routed<'a> {
+        let mut at = self.start;
+        let mut rewrite = None;
+        let mut timeout = None;
+        // `compile` has shown that there is no cycle, so the walk ends.
+        loop {
+            match &self.nodes[at] {
+                Node::Resolver { target, connect_timeout, request_timeout } => {
+                    return Routed {
+                        target: *target,
+                        connect_timeout: *connect_timeout,
+                        request_timeout: timeout.unwrap_or(*request_timeout),
+                        rewrite,
+                    };
+                }
+                Node::Router(routes) => {
+                    let (route, matched_bytes) = choose(routes, request);
+                    if let Some(replacement) = &route.prefix_rewrite {
+                        rewrite = Some(Rewrite { matched_bytes, replacement });
+                    }
+                    timeout = route.request_timeout.or(timeout);
+                    at = route.next;
+                }
+                Node::Splitter { legs, counter } => {
+                    let place = splits.0.get_mut(*counter).map_or(0, SplitCounter::advance);
+                    at = legs.iter().find(|leg| place < leg.end).unwrap_or(&legs[0]).next;
+                }
+            }
+        }
+    }
+}
+
+/// Returns the first route whose conditions hold, else the last one.
+fn choose<'a, R: RequestView + ?Sized>(
+    routes: &'a [Route],
+    request: Option<&R>,
+) -> (&'a Route, usize) {
+    let (last, others) = routes.split_last().expect("routers are compiled with at least one route");
+    if let Some(request) = request {
+        for route in others {
+            if let Some(matched) = route.conditions.matched_path_bytes(request) {
+                return (route, matched);
+            }
+        }
+        return (last, last.conditions.matched_path_bytes(request).unwrap_or(0));
+    }
+    (last, 0)
+}
+
+/// A table under construction.
+struct Build<'a> {
+    chain: &'a CompiledChain,
+    numbers: BTreeMap<&'a str, usize>,
+    table: RouteTable,
+}
+
+impl<'a> Build<'a> {
+    fn node(&mut self, name: &'a str, depth: usize) -> Result<usize, RouteTableError> {
+        if let Some(number) = self.numbers.get(name) {
+            return Ok(*number);
+        }
+        let (service, node) = (self.chain.service_name.to_string(), name.to_owned());
+        // A cycle never ends its descent, so the bound on depth finds it.
+        if depth > 2 * limits::CHAIN_DEPTH_MAX {
+            return Err(RouteTableError::Cycle { service, node });
+        }
+        let built = match self.chain.nodes.get(name) {
+            None => return Err(RouteTableError::Missing { service, node }),
+            Some(ChainNode::Resolver(resolver)) => {
+                let target = self.chain.targets.keys().position(|id| *id == resolver.target);
+                let target = target.ok_or_else(|| RouteTableError::Missing {
+                    service,
+                    node: resolver.target.to_string(),
+                })?;
+                Node::Resolver {
+                    target,
+                    connect_timeout: resolver.connect_timeout,
+                    request_timeout: resolver.request_timeout,
+                }
+            }
+            Some(ChainNode::Router(router)) => {
+                let mut routes = Vec::with_capacity(router.routes.len());
+                for route in &router.routes {
+                    let conditions = Conditions::compile(&route.matches).map_err(|source| {
+                        let (service, node) = (service.clone(), node.clone());
+                        RouteTableError::Expression { service, node, source: Box::new(source) }
+                    })?;
+                    routes.push(Route {
+                        conditions,
+                        prefix_rewrite: route.action.prefix_rewrite.as_deref().map(Into::into),
+                        request_timeout: route.action.request_timeout,
+                        next: self.node(&route.next_node, depth + 1)?,
+                    });
+                }
+                if routes.is_empty() {
+                    return Err(RouteTableError::DeadEnd { service, node });
+                }
+                Node::Router(routes)
+            }
+            Some(ChainNode::Splitter(splitter)) => {
+                let (mut legs, mut end) = (Vec::with_capacity(splitter.splits.len()), 0u32);
+                for split in &splitter.splits {
+                    end = end.saturating_add(split.weight.hundredths());
+                    legs.push(Leg { end, next: self.node(&split.next_node, depth + 1)? });
+                }
+                if end == 0 {
+                    return Err(RouteTableError::DeadEnd { service, node });
+                }
+                self.table.split_totals.push(end);
+                Node::Splitter { legs, counter: self.table.split_totals.len() - 1 }
+            }
+        };
+        self.table.nodes.push(built);
+        let number = self.table.nodes.len() - 1;
+        self.numbers.insert(name, number);
+        Ok(number)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Route tables by data: a chain as JSON, requests as text, the target that takes each.
+
+use super::*;
+
+/// A request as text: `METHOD path?query | name: value | …`.
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(" | ");
+        let (method, target) =
+            parts.next().and_then(|line| line.split_once(' ')).expect("METHOD path");
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let headers = parts.map(|line| line.split_once(": ").expect("name: value")).collect();
+        Self { method, path, query, headers }
+    }
+}
+
+impl RequestView for Request<'_> {
+    fn method(&self) -> &str {
+        self.method
+    }
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+    fn query(&self) -> Option<&[u8]> {
+        self.query.map(str::as_bytes)
+    }
+    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (_, value) in self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            visit(value.as_bytes());
+        }
+    }
+}
+
+/// Makes a chain whose start node is given, with resolvers `v1`, `v2` and `rest`.
+fn chain(start: serde_json::Value) -> CompiledChain {
+    let mut nodes = serde_json::json!({ "start": start });
+    let mut targets = serde_json::Map::new();
+    for name in ["rest", "v1", "v2"] {
+        let second = serde_json::json!({ "secs": 5, "nanos": 0 });
+        nodes[name] = serde_json::json!({
+            "Type": "resolver", "Target": name, "ConnectTimeout": second, "RequestTimeout": second,
+        });
+        targets.insert(
+            name.into(),
+            serde_json::json!({
+                "ID": name, "Service": "web", "Datacenter": "dc1", "SNI": "web",
+                "SpiffeID": "spiffe://a.mesh/ns/default/dc/dc1/svc/web",
+            }),
+        );
+    }
+    serde_json::from_value(serde_json::json!({
+        "ServiceName": "web", "Datacenter": "dc1", "Protocol": "http", "StartNode": "start",
+        "Nodes": nodes, "Targets": targets, "Reads": [],
+    }))
+    .expect("a chain")
+}
+
+fn target_of(table: &RouteTable, request: &str) -> String {
+    let mut splits = table.splits(&mut Mix64::new(1));
+    let routed = table.route(Some(&Request::parse(request)), &mut splits);
+    table.targets()[routed.target].to_string()
+}
+
+#[test]
+fn each_condition_takes_what_it_says() {
+    let header = |body: &str| format!(r#"{{"Header":[{{"Name":"X-A",{body}}}]}}"#);
+    let cases: Vec<(String, &str, &str)> = vec![
+        (r#"{"PathExact":"/a"}"#.into(), "GET /a?x=1", "GET /a/"),
+        (r#"{"PathPrefix":"/a"}"#.into(), "GET /ab", "GET /b"),
+        (r#"{"PathRegex":"/a[0-9]+"}"#.into(), "GET /a12", "GET /a12/x"),
+        (r#"{"PathRegex":"/a|/b"}"#.into(), "GET /b", "GET /bb"),
+        (r#"{"PathExact":"/A","CaseInsensitive":true}"#.into(), "GET /a", "GET /b"),
+        (r#"{"PathPrefix":"/A"}"#.into(), "GET /A/x", "GET /a/x"),
+        (r#"{"Methods":["GET","PUT"]}"#.into(), "PUT /", "POST /"),
+        (r#"{"PathExact":"/a","Methods":["GET"]}"#.into(), "GET /a", "PUT /a"),
+        (header(r#""Present":true"#), "GET / | x-a: ", "GET / | x-b: 1"),
+        (header(r#""Present":true,"Invert":true"#), "GET /", "GET / | x-a: 1"),
+        (header(r#""Exact":"jason""#), "GET / | X-a: jason", "GET / | x-a: Jason"),
+        (header(r#""Exact":"jason","IgnoreCase":true"#), "GET / | x-a: JASON", "GET /"),
+        (header(r#""Exact":"a","Invert":true"#), "GET / | x-a: b", "GET / | x-a: a"),
+        (header(r#""Exact":"a","Invert":true"#), "GET / | x-a: b", "GET /"),
+        (header(r#""Exact":"a,b""#), "GET / | x-a: a | x-a: b", "GET / | x-a: a"),
+        (header(r#""Exact":"a,b,c""#), "GET / | x-a: a | x-a: b | x-a: c", "GET / | x-a: c"),
+        (header(r#""Exact":"a""#), "GET / | x-a: a", "GET / | x-a: a | x-a: b"),
+        (header(r#""Prefix":"ab""#), "GET / | x-a: abc", "GET / | x-a: a"),
+        (header(r#""Suffix":"bc""#), "GET / | x-a: abc", "GET / | x-a: bcd"),
+        (header(r#""Contains":"b""#), "GET / | x-a: abc", "GET / | x-a: ac"),
+        (header(r#""Regex":"a.c""#), "GET / | x-a: abc", "GET / | x-a: abcd"),
+        (r#"{"QueryParam":[{"Name":"d","Present":true}]}"#.into(), "GET /?c&d", "GET /?c=d"),
+        (r#"{"QueryParam":[{"Name":"d","Exact":"1"}]}"#.into(), "GET /?d=1", "GET /?d=2&d=1"),
+        (r#"{"QueryParam":[{"Name":"d","Regex":"[0-9]+"}]}"#.into(), "GET /?d=12", "GET /"),
+    ];
+    for (matches, taken, passed) in cases {
+        let matches_json: serde_json::Value = serde_json::from_str(&matches).expect("JSON");
+        let table = RouteTable::compile(&chain(serde_json::json!({
+            "Type": "router", "Routes": [
+                { "Match": matches_json, "Action": {}, "NextNode": "v1" },
+                { "Match": {}, "Action": {}, "NextNode": "rest" },
+            ],
+        })))
+        .expect("a table");
+        assert_eq!(target_of(&table, taken), "v1", "{matches} {taken}");
+        assert_eq!(target_of(&table, passed), "rest", "{matches} {passed}");
+    }
+}
+
+#[test]
+fn the_first_route_wins_and_carries_its_action() {
+    let table = RouteTable::compile(&chain(serde_json::json!({
+        "Type": "router", "Routes": [
+            { "Match": { "PathPrefix": "/api" }, "NextNode": "v1",
+              "Action": { "PrefixRewrite": "/", "RequestTimeout": { "secs": 2, "nanos": 0 } } },
+            { "Match": { "PathPrefix": "/api/x" }, "Action": {}, "NextNode": "v2" },
+            { "Match": {}, "Action": {}, "NextNode": "rest" },
+        ],
+    })))
+    .expect("a table");
+    let mut splits = table.splits(&mut Mix64::new(1));
+    let routed = table.route(Some(&Request::parse("GET /api/x")), &mut splits);
+    assert_eq!(routed.rewrite, Some(Rewrite { matched_bytes: 4, replacement: "/" }));
+    assert_eq!(routed.request_timeout, Duration::from_secs(2));
+    assert_eq!(table.targets()[routed.target].as_str(), "v1");
+    let bytes = table.route::<Request<'_>>(None, &mut splits);
+    assert_eq!(table.targets()[bytes.target].as_str(), "rest");
+}
+
+#[test]
+fn a_split_is_exact_over_a_cycle() {
+    let table = RouteTable::compile(&chain(serde_json::json!({
+        "Type": "splitter", "Splits": [
+            { "Weight": 90, "NextNode": "v1" }, { "Weight": 9.99, "NextNode": "v2" },
+            { "Weight": 0.01, "NextNode": "rest" },
+        ],
+    })))
+    .expect("a table");
+    let mut splits = table.splits(&mut Mix64::new(3));
+    let mut hits = [0; 3];
+    for _ in 0..10_000 {
+        hits[table.route::<Request<'_>>(None, &mut splits).target] += 1;
+    }
+    assert_eq!(hits, [1, 9_000, 999]); // by name: rest, v1, v2
+}
+
+#[test]
+fn a_chain_that_cannot_be_walked_is_refused() {
+    let refused = |start| RouteTable::compile(&chain(start)).expect_err("refused").to_string();
+    let cycle = serde_json::json!({
+        "Type": "splitter", "Splits": [{ "Weight": 100, "NextNode": "start" }] });
+    assert!(refused(cycle).contains("leads to itself"));
+    let missing = serde_json::json!({
+        "Type": "splitter", "Splits": [{ "Weight": 100, "NextNode": "nowhere" }] });
+    assert!(refused(missing).contains("absent"));
+    assert!(refused(serde_json::json!({ "Type": "router", "Routes": [] })).contains("nowhere"));
+    let expression = serde_json::json!({ "Type": "router", "Routes": [
+        { "Match": { "PathRegex": "(" }, "Action": {}, "NextNode": "v1" }] });
+    assert!(refused(expression).contains("does not compile"));
+}
