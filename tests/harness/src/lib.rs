@@ -1,1 +1,1 @@
-//! placeholder
+//! Starts and watches real Weft processes for tests.

@@ -1,0 +1,42 @@
+# Weft's commands. `make` alone lists them.
+#
+# Everything that protects main runs in one profile (dev), so that a clean checkout is built once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := list
+.PHONY: list test verify fix demo bench e2e tidy build
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+list: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build the release binary and take the guided tour of a whole mesh on this machine
+	$(CARGO) build --release --locked -p weft
+	$(TARGET)/release/weft demo
+
+test: ## all that protects main: format, lints, docs, house rules, every test, the demo's claims
+	@tests/run.sh all
+
+verify: ## the same checks without installing anything; never writes a source file
+	@WEFT_INSTALL=never tests/run.sh all
+
+e2e: ## only the end-to-end tests (real processes; nginx, curl, dig, python3)
+	@tests/run.sh e2e
+
+tidy: ## only the house rules
+	$(CARGO) test --locked -q -p weft-tests --test tidy
+
+fix: ## format, and apply what clippy can mend by itself
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+build: ## the release binary
+	$(CARGO) build --release --locked -p weft
+
+bench: ## our proxy pair and its peers in interleaved rounds, about six minutes (BENCH_ROUNDS=2)
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
+	$(TARGET)/release/weft-bench

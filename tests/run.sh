@@ -1,0 +1,87 @@
+#!/bin/bash
+# Runs the checks of this project in one profile and ends on one line: N passed, M failed, K skipped.
+#
+#   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
+#   tests/run.sh e2e    only the end-to-end tests
+#
+# The end-to-end tests call nginx, dig, curl and python3. Missing ones are installed when this runs
+# as root with CI=true (Debian); otherwise they are named and their tests are skipped loudly.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+scope=${1:-all}
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+log="$target/test.log"
+export WEFT_SKIPPED="$(cd "$target" && pwd)/skipped.txt"
+: >"$log"
+: >"$WEFT_SKIPPED"
+began=$SECONDS
+failed_steps=0
+
+say() { printf '\n== [%3ds] %s\n' "$((SECONDS - began))" "$*"; }
+
+# A step that fails is counted and the rest still runs, so that one run shows everything.
+step() {
+    local title=$1
+    shift
+    say "$title"
+    if "$@" 2>&1 | tee -a "$log"; then return 0; fi
+    echo "FAILED: $title"
+    failed_steps=$((failed_steps + 1))
+    return 1
+}
+
+install_tools() {
+    local missing=()
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    command -v dig >/dev/null || missing+=(bind9-dnsutils)
+    command -v curl >/dev/null || missing+=(curl)
+    command -v python3 >/dev/null || missing+=(python3)
+    if [ ${#missing[@]} -eq 0 ]; then
+        echo "nginx, dig, curl, python3: there"
+        return 0
+    fi
+    if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || [ "${WEFT_INSTALL:-}" = never ] ||
+        ! command -v apt-get >/dev/null; then
+        echo "missing: ${missing[*]} (Debian package names); their tests are skipped"
+        return 0
+    fi
+    echo "installing: ${missing[*]}"
+    # The packages must not start services: nothing of ours needs them running.
+    local policy=/usr/sbin/policy-rc.d own_policy=no
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && own_policy=yes
+    fi
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+        --no-install-recommends "${missing[@]}" >/dev/null; } ||
+        echo "apt-get failed; the tests that need these programs are skipped"
+    [ "$own_policy" = no ] || rm -f "$policy"
+}
+
+documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps -q; }
+
+step "programs for the end-to-end tests" install_tools
+if [ "$scope" = all ]; then
+    step "format" cargo fmt --all --check
+    step "clippy, warnings denied" \
+        cargo clippy --locked --workspace --all-targets -q -- -D warnings
+    step "documentation, warnings denied" documentation
+fi
+step "building weft" cargo build --locked -p weft
+if [ "$scope" = all ]; then
+    step "tests" cargo test --locked --workspace --no-fail-fast
+    step "demo --check" timeout 300 "$target/debug/weft" demo --check
+else
+    step "end-to-end tests" cargo test --locked -p weft-tests --test e2e
+fi
+
+say "summary"
+grep '^FAILED: \|^test .* FAILED$' "$log" || true
+skipped=$(wc -l <"$WEFT_SKIPPED")
+sed 's/^/SKIPPED /' "$WEFT_SKIPPED"
+read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+failed=$((failed + failed_steps))
+echo "took $((SECONDS - began)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
