@@ -5,3 +5,5 @@
 
 pub mod envelope;
 pub mod grpc;
+pub mod json;
+pub mod text;

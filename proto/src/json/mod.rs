@@ -1,0 +1,36 @@
+//! The bodies of the public HTTP API.
+//!
+//! Records of `core` are their own output form. Input is decoded tolerantly: field names match
+//! without regard to case and underscores, and all faults are found at once. One file per page
+//! of the API for the bodies that are not records.
+//!
+//! **Source**: Consul: api-docs/api-structure#formatted-json-output; clients write `ServiceID`,
+//! `service_id` and `serviceid` alike.
+
+mod decode;
+mod parse;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use crate::text::Fault;
+pub use decode::{Options, Unknown};
+pub use parse::parse;
+
+/// Decodes a request body.
+///
+/// # Errors
+/// Every fault that was found, at least one: a syntax error alone with line and column, else
+/// fields by path.
+pub fn from_slice<T: DeserializeOwned>(body: &[u8], unknown: Unknown) -> Result<T, Vec<Fault>> {
+    let value = parse(body).map_err(|fault| vec![fault])?;
+    from_value(&value, &Options::new(unknown))
+}
+
+/// Decodes a value that was already parsed.
+///
+/// # Errors
+/// Every fault that was found, at least one.
+pub fn from_value<T: DeserializeOwned>(value: &Value, options: &Options) -> Result<T, Vec<Fault>> {
+    decode::decode(value, options)
+}
