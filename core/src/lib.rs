@@ -30,4 +30,6 @@ pub mod intention;
 pub mod traffic;
 
 pub mod proxycfg;
+pub mod state;
 pub mod sync;
+pub mod watch;

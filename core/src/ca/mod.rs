@@ -2,7 +2,11 @@
 //!
 //! Keys and signatures are made in `server::ca` and `agent::leaf`.
 
+mod join_token;
+
 use serde::{Deserialize, Serialize};
+
+pub use join_token::{JoinTokenRecord, MemberRole};
 
 use crate::index::Index;
 use crate::name::TrustDomain;

@@ -1,0 +1,94 @@
+//! One command in, one answer and the changes out.
+
+use std::collections::BTreeSet;
+
+use super::{Answer, Change, ClusterRecord, Command, Refusal, State};
+use crate::index::Index;
+use crate::time::Timestamp;
+
+impl State {
+    /// Carries out one command.
+    ///
+    /// A refused command changes nothing but [`State::index`]. The changes come without
+    /// doubles, in their own order. The same command at the same index on the same state gives
+    /// the same result on every machine.
+    ///
+    /// # Panics
+    /// In debug builds when `index` falls.
+    pub fn apply(
+        &mut self,
+        index: Index,
+        now: Timestamp,
+        command: Command,
+    ) -> (Answer, Vec<Change>) {
+        debug_assert!(index >= self.index, "the log is applied in order");
+        let before = self.clone();
+        let mut changes = BTreeSet::new();
+        let result = self.carry_out(index, now, command, &mut changes);
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                *self = before;
+                changes.clear();
+                Answer::Refused(refusal)
+            }
+        };
+        self.index = index;
+        (answer, changes.into_iter().collect())
+    }
+
+    fn carry_out(
+        &mut self,
+        index: Index,
+        now: Timestamp,
+        command: Command,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<Answer, Refusal> {
+        match command {
+            Command::ActivateCaRoot { fingerprint } => {
+                self.activate_root(index, &fingerprint, changes)?;
+            }
+            Command::CreateJoinToken(token) => {
+                self.create_join_token(index, now, token);
+                return Ok(Answer::Done { changed: true });
+            }
+            Command::DeleteEntry { key, cas } => {
+                return self.delete_entry(index, &key, cas, changes);
+            }
+            Command::DeleteIntention { destination, source } => {
+                self.delete_intention(index, &destination, &source, changes)?;
+            }
+            Command::Deregister(what) => self.deregister(index, &what, changes),
+            Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
+            Command::RedeemJoinToken { secret_sha256, role } => {
+                self.redeem_join_token(index, now, &secret_sha256, role)?;
+                return Ok(Answer::Done { changed: true });
+            }
+            Command::Register(what) => self.register(index, what, changes)?,
+            Command::SetCaRoot(root) => self.set_root(index, root, changes),
+            Command::UpsertEntry { entry, cas } => {
+                return self.upsert_entry(index, entry, cas, changes);
+            }
+            Command::UpsertIntention { destination, source } => {
+                self.upsert_intention(index, destination, source, changes)?;
+            }
+        }
+        Ok(Answer::Done { changed: !changes.is_empty() })
+    }
+
+    fn init_cluster(
+        &mut self,
+        cluster: ClusterRecord,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<(), Refusal> {
+        match &self.cluster {
+            Some(present) if *present == cluster => Ok(()),
+            Some(present) => Err(Refusal::ClusterExists { id: present.id.clone() }),
+            None => {
+                self.cluster = Some(cluster);
+                changes.insert(Change::Cluster);
+                Ok(())
+            }
+        }
+    }
+}

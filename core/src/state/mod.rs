@@ -1,0 +1,97 @@
+//! The replicated state: one persistent value, changed by commands alone.
+//!
+//! `apply` is the same on every server: no clock, no dice, no disk. A clone costs a few pointers,
+//! so readers and snapshots keep one while writes go on. Waiting for a change is `watch`'s and
+//! the server's affair.
+
+mod apply;
+mod catalog;
+mod change;
+mod command;
+mod entry;
+mod member;
+mod query;
+mod snapshot;
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+pub use change::Change;
+pub use command::{Answer, ClusterRecord, Command, Refusal};
+pub use query::ServiceTags;
+pub use snapshot::StateSnapshot;
+
+use crate::ca::{CaRoot, JoinTokenRecord};
+use crate::catalog::{HealthCheck, Node, Service};
+use crate::config_entry::{ConfigEntry, EntryKey, EntryKind};
+use crate::index::Index;
+use crate::name::{CheckId, InstanceId, NodeName, ServiceName};
+
+/// Everything that the servers of a cluster agree on.
+///
+/// **Shape**: the maps from names to instances are derived from the nodes' rows and agree with
+/// them after every [`State::apply`].
+#[derive(Debug, Default, Clone)]
+pub struct State {
+    /// The last index applied.
+    index: Index,
+    cluster: Option<ClusterRecord>,
+    /// By name in lower case: node names are unique without regard to case.
+    nodes: OrdMap<NodeKey, NodeRow>,
+    /// Where the instances of a service are.
+    instances: OrdMap<ServiceName, OrdSet<InstanceKey>>,
+    /// Where the sidecars and native instances are that speak for a service.
+    connect: OrdMap<ServiceName, OrdSet<InstanceKey>>,
+    entries: OrdMap<EntryKey, Arc<ConfigEntry>>,
+    roots: OrdMap<String, Arc<CaRoot>>,
+    join_tokens: OrdMap<String, JoinTokenRecord>,
+    rows: IndexRows,
+}
+
+/// The name of a node in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct NodeKey(Box<str>);
+
+impl From<&NodeName> for NodeKey {
+    fn from(name: &NodeName) -> Self {
+        Self(name.as_str().to_ascii_lowercase().into())
+    }
+}
+
+/// Where an instance is found.
+type InstanceKey = (NodeKey, InstanceId);
+
+/// A node with all that is on it.
+#[derive(Debug, Clone)]
+struct NodeRow {
+    node: Arc<Node>,
+    services: OrdMap<InstanceId, Arc<Service>>,
+    checks: OrdMap<CheckId, Arc<HealthCheck>>,
+}
+
+/// When each part of the state last changed, in the grain in which clients wait.
+///
+/// **Source**: Consul: one row per service, and one for the last disappearance of any service,
+/// so that a wait for a service that does not exist has an index to wait on.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct IndexRows {
+    #[serde(default)]
+    services: OrdMap<ServiceName, Index>,
+    #[serde(default)]
+    service_extinction: Index,
+    #[serde(default)]
+    connect: OrdMap<ServiceName, Index>,
+    #[serde(default)]
+    connect_extinction: Index,
+    #[serde(default)]
+    service_list: Index,
+    #[serde(default)]
+    nodes: Index,
+    #[serde(default)]
+    checks: Index,
+    #[serde(default)]
+    entries: OrdMap<EntryKind, Index>,
+    #[serde(default)]
+    roots: Index,
+}

@@ -1,0 +1,225 @@
+//! What the state answers. Every answer comes with the index at which it last changed, in the
+//! grain of `consul`'s blocking queries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, State};
+use crate::ca::{CaRoot, JoinTokenRecord, TrustBundle};
+use crate::catalog::{
+    CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
+};
+use crate::config_entry::{ConfigEntry, EntryKey, EntryKind, Protocol, ServiceDefaults};
+use crate::index::Index;
+use crate::name::{NodeName, ServiceName};
+
+/// Services by name, each with all tags of its instances.
+pub type ServiceTags = BTreeMap<ServiceName, BTreeSet<String>>;
+
+impl State {
+    /// Returns the last index applied.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Returns who the cluster is, `None` before its first write.
+    pub fn cluster(&self) -> Option<&ClusterRecord> {
+        self.cluster.as_ref()
+    }
+
+    /// Returns every instance of a service, by node and id.
+    pub fn service_instances(&self, name: &ServiceName) -> (Index, Vec<ServiceInstance>) {
+        match self.instances.get(name) {
+            Some(keys) => (
+                self.rows.services.get(name).copied().unwrap_or_default(),
+                keys.iter().filter_map(|key| self.instance(key)).collect(),
+            ),
+            None => (self.rows.service_extinction, Vec::new()),
+        }
+    }
+
+    /// Returns the mesh doors of a service (sidecars and native instances), by node and id. The
+    /// checks of the application behind a sidecar are among the sidecar's.
+    pub fn connect_instances(&self, name: &ServiceName) -> (Index, Vec<ServiceInstance>) {
+        match self.connect.get(name) {
+            Some(keys) => (
+                self.rows.connect.get(name).copied().unwrap_or_default(),
+                keys.iter().filter_map(|key| self.mesh_door(key)).collect(),
+            ),
+            None => (self.rows.connect_extinction, Vec::new()),
+        }
+    }
+
+    /// Returns the names and tags of all services.
+    pub fn services(&self) -> (Index, ServiceTags) {
+        let mut services = ServiceTags::new();
+        for (name, keys) in &self.instances {
+            let tags = services.entry(name.clone()).or_default();
+            for (node, id) in keys {
+                if let Some(service) = self.nodes.get(node).and_then(|row| row.services.get(id)) {
+                    tags.extend(service.tags.iter().cloned());
+                }
+            }
+        }
+        (self.rows.service_list, services)
+    }
+
+    /// Returns every node, by name.
+    pub fn nodes(&self) -> (Index, Vec<Node>) {
+        (self.rows.nodes, self.nodes.values().map(|row| Node::clone(&row.node)).collect())
+    }
+
+    /// Returns a node with all that is on it.
+    pub fn node(&self, name: &NodeName) -> Option<CatalogRegistration> {
+        let row = self.nodes.get(&NodeKey::from(name))?;
+        Some(CatalogRegistration {
+            node: Node::clone(&row.node),
+            services: row.services.values().map(|it| Service::clone(it)).collect(),
+            checks: row.checks.values().map(|it| HealthCheck::clone(it)).collect(),
+        })
+    }
+
+    /// Returns the index of everything in the catalog taken together; what answers about one
+    /// node or many checks go by.
+    pub fn catalog_index(&self) -> Index {
+        self.rows
+            .nodes
+            .max(self.rows.checks)
+            .max(self.rows.service_list)
+            .max(self.rows.services.values().copied().max().unwrap_or_default())
+    }
+
+    /// Returns the checks of every instance of a service, by node and id.
+    pub fn checks_of_service(&self, name: &ServiceName) -> (Index, Vec<HealthCheck>) {
+        let (index, instances) = self.service_instances(name);
+        let checks = instances.into_iter().flat_map(|instance| instance.checks);
+        (index, checks.filter(|check| check.service_name.as_ref() == Some(name)).collect())
+    }
+
+    /// Returns the checks of a node, by id.
+    pub fn checks_of_node(&self, name: &NodeName) -> (Index, Vec<HealthCheck>) {
+        let row = self.nodes.get(&NodeKey::from(name));
+        let checks = row.into_iter().flat_map(|row| row.checks.values());
+        (self.rows.checks, checks.map(|check| HealthCheck::clone(check)).collect())
+    }
+
+    /// Returns all checks with a status, or all there are, by node and id.
+    pub fn checks_in_state(&self, status: Option<CheckStatus>) -> (Index, Vec<HealthCheck>) {
+        let checks = self.nodes.values().flat_map(|row| row.checks.values());
+        let checks = checks.filter(|check| status.is_none_or(|status| check.status == status));
+        (self.rows.checks, checks.map(|check| HealthCheck::clone(check)).collect())
+    }
+
+    /// Returns one config entry.
+    pub fn entry(&self, key: &EntryKey) -> Option<&Arc<ConfigEntry>> {
+        self.entries.get(key)
+    }
+
+    /// Returns the entries of one kind, or all, by kind and name.
+    pub fn entries(&self, kind: Option<EntryKind>) -> (Index, Vec<Arc<ConfigEntry>>) {
+        let index = match kind {
+            Some(kind) => self.entry_kind_index(kind),
+            None => self.rows.entries.values().copied().max().unwrap_or_default(),
+        };
+        let entries = self.entries.iter().filter(|(key, _)| kind.is_none_or(|it| it == key.kind));
+        (index, entries.map(|(_, entry)| entry.clone()).collect())
+    }
+
+    /// Returns when any entry of a kind was last written or removed.
+    pub fn entry_kind_index(&self, kind: EntryKind) -> Index {
+        self.rows.entries.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Returns a service's defaults with the protocol resolved through proxy-defaults; never
+    /// absent.
+    pub fn service_defaults(&self, name: &ServiceName) -> ServiceDefaults {
+        let key = EntryKey::new(EntryKind::ServiceDefaults, name.as_str());
+        let mut defaults = match self.entries.get(&key).map(|entry| &**entry) {
+            Some(ConfigEntry::ServiceDefaults(entry)) => entry.clone(),
+            _ => ServiceDefaults {
+                name: name.clone(),
+                protocol: None,
+                max_inbound_connections: 0,
+                local_connect_timeout_ms: 0,
+                local_request_timeout_ms: 0,
+                meta: BTreeMap::new(),
+                create_index: Index::default(),
+                modify_index: Index::default(),
+            },
+        };
+        if defaults.protocol.is_none() {
+            defaults.protocol = Some(self.default_protocol());
+        }
+        defaults
+    }
+
+    fn default_protocol(&self) -> Protocol {
+        let key = EntryKey::new(EntryKind::ProxyDefaults, "global");
+        match self.entries.get(&key).map(|entry| &**entry) {
+            Some(ConfigEntry::ProxyDefaults(entry)) => entry
+                .config
+                .get("protocol")
+                .and_then(|value| value.as_str())
+                .and_then(|word| word.parse().ok())
+                .unwrap_or_default(),
+            _ => Protocol::default(),
+        }
+    }
+
+    /// Returns the roots, the active one first.
+    pub fn roots(&self) -> (Index, Vec<Arc<CaRoot>>) {
+        let mut roots: Vec<_> = self.roots.values().cloned().collect();
+        roots.sort_by_key(|root| !root.active);
+        (self.rows.roots, roots)
+    }
+
+    /// Returns what every member trusts, `None` until the cluster has a root.
+    pub fn trust_bundle(&self) -> Option<TrustBundle> {
+        let cluster = self.cluster.as_ref()?;
+        let (_, roots) = self.roots();
+        Some(TrustBundle {
+            trust_domain: cluster.trust_domain.clone(),
+            active_root: roots.iter().find(|root| root.active)?.fingerprint.clone(),
+            roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
+        })
+    }
+
+    /// Returns a join token by the hash of its secret.
+    pub fn join_token(&self, secret_sha256: &str) -> Option<&JoinTokenRecord> {
+        self.join_tokens.get(secret_sha256)
+    }
+
+    fn instance(&self, (node, id): &InstanceKey) -> Option<ServiceInstance> {
+        let row = self.nodes.get(node)?;
+        let service = row.services.get(id)?;
+        let mut checks: Vec<HealthCheck> = checks_of(row, |of| of.is_none());
+        checks.extend(checks_of(row, |of| of == Some(id)));
+        Some(ServiceInstance {
+            node: Node::clone(&row.node),
+            service: Service::clone(service),
+            checks,
+        })
+    }
+
+    fn mesh_door(&self, key: &InstanceKey) -> Option<ServiceInstance> {
+        let mut instance = self.instance(key)?;
+        if instance.service.kind == ServiceKind::ConnectProxy
+            && let Some(app) = &instance.service.proxy.destination_service_id
+        {
+            let row = self.nodes.get(&key.0)?;
+            instance.checks.extend(checks_of(row, |of| of == Some(app)));
+        }
+        Some(instance)
+    }
+}
+
+fn checks_of(
+    row: &NodeRow,
+    speaks_of: impl Fn(Option<&crate::name::InstanceId>) -> bool,
+) -> Vec<HealthCheck> {
+    row.checks
+        .values()
+        .filter(|check| speaks_of(check.service_id.as_ref()))
+        .map(|check| HealthCheck::clone(check))
+        .collect()
+}

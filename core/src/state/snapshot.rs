@@ -1,0 +1,92 @@
+//! The state as plain records, for snapshots. Derived maps are not written but made anew.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::door;
+use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, State};
+use crate::ca::{CaRoot, JoinTokenRecord};
+use crate::catalog::{HealthCheck, Node, Service};
+use crate::config_entry::ConfigEntry;
+use crate::index::Index;
+
+/// A [`State`] in the form in which it is written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StateSnapshot {
+    index: Index,
+    #[serde(default)]
+    cluster: Option<ClusterRecord>,
+    #[serde(default)]
+    nodes: Vec<NodeRecord>,
+    #[serde(default)]
+    entries: Vec<Arc<ConfigEntry>>,
+    #[serde(default)]
+    roots: Vec<Arc<CaRoot>>,
+    #[serde(default)]
+    join_tokens: Vec<JoinTokenRecord>,
+    #[serde(default)]
+    rows: IndexRows,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct NodeRecord {
+    node: Arc<Node>,
+    #[serde(default)]
+    services: Vec<Arc<Service>>,
+    #[serde(default)]
+    checks: Vec<Arc<HealthCheck>>,
+}
+
+impl State {
+    /// Returns the state as records. Costs a pointer per record.
+    pub fn to_snapshot(&self) -> StateSnapshot {
+        StateSnapshot {
+            index: self.index,
+            cluster: self.cluster.clone(),
+            nodes: self
+                .nodes
+                .values()
+                .map(|row| NodeRecord {
+                    node: row.node.clone(),
+                    services: row.services.values().cloned().collect(),
+                    checks: row.checks.values().cloned().collect(),
+                })
+                .collect(),
+            entries: self.entries.values().cloned().collect(),
+            roots: self.roots.values().cloned().collect(),
+            join_tokens: self.join_tokens.values().cloned().collect(),
+            rows: self.rows.clone(),
+        }
+    }
+
+    /// Makes a state of records.
+    pub fn from_snapshot(snapshot: StateSnapshot) -> Self {
+        let StateSnapshot { index, cluster, nodes, entries, roots, join_tokens, rows } = snapshot;
+        let mut state = Self { index, cluster, rows, ..Self::default() };
+        for NodeRecord { node, services, checks } in nodes {
+            let key = NodeKey::from(&node.name);
+            for service in &services {
+                let at = (key.clone(), service.id.clone());
+                state.instances.entry(service.name.clone()).or_default().insert(at.clone());
+                if let Some(destination) = door(service) {
+                    state.connect.entry(destination.clone()).or_default().insert(at);
+                }
+            }
+            let row = NodeRow {
+                node,
+                services: services.into_iter().map(|it| (it.id.clone(), it)).collect(),
+                checks: checks.into_iter().map(|it| (it.id.clone(), it)).collect(),
+            };
+            state.nodes.insert(key, row);
+        }
+        state.entries = entries.into_iter().map(|it| (it.key(), it)).collect();
+        state.roots = roots.into_iter().map(|it| (it.fingerprint.clone(), it)).collect();
+        state.join_tokens = join_tokens
+            .into_iter()
+            .map(|it| (it.secret_sha256.clone(), it))
+            .collect::<OrdMap<_, _>>();
+        state
+    }
+}

@@ -1,0 +1,53 @@
+//! What can be waited for, and which of it a change touches. Who waits, and how, is the
+//! server's affair.
+
+use crate::config_entry::{EntryKey, EntryKind};
+use crate::name::{NodeName, ServiceName};
+use crate::state::Change;
+
+/// A part of the state that someone may wait for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Any check.
+    Checks,
+    /// Who the cluster is.
+    Cluster,
+    /// The mesh doors of a service.
+    Connect(ServiceName),
+    /// One config entry, also while it is absent.
+    Entry(EntryKey),
+    /// Every entry of a kind.
+    EntryKind(EntryKind),
+    /// A node with all that is on it; by name in lower case.
+    Node(Box<str>),
+    /// The list of nodes.
+    Nodes,
+    /// The roots.
+    Roots,
+    /// The instances of a service.
+    Service(ServiceName),
+    /// The names and tags of services.
+    ServiceList,
+}
+
+impl Topic {
+    /// Returns the topic of a node; names are compared without regard to case.
+    pub fn node(name: &NodeName) -> Self {
+        Self::Node(name.as_str().to_ascii_lowercase().into())
+    }
+}
+
+/// Returns the topics that a change touches.
+pub fn touched(change: &Change) -> Vec<Topic> {
+    match change {
+        Change::Checks => vec![Topic::Checks],
+        Change::Cluster => vec![Topic::Cluster],
+        Change::Connect(name) => vec![Topic::Connect(name.clone())],
+        Change::Entry(key) => vec![Topic::EntryKind(key.kind), Topic::Entry(key.clone())],
+        Change::Node(name) => vec![Topic::node(name)],
+        Change::Nodes => vec![Topic::Nodes],
+        Change::Roots => vec![Topic::Roots],
+        Change::Service(name) => vec![Topic::Service(name.clone())],
+        Change::ServiceList => vec![Topic::ServiceList],
+    }
+}
