@@ -25,6 +25,7 @@ pub mod catalog;
 pub mod config_entry;
 
 pub mod chain;
+pub mod dns;
 pub mod health;
 pub mod intention;
 pub mod traffic;

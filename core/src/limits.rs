@@ -61,6 +61,13 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 
+/// Records of one DNS answer over TCP (Consul: 4,096): what 64 KiB hold of addresses.
+pub const DNS_ANSWERS_MAX: usize = 4_096;
+/// SRV records of one DNS answer over TCP (Consul: 1,024): they bring addresses along.
+pub const DNS_SRV_ANSWERS_MAX: usize = 1_024;
+/// Records of one DNS answer over UDP without EDNS, whatever is configured (Consul: 8).
+pub const DNS_UDP_ANSWERS_MAX: usize = 8;
+
 /// Bytes of one HTTP/1 request head in the proxy (as nginx's and Envoy's usual bounds).
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines of one HTTP message in the proxy (Envoy: 100; browsers and gRPC need less).
