@@ -11,3 +11,4 @@ pub mod entropy;
 pub mod net;
 pub mod signal;
 pub mod task;
+pub mod tls;

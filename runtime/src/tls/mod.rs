@@ -1,0 +1,36 @@
+//! TLS between members of a mesh: whose certificate is accepted, and the rustls configurations
+//! that follow. The only place that makes one.
+//!
+//! TLS 1.3 only, with aws-lc-rs, hybrid post-quantum key exchange first. Which identities may
+//! talk to which is decided by intentions and by each door, on the [`peer_identity`] found here.
+
+mod cell;
+mod config;
+mod error;
+mod identity;
+mod peer;
+mod pem;
+mod provider;
+mod trust;
+mod verify;
+
+pub use rustls;
+pub use tokio_rustls;
+
+pub use cell::{ClientTlsCell, ServerTlsCell};
+pub use config::{
+    ClientAuth, Resumption, ServerOptions, client_config, client_config_pinned, peer_name,
+    server_config, server_config_with,
+};
+pub use error::TlsError;
+pub use identity::Identity;
+pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
+pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint};
+pub use provider::provider;
+pub use trust::Trust;
+pub use verify::PeerCheck;
+
+#[cfg(test)]
+pub(crate) mod test_authority;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! A certificate authority for tests: good certificates, and bad ones made on purpose.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use weft_core::ca::TrustBundle;
+use weft_core::name::TrustDomain;
+
+use super::{Identity, Trust};
+
+pub(crate) struct TestAuthority {
+    pub(crate) root_pem: String,
+    intermediate: Issuer<'static, KeyPair>,
+    intermediate_pem: String,
+    domain: String,
+}
+
+pub(crate) struct TestLeaf {
+    pub(crate) chain_pem: String,
+    pub(crate) key_pem: String,
+}
+
+impl TestAuthority {
+    pub(crate) fn new(domain: &str) -> Self {
+        let root_key = key();
+        let root_params = authority_params("root");
+        let root_pem = root_params.self_signed(&root_key).expect("a root").pem();
+        let root = Issuer::new(root_params, root_key);
+        let intermediate_key = key();
+        let params = authority_params("intermediate");
+        let intermediate_pem =
+            params.signed_by(&intermediate_key, &root).expect("an intermediate").pem();
+        let intermediate = Issuer::new(params, intermediate_key);
+        Self { root_pem, intermediate, intermediate_pem, domain: domain.to_owned() }
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        Trust::from_bundle(&TrustBundle {
+            trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
+            active_root: String::new(),
+            roots_pem: vec![self.root_pem.clone()],
+        })
+        .expect("a bundle")
+    }
+
+    pub(crate) fn uri(&self, path: &str) -> String {
+        format!("spiffe://{}/{path}", self.domain)
+    }
+
+    /// A good certificate for the path.
+    pub(crate) fn identity(&self, path: &str) -> Identity {
+        let leaf = self.leaf(leaf_params(&[&self.uri(path)]));
+        Identity::from_pem(&leaf.chain_pem, &leaf.key_pem).expect("a good leaf")
+    }
+
+    pub(crate) fn leaf(&self, params: CertificateParams) -> TestLeaf {
+        let leaf_key = key();
+        let leaf = params.signed_by(&leaf_key, &self.intermediate).expect("a leaf");
+        TestLeaf {
+            chain_pem: format!("{}{}", leaf.pem(), self.intermediate_pem),
+            key_pem: leaf_key.serialize_pem(),
+        }
+    }
+}
+
+/// Parameters of a good leaf with the given URIs.
+pub(crate) fn leaf_params(uris: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "leaf");
+    params.subject_alt_names =
+        uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")
+}

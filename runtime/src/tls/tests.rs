@@ -1,0 +1,325 @@
+//! Handshakes in memory: who is accepted, who is refused, and for which reason.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_core::identity::SpiffeId;
+
+use super::test_authority::{TestAuthority, TestLeaf, leaf_params};
+use super::*;
+
+const DOMAIN: &str = "a1.mesh";
+const WEB: &str = "ns/default/dc/dc1/svc/web";
+const API: &str = "ns/default/dc/dc1/svc/api";
+const SERVER: &str = "agent/server/dc/dc1/id/s1";
+const AGENT: &str = "agent/client/dc/dc1/id/n1";
+
+/// What both ends of a handshake saw.
+#[derive(Debug)]
+struct Met {
+    client: SpiffeId,
+    server: SpiffeId,
+    kind: HandshakeKind,
+    group: rustls::NamedGroup,
+}
+
+/// Shakes hands and passes one byte each way, so that both ends have judged.
+async fn meet(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> io::Result<Met> {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let name = peer_name("127.0.0.1:20000".parse().expect("an address"));
+    let connector = TlsConnector::from(client.clone());
+    let acceptor = TlsAcceptor::from(server.clone());
+    let calling = async {
+        let mut stream = connector.connect(name, near).await?;
+        stream.write_all(b"x").await?;
+        stream.read_u8().await?;
+        let session = stream.get_ref().1;
+        let server = peer_identity(session.peer_certificates().unwrap_or(&[]));
+        let group = session.negotiated_key_exchange_group().expect("a group").name();
+        Ok((server.expect("verified"), session.handshake_kind().expect("done"), group))
+    };
+    let answering = async {
+        let mut stream = acceptor.accept(far).await?;
+        stream.read_u8().await?;
+        stream.write_all(b"y").await?;
+        stream.shutdown().await?;
+        let session = stream.get_ref().1;
+        let client = peer_identity(session.peer_certificates().unwrap_or(&[]));
+        client.map_err(io::Error::other)
+    };
+    let (called, answered): (io::Result<_>, io::Result<_>) = tokio::join!(calling, answering);
+    // The end that refused says why; the other only sees an alert.
+    match (called, answered) {
+        (Ok((server, kind, group)), Ok(client)) => Ok(Met { client, server, kind, group }),
+        (Err(a), Err(b)) => Err(io::Error::other(format!("{a} / {b}"))),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+fn client(identity: &Identity, trust: &Trust, check: PeerCheck) -> Arc<ClientConfig> {
+    Arc::new(client_config(identity, trust, check, &["h2"]).expect("a client"))
+}
+
+fn server(identity: &Identity, trust: &Trust) -> Arc<ServerConfig> {
+    Arc::new(server_config(identity, trust, ClientAuth::Required, &["h2"]).expect("a server"))
+}
+
+#[tokio::test]
+async fn members_know_each_other_and_prefer_hybrid_key_exchange() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (web, api, trust) = (authority.identity(WEB), authority.identity(API), authority.trust());
+    let exactly = PeerCheck::Exactly(api.spiffe_id().clone());
+    let met = meet(&client(&web, &trust, exactly), &server(&api, &trust)).await.expect("accepted");
+    assert_eq!((&met.client, &met.server), (web.spiffe_id(), api.spiffe_id()));
+    assert_eq!(met.group, rustls::NamedGroup::X25519MLKEM768);
+}
+
+/// **Source**: CVE-2021-32574: the service that answers must be the one that was called.
+#[tokio::test]
+async fn another_identity_than_the_expected_is_refused() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (web, trust) = (authority.identity(WEB), authority.trust());
+    let agent = authority.identity(AGENT);
+    let id = |path: &str| SpiffeId::parse(&authority.uri(path)).expect("an ID");
+    for (check, is_accepted) in [
+        (PeerCheck::AnyMember, true),
+        (PeerCheck::AnyServer, false),
+        (PeerCheck::Exactly(id(AGENT)), true),
+        (PeerCheck::Exactly(id(API)), false),
+        (PeerCheck::OneOf(vec![id(API), id(AGENT)]), true),
+        (PeerCheck::OneOf(vec![]), false),
+    ] {
+        let met = meet(&client(&web, &trust, check.clone()), &server(&agent, &trust)).await;
+        assert_eq!(met.is_ok(), is_accepted, "{check:?}: {met:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_of_another_mesh_is_refused_even_under_the_same_root() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (web, trust) = (authority.identity(WEB), authority.trust());
+    let stranger = TestAuthority::new(DOMAIN).identity(API);
+    let foreign = authority.leaf(leaf_params(&[&format!("spiffe://b2.mesh/{API}")]));
+    let foreign = Identity::from_pem(&foreign.chain_pem, &foreign.key_pem).expect("well-formed");
+    for other in [stranger, foreign] {
+        meet(&client(&web, &trust, PeerCheck::AnyMember), &server(&other, &trust))
+            .await
+            .expect_err("as a server");
+        meet(&client(&other, &trust, PeerCheck::AnyMember), &server(&web, &trust))
+            .await
+            .expect_err("as a client");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_without_a_certificate_passes_only_where_it_is_optional() {
+    let authority = TestAuthority::new(DOMAIN);
+    let trust = authority.trust();
+    let identity = authority.identity(SERVER).presenting_roots(&trust);
+    let pin = fingerprint(&trust.certificates()[0]);
+    let joining = Arc::new(client_config_pinned(&pin, &["h2"]).expect("a client"));
+    meet(&joining, &server(&identity, &trust)).await.expect_err("required");
+    let optional = server_config(&identity, &trust, ClientAuth::Optional, &["h2"]);
+    // The handshake is done; only this harness then misses the caller's identity.
+    let error = meet(&joining, &Arc::new(optional.expect("a server"))).await.expect_err("no ID");
+    assert_eq!(error.to_string(), PeerIdentityError::Absent.to_string());
+}
+
+#[tokio::test]
+async fn a_joining_host_accepts_only_a_server_under_the_pinned_root() {
+    let authority = TestAuthority::new(DOMAIN);
+    let trust = authority.trust();
+    let other_trust = TestAuthority::new(DOMAIN).trust();
+    let pin = fingerprint(&trust.certificates()[0]);
+    let joining = Arc::new(client_config_pinned(&pin, &["h2"]).expect("a client"));
+    let presenting = |path: &str| authority.identity(path).presenting_roots(&trust);
+    for (identity, reason) in [
+        (presenting(AGENT), "but a server was expected"),
+        (presenting(WEB), "but a server was expected"),
+        (authority.identity(SERVER), "does not present the root"),
+        // A chain of another authority with our root merely put beside it.
+        (TestAuthority::new(DOMAIN).identity(SERVER).presenting_roots(&trust), "BadSignature"),
+        (authority.identity(SERVER).presenting_roots(&other_trust), "does not present the root"),
+    ] {
+        let config = server_config(&identity, &trust, ClientAuth::Optional, &["h2"]);
+        let error = meet(&joining, &Arc::new(config.expect("a server"))).await;
+        let error = format!("{:?}", error.expect_err("refused"));
+        assert!(error.contains(reason), "{error}");
+    }
+    for bad in ["", "xyz", &"g".repeat(64)] {
+        assert!(matches!(client_config_pinned(bad, &[]), Err(TlsError::Fingerprint { .. })));
+    }
+}
+
+/// The mutants of a good certificate, each with one rule broken.
+///
+/// **Source**: Spec: X.509-SVID §2 to §5; CVE-2022-40716.
+fn mutants(authority: &TestAuthority) -> Vec<(&'static str, rcgen::CertificateParams)> {
+    let good = authority.uri(WEB);
+    let with = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let mut params = leaf_params(&[&good]);
+        change(&mut params);
+        params
+    };
+    let uris = |uris: &[&str]| leaf_params(uris);
+    vec![
+        ("no URI", uris(&[])),
+        ("two URIs", uris(&[&good, &authority.uri(API)])),
+        ("the same URI twice", uris(&[&good, &good])),
+        (
+            "only a DNS name",
+            with(&|p| {
+                p.subject_alt_names = vec![SanType::DnsName("web.mesh".try_into().expect("ASCII"))];
+            }),
+        ),
+        ("an authority", with(&|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
+        ("no key usage", with(&|p| p.key_usages.clear())),
+        ("may sign certificates", with(&|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign))),
+        ("may sign CRLs", with(&|p| p.key_usages.push(KeyUsagePurpose::CrlSign))),
+        ("may not sign", with(&|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement])),
+        (
+            "only for servers",
+            with(&|p| {
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            }),
+        ),
+        (
+            "only for clients",
+            with(&|p| {
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }),
+        ),
+        (
+            "key usage not critical",
+            with(&|p| {
+                p.key_usages.clear();
+                let usage = vec![0x03, 0x02, 0x07, 0x80];
+                p.custom_extensions =
+                    vec![CustomExtension::from_oid_content(&[2, 5, 29, 15], usage)];
+            }),
+        ),
+        ("a root path", uris(&["spiffe://a1.mesh/"])),
+        ("no path", uris(&["spiffe://a1.mesh"])),
+        ("a trailing slash", uris(&[&format!("{good}/")])),
+        ("a dot segment", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/.."])),
+        ("a percent escape", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/we%62"])),
+        ("upper case in the domain", uris(&["spiffe://A1.mesh/ns/default/dc/dc1/svc/web"])),
+        ("a port", uris(&["spiffe://a1.mesh:1/ns/default/dc/dc1/svc/web"])),
+        ("user information", uris(&["spiffe://u@a1.mesh/ns/default/dc/dc1/svc/web"])),
+        ("a NUL", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/web\0"])),
+        ("an unknown form", uris(&["spiffe://a1.mesh/web"])),
+        ("another scheme", uris(&["https://a1.mesh/ns/default/dc/dc1/svc/web"])),
+        ("3 kB of path", uris(&[&format!("{good}{}", "a".repeat(3000))])),
+    ]
+}
+
+#[test]
+fn a_certificate_that_breaks_one_rule_is_no_identity() {
+    let authority = TestAuthority::new(DOMAIN);
+    for (what, params) in mutants(&authority) {
+        let TestLeaf { chain_pem, key_pem } = authority.leaf(params);
+        let refused = Identity::from_pem(&chain_pem, &key_pem);
+        assert!(matches!(refused, Err(TlsError::Identity(_))), "{what}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_breaks_one_rule_is_refused_by_both_ends() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (api, trust) = (authority.identity(API), authority.trust());
+    for (what, params) in mutants(&authority) {
+        let mutant = unchecked(&authority.leaf(params));
+        let mut as_client = client_config(&api, &trust, PeerCheck::AnyMember, &[]).expect("good");
+        as_client.client_auth_cert_resolver = mutant.clone();
+        let met = meet(&Arc::new(as_client), &server(&api, &trust)).await;
+        assert!(met.is_err(), "{what}: accepted as a client");
+        let mut as_server = server_config(&api, &trust, ClientAuth::Required, &[]).expect("good");
+        as_server.cert_resolver = mutant;
+        let met = meet(&client(&api, &trust, PeerCheck::AnyMember), &Arc::new(as_server)).await;
+        assert!(met.is_err(), "{what}: accepted as a server");
+    }
+}
+
+/// A resolver that shows a certificate which [`Identity`] would not take.
+fn unchecked(leaf: &TestLeaf) -> Arc<rustls::sign::SingleCertAndKey> {
+    let chain = certificates_from_pem("a mutant", &leaf.chain_pem).expect("PEM");
+    let key = super::pem::key_from_pem(&leaf.key_pem).expect("PEM");
+    let key = provider().key_provider.load_private_key(key).expect("a key");
+    Arc::new(rustls::sign::CertifiedKey::new(chain, key).into())
+}
+
+#[tokio::test]
+async fn expired_and_future_certificates_are_refused() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (api, trust) = (authority.identity(API), authority.trust());
+    for (from, to) in [((2020, 1, 1), (2021, 1, 1)), ((2090, 1, 1), (2091, 1, 1))] {
+        let mut params = leaf_params(&[&authority.uri(WEB)]);
+        params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+        params.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
+        let leaf = authority.leaf(params);
+        let bad = Identity::from_pem(&leaf.chain_pem, &leaf.key_pem).expect("well-formed");
+        meet(&client(&bad, &trust, PeerCheck::AnyMember), &server(&api, &trust))
+            .await
+            .expect_err("as a client");
+        meet(&client(&api, &trust, PeerCheck::AnyMember), &server(&bad, &trust))
+            .await
+            .expect_err("as a server");
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let authority = TestAuthority::new(DOMAIN);
+    let a = authority.leaf(leaf_params(&[&authority.uri(WEB)]));
+    let b = authority.leaf(leaf_params(&[&authority.uri(WEB)]));
+    assert!(matches!(Identity::from_pem(&a.chain_pem, &b.key_pem), Err(TlsError::Key(_))));
+    assert!(matches!(Identity::from_pem(&a.chain_pem, "x"), Err(TlsError::Pem { .. })));
+    assert!(matches!(Identity::from_pem("", &a.key_pem), Err(TlsError::NoCertificate { .. })));
+}
+
+/// **Source**: SPIRE's slip of resumption without a check against the current bundle;
+/// CVE-2022-21654.
+#[tokio::test]
+async fn sessions_resume_only_within_one_configuration() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (web, api, trust) = (authority.identity(WEB), authority.identity(API), authority.trust());
+    let resuming = || {
+        let options = ServerOptions {
+            client_auth: ClientAuth::Required,
+            alpn: &["h2"],
+            resumption: Resumption::Tickets,
+        };
+        Arc::new(server_config_with(&api, &trust, &options).expect("a server"))
+    };
+    let caller = client(&web, &trust, PeerCheck::AnyMember);
+    let server = resuming();
+    let kind = async |server: &Arc<ServerConfig>| {
+        let met = meet(&caller, server).await.expect("accepted");
+        assert_eq!((&met.client, &met.server), (web.spiffe_id(), api.spiffe_id()));
+        met.kind
+    };
+    assert_eq!(kind(&server).await, HandshakeKind::Full);
+    assert_eq!(kind(&server).await, HandshakeKind::Resumed);
+    assert_eq!(kind(&resuming()).await, HandshakeKind::Full);
+    let off = self::server(&api, &trust);
+    assert_eq!(kind(&off).await, HandshakeKind::Full);
+    assert_eq!(kind(&off).await, HandshakeKind::Full);
+}
+
+#[test]
+fn pem_survives_a_round_trip_and_damage_is_named() {
+    let authority = TestAuthority::new(DOMAIN);
+    let leaf = authority.leaf(leaf_params(&[&authority.uri(WEB)]));
+    let chain = certificates_from_pem("a chain", &leaf.chain_pem).expect("PEM");
+    assert_eq!(chain.len(), 2);
+    let again = certificates_from_pem("a chain", &certificates_to_pem(&chain)).expect("PEM");
+    assert_eq!(chain, again);
+    let damaged = leaf.chain_pem.replacen("END CERTIFICATE", "END", 1);
+    assert!(matches!(certificates_from_pem("a chain", &damaged), Err(TlsError::Pem { .. })));
+}

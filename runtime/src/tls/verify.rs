@@ -1,0 +1,266 @@
+//! The verifiers that rustls calls in a handshake: first the chain, then the identity.
+//!
+//! Host names play no part: a peer is known by its SPIFFE ID alone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use weft_core::identity::{SpiffeId, Workload};
+use weft_core::name::TrustDomain;
+
+use super::config::ClientAuth;
+use super::peer::{PeerIdentityError, peer_identity};
+use super::pem::fingerprint;
+use super::{TlsError, Trust, provider};
+
+/// Whom a client accepts at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerCheck {
+    /// Any agent, server or service of the trust domain.
+    AnyMember,
+    /// Any server of the trust domain.
+    AnyServer,
+    /// Exactly this identity.
+    Exactly(SpiffeId),
+    /// One of these identities.
+    OneOf(Vec<SpiffeId>),
+}
+
+/// States why a certificate with a good chain is refused all the same.
+#[derive(thiserror::Error)]
+enum Refusal {
+    #[error("the peer's certificate breaks a rule of mesh identities: {0}")]
+    Identity(PeerIdentityError),
+    #[error("the peer is {found}, but {expected} was expected")]
+    Other { found: SpiffeId, expected: String },
+    #[error("the peer is {found}, which is not of the trust domain {expected}")]
+    TrustDomain { found: SpiffeId, expected: TrustDomain },
+    #[error("the server does not present the root with the fingerprint {fingerprint}")]
+    Unpinned { fingerprint: String },
+}
+
+impl fmt::Debug for Refusal {
+    /// The TLS library shows the reason only in its debug form; it should read as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        CertificateError::Other(OtherError(Arc::new(refusal))).into()
+    }
+}
+
+impl PeerCheck {
+    fn check(&self, found: SpiffeId) -> Result<(), Refusal> {
+        let (is_accepted, expected) = match self {
+            Self::AnyMember => (true, String::new()),
+            Self::AnyServer => {
+                (matches!(found.workload, Workload::Server(_)), "a server".to_owned())
+            }
+            Self::Exactly(id) => (*id == found, id.to_string()),
+            Self::OneOf(ids) => (ids.contains(&found), format!("one of {} identities", ids.len())),
+        };
+        if is_accepted { Ok(()) } else { Err(Refusal::Other { found, expected }) }
+    }
+}
+
+fn member(end_entity: &CertificateDer<'_>, domain: &TrustDomain) -> Result<SpiffeId, Refusal> {
+    let found = peer_identity(std::slice::from_ref(end_entity)).map_err(Refusal::Identity)?;
+    if found.trust_domain == *domain {
+        Ok(found)
+    } else {
+        Err(Refusal::TrustDomain { found, expected: domain.clone() })
+    }
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    provider().signature_verification_algorithms
+}
+
+fn verify_chain(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms().all)
+}
+
+/// The configurations offer TLS 1.3 only, so the library has no cause to ask.
+fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::General("TLS 1.2 is not offered".to_owned()))
+}
+
+/// Checks the server that a member calls.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    pub(super) trust: Trust,
+    pub(super) check: PeerCheck,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        verify_chain(end_entity, intermediates, self.trust.store(), now)?;
+        self.check.check(member(end_entity, self.trust.trust_domain())?)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signature, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+/// Checks the server that a joining host calls, of which it knows only a root's fingerprint.
+#[derive(Debug)]
+pub(super) struct PinnedVerifier {
+    pub(super) root_fingerprint: String,
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let root = intermediates
+            .iter()
+            .find(|certificate| fingerprint(certificate) == self.root_fingerprint)
+            .ok_or_else(|| Refusal::Unpinned { fingerprint: self.root_fingerprint.clone() })?;
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone().into_owned())?;
+        verify_chain(end_entity, intermediates, &roots, now)?;
+        let found = peer_identity(std::slice::from_ref(end_entity)).map_err(Refusal::Identity)?;
+        PeerCheck::AnyServer.check(found)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signature, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+/// Checks the client that calls a member.
+#[derive(Debug)]
+pub(super) struct ClientVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    domain: TrustDomain,
+}
+
+impl ClientVerifier {
+    pub(super) fn new(trust: &Trust, auth: ClientAuth) -> Result<Self, TlsError> {
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(trust.store().clone(), provider())
+                .clear_root_hint_subjects();
+        let builder = match auth {
+            ClientAuth::Optional => builder.allow_unauthenticated(),
+            ClientAuth::Required => builder,
+        };
+        let chain = builder
+            .build()
+            .map_err(|error| TlsError::Library(Error::General(error.to_string())))?;
+        Ok(Self { chain, domain: trust.trust_domain().clone() })
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Members have one certificate; hints would only make the handshake longer.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        member(end_entity, &self.domain)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signature, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
