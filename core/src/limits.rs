@@ -32,8 +32,16 @@ pub const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Sources of one intention entry: compiled and sent to each proxy of the destination.
 pub const INTENTION_SOURCES_MAX: usize = 10_000;
+/// Bytes of an intention's description (Consul: 512).
+pub const DESCRIPTION_BYTES_MAX: usize = 512;
 /// Routes of one service-router: tried in order for each request.
 pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
+/// Conditions of one sort (headers, parameters, methods) on one route.
+pub const CONDITIONS_PER_ROUTE_MAX: usize = 64;
+/// Subsets of one service-resolver: each is a target with a watch of its own.
+pub const SUBSETS_PER_RESOLVER_MAX: usize = 256;
+/// The longest time-out of a config entry: longer ones are slips of the unit.
+pub const ENTRY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Legs of one service-splitter.
 pub const SPLITS_PER_SPLITTER_MAX: usize = 100;
 /// Redirects followed and splitters nested while a discovery chain is compiled.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
+
 /// A condition on one header.
 ///
 /// **Shape**: exactly one of `present`, `exact`, `prefix`, `suffix`, `contains`, `regex`.
@@ -54,4 +56,51 @@ pub struct QueryMatch {
     /// A regular expression for the whole value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
+}
+
+impl HeaderMatch {
+    pub(super) fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        findings.token(&format!("{field}.Name"), &self.name);
+        let texts = [
+            &mut self.exact,
+            &mut self.prefix,
+            &mut self.suffix,
+            &mut self.contains,
+            &mut self.regex,
+        ];
+        let given = usize::from(self.present) + texts.into_iter().map(drop_empty).sum::<usize>();
+        if given != 1 {
+            let reason = "write exactly one of Present, Exact, Prefix, Suffix, Contains and Regex";
+            findings.add(field, reason);
+        }
+        if let Some(regex) = &self.regex {
+            findings.regex(&format!("{field}.Regex"), regex);
+        }
+        if self.ignore_case && (self.present || self.regex.is_some()) {
+            let reason = "goes with Exact, Prefix, Suffix and Contains; in a Regex write (?i)";
+            findings.add(format!("{field}.IgnoreCase"), reason);
+        }
+    }
+}
+
+impl QueryMatch {
+    pub(super) fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        if self.name.is_empty() {
+            findings.add(format!("{field}.Name"), "must not be empty");
+        }
+        let texts = [&mut self.exact, &mut self.regex];
+        let given = usize::from(self.present) + texts.into_iter().map(drop_empty).sum::<usize>();
+        if given != 1 {
+            findings.add(field, "write exactly one of Present, Exact and Regex");
+        }
+        if let Some(regex) = &self.regex {
+            findings.regex(&format!("{field}.Regex"), regex);
+        }
+    }
+}
+
+/// Takes the empty text for a condition left out, as clients mean it; returns 1 for one given.
+fn drop_empty(text: &mut Option<String>) -> usize {
+    *text = text.take().filter(|text| !text.is_empty());
+    usize::from(text.is_some())
 }

@@ -3,6 +3,7 @@
 //! One file per kind, with the record and the checks that concern that entry alone. What
 //! several entries mean together is compiled by `chain` and judged by `intention`.
 
+mod findings;
 mod header_match;
 mod kind;
 mod proxy_defaults;
@@ -11,6 +12,8 @@ mod service_intentions;
 mod service_resolver;
 mod service_router;
 mod service_splitter;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,9 @@ pub use header_match::{HeaderMatch, QueryMatch};
 pub use kind::{EntryKey, EntryKind, UnknownKind};
 pub use proxy_defaults::ProxyDefaults;
 pub use service_defaults::{Protocol, ServiceDefaults, UnknownProtocol};
-pub use service_intentions::{IntentionAction, IntentionSource, ServiceIntentions, SourceName};
+pub use service_intentions::{
+    IntentionAction, IntentionSource, ServiceIntentions, SourceName, precedence,
+};
 pub use service_resolver::{ResolverRedirect, ResolverSubset, ServiceResolver};
 pub use service_router::{HttpMatch, RouteDestination, RouteMatch, ServiceRoute, ServiceRouter};
 pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
@@ -70,6 +75,22 @@ impl InvalidEntry {
 }
 
 impl ConfigEntry {
+    /// Checks what concerns the entry alone and brings it into the form that is stored: words in
+    /// their usual case, sources by precedence, defaults that were written out left out.
+    ///
+    /// # Errors
+    /// Everything found wrong, by field.
+    pub fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
+        Ok(match self {
+            Self::ProxyDefaults(entry) => Self::ProxyDefaults(entry.normalise()?),
+            Self::ServiceDefaults(entry) => Self::ServiceDefaults(entry.normalise()?),
+            Self::ServiceIntentions(entry) => Self::ServiceIntentions(entry.normalise()?),
+            Self::ServiceResolver(entry) => Self::ServiceResolver(entry.normalise()?),
+            Self::ServiceRouter(entry) => Self::ServiceRouter(entry.normalise()?),
+            Self::ServiceSplitter(entry) => Self::ServiceSplitter(entry.normalise()?),
+        })
+    }
+
     /// Returns the entry's kind.
     pub fn kind(&self) -> EntryKind {
         match self {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
+use super::{InvalidEntry, Protocol};
 use crate::index::Index;
 
 /// Defaults of all proxies; there is one entry, named `global`.
@@ -26,4 +28,30 @@ pub struct ProxyDefaults {
     /// When the entry last changed.
     #[serde(default)]
     pub modify_index: Index,
+}
+
+impl ProxyDefaults {
+    /// The one name that the entry may have.
+    pub const NAME: &str = "global";
+
+    /// Returns what services speak unless their own defaults say otherwise.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.config.get("protocol")?.as_str()?.parse().ok()
+    }
+
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        if self.name != Self::NAME {
+            findings.add("Name", format!("must be {:?}; there is one such entry", Self::NAME));
+        }
+        if let Some(value) = self.config.get_mut("protocol") {
+            match value.as_str().map(str::parse::<Protocol>) {
+                Some(Ok(protocol)) => *value = protocol.as_str().into(),
+                Some(Err(error)) => findings.add("Config.protocol", error.to_string()),
+                None => findings.add("Config.protocol", "must be a text such as \"http\""),
+            }
+        }
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
 }

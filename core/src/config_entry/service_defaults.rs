@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::InvalidEntry;
+use super::findings::Findings;
 use crate::index::Index;
 use crate::name::ServiceName;
 
@@ -105,4 +108,18 @@ pub struct ServiceDefaults {
     /// When the entry last changed.
     #[serde(default)]
     pub modify_index: Index,
+}
+
+impl ServiceDefaults {
+    pub(super) fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        for (field, ms) in [
+            ("LocalConnectTimeoutMs", self.local_connect_timeout_ms),
+            ("LocalRequestTimeoutMs", self.local_request_timeout_ms),
+        ] {
+            findings.timeout(field, Duration::from_millis(ms.into()));
+        }
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
 }

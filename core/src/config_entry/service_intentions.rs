@@ -5,7 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::InvalidEntry;
+use super::findings::Findings;
 use crate::index::Index;
+use crate::limits;
 use crate::name::{InvalidName, ServiceName};
 
 /// A service, or any service.
@@ -105,4 +108,53 @@ pub struct ServiceIntentions {
     /// When the entry last changed.
     #[serde(default)]
     pub modify_index: Index,
+}
+
+/// Returns how early an intention is looked at: from 9 for two exact names to 5 for two
+/// wildcards.
+///
+/// **Source**: Consul: docs/connect/intentions#precedence-and-match-order; the numbers between
+/// belong to namespaces.
+pub fn precedence(source: &SourceName, destination: &SourceName) -> u8 {
+    match (destination, source) {
+        (SourceName::Service(_), SourceName::Service(_)) => 9,
+        (SourceName::Service(_), SourceName::Any) => 8,
+        (SourceName::Any, SourceName::Service(_)) => 6,
+        (SourceName::Any, SourceName::Any) => 5,
+    }
+}
+
+impl ServiceIntentions {
+    /// The one type of source, as clients expect it.
+    pub const SOURCE_TYPE: &str = "consul";
+
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        if self.sources.is_empty() {
+            findings.add("Sources", "must name at least one caller; delete the entry instead");
+        }
+        findings.count("Sources", self.sources.len(), limits::INTENTION_SOURCES_MAX);
+        let mut first: BTreeMap<SourceName, usize> = BTreeMap::new();
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            if let Some(earlier) = first.insert(source.name.clone(), at) {
+                let reason = format!("{} is already given in Sources[{earlier}]", source.name);
+                findings.add(format!("Sources[{at}].Name"), reason);
+            }
+            if !source.kind.is_empty() && source.kind != Self::SOURCE_TYPE {
+                let reason = format!("must be {:?} or left out", Self::SOURCE_TYPE);
+                findings.add(format!("Sources[{at}].Type"), reason);
+            }
+            let (bytes, max) = (source.description.len(), limits::DESCRIPTION_BYTES_MAX);
+            if bytes > max {
+                let reason = format!("has {bytes} bytes, more than the {max} allowed");
+                findings.add(format!("Sources[{at}].Description"), reason);
+            }
+            source.kind = Self::SOURCE_TYPE.to_owned();
+            source.precedence = precedence(&source.name, &self.name);
+        }
+        self.sources
+            .sort_by(|a, b| b.precedence.cmp(&a.precedence).then_with(|| a.name.cmp(&b.name)));
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
 }

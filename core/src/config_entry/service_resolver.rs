@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::InvalidEntry;
+use super::findings::{Findings, shortened};
 use crate::index::Index;
+use crate::limits;
 use crate::name::{Datacenter, ServiceName};
 use crate::time::Span;
 
@@ -65,4 +68,61 @@ pub struct ResolverRedirect {
     /// Another datacenter; `None` means the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datacenter: Option<Datacenter>,
+}
+
+impl ServiceResolver {
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        let subset = &self.default_subset;
+        if !subset.is_empty() && !self.subsets.contains_key(subset) {
+            findings.add("DefaultSubset", format!("{subset:?} is not among Subsets"));
+        }
+        findings.count("Subsets", self.subsets.len(), limits::SUBSETS_PER_RESOLVER_MAX);
+        for (name, subset) in &self.subsets {
+            let shown = shortened(name);
+            if !is_label(name) {
+                let reason = "a subset's name stands in server names: write 1 to 63 lower-case \
+                              letters, digits and '-', with a letter or digit at both ends";
+                findings.add(format!("Subsets.{shown}"), reason);
+            }
+            let (bytes, max) = (subset.filter.len(), limits::FILTER_BYTES_MAX);
+            if bytes > max {
+                let reason = format!("has {bytes} bytes, more than the {max} allowed");
+                findings.add(format!("Subsets.{shown}.Filter"), reason);
+            }
+        }
+        self.check_redirect(&mut findings);
+        for (field, timeout) in [
+            ("ConnectTimeout", &mut self.connect_timeout),
+            ("RequestTimeout", &mut self.request_timeout),
+        ] {
+            // Zero is how clients leave a time-out to its default.
+            *timeout = timeout.filter(|timeout| *timeout != Span::default());
+            findings.timeout(field, timeout.unwrap_or_default().0);
+        }
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
+
+    fn check_redirect(&self, findings: &mut Findings) {
+        let Some(redirect) = &self.redirect else { return };
+        let elsewhere = redirect.service.as_ref().is_some_and(|service| *service != self.name);
+        let subset = &redirect.service_subset;
+        if *redirect == ResolverRedirect::default() {
+            findings.add("Redirect", "must name a Service, a ServiceSubset or a Datacenter");
+        } else if !elsewhere && !subset.is_empty() && !self.subsets.contains_key(subset) {
+            findings.add("Redirect.ServiceSubset", format!("{subset:?} is not among Subsets"));
+        } else if !elsewhere && subset.is_empty() && redirect.datacenter.is_none() {
+            findings.add("Redirect.Service", "leads back to the service itself");
+        }
+    }
+}
+
+/// Whether a text can stand as a label in a server name.
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }

@@ -1,11 +1,13 @@
 //! `service-router`: where requests to one service go by their content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeaderMatch, QueryMatch};
+use super::findings::{Findings, shortened};
+use super::{HeaderMatch, InvalidEntry, QueryMatch};
 use crate::index::Index;
+use crate::limits;
 use crate::name::ServiceName;
 use crate::time::Span;
 
@@ -96,4 +98,83 @@ pub struct RouteDestination {
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
+}
+
+impl ServiceRouter {
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        findings.count("Routes", self.routes.len(), limits::ROUTES_PER_ROUTER_MAX);
+        for (at, route) in self.routes.iter_mut().enumerate() {
+            let http = route.matches.as_mut().and_then(|matches| matches.http.as_mut());
+            let has_path = http
+                .as_ref()
+                .is_some_and(|http| http.path_exact.is_some() || http.path_prefix.is_some());
+            if let Some(http) = http {
+                http.normalise(&format!("Routes[{at}].Match.HTTP"), &mut findings);
+            }
+            if let Some(destination) = &mut route.destination {
+                let field = format!("Routes[{at}].Destination");
+                destination.normalise(&field, has_path, &mut findings);
+            }
+        }
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
+}
+
+impl HttpMatch {
+    fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        let paths = [&mut self.path_exact, &mut self.path_prefix, &mut self.path_regex];
+        // The empty text is how clients leave a condition out.
+        let given = paths.into_iter().filter_map(|path| {
+            *path = path.take().filter(|text| !text.is_empty());
+            path.as_ref()
+        });
+        if given.count() > 1 {
+            findings.add(field, "write one of PathExact, PathPrefix and PathRegex, not several");
+        }
+        for (name, path) in [("PathExact", &self.path_exact), ("PathPrefix", &self.path_prefix)] {
+            if let Some(path) = path {
+                findings.path(&format!("{field}.{name}"), path);
+            }
+        }
+        if let Some(regex) = &self.path_regex {
+            findings.regex(&format!("{field}.PathRegex"), regex);
+        }
+        let max = limits::CONDITIONS_PER_ROUTE_MAX;
+        findings.count(&format!("{field}.Header"), self.header.len(), max);
+        findings.count(&format!("{field}.QueryParam"), self.query_param.len(), max);
+        findings.count(&format!("{field}.Methods"), self.methods.len(), max);
+        for (at, header) in self.header.iter_mut().enumerate() {
+            header.normalise(&format!("{field}.Header[{at}]"), findings);
+        }
+        for (at, query) in self.query_param.iter_mut().enumerate() {
+            query.normalise(&format!("{field}.QueryParam[{at}]"), findings);
+        }
+        let mut seen = BTreeSet::new();
+        for (at, method) in self.methods.iter_mut().enumerate() {
+            method.make_ascii_uppercase();
+            findings.token(&format!("{field}.Methods[{at}]"), method);
+            if !seen.insert(method.clone()) {
+                let reason = format!("{:?} is given twice", shortened(method));
+                findings.add(format!("{field}.Methods[{at}]"), reason);
+            }
+        }
+    }
+}
+
+impl RouteDestination {
+    fn normalise(&mut self, field: &str, has_path: bool, findings: &mut Findings) {
+        self.prefix_rewrite = self.prefix_rewrite.take().filter(|text| !text.is_empty());
+        if let Some(rewrite) = &self.prefix_rewrite {
+            let field = format!("{field}.PrefixRewrite");
+            findings.path(&field, rewrite);
+            if !has_path {
+                findings.add(field, "needs a PathExact or PathPrefix to replace");
+            }
+        }
+        self.request_timeout = self.request_timeout.filter(|timeout| *timeout != Span::default());
+        let timeout = self.request_timeout.unwrap_or_default();
+        findings.timeout(&format!("{field}.RequestTimeout"), timeout.0);
+    }
 }

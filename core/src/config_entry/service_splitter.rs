@@ -6,7 +6,10 @@ use std::fmt;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::InvalidEntry;
+use super::findings::Findings;
 use crate::index::Index;
+use crate::limits;
 use crate::name::ServiceName;
 
 /// A share of requests.
@@ -94,4 +97,29 @@ pub struct ServiceSplit {
     /// A subset; empty means the default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_subset: String,
+}
+
+impl ServiceSplitter {
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
+        let mut findings = Findings::default();
+        findings.count("Splits", self.splits.len(), limits::SPLITS_PER_SPLITTER_MAX);
+        let total: u64 = self.splits.iter().map(|split| u64::from(split.weight.0)).sum();
+        if total != u64::from(Weight::FULL.0) {
+            let total = total as f64 / 100.0;
+            findings.add("Splits", format!("the weights add up to {total}, not to 100"));
+        }
+        let mut first: BTreeMap<(Option<&ServiceName>, &str), usize> = BTreeMap::new();
+        for (at, split) in self.splits.iter().enumerate() {
+            let service = split.service.as_ref().filter(|service| **service != self.name);
+            if let Some(earlier) = first.insert((service, &split.service_subset), at) {
+                let reason = format!("leads to the same place as Splits[{earlier}]");
+                findings.add(format!("Splits[{at}]"), reason);
+            }
+        }
+        for split in &mut self.splits {
+            split.service = split.service.take().filter(|service| *service != self.name);
+        }
+        findings.meta(&self.meta);
+        findings.result(self)
+    }
 }

@@ -2,4 +2,5 @@
 
 mod snapshot;
 
-pub use snapshot::{Endpoint, InboundConfig, ProxySnapshot, UpstreamConfig};
+pub use crate::chain::Endpoint;
+pub use snapshot::{InboundConfig, ProxySnapshot, UpstreamConfig};

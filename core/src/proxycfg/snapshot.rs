@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
-use crate::chain::{CompiledChain, TargetId};
+use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::Protocol;
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -65,15 +65,4 @@ pub struct UpstreamConfig {
     pub bind: SocketAddr,
     /// What the proxy follows for each connection or request.
     pub chain: CompiledChain,
-}
-
-/// One usable instance of a target: where its sidecar listens for mTLS.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The sidecar's address.
-    pub address: SocketAddr,
-    /// Its share among the others, at least 1.
-    pub weight: u16,
-    /// The sidecar's registration, for people and metrics.
-    pub instance: InstanceId,
 }

@@ -1,11 +1,16 @@
 //! The bodies of the public HTTP API.
 //!
-//! Records of `core` are their own output form. Input is decoded tolerantly: field names match
+//! Records of `core` are their own output form: a config entry, and a list of them, is written
+//! as it is. Input is decoded tolerantly: field names match
 //! without regard to case and underscores, and all faults are found at once. One file per page
 //! of the API for the bodies that are not records.
 //!
 //! **Source**: Consul: api-docs/api-structure#formatted-json-output; clients write `ServiceID`,
 //! `service_id` and `serviceid` alike.
+
+pub mod agent_check;
+pub mod config_entry;
+pub mod intention;
 
 mod decode;
 mod parse;

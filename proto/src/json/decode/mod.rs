@@ -21,6 +21,7 @@ use crate::text::Fault;
 use broken::BrokenKind;
 use node::{Node, Run};
 use place::{Path, Place};
+use suggest::folded;
 
 /// What is done with a field that the record does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,11 @@ pub(super) fn decode<T: DeserializeOwned>(
         }
     }
     Err(faults.into_inner().0)
+}
+
+/// Whether a key spells a field.
+pub(super) fn is_key(key: &str, field: &str) -> bool {
+    folded(key) == folded(field)
 }
 
 /// Whether the place or one above it holds a stand-in, so that its faults are not the writer's.
