@@ -1,1 +1,10 @@
 //! Whole meshes of real processes, seen from outside: HTTP, DNS and plain clients.
+//!
+//! Each file is one promise to users; each test starts its own cluster on free ports and can run
+//! beside the others.
+
+mod bad_input;
+mod first_path;
+mod real_programs;
+mod restart;
+mod story;

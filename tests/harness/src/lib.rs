@@ -1,1 +1,20 @@
-//! Starts and watches real Weft processes for tests.
+//! Real Weft processes for tests, seen only from outside.
+//!
+//! Everything here is blocking and speaks no code of Weft's own: a test that drives the binary
+//! over HTTP, DNS and files finds what a user would find. Ports are free ones, folders are
+//! temporary, processes end with the value that holds them, and a process that logged a warning
+//! which the test did not announce fails the test.
+
+pub mod app;
+pub mod cluster;
+pub mod eventually;
+pub mod http;
+pub mod ports;
+pub mod process;
+pub mod tools;
+
+pub use app::App;
+pub use cluster::{Cluster, TestAgent, TestProxy, TestServer};
+pub use eventually::{consistently, eventually};
+pub use http::{Answer, Api};
+pub use process::{Daemon, Outcome};

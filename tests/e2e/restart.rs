@@ -1,0 +1,126 @@
+//! Kill anything at any moment: what was acknowledged is there, what was running goes on.
+
+use std::time::Duration;
+
+use serde_json::json;
+use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::{Answer, Api, Cluster, consistently, eventually};
+
+use crate::story::{Shop, called, speaks, who};
+
+/// Long enough for a proxy that hangs on a dead server to show it.
+const OBSERVED: Duration = Duration::from_secs(3);
+
+fn goes_on(door: Api) {
+    consistently(OBSERVED, "calls go on", || {
+        let answer = door.get("/")?;
+        if who(&answer) == "web-1" { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+}
+
+#[test]
+fn a_killed_server_comes_back_with_everything_and_calls_go_on_meanwhile() {
+    let mut cluster = Cluster::start();
+    // While the server is away, everybody who wants something of it may complain.
+    cluster.agent.process.expect_log("");
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    web.proxy.process.expect_log("");
+    cluster.agent.intend("shop", "web", "allow");
+    let shop = Shop::open(&cluster, &["web"]);
+    shop.wait_status("web", 200);
+    let api = cluster.agent.api();
+    let before = api.get("/v1/catalog/services").and_then(Answer::ok).expect("a list");
+
+    cluster.server.process.kill();
+    goes_on(shop.to("web"));
+    let refused = api.put(
+        "/v1/config",
+        &json!({
+            "Kind": "service-defaults", "Name": "late", "Protocol": "http",
+        }),
+    );
+    let refused = refused.expect("an answer");
+    assert_eq!(refused.status, 503, "a write without servers: {refused:?}");
+
+    cluster.server.restart();
+    let after = eventually(SPREAD_LIMIT, "the catalog answers again", || {
+        api.get("/v1/catalog/services")?.ok()
+    });
+    assert_eq!(after.json(), before.json(), "services are those of before");
+    assert!(after.index() >= before.index(), "the index went backwards");
+    let entry = api.get("/v1/config/service-intentions/web").and_then(Answer::ok);
+    assert!(entry.expect("the entry").body.contains("allow"));
+    cluster.agent.intend("shop", "web", "deny");
+    shop.wait_status("web", 403);
+}
+
+#[test]
+fn a_killed_agent_comes_back_without_a_token_and_calls_go_on_meanwhile() {
+    let mut cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    web.proxy.process.expect_log("");
+    cluster.agent.intend("shop", "web", "allow");
+    let mut shop = Shop::open(&cluster, &["web"]);
+    shop.proxy.process.expect_log("");
+    shop.wait_status("web", 200);
+
+    cluster.agent.process.kill();
+    goes_on(shop.to("web"));
+    std::fs::remove_file(cluster.server.join_token_file()).expect("the token's file is there");
+    cluster.agent.restart();
+    let services = cluster.agent.api().get("/v1/agent/services").and_then(Answer::ok);
+    let services = services.expect("a list").json();
+    for id in ["web-1", "web-1-sidecar-proxy", "shop", "shop-sidecar-proxy"] {
+        assert!(services.get(id).is_some(), "{id} is missing in {services}");
+    }
+    cluster.agent.wait_passing("web", 1);
+    goes_on(shop.to("web"));
+    // The sidecars found the new agent: they follow again.
+    cluster.agent.intend("shop", "web", "deny");
+    shop.wait_status("web", 403);
+}
+
+#[test]
+fn the_agent_serves_after_a_restart_with_no_server_at_all() {
+    let mut cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    web.proxy.process.expect_log("");
+    cluster.agent.intend("shop", "web", "allow");
+    let mut shop = Shop::open(&cluster, &["web"]);
+    shop.proxy.process.expect_log("");
+    shop.wait_status("web", 200);
+
+    cluster.server.process.kill();
+    cluster.agent.process.kill();
+    cluster.agent.restart();
+    cluster.agent.process.expect_log("");
+    let services = cluster.agent.api().get("/v1/agent/services").and_then(Answer::ok);
+    assert!(services.expect("a list").body.contains("web-1"));
+    goes_on(shop.to("web"));
+}
+
+#[test]
+fn a_killed_proxy_comes_back_at_the_same_doors() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    cluster.agent.intend("shop", "web", "allow");
+    let shop = Shop::open(&cluster, &["web"]);
+    shop.wait_status("web", 200);
+    web.proxy.process.kill();
+    web.proxy = cluster.agent.sidecar("web-1");
+    shop.wait_status("web", 200);
+}
+
+#[test]
+fn sigterm_ends_each_process_with_success() {
+    let mut cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    web.proxy.process.terminate();
+    cluster.agent.process.terminate();
+    cluster.server.process.terminate();
+}

@@ -1,0 +1,81 @@
+//! Programs that nobody here wrote, and the loud skip when one is missing.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Folders that are searched besides `PATH`: Debian keeps servers where users do not look.
+const SERVER_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// Finds a program, or `None`.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(SERVER_FOLDERS.iter().map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|candidate| is_program(candidate))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Tells whether all programs are there. If not, the test is skipped, and says so in a line that
+/// the test runner does not swallow and in the file that counts skips.
+pub fn have(test: &str, programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| find(p).is_none()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let line = format!("{test}: no {} on this machine", missing.join(", no "));
+    // Written to the stream itself: the runner captures only what goes through `eprintln!`.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {line}");
+    if let Some(path) = std::env::var_os("WEFT_SKIPPED")
+        && let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
+    {
+        let _ = writeln!(file, "{line}");
+    }
+    false
+}
+
+/// Runs a program to its end and returns what it printed.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(program: &str, args: &[&str]) -> Ran {
+    let path = find(program).unwrap_or_else(|| PathBuf::from(program));
+    let output = Command::new(&path)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("starting {}: {error}", path.display()));
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Returns the output of a success.
+    ///
+    /// # Errors
+    /// What the program printed, when it failed.
+    pub fn ok(self) -> Result<String, String> {
+        match self.code {
+            Some(0) => Ok(self.stdout),
+            code => Err(format!("exit {code:?}: {}{}", self.stdout, self.stderr)),
+        }
+    }
+}
