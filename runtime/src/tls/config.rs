@@ -121,6 +121,24 @@ pub fn client_config(
     Ok(config)
 }
 
+/// Makes the configuration of a client that has no certificate, to see what a server presents
+/// and that it refuses to serve.
+///
+/// # Errors
+/// [`TlsError`] when the library refuses the trust.
+pub fn client_config_anonymous(
+    trust: &Trust,
+    check: PeerCheck,
+    alpn: &[&str],
+) -> Result<ClientConfig, TlsError> {
+    let verifier = ServerVerifier { trust: trust.clone(), check };
+    let mut config = client_builder(Arc::new(verifier))?.with_no_client_auth();
+    config.alpn_protocols = protocols(alpn);
+    config.resumption = rustls::client::Resumption::disabled();
+    config.enable_sni = false;
+    Ok(config)
+}
+
 /// Makes the configuration of a host that joins: it has no certificate yet, and knows of the
 /// mesh only the fingerprint of a root.
 ///

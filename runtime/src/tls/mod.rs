@@ -19,8 +19,8 @@ pub use tokio_rustls;
 
 pub use cell::{ClientTlsCell, ServerTlsCell};
 pub use config::{
-    ClientAuth, Resumption, ServerOptions, client_config, client_config_pinned, peer_name,
-    server_config, server_config_with,
+    ClientAuth, Resumption, ServerOptions, client_config, client_config_anonymous,
+    client_config_pinned, peer_name, server_config, server_config_with,
 };
 pub use error::TlsError;
 pub use identity::Identity;

@@ -323,3 +323,18 @@ fn pem_survives_a_round_trip_and_damage_is_named() {
     let damaged = leaf.chain_pem.replacen("END CERTIFICATE", "END", 1);
     assert!(matches!(certificates_from_pem("a chain", &damaged), Err(TlsError::Pem { .. })));
 }
+
+#[tokio::test]
+async fn a_client_without_a_certificate_sees_the_server_and_is_refused() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (api, trust) = (authority.identity(API), authority.trust());
+    let anonymous = client_config_anonymous(&trust, PeerCheck::AnyMember, &["h2"]);
+    let anonymous = Arc::new(anonymous.expect("a client"));
+    let error = meet(&anonymous, &server(&api, &trust)).await.expect_err("refused");
+    assert!(error.to_string().contains("peer sent no certificates"), "{error}");
+    let elsewhere = TestAuthority::new(DOMAIN).trust();
+    let stranger = client_config_anonymous(&elsewhere, PeerCheck::AnyMember, &["h2"]);
+    let error = meet(&Arc::new(stranger.expect("a client")), &server(&api, &trust)).await;
+    let error = error.expect_err("the root is another");
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+}
