@@ -165,13 +165,14 @@ impl Tree {
             walk(&root.join(folder), &mut paths);
         }
         paths.sort();
-        let sources = paths
+        let mut sources: Vec<SourceFile> = paths
             .iter()
             .map(|path| {
                 let text = fs::read_to_string(path).expect("a source file is readable text");
                 SourceFile::new(&relative(&root, path), &text)
             })
             .collect();
+        mark_test_modules(&mut sources);
         let manifests = SOURCE_ROOTS
             .iter()
             .filter_map(|folder| {
@@ -186,9 +187,12 @@ impl Tree {
     pub(crate) fn planted(files: &[(&str, &str)]) -> Self {
         let (manifests, sources): (Vec<_>, Vec<_>) =
             files.iter().partition(|(path, _)| path.ends_with("Cargo.toml"));
+        let mut sources: Vec<SourceFile> =
+            sources.iter().map(|(path, text)| SourceFile::new(path, text)).collect();
+        mark_test_modules(&mut sources);
         Self {
             root: PathBuf::new(),
-            sources: sources.iter().map(|(path, text)| SourceFile::new(path, text)).collect(),
+            sources,
             manifests: manifests
                 .iter()
                 .map(|(path, text)| {
@@ -202,6 +206,32 @@ impl Tree {
     pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap_or_default()
     }
+}
+
+/// A file whose `mod` line stands under `#[cfg(test)]` belongs to tests as a whole.
+fn mark_test_modules(sources: &mut [SourceFile]) {
+    let homes: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    for file in sources {
+        let stem = file.path.trim_end_matches(".rs");
+        if homes.iter().any(|home| stem == home || stem.starts_with(&format!("{home}/"))) {
+            file.is_test_line.fill(true);
+        }
+    }
+}
+
+/// Paths without `.rs` of the modules that a file declares for tests only.
+fn test_modules(file: &SourceFile) -> Vec<String> {
+    let code = &file.layers.code;
+    let stem = file.path.trim_end_matches(".rs");
+    let (folder, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+    let home = if ["lib", "main", "mod"].contains(&name) { folder } else { stem };
+    code.match_indices("#[cfg(test)]")
+        .filter_map(|(at, marker)| {
+            let item = code[at + marker.len()..].split_once(';')?.0;
+            let (before, module) = item.rsplit_once("mod ")?;
+            (!before.contains('{')).then(|| format!("{home}/{}", module.trim()))
+        })
+        .collect()
 }
 
 fn relative(root: &Path, path: &Path) -> String {
@@ -231,4 +261,15 @@ fn test_items_are_told_from_production() {
     assert!(file.is_production(8) && !file.is_production(6));
     let named = SourceFile::new("core/src/a.rs", "#[cfg(test)]\nmod tests;\nfn d() {}\n");
     assert_eq!(named.production_lines(), 1);
+}
+
+#[test]
+fn files_of_test_modules_belong_to_tests() {
+    let tree = Tree::planted(&[
+        ("core/src/a/mod.rs", "#[cfg(test)]\npub(crate) mod stand_in;\nmod real;\n"),
+        ("core/src/a/stand_in.rs", "fn a() {}\n"),
+        ("core/src/a/real.rs", "fn a() {}\n"),
+    ]);
+    assert_eq!(tree.sources[1].production_lines(), 0);
+    assert_eq!(tree.sources[2].production_lines(), 1);
 }
