@@ -3,6 +3,7 @@
 //! Keys and signatures are made in `server::ca` and `agent::leaf`.
 
 mod join_token;
+pub mod renewal;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,16 @@
 //! What a local proxy needs to work, put together from what the agent watches.
+//!
+//! [`Assembler`] says what to watch, takes what comes, and gives complete [`ProxySnapshot`]s.
+//! Subscriptions, and the way to the proxy, are the agent's.
 
+mod assembler;
+mod doors;
 mod snapshot;
+mod usable;
+mod watch_set;
 
 pub use crate::chain::Endpoint;
+pub use assembler::{Assembler, Output, Problem, Site, Subject};
+pub use doors::InvalidSidecar;
 pub use snapshot::{InboundConfig, ProxySnapshot, UpstreamConfig};
+pub use watch_set::{Update, Watch};

@@ -1,0 +1,351 @@
+//! The machine that puts a proxy's configuration together.
+//!
+//! It is fed by `agent::proxycfg`; time plays no part, so `handle_timeout` and `poll_timeout`
+//! are missing from the four verbs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::doors::Doors;
+use super::usable::select;
+use super::{InboundConfig, ProxySnapshot, Update, UpstreamConfig, Watch};
+use crate::ca::{Leaf, TrustBundle};
+use crate::catalog::{Service, ServiceInstance};
+use crate::chain::{CompiledChain, Endpoint, TargetId};
+use crate::config_entry::ServiceDefaults;
+use crate::identity::SpiffeId;
+use crate::intention::IntentionSet;
+use crate::name::{Datacenter, ServiceName, TrustDomain};
+
+/// How long a proxy waits for a connection to its local instance when nothing else is said
+/// (Consul: `local_connect_timeout_ms`, 5,000).
+const LOCAL_CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Where the agent stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Where a sidecar without an address of its own listens for other proxies.
+    pub bind_address: IpAddr,
+    /// The local datacenter.
+    pub datacenter: Datacenter,
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+}
+
+/// What is to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Everything that is wrong now, anew after each change; empty when all is well.
+    Problems(Vec<Problem>),
+    /// A configuration for the proxy; its version is above that of the one before.
+    Snapshot(Arc<ProxySnapshot>),
+    /// Watch this and feed what comes.
+    Start(Watch),
+    /// Watch this no longer.
+    Stop(Watch),
+}
+
+/// Something that keeps a proxy, or one of its upstreams, from working as asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// What it concerns.
+    pub subject: Subject,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What a problem concerns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The proxy as a whole: it keeps the configuration it has.
+    Proxy,
+    /// One upstream: it keeps its last good chain, or is left out until it has one.
+    Upstream(ServiceName),
+}
+
+/// Assembles the configuration of one local proxy.
+///
+/// Drain [`Assembler::poll_output`] after creation and after each `handle_…`; feeding several
+/// inputs before that gives one snapshot for all of them.
+#[derive(Debug)]
+pub struct Assembler {
+    site: Site,
+    doors: Option<Doors>,
+    facts: Facts,
+    watched: BTreeSet<Watch>,
+    problems: Vec<Problem>,
+    invalid: Option<String>,
+    version: u64,
+    last: Option<Arc<ProxySnapshot>>,
+    outputs: VecDeque<Output>,
+    is_stale: bool,
+}
+
+/// The newest value of each watch.
+#[derive(Debug, Default)]
+struct Facts {
+    chains: BTreeMap<ServiceName, ChainState>,
+    defaults: Option<Arc<ServiceDefaults>>,
+    instances: BTreeMap<ServiceName, Arc<Vec<ServiceInstance>>>,
+    intentions: Option<Arc<IntentionSet>>,
+    leaf: Option<Arc<Leaf>>,
+    roots: Option<Arc<TrustBundle>>,
+}
+
+/// What is known of one upstream's chain.
+#[derive(Debug, Default)]
+struct ChainState {
+    /// The chain in use; the instances of all its targets were heard of.
+    in_use: Option<Arc<CompiledChain>>,
+    /// A newer one that waits for the instances of its targets.
+    waiting: Option<Arc<CompiledChain>>,
+    /// Why there is no newer one.
+    problem: Option<Arc<str>>,
+}
+
+impl Assembler {
+    /// Makes the assembler of a sidecar.
+    ///
+    /// The first snapshot has the version after `version_base`; a base taken from the clock
+    /// keeps versions rising over restarts of the agent.
+    pub fn new(sidecar: &Service, site: Site, version_base: u64) -> Self {
+        let mut assembler = Self {
+            site,
+            doors: None,
+            facts: Facts::default(),
+            watched: BTreeSet::new(),
+            problems: Vec::new(),
+            invalid: None,
+            version: version_base,
+            last: None,
+            outputs: VecDeque::new(),
+            is_stale: true,
+        };
+        assembler.handle_sidecar(sidecar);
+        assembler
+    }
+
+    /// Takes the sidecar's registration, new or changed.
+    pub fn handle_sidecar(&mut self, sidecar: &Service) {
+        match Doors::of(sidecar, &self.site) {
+            Ok(doors) => {
+                self.invalid = None;
+                self.doors = Some(doors);
+            }
+            // What runs goes on with what it has.
+            Err(invalid) => self.invalid = Some(invalid.to_string()),
+        }
+        self.settle();
+    }
+
+    /// Takes the newest value of a watch; one that was stopped is ignored.
+    pub fn handle_update(&mut self, update: Update) {
+        if !self.watched.contains(&update.watch()) {
+            return;
+        }
+        let facts = &mut self.facts;
+        match update {
+            Update::Chain(name, Ok(chain)) => {
+                let state = facts.chains.entry(name).or_default();
+                state.waiting = Some(chain);
+                state.problem = None;
+            }
+            Update::Chain(name, Err(reason)) => {
+                let state = facts.chains.entry(name).or_default();
+                state.waiting = None;
+                state.problem = Some(reason);
+            }
+            Update::Connect(name, instances) => {
+                facts.instances.insert(name, instances);
+            }
+            Update::Intentions(_, intentions) => facts.intentions = Some(intentions),
+            Update::Leaf(_, leaf) => facts.leaf = Some(leaf),
+            Update::Roots(roots) => facts.roots = Some(roots),
+            Update::ServiceDefaults(_, defaults) => facts.defaults = Some(defaults),
+        }
+        self.settle();
+    }
+
+    /// Returns what to do next, `None` when there is nothing.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if !std::mem::take(&mut self.is_stale) {
+            return None;
+        }
+        let mut snapshot = self.assemble()?;
+        if let Some(last) = &self.last {
+            snapshot.version = last.version;
+            if snapshot == **last {
+                return None;
+            }
+        }
+        self.version += 1;
+        snapshot.version = self.version;
+        let snapshot = Arc::new(snapshot);
+        self.last = Some(snapshot.clone());
+        Some(Output::Snapshot(snapshot))
+    }
+
+    /// Brings watches, chains in use and problems in line with what is known.
+    fn settle(&mut self) {
+        self.is_stale = true;
+        if let Some(doors) = &self.doors {
+            let destinations: BTreeSet<&ServiceName> =
+                doors.upstreams.iter().map(|door| &door.destination).collect();
+            self.facts.chains.retain(|name, _| destinations.contains(name));
+        }
+        self.facts.promote_chains();
+        self.follow(self.wanted());
+        self.report();
+    }
+
+    /// Returns all that must be watched now.
+    fn wanted(&self) -> BTreeSet<Watch> {
+        let Some(doors) = &self.doors else { return BTreeSet::new() };
+        let own = &doors.service;
+        let mut wanted = BTreeSet::from([
+            Watch::Intentions(own.clone()),
+            Watch::Leaf(own.clone()),
+            Watch::Roots,
+            Watch::ServiceDefaults(own.clone()),
+        ]);
+        wanted.extend(doors.upstreams.iter().map(|door| Watch::Chain(door.destination.clone())));
+        let targets = self.facts.chains.values().flat_map(ChainState::target_services);
+        wanted.extend(targets.cloned().map(Watch::Connect));
+        wanted
+    }
+
+    fn follow(&mut self, wanted: BTreeSet<Watch>) {
+        for watch in self.watched.difference(&wanted) {
+            self.facts.forget(watch);
+            self.outputs.push_back(Output::Stop(watch.clone()));
+        }
+        for watch in wanted.difference(&self.watched) {
+            self.outputs.push_back(Output::Start(watch.clone()));
+        }
+        self.watched = wanted;
+    }
+
+    fn report(&mut self) {
+        let mut problems: Vec<Problem> = Vec::new();
+        if let Some(reason) = &self.invalid {
+            problems.push(Problem { subject: Subject::Proxy, reason: reason.clone() });
+        }
+        for (name, reason) in self.doors.iter().flat_map(|doors| &doors.refused) {
+            let subject = Subject::Upstream(name.clone());
+            problems.push(Problem { subject, reason: reason.clone() });
+        }
+        for (name, state) in &self.facts.chains {
+            if let Some(reason) = &state.problem {
+                let subject = Subject::Upstream(name.clone());
+                problems.push(Problem { subject, reason: reason.to_string() });
+            }
+        }
+        problems.sort();
+        if problems != self.problems {
+            self.outputs.push_back(Output::Problems(problems.clone()));
+            self.problems = problems;
+        }
+    }
+
+    /// Puts everything together, `None` while something is missing.
+    fn assemble(&self) -> Option<ProxySnapshot> {
+        let doors = self.doors.as_ref()?;
+        let facts = &self.facts;
+        let mut upstreams = Vec::new();
+        let mut endpoints: BTreeMap<TargetId, Vec<Endpoint>> = BTreeMap::new();
+        for door in &doors.upstreams {
+            let state = facts.chains.get(&door.destination);
+            match state.and_then(|state| state.in_use.as_ref()) {
+                Some(chain) => {
+                    for (id, target) in &chain.targets {
+                        let instances = facts.instances.get(&target.service)?;
+                        endpoints.insert(id.clone(), select(target, instances));
+                    }
+                    upstreams.push(UpstreamConfig { bind: door.bind, chain: (**chain).clone() });
+                }
+                // The first snapshot waits until each upstream has a chain or is known to have
+                // none; later ones do not hold back what runs for an upstream that was added.
+                None => {
+                    let is_hopeless = state.is_some_and(|state| state.problem.is_some());
+                    if self.last.is_none() && !is_hopeless {
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(ProxySnapshot {
+            version: 0,
+            proxy_id: doors.proxy_id.clone(),
+            service: doors.service.clone(),
+            spiffe_id: SpiffeId::service(
+                self.site.trust_domain.clone(),
+                self.site.datacenter.clone(),
+                doors.service.clone(),
+            ),
+            leaf: facts.leaf.as_deref()?.clone(),
+            trust_bundle: facts.roots.as_deref()?.clone(),
+            inbound: inbound(doors, facts.defaults.as_deref()?, facts.intentions.as_deref()?),
+            upstreams,
+            endpoints,
+        })
+    }
+}
+
+impl Facts {
+    /// Takes each waiting chain into use once the instances of all its targets were heard of.
+    fn promote_chains(&mut self) {
+        for state in self.chains.values_mut() {
+            let is_known = |chain: &CompiledChain| {
+                chain.targets.values().all(|target| self.instances.contains_key(&target.service))
+            };
+            if state.waiting.as_deref().is_some_and(is_known) {
+                state.in_use = state.waiting.take();
+            }
+        }
+    }
+
+    fn forget(&mut self, watch: &Watch) {
+        match watch {
+            Watch::Chain(name) => {
+                self.chains.remove(name);
+            }
+            Watch::Connect(name) => {
+                self.instances.remove(name);
+            }
+            Watch::Intentions(_) => self.intentions = None,
+            Watch::Leaf(_) => self.leaf = None,
+            Watch::Roots => self.roots = None,
+            Watch::ServiceDefaults(_) => self.defaults = None,
+        }
+    }
+}
+
+impl ChainState {
+    fn target_services(&self) -> impl Iterator<Item = &ServiceName> {
+        let chains = self.in_use.iter().chain(&self.waiting);
+        chains.flat_map(|chain| chain.targets.values().map(|target| &target.service))
+    }
+}
+
+fn inbound(doors: &Doors, defaults: &ServiceDefaults, intentions: &IntentionSet) -> InboundConfig {
+    let millis = |ms: u32| (ms > 0).then(|| Duration::from_millis(u64::from(ms)));
+    let connections = defaults.max_inbound_connections;
+    InboundConfig {
+        bind: doors.inbound,
+        local_app: doors.local_app,
+        protocol: defaults.protocol.unwrap_or_default(),
+        intentions: intentions.clone(),
+        connections_max: (connections > 0).then_some(connections),
+        connect_timeout: millis(defaults.local_connect_timeout_ms)
+            .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),
+        request_timeout: millis(defaults.local_request_timeout_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests;

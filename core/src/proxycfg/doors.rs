@@ -1,0 +1,128 @@
+//! From a sidecar's registration to the addresses on which its proxy listens and calls.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Site;
+use crate::catalog::{Service, ServiceKind, Upstream};
+use crate::limits;
+use crate::name::{InstanceId, ServiceName};
+
+/// States why a registration is not that of a usable sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSidecar {
+    /// An address is a name; a proxy listens on addresses.
+    #[error("{field}: {text:?} is not an IP address")]
+    Address {
+        /// The field of the registration.
+        field: &'static str,
+        /// What it says.
+        text: String,
+    },
+    /// It says not what it stands for.
+    #[error("Proxy.DestinationServiceName is missing")]
+    Destination,
+    /// It is an application.
+    #[error("Kind is not connect-proxy")]
+    Kind,
+    /// A port is missing.
+    #[error("{field} is missing")]
+    Port {
+        /// The field of the registration.
+        field: &'static str,
+    },
+}
+
+/// Where a proxy listens and calls on its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doors {
+    pub(super) proxy_id: InstanceId,
+    pub(super) service: ServiceName,
+    pub(super) inbound: SocketAddr,
+    pub(super) local_app: SocketAddr,
+    /// In the order of the registration; no two listen on the same address.
+    pub(super) upstreams: Vec<Door>,
+    /// Upstreams that cannot be opened, with the reason.
+    pub(super) refused: Vec<(ServiceName, String)>,
+}
+
+/// Where a proxy listens for calls to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Door {
+    pub(super) destination: ServiceName,
+    pub(super) bind: SocketAddr,
+}
+
+impl Doors {
+    /// Reads a sidecar's registration.
+    pub(super) fn of(sidecar: &Service, site: &Site) -> Result<Self, InvalidSidecar> {
+        if sidecar.kind != ServiceKind::ConnectProxy {
+            return Err(InvalidSidecar::Kind);
+        }
+        let proxy = &sidecar.proxy;
+        let service = proxy.destination_service_name.clone().ok_or(InvalidSidecar::Destination)?;
+        let inbound_ip = ip("Address", &sidecar.address, site.bind_address)?;
+        let inbound = SocketAddr::new(inbound_ip, port("Port", sidecar.port)?);
+        let local_ip = ip("Proxy.LocalServiceAddress", &proxy.local_service_address, LOOPBACK)?;
+        let local_port = port("Proxy.LocalServicePort", proxy.local_service_port)?;
+        let mut doors = Self {
+            proxy_id: sidecar.id.clone(),
+            service,
+            inbound,
+            local_app: SocketAddr::new(local_ip, local_port),
+            upstreams: Vec::new(),
+            refused: Vec::new(),
+        };
+        doors.add_upstreams(&proxy.upstreams, site);
+        Ok(doors)
+    }
+
+    fn add_upstreams(&mut self, upstreams: &[Upstream], site: &Site) {
+        let mut taken = BTreeSet::from([self.inbound]);
+        for (at, upstream) in upstreams.iter().enumerate() {
+            let door = if at < limits::UPSTREAMS_PER_PROXY_MAX {
+                door(upstream, site)
+            } else {
+                Err(format!("a proxy has at most {} upstreams", limits::UPSTREAMS_PER_PROXY_MAX))
+            };
+            let door = door.and_then(|door| {
+                if taken.insert(door.bind) {
+                    Ok(door)
+                } else {
+                    Err(format!("{} is taken by another listener of this proxy", door.bind))
+                }
+            });
+            match door {
+                Ok(door) => self.upstreams.push(door),
+                Err(reason) => self.refused.push((upstream.destination_name.clone(), reason)),
+            }
+        }
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn door(upstream: &Upstream, site: &Site) -> Result<Door, String> {
+    if let Some(datacenter) = upstream.datacenter.as_ref().filter(|dc| **dc != site.datacenter) {
+        return Err(format!("datacenter {datacenter} cannot be reached from {}", site.datacenter));
+    }
+    let said = |invalid: InvalidSidecar| invalid.to_string();
+    let address = ip("LocalBindAddress", &upstream.local_bind_address, LOOPBACK).map_err(said)?;
+    let port = port("LocalBindPort", upstream.local_bind_port).map_err(said)?;
+    Ok(Door {
+        destination: upstream.destination_name.clone(),
+        bind: SocketAddr::new(address, port),
+    })
+}
+
+fn ip(field: &'static str, text: &str, default: IpAddr) -> Result<IpAddr, InvalidSidecar> {
+    match text {
+        "" => Ok(default),
+        "localhost" => Ok(LOOPBACK),
+        _ => text.parse().map_err(|_| InvalidSidecar::Address { field, text: text.to_owned() }),
+    }
+}
+
+fn port(field: &'static str, port: u16) -> Result<u16, InvalidSidecar> {
+    if port == 0 { Err(InvalidSidecar::Port { field }) } else { Ok(port) }
+}

@@ -1,0 +1,58 @@
+//! What an assembler watches, and what comes of it.
+
+use std::sync::Arc;
+
+use crate::ca::{Leaf, TrustBundle};
+use crate::catalog::ServiceInstance;
+use crate::chain::CompiledChain;
+use crate::config_entry::ServiceDefaults;
+use crate::intention::IntentionSet;
+use crate::name::ServiceName;
+
+/// Something to watch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watch {
+    /// The discovery chain of a service.
+    Chain(ServiceName),
+    /// The sidecars and native instances that speak for a service.
+    Connect(ServiceName),
+    /// Who may call a service.
+    Intentions(ServiceName),
+    /// The certificate of a local service.
+    Leaf(ServiceName),
+    /// Whom to trust.
+    Roots,
+    /// What a service speaks, and its limits.
+    ServiceDefaults(ServiceName),
+}
+
+/// The newest value of something watched.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// A chain, or why there is none.
+    Chain(ServiceName, Result<Arc<CompiledChain>, Arc<str>>),
+    /// The instances that speak for a service, also critical ones.
+    Connect(ServiceName, Arc<Vec<ServiceInstance>>),
+    /// Who may call a service.
+    Intentions(ServiceName, Arc<IntentionSet>),
+    /// The certificate of a local service.
+    Leaf(ServiceName, Arc<Leaf>),
+    /// Whom to trust.
+    Roots(Arc<TrustBundle>),
+    /// What a service speaks; its protocol is resolved.
+    ServiceDefaults(ServiceName, Arc<ServiceDefaults>),
+}
+
+impl Update {
+    /// Returns the watch that it answers.
+    pub fn watch(&self) -> Watch {
+        match self {
+            Self::Chain(name, _) => Watch::Chain(name.clone()),
+            Self::Connect(name, _) => Watch::Connect(name.clone()),
+            Self::Intentions(name, _) => Watch::Intentions(name.clone()),
+            Self::Leaf(name, _) => Watch::Leaf(name.clone()),
+            Self::Roots(_) => Watch::Roots,
+            Self::ServiceDefaults(name, _) => Watch::ServiceDefaults(name.clone()),
+        }
+    }
+}
