@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use weft_core::config_entry::{ConfigEntry, EntryKind, InvalidEntry};
 
-use super::decode::{Options, Unknown, decode as decode_record, is_key};
-use super::{Fault, parse};
+use super::decode::decode as decode_record;
+use super::{Fault, Options, Unknown, is_key, parse};
 
 /// Decodes, checks and normalises a config entry.
 ///

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use crate::text::Fault;
+pub(crate) use decode::is_key;
 pub use decode::{Options, Unknown};
 pub use parse::parse;
 

@@ -93,7 +93,7 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 /// Whether a key spells a field.
-pub(super) fn is_key(key: &str, field: &str) -> bool {
+pub(crate) fn is_key(key: &str, field: &str) -> bool {
     folded(key) == folded(field)
 }
 
