@@ -1,13 +1,37 @@
 //! The services and checks of this host: the truth that the catalog is kept to.
 //!
-//! Never the catalog of others (`views`).
+//! A registration is checked (`definition`, `check_plan`, `sidecar`), written to disk
+//! (`shelf`), entered (`book`) and then seen by all who subscribed. Never the catalog of
+//! others (`views`), never probing (`checks`).
 
-use std::collections::BTreeMap;
+mod book;
+mod check_plan;
+mod definition;
+mod faults;
+mod kept;
+mod shelf;
+mod sidecar;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_core::catalog::{HealthCheck, Service};
-use weft_core::name::{CheckId, InstanceId};
+use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck, Service, ServiceDefinition};
+use weft_core::name::{CheckId, InstanceId, NodeName};
+use weft_proto::text::Fault;
+use weft_runtime::task::{TaskFailure, TaskTree};
+
+use book::Book;
+use definition::{Registration, Surroundings};
+use kept::Disk;
+
+pub use book::{ExistingChecks, Plans};
+pub use check_plan::{CheckPlan, HttpProbe, Probe};
+pub(crate) use shelf::write_whole;
 
 /// What is registered on this host at one moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -21,17 +45,366 @@ pub struct LocalServices {
 /// The registrations of this host; clones share them.
 #[derive(Debug, Clone)]
 pub struct Local {
-    current: Arc<watch::Sender<Arc<LocalServices>>>,
+    inner: Arc<Inner>,
+    tasks: TaskTree,
+}
+
+/// Where the host's registrations belong.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The host's name in the catalog.
+    pub node: NodeName,
+    /// Where sidecars listen unless told otherwise.
+    pub bind_addr: IpAddr,
+    /// Registrations are kept in folders of this directory.
+    pub data_dir: PathBuf,
+}
+
+/// Says why the registrations of an earlier run could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the registrations kept in {}", directory.display())]
+pub struct OpenError {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Says why a change of the registrations was not made. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The work was cut short by the shutdown of the agent.
+    #[error("the agent is shutting down")]
+    Stopped(#[source] TaskFailure),
+    /// The definition is wrong.
+    #[error("{}", Fault::line(.0))]
+    Refused(Vec<Fault>),
+    /// There is no check with that id.
+    #[error("no check with id {0:?} is registered here")]
+    UnknownCheck(String),
+    /// There is no service with that id.
+    #[error("no service with id {0:?} is registered here")]
+    UnknownService(String),
+    /// The registration could not be kept.
+    #[error("cannot write the registration to {}", directory.display())]
+    Unkept {
+        /// The data directory.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    /// Taken for the whole of a change, so that disk and book see changes in the same order;
+    /// `book` is taken inside it for moments. Only blocking threads wait for it.
+    disk: Mutex<Disk>,
+    book: Mutex<Book>,
+    services: watch::Sender<Arc<LocalServices>>,
+    plans: watch::Sender<Arc<Plans>>,
+    /// Checks from an earlier run without a result in this one.
+    unproven: Mutex<BTreeSet<CheckId>>,
 }
 
 impl Local {
+    /// Opens the registrations of an earlier run, or starts with none.
+    ///
+    /// Files that hold no readable record are set aside and logged, the others load. Blocks
+    /// its thread.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory cannot be read or written.
+    pub fn open(place: Place, tasks: &TaskTree) -> Result<Self, OpenError> {
+        let failed = |source| OpenError { directory: place.data_dir.clone(), source };
+        let mut book = Book::new(place.node.clone());
+        let disk = Disk::open(&place.data_dir, &mut book).map_err(failed)?;
+        let inner = Inner {
+            services: watch::Sender::new(book.services.clone()),
+            plans: watch::Sender::new(book.plans.clone()),
+            unproven: Mutex::new(book.plans.keys().cloned().collect()),
+            disk: Mutex::new(disk),
+            book: Mutex::new(book),
+            place,
+        };
+        Ok(Self { inner: Arc::new(inner), tasks: tasks.child("local") })
+    }
+
     /// Returns what is registered now.
     pub fn current(&self) -> Arc<LocalServices> {
-        self.current.borrow().clone()
+        self.inner.services.borrow().clone()
     }
 
     /// Returns a receiver that always holds the newest registrations.
     pub fn subscribe(&self) -> watch::Receiver<Arc<LocalServices>> {
-        self.current.subscribe()
+        self.inner.services.subscribe()
+    }
+
+    /// Returns a receiver that always holds the checks to be run.
+    pub fn plans(&self) -> watch::Receiver<Arc<Plans>> {
+        self.inner.plans.subscribe()
+    }
+
+    /// Registers a service with its checks, and the sidecar that it asks for.
+    ///
+    /// # Errors
+    /// [`LocalError::Refused`] with every fault of the definition, or that it could not be kept.
+    ///
+    /// # Cancel safety
+    /// Safe: once begun, the change is made whole even if nobody waits for it. So with every
+    /// change below.
+    pub async fn register(
+        &self,
+        definition: ServiceDefinition,
+        existing: ExistingChecks,
+    ) -> Result<(), LocalError> {
+        self.change(move |inner| inner.register(&definition, existing)).await
+    }
+
+    /// Deregisters a service with its checks and its sidecar.
+    ///
+    /// # Errors
+    /// [`LocalError::UnknownService`], or that the change could not be kept.
+    pub async fn deregister(&self, id: String) -> Result<(), LocalError> {
+        self.change(move |inner| inner.deregister(&id)).await
+    }
+
+    /// Registers a check of a service that is registered, or of the node.
+    ///
+    /// # Errors
+    /// As [`Local::register`]; [`LocalError::UnknownService`] when its service is not there.
+    pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), LocalError> {
+        self.change(move |inner| inner.register_check(definition)).await
+    }
+
+    /// Deregisters a check.
+    ///
+    /// # Errors
+    /// [`LocalError::UnknownCheck`], or that the change could not be kept.
+    pub async fn deregister_check(&self, id: String) -> Result<(), LocalError> {
+        self.change(move |inner| inner.deregister_check(&id)).await
+    }
+
+    /// Puts a service, or the whole node, out of use with a reason, or with `None` back in.
+    ///
+    /// # Errors
+    /// [`LocalError::UnknownService`], or that the change could not be kept.
+    pub async fn set_maintenance(
+        &self,
+        service: Option<String>,
+        reason: Option<String>,
+    ) -> Result<(), LocalError> {
+        self.change(move |inner| inner.set_maintenance(service.as_deref(), reason)).await
+    }
+
+    /// Sets how a check stands. Ids that are not known (any more) are passed over.
+    pub fn set_status(&self, id: &CheckId, status: CheckStatus, output: &str) {
+        self.inner.unproven.lock().remove(id);
+        let mut book = self.inner.book.lock();
+        if book.set_status(id, status, output) {
+            self.inner.publish(&book);
+        }
+    }
+
+    /// Takes the catalog's word for checks of an earlier run that had no result in this one, so
+    /// that a restart of the agent does not turn healthy services critical.
+    pub fn adopt(&self, catalog: &[HealthCheck]) {
+        let unproven = self.inner.unproven.lock();
+        let mut book = self.inner.book.lock();
+        let mut changed = false;
+        for check in catalog.iter().filter(|check| unproven.contains(&check.id)) {
+            changed |= book.set_status(&check.id, check.status, &check.output);
+        }
+        if changed {
+            self.inner.publish(&book);
+        }
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&Inner) -> Result<(), LocalError> + Send + 'static,
+    ) -> Result<(), LocalError> {
+        let inner = self.inner.clone();
+        self.tasks.blocking(move || change(&inner)).await.map_err(LocalError::Stopped)?
     }
 }
+
+impl Inner {
+    fn register(
+        &self,
+        definition: &ServiceDefinition,
+        existing: ExistingChecks,
+    ) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let surroundings = self.surroundings(definition);
+        let registrations =
+            definition::resolve(definition, &surroundings).map_err(LocalError::Refused)?;
+        self.refuse_foreign_checks(&registrations)?;
+        for registration in &registrations {
+            disk.put(registration).map_err(|error| self.unkept(error))?;
+        }
+        let mut gone = Vec::new();
+        let mut book = self.book.lock();
+        for registration in registrations {
+            gone.extend(book.register(registration, existing));
+        }
+        self.publish(&book);
+        drop(book);
+        disk.remove_checks(&gone).map_err(|error| self.unkept(error))
+    }
+
+    /// What the sidecar of a definition needs to know: its port stays when it had one.
+    fn surroundings(&self, definition: &ServiceDefinition) -> Surroundings {
+        let services = &self.book.lock().services.services;
+        let id = if definition.id.is_empty() { &definition.name } else { &definition.id };
+        let before = InstanceId::parse(id)
+            .ok()
+            .and_then(|id| services.get(sidecar::id_of(&id).as_str()))
+            .map(|sidecar| sidecar.port);
+        Surroundings {
+            bind_addr: self.place.bind_addr,
+            sidecar_port: before.or_else(|| sidecar::free_port(services.values())),
+        }
+    }
+
+    /// A check id belongs to the service that had it first.
+    fn refuse_foreign_checks(&self, registrations: &[Registration]) -> Result<(), LocalError> {
+        let checks = &self.book.lock().services.checks;
+        let mut faults = Vec::new();
+        for plan in registrations.iter().flat_map(|registration| &registration.checks) {
+            if let Some(other) = checks.get(&plan.id)
+                && other.service_id != plan.service
+            {
+                let owner = match &other.service_id {
+                    Some(service) => format!("service {service:?}"),
+                    None => "the node".to_owned(),
+                };
+                faults.push(Fault::new("CheckID", format!("{:?} is a check of {owner}", plan.id)));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(LocalError::Refused(faults)) }
+    }
+
+    fn deregister(&self, id: &str) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let mut after = self.book.lock().clone();
+        let id = self.known_service(&after, id)?;
+        let removed = after.remove_service(&id);
+        disk.remove_services(&removed.services).map_err(|error| self.unkept(error))?;
+        // Results may have come meanwhile, so the removal is done on the book as it is now.
+        let mut book = self.book.lock();
+        book.remove_service(&id);
+        self.publish(&book);
+        drop(book);
+        disk.remove_checks(&removed.checks).map_err(|error| self.unkept(error))
+    }
+
+    fn register_check(&self, mut definition: CheckDefinition) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let services = self.book.lock().services.clone();
+        let service = match definition.service_id.as_str() {
+            "" => None,
+            id => match services.services.get(id) {
+                Some(service) => Some(service),
+                None => return Err(LocalError::UnknownService(id.to_owned())),
+            },
+        };
+        if definition.check_id.is_empty() {
+            definition.check_id.clone_from(&definition.name);
+        }
+        let plan = kept::resolve_check(&definition, service).map_err(LocalError::Refused)?;
+        if let Some(other) = services.checks.get(&plan.id)
+            && other.service_id != plan.service
+        {
+            let reason = format!("{:?} is the id of a check of something else", plan.id);
+            return Err(LocalError::Refused(vec![Fault::new("CheckID", reason)]));
+        }
+        disk.put_check(&plan).map_err(|error| self.unkept(error))?;
+        let mut book = self.book.lock();
+        book.put_check(plan);
+        self.publish(&book);
+        Ok(())
+    }
+
+    fn deregister_check(&self, id: &str) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let known = self.book.lock().services.checks.get_key_value(id).map(|(id, _)| id.clone());
+        let id = known.ok_or_else(|| LocalError::UnknownCheck(id.to_owned()))?;
+        disk.remove_checks(std::slice::from_ref(&id)).map_err(|error| self.unkept(error))?;
+        let mut book = self.book.lock();
+        book.remove_check(&id);
+        self.publish(&book);
+        Ok(())
+    }
+
+    fn set_maintenance(
+        &self,
+        service: Option<&str>,
+        reason: Option<String>,
+    ) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let service = match service {
+            Some(id) => Some(self.known_service(&self.book.lock(), id)?),
+            None => None,
+        };
+        let check = match &service {
+            Some(service) => book::maintenance_id(service),
+            None => book::node_maintenance_id(),
+        };
+        match reason {
+            Some(reason) => {
+                disk.put_maintenance(service.as_ref(), &check, &reason)
+                    .map_err(|error| self.unkept(error))?;
+                let mut book = self.book.lock();
+                book.put_maintenance(service.as_ref(), &reason);
+                self.publish(&book);
+            }
+            None => {
+                disk.remove_checks(std::slice::from_ref(&check))
+                    .map_err(|error| self.unkept(error))?;
+                let mut book = self.book.lock();
+                book.remove_check(&check);
+                self.publish(&book);
+            }
+        }
+        Ok(())
+    }
+
+    fn known_service(&self, book: &Book, id: &str) -> Result<InstanceId, LocalError> {
+        let known = book.services.services.get_key_value(id).map(|(id, _)| id.clone());
+        known.ok_or_else(|| LocalError::UnknownService(id.to_owned()))
+    }
+
+    fn publish(&self, book: &Book) {
+        self.services.send_if_modified(|seen| replace(seen, &book.services));
+        self.plans.send_if_modified(|seen| replace(seen, &book.plans));
+    }
+
+    fn unkept(&self, source: io::Error) -> LocalError {
+        LocalError::Unkept { directory: self.place.data_dir.clone(), source }
+    }
+}
+
+fn replace<T>(seen: &mut Arc<T>, newest: &Arc<T>) -> bool {
+    let differs = !Arc::ptr_eq(seen, newest);
+    if differs {
+        seen.clone_from(newest);
+    }
+    differs
+}
+
+/// Returns the folder in which services are kept.
+fn services_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("services")
+}
+
+/// Returns the folder in which checks are kept.
+fn checks_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("checks")
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ pub struct CheckState {
     policy: CheckPolicy,
     status: CheckStatus,
     output: String,
+    /// Whether anything was reported: the first result is, even if it is as expected.
+    is_reported: bool,
     successes: u32,
     failures: u32,
     /// When the next run starts; `None` while one is under way.
@@ -54,6 +56,7 @@ impl CheckState {
         Self {
             status: policy.initial,
             output: String::new(),
+            is_reported: false,
             successes: 0,
             failures: 0,
             run_at: Some(now + pause),
@@ -106,7 +109,8 @@ impl CheckState {
 
     fn set(&mut self, status: CheckStatus, output: String, now: Instant) {
         self.retirement.handle_status(status, now);
-        if status != self.status || output != self.output {
+        if !self.is_reported || status != self.status || output != self.output {
+            self.is_reported = true;
             self.status = status;
             self.output.clone_from(&output);
             self.actions.push_back(CheckAction::Report { status, output });

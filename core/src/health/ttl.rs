@@ -28,6 +28,8 @@ pub struct TtlState {
     policy: TtlPolicy,
     status: CheckStatus,
     output: String,
+    /// Whether anything was reported: the first result is, even if it is as expected.
+    is_reported: bool,
     /// When the last report stops holding; `None` once that was told.
     expires_at: Option<Instant>,
     retirement: Retirement,
@@ -41,6 +43,7 @@ impl TtlState {
         Self {
             status: policy.initial,
             output: String::new(),
+            is_reported: false,
             expires_at: Some(now + policy.ttl),
             retirement,
             actions: VecDeque::new(),
@@ -73,7 +76,8 @@ impl TtlState {
 
     fn set(&mut self, status: CheckStatus, output: String, now: Instant) {
         self.retirement.handle_status(status, now);
-        if status != self.status || output != self.output {
+        if !self.is_reported || status != self.status || output != self.output {
+            self.is_reported = true;
             self.status = status;
             self.output.clone_from(&output);
             self.actions.push_back(CheckAction::Report { status, output });

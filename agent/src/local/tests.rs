@@ -1,0 +1,234 @@
+//! Registering at a store in a temporary directory, by definitions as clients write them.
+
+use super::*;
+use weft_proto::json::{self, Unknown};
+
+fn definition(body: &str) -> ServiceDefinition {
+    json::from_slice(body.as_bytes(), Unknown::Ignore).expect("a definition")
+}
+
+fn open(directory: &Path) -> Local {
+    let place = Place {
+        node: NodeName::parse("host-1").expect("a node name"),
+        bind_addr: IpAddr::from([127, 0, 0, 1]),
+        data_dir: directory.to_owned(),
+    };
+    Local::open(place, &TaskTree::root("test")).expect("a directory to write in")
+}
+
+async fn register(local: &Local, body: &str) {
+    local.register(definition(body), ExistingChecks::Kept).await.expect(body);
+}
+
+fn ids(local: &Local) -> (Vec<String>, Vec<String>) {
+    let current = local.current();
+    let services = current.services.keys().map(ToString::to_string).collect();
+    (services, current.checks.keys().map(ToString::to_string).collect())
+}
+
+/// Names the services and checks that are registered, each as its id.
+fn assert_ids(local: &Local, services: &[&str], checks: &[&str]) {
+    let (found_services, found_checks) = ids(local);
+    assert_eq!(found_services, services, "services");
+    assert_eq!(found_checks, checks, "checks");
+}
+
+#[tokio::test]
+async fn every_fault_is_told_by_field_and_nothing_changes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    for (body, expected) in [
+        (r#"{}"#, "Name: service name must not be empty"),
+        (r#"{"Name":"a b"}"#, "Name: service name \"a b\" has ' '"),
+        (r#"{"Name":"a","Kind":"mesh-gateway"}"#, "Kind: \"mesh-gateway\" is not a kind"),
+        (r#"{"Name":"a","Address":"0.0.0.0"}"#, "Address: 0.0.0.0 is no address"),
+        (r#"{"Name":"a","Address":"http://x"}"#, "Address: \"http://x\" is neither"),
+        (r#"{"Name":"a","Meta":{"consul-x":"1"}}"#, "Meta.consul-x: keys that start"),
+        (r#"{"Name":"a","Meta":{"a.b":"1"}}"#, "Meta.a.b: a key has only"),
+        (r#"{"Name":"a","Weights":{"Passing":0,"Warning":1}}"#, "Weights.Passing: must be at"),
+        (r#"{"Name":"a","Proxy":{"DestinationServiceName":"b"}}"#, "Proxy: is for Kind"),
+        (r#"{"Name":"a","Kind":"connect-proxy"}"#, "Proxy.DestinationServiceName: must name"),
+        (r#"{"Name":"a","Kind":"connect-proxy"}"#, "Port: a proxy needs a port"),
+        (r#"{"Name":"a","Check":{"TCP":"x:1"}}"#, "Check.Interval: must be given"),
+        (r#"{"Name":"a","Check":{"Interval":"1s"}}"#, "Check: a check needs one of"),
+        (r#"{"Name":"a","Check":{"TCP":"x","Interval":"1s"}}"#, "Check.TCP: \"x\" is not an"),
+        (r#"{"Name":"a","Check":{"HTTP":"/h","Interval":"1s"}}"#, "Check.HTTP: \"/h\" is not a"),
+        (
+            r#"{"Name":"a","Check":{"HTTP":"http://x","TCP":"x:1","Interval":"1s"}}"#,
+            "Check: is of several kinds (HTTP, TCP)",
+        ),
+        (r#"{"Name":"a","Check":{"GRPC":"x:1","Interval":"1s"}}"#, "Check.GRPC: grpc checks are"),
+        (r#"{"Name":"a","Checks":[{"Args":["x"]}]}"#, "Checks[0].Args: script checks are not"),
+        (r#"{"Name":"a","Check":{"TTL":"5s","Interval":"1s"}}"#, "Check.Interval: a TTL check"),
+        (r#"{"Name":"a","Check":{"TTL":"5s","Status":"good"}}"#, "Check.Status: \"good\" is not"),
+        (
+            r#"{"Name":"a","Check":{"TTL":"5s","FailuresBeforeWarning":2}}"#,
+            "Check.FailuresBeforeWarning: must not be higher",
+        ),
+        (
+            r#"{"Name":"a","Checks":[{"CheckID":"x","TTL":"5s"},{"CheckID":"x","TTL":"5s"}]}"#,
+            "Checks[1].CheckID: \"x\" is the id of another",
+        ),
+        (
+            r#"{"Name":"a","Connect":{"Native":true,"SidecarService":{}}}"#,
+            "Connect.SidecarService: a service that is Native",
+        ),
+        (
+            r#"{"Name":"a","Connect":{"SidecarService":{"ID":"x"}}}"#,
+            "Connect.SidecarService.ID: a sidecar's id is made",
+        ),
+        (
+            r#"{"Name":"a","Connect":{"SidecarService":{"Proxy":{"Upstreams":[
+                {"DestinationName":"b","LocalBindPort":9000},
+                {"DestinationName":"c","LocalBindPort":9000},
+                {"DestinationName":"d"}]}}}}"#,
+            "Connect.SidecarService.Proxy.Upstreams[1].LocalBindPort: 127.0.0.1:9000 is taken",
+        ),
+    ] {
+        let refused = local.register(definition(body), ExistingChecks::Kept).await;
+        let Err(LocalError::Refused(faults)) = refused else { panic!("{body} was accepted") };
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|fault| fault.starts_with(expected)), "{body}: {told:?}");
+        assert_ids(&local, &[], &[]);
+    }
+}
+
+#[tokio::test]
+async fn defaults_are_those_of_consul() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    let body = r#"{"name":"web","port":80,"checks":[
+        {"http":"http://127.0.0.1/health","interval":"100ms"},{"ttl":"30s","status":"passing"}]}"#;
+    register(&local, body).await;
+    let current = local.current();
+    let web = &current.services["web"];
+    assert_eq!((web.id.as_str(), web.name.as_str(), web.port), ("web", "web", 80));
+    let http = &current.checks["service:web:1"];
+    assert_eq!((http.status, http.name.as_str()), (CheckStatus::Critical, "Service 'web' check"));
+    assert_eq!((http.kind.as_str(), http.interval.as_str()), ("http", "1s"));
+    assert_eq!(current.checks["service:web:2"].status, CheckStatus::Passing);
+    register(&local, r#"{"Name":"db","ID":"db-1","Check":{"TTL":"1m"}}"#).await;
+    assert_eq!(
+        local.current().checks["service:db-1"].service_id,
+        Some("db-1".parse().expect("id"))
+    );
+}
+
+#[tokio::test]
+async fn a_sidecar_comes_with_its_application_and_goes_with_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    let body = r#"{"Name":"web","ID":"web-1","Port":80,"Tags":["v1"],"Meta":{"version":"1"},
+        "Connect":{"SidecarService":{"Proxy":{"Upstreams":[
+            {"DestinationName":"db","LocalBindPort":9191}]}}}}"#;
+    register(&local, body).await;
+    register(&local, r#"{"Name":"db","Connect":{"SidecarService":{}}}"#).await;
+    register(&local, body).await;
+    let current = local.current();
+    let sidecar = &current.services["web-1-sidecar-proxy"];
+    assert_eq!(sidecar.kind, weft_core::catalog::ServiceKind::ConnectProxy);
+    assert_eq!((sidecar.name.as_str(), sidecar.port), ("web-sidecar-proxy", 21_000));
+    assert_eq!(
+        (sidecar.tags.as_slice(), sidecar.meta["version"].as_str()),
+        (&["v1".to_owned()][..], "1")
+    );
+    let proxy = &sidecar.proxy;
+    assert_eq!(proxy.destination_service_name.as_ref().map(|n| n.as_str()), Some("web"));
+    assert_eq!(proxy.destination_service_id.as_ref().map(|n| n.as_str()), Some("web-1"));
+    assert_eq!((proxy.local_service_address.as_str(), proxy.local_service_port), ("127.0.0.1", 80));
+    assert_eq!(current.services["db-sidecar-proxy"].port, 21_001);
+    let check = &local.plans().borrow()["service:web-1-sidecar-proxy"].probe.clone();
+    assert_eq!(*check, Probe::Tcp { address: "127.0.0.1:21000".to_owned() });
+    local.deregister("web-1".to_owned()).await.expect("registered");
+    assert_ids(&local, &["db", "db-sidecar-proxy"], &["service:db-sidecar-proxy"]);
+}
+
+#[tokio::test]
+async fn registering_again_keeps_the_status_of_checks() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    register(&local, r#"{"Name":"web","Check":{"TTL":"30s"}}"#).await;
+    let id = CheckId::parse("service:web").expect("a check id");
+    local.set_status(&id, CheckStatus::Passing, "fine");
+    register(&local, r#"{"Name":"web","Port":81,"Checks":[{"CheckID":"x","TTL":"30s"}]}"#).await;
+    assert_ids(&local, &["web"], &["service:web", "x"]);
+    assert_eq!(local.current().checks["service:web"].status, CheckStatus::Passing);
+    let replaced = definition(r#"{"Name":"web","Check":{"CheckID":"y","TTL":"30s"}}"#);
+    local.register(replaced, ExistingChecks::Replaced).await.expect("valid");
+    assert_ids(&local, &["web"], &["y"]);
+    drop(local);
+    assert_ids(&open(directory.path()), &["web"], &["y"]);
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything_again() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    register(
+        &local,
+        r#"{"Name":"web","Port":80,"Check":{"TTL":"30s"},"Connect":{"SidecarService":{}}}"#,
+    )
+    .await;
+    register(&local, r#"{"Name":"db"}"#).await;
+    local.set_maintenance(Some("web".into()), Some("upgrade".into())).await.expect("known");
+    let disk = CheckDefinition {
+        name: "disk".into(),
+        ttl: Some(weft_core::time::Span::seconds(30)),
+        ..CheckDefinition::default()
+    };
+    local.register_check(disk).await.expect("valid");
+    let before = local.current();
+    drop(local);
+    let local = open(directory.path());
+    assert_eq!(local.current(), before);
+    assert_ids(
+        &local,
+        &["db", "web", "web-sidecar-proxy"],
+        &["_service_maintenance:web", "disk", "service:web", "service:web-sidecar-proxy"],
+    );
+    local.deregister("web".to_owned()).await.expect("registered");
+    local.deregister_check("disk".to_owned()).await.expect("registered");
+    drop(local);
+    assert_ids(&open(directory.path()), &["db"], &[]);
+}
+
+#[tokio::test]
+async fn the_catalogs_word_stands_for_kept_checks_until_their_first_result() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    register(&open(directory.path()), r#"{"Name":"web","Check":{"TTL":"30s"}}"#).await;
+    let local = open(directory.path());
+    let mut held = local.current().checks["service:web"].clone();
+    held.status = CheckStatus::Passing;
+    local.adopt(std::slice::from_ref(&held));
+    assert_eq!(local.current().checks["service:web"].status, CheckStatus::Passing);
+    local.set_status(&held.id, CheckStatus::Warning, "");
+    local.adopt(std::slice::from_ref(&held));
+    assert_eq!(local.current().checks["service:web"].status, CheckStatus::Warning);
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_changed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    let unknown = local.deregister("web".to_owned()).await;
+    assert!(matches!(unknown, Err(LocalError::UnknownService(id)) if id == "web"));
+    let unknown = local.deregister_check("web".to_owned()).await;
+    assert!(matches!(unknown, Err(LocalError::UnknownCheck(_))));
+    let unknown = local.set_maintenance(Some("web".into()), None).await;
+    assert!(matches!(unknown, Err(LocalError::UnknownService(_))));
+    register(&local, r#"{"Name":"a","Check":{"CheckID":"x","TTL":"1s"}}"#).await;
+    let taken = definition(r#"{"Name":"b","Check":{"CheckID":"x","TTL":"1s"}}"#);
+    let refused = local.register(taken, ExistingChecks::Kept).await;
+    assert!(matches!(refused, Err(LocalError::Refused(_))));
+    assert_ids(&local, &["a"], &["x"]);
+}
+
+#[tokio::test]
+async fn a_registration_that_cannot_be_kept_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    std::fs::remove_dir(services_dir(directory.path())).expect("an empty folder");
+    let unkept = local.register(definition(r#"{"Name":"web"}"#), ExistingChecks::Kept).await;
+    assert!(matches!(unkept, Err(LocalError::Unkept { .. })));
+    assert_ids(&local, &[], &[]);
+}
