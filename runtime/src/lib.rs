@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod drain;
 pub mod entropy;
+pub mod http;
 pub mod net;
 pub mod signal;
 pub mod task;

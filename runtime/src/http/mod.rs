@@ -1,0 +1,19 @@
+//! HTTP for APIs: serving with limits, routing, calling. The proxy's data path has its own.
+//!
+//! Which routes exist, and what they answer, is decided by the processes.
+
+mod accept;
+mod body;
+mod client;
+mod connection;
+mod router;
+mod serve;
+
+pub use accept::{Accept, Remote};
+pub use body::{Body, BodyError, BoxError, collect, empty, full};
+pub use client::{CallError, HttpClient, HttpResponse};
+pub use router::{Found, Params, Router};
+pub use serve::{PeerIdentity, ServeOptions, serve};
+
+#[cfg(test)]
+mod tests;
