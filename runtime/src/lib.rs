@@ -11,5 +11,6 @@ pub mod entropy;
 pub mod http;
 pub mod net;
 pub mod signal;
+pub mod store;
 pub mod task;
 pub mod tls;
