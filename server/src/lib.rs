@@ -1,1 +1,3 @@
-//! placeholder
+//! Weft's control plane: the replicated catalog, intentions, configuration and CA.
+
+mod raft;

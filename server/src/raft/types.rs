@@ -1,0 +1,66 @@
+//! What consensus is made of here: the entry, the answer, the member.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use weft_core::index::Index;
+use weft_core::state::{Answer, Command};
+use weft_core::time::Timestamp;
+
+/// Names one server for ever: a random number, kept in its data directory. A server that lost
+/// its directory comes back under a new one, as it no longer knows its vote.
+pub(crate) type NodeId = u64;
+
+/// One replicated entry: waiting commands folded together, applied in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The leader's wall clock when it proposed the entry.
+    pub now: Timestamp,
+    /// The commands.
+    pub commands: Arc<Vec<Command>>,
+}
+
+impl std::fmt::Display for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} commands", self.commands.len())
+    }
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The index of the entry.
+    pub index: Index,
+    /// One answer for each command, in order.
+    pub answers: Vec<Answer>,
+}
+
+/// A server as the others know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node name, which is also in its certificate.
+    pub name: String,
+    /// `host:port` of its RPC door.
+    pub address: String,
+}
+
+openraft::declare_raft_types!(
+    /// The types of this server's consensus.
+    pub TypeConfig:
+        D = Batch,
+        R = Applied,
+        NodeId = NodeId,
+        Node = Member,
+        Entry = openraft::Entry<TypeConfig>,
+        SnapshotData = Cursor<Vec<u8>>,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+pub(crate) type Entry = openraft::Entry<TypeConfig>;
+pub(crate) type LogId = openraft::LogId<NodeId>;
+pub(crate) type Membership = openraft::StoredMembership<NodeId, Member>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Member>;
+pub(crate) type StorageError = openraft::StorageError<NodeId>;
+pub(crate) type Vote = openraft::Vote<NodeId>;
+pub(crate) type Raft = openraft::Raft<TypeConfig>;
