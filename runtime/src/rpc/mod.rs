@@ -1,0 +1,10 @@
+//! gRPC between our own processes: how a channel is opened, how a door serves gRPC and JSON on
+//! one port. Services and messages are elsewhere.
+
+mod channel;
+mod split;
+
+pub use channel::{channel_tls, channel_unix};
+pub use split::GrpcOrApi;
+
+pub use tonic;

@@ -1,0 +1,7 @@
+//! How any process reports: logs, metrics, and its state to the service manager.
+//!
+//! Metrics are defined beside the code that counts; only their collection is here.
+
+pub mod log;
+pub mod metrics;
+pub mod notify;
