@@ -76,6 +76,26 @@ where
     Ok(if all.is_empty() { first } else { all.into() })
 }
 
+/// Reads the first bytes of a body, and no further.
+///
+/// # Errors
+/// [`BodyError::Broken`] when it breaks off before.
+pub(super) async fn collect_start<B>(mut body: B, limit_bytes: usize) -> Result<Bytes, BodyError>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut start = Vec::new();
+    while start.len() < limit_bytes {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(data) = frame.map_err(|error| body_error(error.into()))?.into_data() else {
+            continue;
+        };
+        start.extend_from_slice(&data[..data.len().min(limit_bytes - start.len())]);
+    }
+    Ok(start.into())
+}
+
 fn body_error(error: BoxError) -> BodyError {
     match error.downcast::<BodyError>() {
         Ok(error) => *error,
@@ -169,6 +189,8 @@ mod tests {
         assert_eq!(collect(chunks(&["a", "bc", "d"]), 4).await.expect("fits"), "abcd");
         let error = collect(chunks(&["a", "bc", "d"]), 3).await.expect_err("too long");
         assert!(matches!(error, BodyError::TooLarge { limit_bytes: 3 }), "{error}");
+        assert_eq!(collect_start(chunks(&["a", "bc", "d"]), 2).await.expect("cut"), "ab");
+        assert_eq!(collect_start(chunks(&["a", "bc"]), 9).await.expect("whole"), "abc");
         let limited = Limited::new(chunks(&["ab", "cd"]), 3, Duration::from_secs(1));
         let error = collect(limited, 100).await.expect_err("too long");
         assert!(matches!(error, BodyError::TooLarge { limit_bytes: 3 }), "{error}");

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::body::collect_start;
 use super::{Body, BodyError, BoxError, body, collect, full};
 use crate::net;
 use crate::tls::rustls::ClientConfig;
@@ -22,6 +23,7 @@ use crate::tls::tokio_rustls::TlsConnector;
 pub struct HttpClient {
     deadline: Duration,
     body_bytes_max: usize,
+    cuts_bodies: bool,
     tls: Option<Arc<ClientConfig>>,
     unix: Option<PathBuf>,
 }
@@ -88,13 +90,20 @@ pub enum CallError {
 impl HttpClient {
     /// Makes a caller whose calls take at most `deadline`, whole answers included.
     pub fn new(deadline: Duration, body_bytes_max: usize) -> Self {
-        Self { deadline, body_bytes_max, tls: None, unix: None }
+        Self { deadline, body_bytes_max, cuts_bodies: false, tls: None, unix: None }
     }
 
     /// Uses a TLS configuration for `https` URLs.
     #[must_use]
     pub fn with_tls(mut self, config: Arc<ClientConfig>) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Takes an answer with a longer body for the start of it, and leaves the rest unread.
+    #[must_use]
+    pub fn cutting_bodies(mut self) -> Self {
+        self.cuts_bodies = true;
         self
     }
 
@@ -199,9 +208,11 @@ impl HttpClient {
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(protocol)?;
             let (head, incoming) = answer.into_parts();
-            let body = collect(incoming, self.body_bytes_max)
-                .await
-                .map_err(|source| CallError::Body { url: url.to_owned(), source })?;
+            let body = match self.cuts_bodies {
+                true => collect_start(incoming, self.body_bytes_max).await,
+                false => collect(incoming, self.body_bytes_max).await,
+            };
+            let body = body.map_err(|source| CallError::Body { url: url.to_owned(), source })?;
             Ok(HttpResponse { status: head.status, headers: head.headers, body })
         };
         tokio::pin!(exchange, connection);
