@@ -26,6 +26,7 @@ pub mod config_entry;
 
 pub mod chain;
 pub mod dns;
+pub mod filter;
 pub mod health;
 pub mod intention;
 pub mod traffic;

@@ -109,7 +109,8 @@ fn drop_editions(object: &mut Map<String, Value>) {
     object.retain(|key, value| {
         let tenancy = is_key(key, "Namespace") || is_key(key, "Partition");
         let default = matches!(value.as_str(), Some("" | "default"));
-        !(tenancy && default) && !is_key(key, "Hash")
+        let hash = is_key(key, "Hash");
+        !(hash || tenancy && default)
     });
 }
 
