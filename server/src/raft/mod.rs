@@ -1,11 +1,22 @@
-//! Consensus: the only place that names openraft.
+//! Consensus: the only place that names openraft. What is agreed on is `core::state`'s affair.
 
+mod barrier;
+mod consensus;
+mod fold;
 mod journal;
 mod log;
+mod network;
+mod service;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod suite;
 mod types;
 
+pub(crate) use consensus::ConsensusOptions;
+pub use consensus::{Consensus, ConsensusError, ProposeError, Standing};
+pub use network::Dial;
+pub(crate) use service::RaftService;
 pub use state_machine::Audience;
+pub use types::Member;
+pub(crate) use types::NodeId;
