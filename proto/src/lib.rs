@@ -5,5 +5,6 @@
 
 pub mod envelope;
 pub mod grpc;
+pub mod join_token;
 pub mod json;
 pub mod text;
