@@ -6,5 +6,6 @@
 
 pub mod checks;
 pub mod config;
+pub mod leaf;
 pub mod local;
 pub mod servers;

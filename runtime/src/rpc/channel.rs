@@ -1,6 +1,5 @@
 //! Channels: lazy, kept alive, reconnecting by themselves.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,13 +8,10 @@ use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::Hosts;
 use crate::net;
-use crate::tls::tokio_rustls::TlsConnector;
-use crate::tls::{ClientTlsCell, peer_name};
+use crate::tls::ClientTlsCell;
 
-/// The time for a connection with its handshake: far more than two round trips around the
-/// world, short enough to try the next server.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// After this silence the peer is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The time for its answer.
@@ -35,27 +31,21 @@ pub fn channel_unix(path: &Path) -> Channel {
 /// Each (re)connection looks the name up and uses the configuration then in the cell. Calls
 /// fail while there is no connection; deadlines are the caller's to set for each call.
 pub fn channel_tls(host_port: &str, tls: ClientTlsCell) -> Channel {
-    let host_port = host_port.to_owned();
+    channel_tls_any(Hosts::new(vec![host_port.to_owned()]), tls)
+}
+
+/// Opens a channel over mTLS to one of several hosts at its first use; each (re)connection goes
+/// along the list until one answers. Else as [`channel_tls`].
+pub fn channel_tls_any(hosts: Hosts, tls: ClientTlsCell) -> Channel {
     endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| {
-        let (host_port, config) = (host_port.clone(), tls.load());
-        let connect = async move {
-            let stream = net::connect_host(&host_port, CONNECT_LIMIT).await?;
-            let name = peer_name(stream.peer_addr()?);
-            TlsConnector::from(config).connect(name, stream).await
-        };
-        async move {
-            match tokio::time::timeout(CONNECT_LIMIT, connect).await {
-                Ok(connected) => connected.map(TokioIo::new),
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")),
-            }
-        }
+        let (hosts, tls) = (hosts.clone(), tls.clone());
+        async move { hosts.connect(&tls).await.map(TokioIo::new) }
     }))
 }
 
 fn endpoint() -> Endpoint {
     // The URI only fills the requests' authority; the connectors know where to go.
     Endpoint::from_static("http://weft")
-        .connect_timeout(CONNECT_LIMIT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_LIMIT)
         .keep_alive_while_idle(true)

@@ -2,9 +2,11 @@
 //! one port. Services and messages are elsewhere.
 
 mod channel;
+mod hosts;
 mod split;
 
-pub use channel::{channel_tls, channel_unix};
+pub use channel::{channel_tls, channel_tls_any, channel_unix};
+pub use hosts::Hosts;
 pub use split::GrpcOrApi;
 
 pub use tonic;

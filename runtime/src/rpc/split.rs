@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::http::{HttpClient, PeerIdentity, ServeOptions, empty, full, serve};
     use crate::net;
-    use crate::rpc::{channel_tls, channel_unix};
+    use crate::rpc::{Hosts, channel_tls_any, channel_unix};
     use crate::task::TaskTree;
     use crate::tls::test_authority::TestAuthority;
     use crate::tls::{
@@ -132,8 +132,11 @@ mod tests {
             let config = client_config(&agent, &trust, PeerCheck::AnyServer, &[alpn]);
             Arc::new(config.expect("a client"))
         };
-        let channel = channel_tls(&address, ClientTlsCell::new(config("h2")));
+        // Nobody listens on port 1: the channel goes on to the next host and stays there.
+        let hosts = Hosts::new(vec!["127.0.0.1:1".to_owned(), address.clone()]);
+        let channel = channel_tls_any(hosts.clone(), ClientTlsCell::new(config("h2")));
         assert_eq!(call_unknown(channel).await, tonic::Code::Unimplemented);
+        assert_eq!(hosts.current(), Some(address.clone()));
         let caller = HttpClient::new(LIMIT, 1 << 20).with_tls(config("http/1.1"));
         let answer = caller.get(&format!("https://{address}/v1/x")).await.expect("served");
         assert_eq!(answer.text(), "true");
