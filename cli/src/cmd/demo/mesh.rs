@@ -22,8 +22,10 @@ pub(super) const AGENT: &str = "agent";
 /// The shortest lifetime that a server accepts, so that a renewal falls into the tour.
 pub(super) const LEAF_LIFETIME: &str = "60s";
 
-/// How often a wait looks again. Well below what is waited for, well above what a look costs.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// A wait looks again soon at first, so that what takes milliseconds is measured in milliseconds,
+/// and then at most this often, so that looking does not slow down what it waits for.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(50);
 
 /// Everything that runs. The processes end with the value.
 pub(super) struct Mesh {
@@ -200,7 +202,8 @@ impl Mesh {
             }
             let seconds = started.elapsed().as_secs_f64();
             report.progress(&format!("{seconds:5.1} s  until {what}: {missing}"));
-            tokio::time::sleep(LOOK_EVERY).await;
+            let pause = (started.elapsed() / 8).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+            tokio::time::sleep(pause).await;
         }
     }
 

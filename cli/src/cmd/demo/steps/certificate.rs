@@ -5,7 +5,7 @@ use crate::cmd::demo::mesh::AGENT;
 use crate::cmd::demo::probe::{Probe, refused_without_certificate};
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Identity: the certificate that a sidecar presents");
+    tour.report.step("Identity: the certificate that a sidecar presents").await;
     tour.suspect(&[AGENT, "reviews-v1-sidecar"]);
     let port = tour.mesh.topology.app("reviews-v1").sidecar_port;
     let probe = Probe::from_agent(&tour.mesh.api, "productpage").await?;

@@ -8,7 +8,7 @@ use crate::cmd::demo::dns::{self, Kind, Record};
 use crate::cmd::demo::mesh::AGENT;
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Discovery: by DNS and by HTTP");
+    tour.report.step("Discovery: by DNS and by HTTP").await;
     tour.suspect(&[AGENT]);
     let port = tour.mesh.topology.dns_port;
     let agent = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -17,7 +17,7 @@ const PROBES: u64 = 10;
 const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Routing: the user jason always gets reviews v2");
+    tour.report.step("Routing: the user jason always gets reviews v2").await;
     tour.suspect(&[AGENT, "productpage-1-sidecar"]);
     let entry = topology::router();
     let path = tour.mesh.write("service-router-reviews.json", &format!("{entry:#}\n"))?;

@@ -16,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const HEALTHY_LIMIT: Duration = Duration::from_secs(45);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("A mesh comes up: server, agent, seven apps, a sidecar for each");
+    tour.report.step("A mesh comes up: server, agent, seven apps, a sidecar for each").await;
     tour.suspect(&[SERVER]);
     let server = tour.mesh.server()?;
     tour.mesh.start(server)?;

@@ -14,7 +14,7 @@ const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 const PATH: &str = "/v1/connect/intentions/exact?source=reviews&destination=ratings";
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Policy: a call is refused by default, then allowed");
+    tour.report.step("Policy: a call is refused by default, then allowed").await;
     tour.suspect(&[AGENT, "ratings-1-sidecar", "reviews-v2-sidecar"]);
     let port = tour.mesh.topology.app("reviews-v2").upstream_port("ratings");
     let url = format!("http://127.0.0.1:{port}/ratings/0");

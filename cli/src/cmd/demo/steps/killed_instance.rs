@@ -24,7 +24,7 @@ const WORKERS: usize = 2;
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Failure: an instance is killed");
+    tour.report.step("Failure: an instance is killed").await;
     let sidecar = sidecar_name(VICTIM);
     tour.suspect(&[AGENT, &sidecar, "productpage-1-sidecar"]);
     let port = tour.mesh.topology.app("productpage-1").upstream_port("details");

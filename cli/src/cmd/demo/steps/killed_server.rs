@@ -24,7 +24,7 @@ const WORKERS: usize = 4;
 const PACE: Duration = Duration::from_millis(40);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Failure: the server is killed while traffic goes on");
+    tour.report.step("Failure: the server is killed while traffic goes on").await;
     tour.suspect(&[SERVER, AGENT, "productpage-1-sidecar"]);
     let target = tour.product();
     let load = Load::start(&tour.tasks, &tour.mesh.web, &target, WORKERS, PACE);

@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(40);
 const WATCHED: [&str; 4] = ["details-1", "details-2", "reviews-v1", "reviews-v2"];
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Identity: a certificate is replaced while traffic goes on");
+    tour.report.step("Identity: a certificate is replaced while traffic goes on").await;
     tour.suspect(&[AGENT, "reviews-v1-sidecar", "productpage-1-sidecar"]);
     tour.report.say(&format!("Leaves live {LEAF_LIFETIME} here and are renewed past 60 %:"));
     let before = serials(&tour.mesh).await.map_err(anyhow::Error::msg)?;

@@ -19,7 +19,7 @@ const PROBES: u64 = 40;
 const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
-    tour.report.step("Traffic: 90 % to reviews v1, 10 % to v2");
+    tour.report.step("Traffic: 90 % to reviews v1, 10 % to v2").await;
     tour.suspect(&[AGENT, "productpage-1-sidecar"]);
     let entry = topology::splitter();
     let path = tour.mesh.write("service-splitter-reviews.json", &format!("{entry:#}\n"))?;
