@@ -53,7 +53,7 @@ pub struct Unfinished {
 struct Node {
     path: String,
     token: CancellationToken,
-    parent: Option<Arc<Node>>,
+    parent: Option<(Arc<Node>, Failures)>,
     /// Tasks here and below.
     live: AtomicUsize,
     idle: Notify,
@@ -61,6 +61,15 @@ struct Node {
     tasks: Mutex<BTreeMap<u64, Running>>,
     children: Mutex<Vec<Weak<Node>>>,
     failure: watch::Sender<Option<TaskFailure>>,
+}
+
+/// What becomes of the failures of a child.
+#[derive(Clone, Copy, PartialEq)]
+enum Failures {
+    /// They end at the child.
+    Kept,
+    /// They are reported to the parent too.
+    Passed,
 }
 
 struct Running {
@@ -76,9 +85,19 @@ impl TaskTree {
 
     /// Makes a child, which is cancelled with its parent.
     pub fn child(&self, name: impl Into<String>) -> Self {
-        let path = format!("{}/{}", self.node.path, name.into());
+        self.child_of(name.into(), Failures::Passed)
+    }
+
+    /// Makes a child whose tasks' panics go no further than to itself: for work on behalf of
+    /// one peer, which may cost that peer its connection but never the process.
+    pub fn isolated(&self, name: impl Into<String>) -> Self {
+        self.child_of(name.into(), Failures::Kept)
+    }
+
+    fn child_of(&self, name: String, failures: Failures) -> Self {
+        let path = format!("{}/{name}", self.node.path);
         let token = self.node.token.child_token();
-        let node = Node::new(path, token, Some(self.node.clone()));
+        let node = Node::new(path, token, Some((self.node.clone(), failures)));
         let mut children = self.node.children.lock();
         if children.len() == children.capacity() {
             children.retain(|child| child.strong_count() > 0);
@@ -233,7 +252,11 @@ impl fmt::Debug for TaskTree {
 }
 
 impl Node {
-    fn new(path: String, token: CancellationToken, parent: Option<Arc<Node>>) -> Arc<Self> {
+    fn new(
+        path: String,
+        token: CancellationToken,
+        parent: Option<(Arc<Node>, Failures)>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             path,
             token,
@@ -249,7 +272,7 @@ impl Node {
 
     /// The node and its ancestors, upward.
     fn line(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
-        std::iter::successors(Some(self), |node| node.parent.as_ref())
+        std::iter::successors(Some(self), |node| node.parent.as_ref().map(|(parent, _)| parent))
     }
 
     fn set_abort(&self, id: u64, handle: AbortHandle) {
@@ -312,6 +335,9 @@ impl Guard {
                 first.get_or_insert_with(|| failure.clone());
                 is_first
             });
+            if node.parent.as_ref().is_some_and(|(_, failures)| *failures == Failures::Kept) {
+                return;
+            }
         }
     }
 }
@@ -366,6 +392,17 @@ mod tests {
             assert_eq!(failure.message, "on purpose");
         }
         root.join(LIMIT).await.expect("a task that panicked has ended");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_at_an_isolated_child() {
+        let root = TaskTree::root("test");
+        let isolated = root.isolated("peers");
+        isolated.child("peer").spawn("bad", async { panic!("on purpose") });
+        let failure = tokio::time::timeout(LIMIT, isolated.failed()).await.expect("reported");
+        assert_eq!(failure.name, "test/peers/peer/bad");
+        root.join(LIMIT).await.expect("it has ended");
+        assert!(root.failed().now_or_never().is_none(), "the root knows of it");
     }
 
     #[tokio::test(start_paused = true)]

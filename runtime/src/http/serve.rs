@@ -69,8 +69,8 @@ impl Default for ServeOptions {
 /// Serves connections until the tree is cancelled, then lets those that are open finish what
 /// they have begun.
 ///
-/// Returns when accepting has ended; connections are tasks of `tasks`, whose `join` waits for
-/// them. A handler that waits long must end when `tasks` is cancelled.
+/// Returns when accepting has ended; connections are tasks below `tasks`, whose `join` waits for
+/// them; the panic of one goes no further. A handler that waits long must end when `tasks` is cancelled.
 pub async fn serve<L, S, B>(
     listener: L,
     tls: Option<ServerTlsCell>,
@@ -85,6 +85,7 @@ pub async fn serve<L, S, B>(
     B::Error: Into<BoxError>,
 {
     let options = Arc::new(options);
+    let connections = tasks.isolated("connections");
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut backoff =
         Backoff::new(Duration::from_millis(10), Duration::from_secs(1), entropy::rng());
@@ -107,10 +108,10 @@ pub async fn serve<L, S, B>(
                     remote,
                     tls: tls.as_ref().map(ServerTlsCell::load),
                     options: options.clone(),
-                    tasks: tasks.clone(),
+                    tasks: connections.clone(),
                 };
                 let service = service.clone();
-                tasks.spawn(format!("connection from {remote:?}"), async move {
+                connections.spawn(format!("connection from {remote:?}"), async move {
                     if let Err(error) = serve_connection(connection, service).await {
                         debug!(?remote, %error, "connection ended with an error");
                     }
