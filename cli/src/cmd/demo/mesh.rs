@@ -96,6 +96,11 @@ impl Mesh {
         self.children.get(name).and_then(Child::pid)
     }
 
+    /// Returns the ids of all running processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.children.values().filter_map(Child::pid).collect()
+    }
+
     /// Returns how many processes there are.
     pub(super) fn count(&self) -> usize {
         self.children.len()

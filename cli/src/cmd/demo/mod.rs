@@ -6,6 +6,7 @@
 mod api;
 mod child;
 mod dns;
+mod listeners;
 mod load;
 mod mesh;
 mod ports;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Tour, millis};
+use crate::cmd::demo::listeners;
 use crate::cmd::demo::load;
 use crate::cmd::demo::mesh::{AGENT, Mesh, SERVER};
 use crate::cmd::demo::topology::{self, SERVICES};
@@ -41,7 +42,8 @@ pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     start_apps(tour).await?;
     tour.suspect(&[AGENT, SERVER, "productpage-1-sidecar", "details-1-sidecar"]);
     wait_until_healthy(tour).await?;
-    front_answers(tour).await
+    front_answers(tour).await?;
+    only_on_loopback(tour)
 }
 
 /// Writes the config entries: protocols, the versions of `reviews`, who may call whom.
@@ -123,5 +125,19 @@ async fn front_answers(tour: &mut Tour) -> anyhow::Result<()> {
     let holds = details.is_string() && reviews.is_string();
     let observed = format!("HTTP {}, details by {details}, reviews by {reviews}", reply.status);
     tour.report.claim("the front answers through the mesh", holds, observed)?;
+    Ok(())
+}
+
+/// Looks at the sockets of all processes, whatever their configuration says.
+fn only_on_loopback(tour: &mut Tour) -> anyhow::Result<()> {
+    let found = listeners::of(&tour.mesh.pids());
+    let outside: Vec<String> =
+        found.iter().filter(|address| !address.ip().is_loopback()).map(|a| a.to_string()).collect();
+    let observed = match outside.as_slice() {
+        [] => format!("{} listeners, all on loopback", found.len()),
+        outside => format!("also on {}", outside.join(", ")),
+    };
+    let holds = outside.is_empty() && !found.is_empty();
+    tour.report.claim("nothing listens beyond loopback", holds, observed)?;
     Ok(())
 }
