@@ -1,1 +1,55 @@
-fn main() {}
+//! The `weft` command: the operator's hand, and the place where servers, agents and proxies are
+//! put together. No decisions about meshes here.
+
+mod args;
+mod cmd;
+mod failure;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use weft_runtime::task::TaskTree;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    cmd::demo::watchdog::arm();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not faults; a broken pipe is nobody's concern.
+            let _ = error.print();
+            let is_answer =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_answer { ExitCode::SUCCESS } else { failure::USAGE.into() };
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
+        Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
+        Command::Version(args) => cmd::version::run(&args),
+    }
+}
+
+/// Runs a command that brings its own order of ending.
+fn short_lived<F>(command: impl FnOnce(TaskTree) -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    Ok(runtime.block_on(command(TaskTree::root("weft")))?)
+}

@@ -1,0 +1,77 @@
+//! The command line: subcommands, and what their help teaches.
+
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+
+/// Groups the commands and says where to begin. clap lists them flat otherwise; a test checks
+/// that none is missing here.
+const COMMANDS: &str = "\
+First steps:
+  demo     Watch a mesh of example services work, step by step
+  dev      Run a whole mesh in this one process, for trying out and developing
+Run a mesh:
+  server   Run a server: catalog, configuration, certificate authority
+  agent    Run the agent of this host: services, checks, HTTP API, DNS
+  proxy    Run the sidecar of a service
+More:
+  version  Print the version
+  help     Print this help, or that of a command: weft help agent
+
+Start with `weft dev`; it prints what to try. In production, run `weft server` on one or three
+hosts, `weft agent --join TOKEN` on every host, and `weft proxy` beside each service.";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  Take the tour; it ends on a live table, until Ctrl-C:
+    weft demo
+  Only check that every claim holds:
+    weft demo --check";
+
+const TEMPLATE: &str = "{about}\n\nUsage: weft <COMMAND> [OPTIONS]\n\n{after-help}\n";
+
+/// A service mesh in one program: discovery, identity, authorisation and routing between
+/// services on any host
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, help_template = TEMPLATE, after_help = COMMANDS)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one of the demo's applications
+    #[command(hide = true)]
+    Bookinfo(cmd::bookinfo::BookinfoArgs),
+    /// Watch a mesh of example services work, step by step
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(cmd::demo::DemoArgs),
+    /// Print the version
+    Version(cmd::version::VersionArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_stands_in_the_overview() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let line = format!("\n  {} ", subcommand.get_name());
+            assert!(COMMANDS.contains(&line), "{line:?} is not in the overview");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for subcommand in Cli::command().get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let help = subcommand.clone().render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{} shows none:\n{help}", subcommand.get_name());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The subcommands, one each.
+
+pub(crate) mod bookinfo;
+pub(crate) mod demo;
+pub(crate) mod version;
