@@ -1,0 +1,150 @@
+//! Our own pair: two `weft proxy` with one worker each, configured by a fixed snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use weft_core::ca::{Leaf, TrustBundle};
+use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
+use weft_core::config_entry::{IntentionAction, Protocol};
+use weft_core::identity::SpiffeId;
+use weft_core::intention::{Intention, IntentionSet};
+use weft_core::name::{Datacenter, InstanceId, ServiceName, TrustDomain};
+use weft_core::proxycfg::{Endpoint, InboundConfig, ProxySnapshot, UpstreamConfig};
+use weft_core::time::Timestamp;
+
+use super::{Layer, Pair, Rig, free_addr, tag, version};
+use crate::certificates::{self, TRUST_DOMAIN, spiffe_id};
+use crate::process::Measured;
+
+/// Starts the pair.
+pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
+    let binary = std::env::current_exe()?.with_file_name("weft");
+    ensure!(binary.is_file(), "not built: `cargo build --release -p weft`");
+    let (front, back) = (free_addr(), free_addr());
+    let protocol = match layer {
+        Layer::Http => Protocol::Http,
+        Layer::Tcp => Protocol::Tcp,
+    };
+    let (chain, target) = chain_to_web(protocol)?;
+    let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
+    a.upstreams = vec![UpstreamConfig { bind: front, chain }];
+    let endpoint = Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")? };
+    a.endpoints = BTreeMap::from([(target, vec![endpoint])]);
+    let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;
+    b.inbound.protocol = protocol;
+    Ok(Pair {
+        name: "weft",
+        version: version(&binary, "version"),
+        a: run(rig, &binary, layer, "a", &a)?,
+        b: run(rig, &binary, layer, "b", &b)?,
+        front,
+        back,
+        alpn: "http/1.1",
+    })
+}
+
+fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)> {
+    let service = ServiceName::parse("web")?;
+    let datacenter = Datacenter::parse("dc1")?;
+    let id = TargetId::new(&service, "", &datacenter);
+    let target = Target {
+        id: id.clone(),
+        service: service.clone(),
+        service_subset: String::new(),
+        datacenter: datacenter.clone(),
+        filter: String::new(),
+        only_passing: false,
+        sni: format!("web.default.dc1.internal.{TRUST_DOMAIN}"),
+        spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
+    };
+    let resolver = ResolverNode {
+        target: id.clone(),
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(15),
+    };
+    let start_node = format!("resolver:{id}");
+    let chain = CompiledChain {
+        service_name: service,
+        datacenter,
+        protocol,
+        start_node: start_node.clone(),
+        nodes: BTreeMap::from([(start_node, ChainNode::Resolver(resolver))]),
+        targets: BTreeMap::from([(id.clone(), target)]),
+        reads: BTreeSet::new(),
+    };
+    Ok((chain, id))
+}
+
+/// A snapshot without upstreams. `shop` may call `web`, nobody else may.
+fn snapshot(
+    rig: &Rig,
+    service: &str,
+    leaf: &certificates::Pair,
+    bind: SocketAddr,
+    local_app: SocketAddr,
+) -> anyhow::Result<ProxySnapshot> {
+    let intention = Intention {
+        source: serde_json::from_value("shop".into()).context("a source")?,
+        destination: serde_json::from_value("web".into()).context("a destination")?,
+        action: IntentionAction::Allow,
+        precedence: 9,
+    };
+    Ok(ProxySnapshot {
+        version: 1,
+        proxy_id: InstanceId::parse(&format!("{service}-1-sidecar-proxy"))?,
+        service: ServiceName::parse(service)?,
+        spiffe_id: SpiffeId::parse(&spiffe_id(service))?,
+        leaf: Leaf {
+            certificate_pem: leaf.certificate_pem.clone(),
+            private_key_pem: leaf.key_pem.clone(),
+            valid_after: Timestamp(0),
+            valid_before: Timestamp(u64::from(u32::MAX) * 1_000),
+        },
+        trust_bundle: TrustBundle {
+            trust_domain: TrustDomain::parse(TRUST_DOMAIN)?,
+            active_root: String::new(),
+            roots_pem: vec![rig.certificates.root_pem.clone()],
+        },
+        inbound: InboundConfig {
+            bind,
+            local_app,
+            protocol: Protocol::Http,
+            intentions: IntentionSet {
+                intentions: vec![intention],
+                default_action: IntentionAction::Deny,
+            },
+            connections_max: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: None,
+        },
+        upstreams: Vec::new(),
+        endpoints: BTreeMap::new(),
+    })
+}
+
+fn run(
+    rig: &Rig,
+    binary: &Path,
+    layer: Layer,
+    side: &str,
+    snapshot: &ProxySnapshot,
+) -> anyhow::Result<Measured> {
+    let files = format!("weft-{}-{side}", tag(layer));
+    let file = rig.folder.join(format!("{files}.snapshot"));
+    fs::write(&file, weft_proto::envelope::encode(snapshot))?;
+    let args = [
+        "proxy",
+        "--snapshot",
+        &file.to_string_lossy(),
+        "--workers",
+        "1",
+        "--admin-addr",
+        "127.0.0.1:0",
+    ]
+    .map(str::to_owned);
+    Measured::start(binary, &args, &rig.folder.join(format!("{files}.log")))
+}
