@@ -1,10 +1,25 @@
-//! The servers, as this agent reaches them: one connection to one of them, renewed along the
-//! list when it breaks.
+//! The servers, as this agent reaches them: a connection to one of them over mTLS, renewed
+//! along the list when it breaks, and the papers with which it is made.
 
+mod forward;
+mod member;
+mod renew;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::transport::Channel;
+use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::name::{Datacenter, NodeName, TrustDomain};
+use weft_core::time::Timestamp;
+use weft_runtime::rpc::{Hosts, channel_tls_any};
+use weft_runtime::task::TaskTree;
+use weft_runtime::tls::ClientTlsCell;
+
+pub use forward::ForwardError;
+pub use member::{Member, MemberError};
 
 /// Who this agent is in its cluster; fixed once it has joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +39,46 @@ pub struct Membership {
 /// The way to the servers; clones share it.
 #[derive(Debug, Clone)]
 pub struct Servers {
-    membership: Arc<Membership>,
+    inner: Arc<Inner>,
+    /// For calls of the agent's own: watches, registrations, certificates.
     channel: Channel,
+    /// For requests of others, whose answers may be long or slowly read: they never hold up
+    /// the agent's own calls.
+    forwarding: Channel,
+}
+
+#[derive(Debug)]
+struct Inner {
+    membership: Arc<Membership>,
+    hosts: Hosts,
+    tls: ClientTlsCell,
+    member: Mutex<Member>,
+    data_dir: PathBuf,
 }
 
 impl Servers {
+    /// Makes the way to the servers from the papers of this host; connections are opened when
+    /// they are first used.
+    ///
+    /// # Errors
+    /// [`MemberError`] when certificate, key or roots are not usable.
+    pub fn new(member: Member, data_dir: &Path) -> Result<Self, MemberError> {
+        let tls = ClientTlsCell::new(Arc::new(member.client_config()?));
+        let hosts = Hosts::new(member.servers.clone());
+        let inner = Inner {
+            membership: Arc::new(member.membership()),
+            hosts: hosts.clone(),
+            tls: tls.clone(),
+            member: Mutex::new(member),
+            data_dir: data_dir.to_owned(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            channel: channel_tls_any(hosts.clone(), tls.clone()),
+            forwarding: channel_tls_any(hosts, tls),
+        })
+    }
+
     /// Returns a channel to the current server; it fails over by itself. Cheap to call.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
@@ -36,6 +86,85 @@ impl Servers {
 
     /// Returns who this agent is.
     pub fn membership(&self) -> Arc<Membership> {
-        self.membership.clone()
+        self.inner.membership.clone()
     }
+
+    /// Returns a receiver that changes with each connection made to a server.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.hosts.connections()
+    }
+
+    /// Returns `host:port` of the servers.
+    pub fn list(&self) -> Vec<String> {
+        self.inner.hosts.list()
+    }
+
+    /// Returns whom this agent trusts.
+    pub fn trust(&self) -> TrustBundle {
+        self.inner.member.lock().trust.clone()
+    }
+
+    /// Returns until when the agent's own certificate is valid.
+    pub fn valid_before(&self) -> Timestamp {
+        self.inner.member.lock().leaf.valid_before
+    }
+
+    /// Takes up new roots: written to disk, and used for connections from now on.
+    ///
+    /// # Errors
+    /// [`MemberError`]; the roots before stay in use then.
+    pub async fn set_trust(&self, trust: TrustBundle, tasks: &TaskTree) -> Result<(), MemberError> {
+        self.change(tasks, move |member| member.trust = trust).await
+    }
+
+    /// Takes up a new certificate of the agent itself.
+    async fn set_leaf(&self, leaf: Leaf, tasks: &TaskTree) -> Result<(), MemberError> {
+        self.change(tasks, move |member| member.leaf = leaf).await
+    }
+
+    async fn change(
+        &self,
+        tasks: &TaskTree,
+        change: impl FnOnce(&mut Member) + Send + 'static,
+    ) -> Result<(), MemberError> {
+        let inner = self.inner.clone();
+        let changed = tasks.blocking(move || {
+            // Held while writing, so that two changes do not lose one another; whoever reads
+            // waits for a disk's flush at most.
+            let mut member = inner.member.lock();
+            let mut changed = member.clone();
+            change(&mut changed);
+            let config = changed.client_config()?;
+            changed.save(&inner.data_dir)?;
+            *member = changed;
+            inner.tls.store(Arc::new(config));
+            Ok(())
+        });
+        match changed.await {
+            Ok(result) => result,
+            // The agent is going down; the next start takes up what there is.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the agent's own certificate fresh until the tasks are cancelled.
+    pub fn keep_fresh(&self, tasks: &TaskTree) {
+        tasks.spawn("renew", renew::run(self.clone(), tasks.clone()));
+    }
+}
+
+/// Returns what a status says, with the cause below it: tonic's own text for a connection that
+/// failed does not tell why.
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Wrappers repeat what they wrap.
+        if !texts.iter().any(|before| before.contains(&text)) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    texts.join(": ")
 }

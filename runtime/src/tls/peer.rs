@@ -15,6 +15,8 @@ use x509_parser::prelude::FromDer;
 pub struct PeerCertificate {
     /// Who the holder is.
     pub id: SpiffeId,
+    /// Since when the certificate is valid.
+    pub valid_after: Timestamp,
     /// Until when the certificate is valid; a resumed session must end then.
     pub valid_before: Timestamp,
 }
@@ -92,10 +94,12 @@ pub fn peer_certificate(
     let [uri] = uris[..] else {
         return Err(PeerIdentityError::UriCount(uris.len()));
     };
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let moment = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+    let validity = certificate.validity();
     Ok(PeerCertificate {
         id: SpiffeId::parse(uri).map_err(PeerIdentityError::SpiffeId)?,
-        valid_before: Timestamp(seconds.saturating_mul(1000)),
+        valid_after: moment(validity.not_before.timestamp()),
+        valid_before: moment(validity.not_after.timestamp()),
     })
 }
 
