@@ -10,3 +10,4 @@ pub mod join;
 pub mod leaf;
 pub mod local;
 pub mod servers;
+pub mod views;

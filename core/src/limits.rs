@@ -69,6 +69,9 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 
+/// Bytes of one watched value: some ten thousand instances of one service.
+pub const VIEW_BYTES_MAX: usize = 64 << 20;
+
 /// Records of one DNS answer over TCP (Consul: 4,096): what 64 KiB hold of addresses.
 pub const DNS_ANSWERS_MAX: usize = 4_096;
 /// SRV records of one DNS answer over TCP (Consul: 1,024): they bring addresses along.

@@ -1,0 +1,141 @@
+//! A server for tests: answers watches from a table that the test fills.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+use weft_proto::envelope;
+use weft_proto::grpc::v1::watch_event::Answer;
+use weft_proto::grpc::v1::watch_request;
+use weft_proto::grpc::v1::watch_server::{Watch, WatchServer};
+use weft_proto::grpc::v1::{Topic, WatchEvent, WatchRequest};
+use weft_runtime::net;
+use weft_runtime::task::TaskTree;
+
+type Table = BTreeMap<(i32, String), (u64, Answer)>;
+
+/// What every start of the server answers from.
+#[derive(Clone)]
+pub(crate) struct FakeServer {
+    values: Arc<watch::Sender<Table>>,
+    open: Arc<Mutex<BTreeMap<(i32, String), usize>>>,
+    tasks: TaskTree,
+}
+
+impl FakeServer {
+    /// Starts listening; the channel survives [`FakeServer::restart`].
+    pub(crate) async fn start() -> (Self, Channel, SocketAddr) {
+        let tasks = TaskTree::root("fake-server");
+        let server =
+            Self { values: Arc::default(), open: Arc::default(), tasks: tasks.child("first") };
+        let address = server.listen("127.0.0.1:0".parse().expect("an address")).await;
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+        (server, endpoint.connect_lazy(), address)
+    }
+
+    /// Ends every connection and the listener.
+    pub(crate) fn kill(&self) {
+        self.tasks.abort();
+        self.open.lock().clear();
+    }
+
+    /// Listens again where a killed server did.
+    pub(crate) async fn restart(&self, address: SocketAddr) -> Self {
+        let tasks = TaskTree::root("fake-server").child("next");
+        let server = Self { tasks, ..self.clone() };
+        server.listen(address).await;
+        server
+    }
+
+    pub(crate) fn set<T: Serialize>(&self, topic: Topic, key: &str, value: &T) {
+        self.put(topic, key, Answer::Value(envelope::encode(value)));
+    }
+
+    pub(crate) fn set_problem(&self, topic: Topic, key: &str, problem: &str) {
+        self.put(topic, key, Answer::Problem(problem.to_owned()));
+    }
+
+    /// Returns how many streams watch the thing.
+    pub(crate) fn watchers(&self, topic: Topic, key: &str) -> usize {
+        self.open.lock().get(&(topic.into(), key.to_owned())).copied().unwrap_or_default()
+    }
+
+    fn put(&self, topic: Topic, key: &str, answer: Answer) {
+        self.values.send_modify(|values| {
+            let index = values.values().map(|(index, _)| *index).max().unwrap_or_default() + 1;
+            values.insert((topic.into(), key.to_owned()), (index, answer));
+        });
+    }
+
+    async fn listen(&self, address: SocketAddr) -> SocketAddr {
+        let listener = net::bind_tcp(address).await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let router =
+            tonic::transport::Server::builder().add_service(WatchServer::new(self.clone()));
+        self.tasks.spawn("serve", async move {
+            let served = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
+            served.expect("the fake server serves");
+        });
+        address
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for FakeServer {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.tasks.spawn("stream", answer(self.clone(), request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+async fn answer(
+    server: FakeServer,
+    mut requests: Streaming<WatchRequest>,
+    sender: mpsc::Sender<Result<WatchEvent, Status>>,
+) {
+    let mut values = server.values.subscribe();
+    let mut started: BTreeMap<u64, ((i32, String), u64)> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(Ok(WatchRequest { request: Some(watch_request::Request::Start(start)) })) => {
+                    let key = (start.topic, start.key);
+                    *server.open.lock().entry(key.clone()).or_default() += 1;
+                    started.insert(start.id, (key, 0));
+                }
+                Some(Ok(WatchRequest { request: Some(watch_request::Request::Stop(stop)) })) => {
+                    let (key, _) = started.remove(&stop.id).expect("only what started is stopped");
+                    *server.open.lock().entry(key).or_default() -= 1;
+                }
+                Some(Ok(WatchRequest { request: None })) => panic!("an empty request"),
+                Some(Err(_)) | None => return,
+            },
+            changed = values.changed() => changed.expect("the table lives as long as the server"),
+        }
+        let table = values.borrow_and_update().clone();
+        for (id, (key, seen)) in &mut started {
+            if let Some((index, answer)) = table.get(key).filter(|(index, _)| *index > *seen) {
+                *seen = *index;
+                let event = WatchEvent { id: *id, index: *index, answer: Some(answer.clone()) };
+                if sender.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the agent knows of the mesh: values that servers keep current over one stream.
+//!
+//! DNS, the HTTP API, leaves and proxy configuration all read here. A value outlives the
+//! connection it came over: without servers the last one stays, marked. Nothing is decided here.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod feed;
+mod stream;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use weft_core::ca::TrustBundle;
+use weft_core::catalog::{Node, ServiceInstance};
+use weft_core::chain::CompiledChain;
+use weft_core::config_entry::ServiceDefaults;
+use weft_core::index::Index;
+use weft_core::intention::IntentionSet;
+use weft_core::name::ServiceName;
+use weft_proto::grpc::v1::Topic;
+use weft_runtime::task::TaskTree;
+
+use table::{Key, Shared};
+
+/// All that is watched at servers; clones share it.
+#[derive(Clone)]
+pub struct Views {
+    shared: Arc<Shared>,
+}
+
+/// One value that is kept current for as long as a view of it exists.
+///
+/// Views of the same thing share one watch; after the last one is dropped the watch goes on for
+/// a while, as what was asked for once is often asked for again.
+pub struct View<T> {
+    slot: watch::Receiver<Slot<T>>,
+    shared: Arc<Shared>,
+    key: Key,
+}
+
+/// What is known of a watched thing at one moment.
+#[derive(Debug)]
+pub struct Slot<T> {
+    /// The newest value; `None` until the first one came.
+    pub value: Option<Arc<T>>,
+    /// The value's index.
+    pub index: Index,
+    /// Why there is no newer value.
+    pub problem: Option<Arc<str>>,
+    /// Whether a server has confirmed this over the present connection.
+    pub is_live: bool,
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        let Self { value, index, problem, is_live } = self;
+        Self { value: value.clone(), index: *index, problem: problem.clone(), is_live: *is_live }
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { value: None, index: Index(0), problem: None, is_live: false }
+    }
+}
+
+impl<T> Slot<T> {
+    /// Whether a server has said anything yet.
+    pub fn is_answered(&self) -> bool {
+        self.value.is_some() || self.problem.is_some()
+    }
+}
+
+impl Views {
+    /// Starts the stream to the servers.
+    pub fn start(channel: Channel, tasks: &TaskTree) -> Self {
+        let shared = Arc::new(Shared::default());
+        tasks.spawn("views", stream::run(shared.clone(), channel, tasks.clone()));
+        Self { shared }
+    }
+
+    /// Watches every instance of a service, also critical ones.
+    pub fn service(&self, name: &ServiceName) -> View<Vec<ServiceInstance>> {
+        self.watch(Topic::Service, name.as_str())
+    }
+
+    /// Watches the sidecars and native instances that speak for a service.
+    pub fn connect(&self, name: &ServiceName) -> View<Vec<ServiceInstance>> {
+        self.watch(Topic::Connect, name.as_str())
+    }
+
+    /// Watches the discovery chain of a service.
+    pub fn chain(&self, name: &ServiceName) -> View<CompiledChain> {
+        self.watch(Topic::Chain, name.as_str())
+    }
+
+    /// Watches who may call a service.
+    pub fn intentions(&self, name: &ServiceName) -> View<IntentionSet> {
+        self.watch(Topic::Intentions, name.as_str())
+    }
+
+    /// Watches what a service speaks, and its limits.
+    pub fn service_defaults(&self, name: &ServiceName) -> View<ServiceDefaults> {
+        self.watch(Topic::ServiceDefaults, name.as_str())
+    }
+
+    /// Watches whom to trust.
+    pub fn roots(&self) -> View<TrustBundle> {
+        self.watch(Topic::Roots, "")
+    }
+
+    /// Watches every node, by name.
+    pub fn nodes(&self) -> View<Vec<Node>> {
+        self.watch(Topic::Nodes, "")
+    }
+
+    /// Whether a stream to a server stands.
+    pub fn is_connected(&self) -> bool {
+        self.shared.is_connected()
+    }
+
+    fn watch<T>(&self, topic: Topic, key: &str) -> View<T>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let key = Key { topic: topic.into(), key: key.into() };
+        View { slot: self.shared.subscribe(&key), shared: self.shared.clone(), key }
+    }
+}
+
+impl<T> View<T> {
+    /// Returns what is known now.
+    pub fn current(&self) -> Slot<T> {
+        self.slot.borrow().clone()
+    }
+
+    /// Waits for news and returns them.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time; what came meanwhile is returned by the next call.
+    pub async fn changed(&mut self) -> Slot<T> {
+        if self.slot.changed().await.is_err() {
+            // Nothing more comes after the agent has begun to stop.
+            std::future::pending::<()>().await;
+        }
+        self.slot.borrow_and_update().clone()
+    }
+
+    /// Returns what is known, after waiting up to `limit` for a server to say something.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn first(&mut self, limit: Duration) -> Slot<T> {
+        // Either way the present content is what there is to say.
+        let _ = tokio::time::timeout(limit, self.slot.wait_for(Slot::is_answered)).await;
+        self.slot.borrow_and_update().clone()
+    }
+
+    /// Gives the view up and, unless others hold one, the watch with it, at once.
+    pub fn retire(self) {
+        let Self { slot, shared, key } = self;
+        drop(slot);
+        shared.retire(&key);
+    }
+}
+
+impl<T> Clone for View<T> {
+    fn clone(&self) -> Self {
+        Self { slot: self.slot.clone(), shared: self.shared.clone(), key: self.key.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
