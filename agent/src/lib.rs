@@ -6,6 +6,7 @@
 
 pub mod checks;
 pub mod config;
+pub mod grpc;
 pub mod join;
 pub mod leaf;
 pub mod local;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::watch_event::Answer;
@@ -20,6 +20,8 @@ use weft_proto::grpc::v1::watch_server::{Watch, WatchServer};
 use weft_proto::grpc::v1::{Topic, WatchEvent, WatchRequest};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
+
+use crate::grpc::Calls;
 
 type Table = BTreeMap<(i32, String), (u64, Answer)>;
 
@@ -32,14 +34,15 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    /// Starts listening; the channel survives [`FakeServer::restart`].
-    pub(crate) async fn start() -> (Self, Channel, SocketAddr) {
+    /// Starts listening; the calls survive [`FakeServer::restart`].
+    pub(crate) async fn start() -> (Self, Calls, SocketAddr) {
         let tasks = TaskTree::root("fake-server");
         let server =
             Self { values: Arc::default(), open: Arc::default(), tasks: tasks.child("first") };
         let address = server.listen("127.0.0.1:0".parse().expect("an address")).await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
-        (server, endpoint.connect_lazy(), address)
+        let channel = endpoint.connect_lazy();
+        (server, Calls::new(move || channel.clone()), address)
     }
 
     /// Ends every connection and the listener.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 use weft_core::ca::TrustBundle;
 use weft_core::catalog::{Node, ServiceInstance};
 use weft_core::chain::CompiledChain;
@@ -25,6 +24,7 @@ use weft_core::name::ServiceName;
 use weft_proto::grpc::v1::Topic;
 use weft_runtime::task::TaskTree;
 
+use crate::grpc::Calls;
 use table::{Key, Shared};
 
 /// All that is watched at servers; clones share it.
@@ -78,9 +78,9 @@ impl<T> Slot<T> {
 
 impl Views {
     /// Starts the stream to the servers.
-    pub fn start(channel: Channel, tasks: &TaskTree) -> Self {
+    pub fn start(calls: Calls, tasks: &TaskTree) -> Self {
         let shared = Arc::new(Shared::default());
-        tasks.spawn("views", stream::run(shared.clone(), channel, tasks.clone()));
+        tasks.spawn("views", stream::run(shared.clone(), calls, tasks.clone()));
         Self { shared }
     }
 

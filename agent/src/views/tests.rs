@@ -39,9 +39,9 @@ async fn eventually(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_view_follows_its_value_through_problems_and_restarts() {
-    let (server, channel, address) = FakeServer::start().await;
+    let (server, calls, address) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
-    let views = Views::start(channel, &tasks);
+    let views = Views::start(calls, &tasks);
     server.set(Topic::Roots, "", &bundle("a"));
 
     let mut view = views.roots();
@@ -70,9 +70,9 @@ async fn a_view_follows_its_value_through_problems_and_restarts() {
 
 #[tokio::test]
 async fn views_of_one_thing_share_a_watch_that_ends_when_retired() {
-    let (server, channel, _) = FakeServer::start().await;
+    let (server, calls, _) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
-    let views = Views::start(channel, &tasks);
+    let views = Views::start(calls, &tasks);
     let web = "web".parse().expect("a name");
     let (first, second) = (views.service(&web), views.service(&web));
     eventually(|| server.watchers(Topic::Service, "web") == 1).await;
@@ -86,9 +86,9 @@ async fn views_of_one_thing_share_a_watch_that_ends_when_retired() {
 
 #[tokio::test]
 async fn a_watch_without_readers_ends_after_a_while() {
-    let (server, channel, _) = FakeServer::start().await;
+    let (server, calls, _) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
-    let views = Views::start(channel, &tasks);
+    let views = Views::start(calls, &tasks);
     drop(views.nodes());
     eventually(|| server.watchers(Topic::Nodes, "") == 1).await;
     let now = weft_runtime::clock::instant();
@@ -107,10 +107,10 @@ async fn a_watch_without_readers_ends_after_a_while() {
 
 #[tokio::test]
 async fn without_a_server_a_first_value_is_waited_for_no_longer_than_asked() {
-    let (server, channel, _) = FakeServer::start().await;
+    let (server, calls, _) = FakeServer::start().await;
     server.kill();
     let tasks = TaskTree::root("test");
-    let views = Views::start(channel, &tasks);
+    let views = Views::start(calls, &tasks);
     let mut view = views.nodes();
     assert!(!view.first(Duration::from_millis(20)).await.is_answered());
     assert!(!views.is_connected());
@@ -119,9 +119,9 @@ async fn without_a_server_a_first_value_is_waited_for_no_longer_than_asked() {
 
 #[tokio::test]
 async fn an_unreadable_value_is_a_problem_and_leaves_the_last_one() {
-    let (server, channel, _) = FakeServer::start().await;
+    let (server, calls, _) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
-    let views = Views::start(channel, &tasks);
+    let views = Views::start(calls, &tasks);
     server.set(Topic::Roots, "", &bundle("a"));
     let mut view = views.roots();
     view.first(LIMIT).await;
