@@ -1,9 +1,10 @@
-//! A server for tests: answers watches from a table that the test fills.
+//! A server for tests: answers watches from a table that the test fills, and signs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
@@ -13,13 +14,19 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
+use weft_core::ca::TrustBundle;
+use weft_core::time::Timestamp;
 use weft_proto::envelope;
+use weft_proto::grpc::v1::ca_server::{Ca, CaServer};
 use weft_proto::grpc::v1::watch_event::Answer;
 use weft_proto::grpc::v1::watch_request;
 use weft_proto::grpc::v1::watch_server::{Watch, WatchServer};
-use weft_proto::grpc::v1::{Topic, WatchEvent, WatchRequest};
-use weft_runtime::net;
+use weft_proto::grpc::v1::{
+    RenewRequest, SignLeafRequest, SignReply, Topic, WatchEvent, WatchRequest,
+};
 use weft_runtime::task::TaskTree;
+use weft_runtime::tls::fingerprint;
+use weft_runtime::{clock, net};
 
 use crate::grpc::Calls;
 
@@ -30,15 +37,53 @@ type Table = BTreeMap<(i32, String), (u64, Answer)>;
 pub(crate) struct FakeServer {
     values: Arc<watch::Sender<Table>>,
     open: Arc<Mutex<BTreeMap<(i32, String), usize>>>,
+    pub(crate) ca: Arc<FakeCa>,
     tasks: TaskTree,
+}
+
+/// Signs whatever it is asked to.
+pub(crate) struct FakeCa {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pub(crate) root_pem: String,
+    /// How long certificates are valid.
+    pub(crate) lifetime: Mutex<Duration>,
+    /// Why nothing is signed now.
+    pub(crate) refusal: Mutex<Option<Status>>,
+}
+
+impl Default for FakeCa {
+    fn default() -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_pem = params.self_signed(&key).expect("a root").pem();
+        let issuer = rcgen::Issuer::new(params, key);
+        let (lifetime, refusal) = (Mutex::new(Duration::from_secs(3600)), Mutex::default());
+        Self { issuer, root_pem, lifetime, refusal }
+    }
+}
+
+impl FakeCa {
+    /// Returns what trusts the certificates.
+    pub(crate) fn bundle(&self) -> TrustBundle {
+        TrustBundle {
+            trust_domain: "t.mesh".parse().expect("a trust domain"),
+            active_root: fingerprint(self.root_pem.as_bytes()),
+            roots_pem: vec![self.root_pem.clone()],
+        }
+    }
 }
 
 impl FakeServer {
     /// Starts listening; the calls survive [`FakeServer::restart`].
     pub(crate) async fn start() -> (Self, Calls, SocketAddr) {
         let tasks = TaskTree::root("fake-server");
-        let server =
-            Self { values: Arc::default(), open: Arc::default(), tasks: tasks.child("first") };
+        let server = Self {
+            values: Arc::default(),
+            open: Arc::default(),
+            ca: Arc::default(),
+            tasks: tasks.child("first"),
+        };
         let address = server.listen("127.0.0.1:0".parse().expect("an address")).await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         let channel = endpoint.connect_lazy();
@@ -82,8 +127,9 @@ impl FakeServer {
     async fn listen(&self, address: SocketAddr) -> SocketAddr {
         let listener = net::bind_tcp(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let router =
-            tonic::transport::Server::builder().add_service(WatchServer::new(self.clone()));
+        let router = tonic::transport::Server::builder()
+            .add_service(WatchServer::new(self.clone()))
+            .add_service(CaServer::new(self.clone()));
         self.tasks.spawn("serve", async move {
             let served = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
             served.expect("the fake server serves");
@@ -103,6 +149,44 @@ impl Watch for FakeServer {
         let (sender, receiver) = mpsc::channel(16);
         self.tasks.spawn("stream", answer(self.clone(), request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+#[tonic::async_trait]
+impl Ca for FakeServer {
+    async fn sign_leaf(
+        &self,
+        request: Request<SignLeafRequest>,
+    ) -> Result<Response<SignReply>, Status> {
+        if let Some(refusal) = &*self.ca.refusal.lock() {
+            return Err(refusal.clone());
+        }
+        let SignLeafRequest { service, csr_der } = request.into_inner();
+        let mut csr = rcgen::CertificateSigningRequestParams::from_der(&csr_der[..].into())
+            .expect("agents send good requests");
+        let (now, lifetime) = (clock::wall(), *self.ca.lifetime.lock());
+        let before = now.saturating_add(lifetime);
+        let date =
+            |moment: Timestamp| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(moment.0);
+        csr.params.not_before = date(now.saturating_sub(Duration::from_secs(1)));
+        csr.params.not_after = date(before);
+        let uri = format!("spiffe://t.mesh/ns/default/dc/dc1/svc/{service}");
+        let uri = uri.try_into().expect("names are ASCII");
+        csr.params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        csr.params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        csr.params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        Ok(Response::new(SignReply {
+            certificate_pem: csr.signed_by(&self.ca.issuer).expect("a certificate").pem(),
+            valid_after_ms: now.0,
+            valid_before_ms: before.0,
+        }))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<SignReply>, Status> {
+        Err(Status::unimplemented("not asked for here"))
     }
 }
 

@@ -21,6 +21,11 @@ const RENEW_PERCENT_MAX: u64 = 90;
 const ROOTS_WINDOW: Duration = Duration::from_secs(30);
 /// The shortest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The shortest pause while there is no certificate at all: somebody waits for the service, and
+/// the servers may learn of its registration only a moment later.
+const FIRST_RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause while there is no certificate.
+const FIRST_RETRY_MAX: Duration = Duration::from_secs(30);
 /// The longest pause after a failure: a signer that is back is found within minutes.
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
@@ -179,15 +184,13 @@ impl Renewal {
 
     /// Draws the pause after a failure: even between the shortest and a ceiling that doubles.
     fn pause(&mut self) -> Duration {
-        let doublings = self.failures.min(16);
-        let ceiling = RETRY_MIN.saturating_mul(1 << doublings);
-        // A short-lived certificate has no minutes to lose.
-        let bound = match self.lifetime {
-            Some(lifetime) => RETRY_MAX.min(lifetime.whole() / 20).max(RETRY_MIN),
-            None => RETRY_MAX.min(Duration::from_secs(30)),
+        let (min, max) = match self.lifetime {
+            // A short-lived certificate has no minutes to lose.
+            Some(lifetime) => (RETRY_MIN, RETRY_MAX.min(lifetime.whole() / 20).max(RETRY_MIN)),
+            None => (FIRST_RETRY_MIN, FIRST_RETRY_MAX),
         };
-        let ceiling = ceiling.min(bound);
-        RETRY_MIN + self.share(ceiling - RETRY_MIN.min(ceiling))
+        let ceiling = min.saturating_mul(1 << self.failures.min(16)).min(max);
+        min + self.share(ceiling - min)
     }
 
     /// Draws evenly from zero to below `whole`, in milliseconds.

@@ -25,6 +25,9 @@ pub enum TlsError {
     /// The key does not fit the certificate, or is of a kind that is not supported.
     #[error("the private key does not fit the certificate")]
     Key(#[source] rustls::Error),
+    /// The certificate leads to none of the roots, or is not valid at the moment.
+    #[error("the certificate is not signed by a trusted root, or not valid now")]
+    Chain(#[source] rustls::Error),
     /// A root cannot be trusted.
     #[error("a root of the trust bundle is not a usable certificate")]
     Root(#[source] rustls::Error),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::CertificateDer;
 use weft_core::ca::Leaf;
 use weft_core::identity::SpiffeId;
 use weft_core::time::Timestamp;
@@ -63,6 +64,10 @@ impl Identity {
     /// Returns until when the certificate is valid.
     pub fn valid_before(&self) -> Timestamp {
         self.certificate.valid_before
+    }
+
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
     }
 
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {

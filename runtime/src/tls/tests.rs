@@ -338,3 +338,18 @@ async fn a_client_without_a_certificate_sees_the_server_and_is_refused() {
     let error = error.expect_err("the root is another");
     assert!(error.to_string().contains("invalid peer certificate"), "{error}");
 }
+
+#[test]
+fn an_identity_is_checked_before_use_as_others_will_check_it() {
+    let (ours, theirs) = (TestAuthority::new("t.mesh"), TestAuthority::new("t.mesh"));
+    let other_domain = TestAuthority::new("u.mesh");
+    let identity = ours.identity("ns/default/dc/dc1/svc/web");
+    let now = crate::clock::wall();
+    assert!(ours.trust().check(&identity, now).is_ok());
+    let ended = identity.valid_before().saturating_add(std::time::Duration::from_secs(1));
+    for (trust, moment) in
+        [(ours.trust(), ended), (theirs.trust(), now), (other_domain.trust(), now)]
+    {
+        assert!(matches!(trust.check(&identity, moment), Err(TlsError::Chain(_))));
+    }
+}

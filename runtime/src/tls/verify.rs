@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -17,11 +18,12 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::name::TrustDomain;
+use weft_core::time::Timestamp;
 
 use super::config::ClientAuth;
 use super::peer::{PeerIdentityError, peer_identity};
 use super::pem::fingerprint;
-use super::{TlsError, Trust, provider};
+use super::{Identity, TlsError, Trust, provider};
 
 /// Whom a client accepts at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,22 @@ fn verify_chain(
 ) -> Result<(), Error> {
     let parsed = ParsedCertificate::try_from(end_entity)?;
     verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms().all)
+}
+
+impl Trust {
+    /// Checks an identity as others will: its chain must end in one of the roots, be valid at
+    /// `now`, and speak for a member of the trust domain.
+    ///
+    /// # Errors
+    /// [`TlsError::Chain`] with the reason.
+    pub fn check(&self, identity: &Identity, now: Timestamp) -> Result<(), TlsError> {
+        let moment = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
+        let (end_entity, intermediates) =
+            identity.chain().split_first().expect("an identity has a certificate");
+        verify_chain(end_entity, intermediates, self.store(), moment).map_err(TlsError::Chain)?;
+        let found = member(end_entity, self.trust_domain());
+        found.map(|_| ()).map_err(|refusal| TlsError::Chain(refusal.into()))
+    }
 }
 
 /// The configurations offer TLS 1.3 only, so the library has no cause to ask.

@@ -1,0 +1,160 @@
+//! Keeps one service certified: drives `core::ca::renewal`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+use weft_core::ca::Leaf;
+use weft_core::ca::renewal::{Output, Renewal};
+use weft_core::identity::SpiffeId;
+use weft_core::name::ServiceName;
+use weft_runtime::task::TaskFailure;
+use weft_runtime::tls::{Identity, TlsError, Trust};
+use weft_runtime::{clock, entropy};
+
+use super::keypair::{self, KeyError};
+use super::Shared;
+use crate::grpc::CallError;
+
+/// How long the trust bundle is waited for: it comes with the views.
+const ROOTS_LIMIT: Duration = Duration::from_secs(5);
+/// The longest sleep: wall time may step, and a machine may be suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// States why a certificate was not renewed.
+#[derive(Debug, thiserror::Error)]
+enum RenewalError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the trust bundle has not come yet")]
+    NoRoots,
+    #[error("the server signed for {found} instead of {expected}")]
+    OtherIdentity { found: SpiffeId, expected: SpiffeId },
+    #[error(transparent)]
+    Sign(#[from] CallError),
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+    #[error("the signed certificate is unusable: {0}")]
+    Unusable(#[source] TlsError),
+}
+
+type Obtaining = Pin<Box<dyn Future<Output = Result<Leaf, RenewalError>> + Send>>;
+
+/// Runs until the agent stops or nobody holds a receiver any more.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    service: ServiceName,
+    sender: watch::Sender<Option<Arc<Leaf>>>,
+) {
+    let mut renewal = Renewal::new(Box::new(entropy::rng()));
+    let mut roots = shared.views.roots();
+    let mut active_root = None;
+    let mut obtaining: Option<Obtaining> = None;
+    loop {
+        while let Some(output) = renewal.poll_output() {
+            match output {
+                Output::Alarm { valid_before, failures } => {
+                    let valid_before = valid_before.rfc3339();
+                    error!(%service, failures, valid_before, "a certificate runs out unrenewed");
+                }
+                Output::Expired => {
+                    error!(%service, "a certificate ended unrenewed; its service is cut off");
+                    sender.send_replace(None);
+                }
+                Output::Request => {
+                    obtaining = Some(Box::pin(obtain(shared.clone(), service.clone())));
+                }
+            }
+        }
+        let sleep = renewal.poll_timeout().map_or(SLEEP_MAX, clock::until).min(SLEEP_MAX);
+        // Each branch may be dropped: the request is kept in `obtaining`, the others wait for
+        // levels.
+        tokio::select! {
+            () = shared.tasks.cancelled() => return,
+            () = sender.closed() => {
+                if shared.release(&service, &sender) {
+                    shared.metrics.ended(&service);
+                    return;
+                }
+            }
+            outcome = pending(&mut obtaining) => {
+                obtaining = None;
+                let now = clock::wall();
+                match outcome {
+                    Ok(leaf) => {
+                        info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified");
+                        shared.metrics.renewed(&service, leaf.valid_before);
+                        renewal.handle_certificate(leaf.valid_after, leaf.valid_before, now);
+                        sender.send_replace(Some(Arc::new(leaf)));
+                    }
+                    Err(failure) => {
+                        report(&service, &failure, &sender);
+                        shared.metrics.failed(&service);
+                        renewal.handle_failure(now);
+                    }
+                }
+            }
+            slot = roots.changed() => {
+                let newest = slot.value.map(|bundle| bundle.active_root.clone());
+                let before = std::mem::replace(&mut active_root, newest);
+                if before.is_some() && before != active_root {
+                    debug!(%service, "the roots changed");
+                    renewal.handle_roots_changed(clock::wall());
+                }
+            }
+            () = tokio::time::sleep(sleep) => renewal.handle_timeout(clock::wall()),
+        }
+    }
+}
+
+/// A failure is usual before the first certificate: the servers may not know the service yet.
+fn report(
+    service: &ServiceName,
+    failure: &RenewalError,
+    sender: &watch::Sender<Option<Arc<Leaf>>>,
+) {
+    let error = failure as &dyn std::error::Error;
+    if sender.borrow().is_some() {
+        warn!(%service, error, "a certificate was not renewed; the present one stays");
+    } else {
+        info!(%service, error, "not certified yet");
+    }
+}
+
+async fn pending(obtaining: &mut Option<Obtaining>) -> Result<Leaf, RenewalError> {
+    match obtaining {
+        Some(obtaining) => obtaining.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes a key, has it signed, and checks the answer as peers will.
+async fn obtain(shared: Arc<Shared>, service: ServiceName) -> Result<Leaf, RenewalError> {
+    let expected = shared.identity(&service);
+    let identity = expected.clone();
+    let request = shared
+        .tasks
+        .blocking(move || keypair::make(&identity))
+        .await?
+        .map_err(RenewalError::Key)?;
+    let signed = shared.calls.sign_leaf(&service, request.csr_der).await?;
+    let leaf = Leaf {
+        certificate_pem: signed.certificate_pem,
+        private_key_pem: request.private_key_pem,
+        valid_after: signed.valid_after,
+        valid_before: signed.valid_before,
+    };
+    let bundle =
+        shared.views.roots().first(ROOTS_LIMIT).await.value.ok_or(RenewalError::NoRoots)?;
+    let identity = Identity::from_leaf(&leaf).map_err(RenewalError::Unusable)?;
+    Trust::from_bundle(&bundle)
+        .and_then(|trust| trust.check(&identity, clock::wall()))
+        .map_err(RenewalError::Unusable)?;
+    if *identity.spiffe_id() != expected {
+        let found = identity.spiffe_id().clone();
+        return Err(RenewalError::OtherIdentity { found, expected });
+    }
+    Ok(leaf)
+}
