@@ -14,8 +14,8 @@ use weft_runtime::task::TaskFailure;
 use weft_runtime::tls::{Identity, TlsError, Trust};
 use weft_runtime::{clock, entropy};
 
-use super::keypair::{self, KeyError};
 use super::Shared;
+use super::keypair::{self, KeyError};
 use crate::grpc::CallError;
 
 /// How long the trust bundle is waited for: it comes with the views.
@@ -133,12 +133,7 @@ async fn pending(obtaining: &mut Option<Obtaining>) -> Result<Leaf, RenewalError
 /// Makes a key, has it signed, and checks the answer as peers will.
 async fn obtain(shared: Arc<Shared>, service: ServiceName) -> Result<Leaf, RenewalError> {
     let expected = shared.identity(&service);
-    let identity = expected.clone();
-    let request = shared
-        .tasks
-        .blocking(move || keypair::make(&identity))
-        .await?
-        .map_err(RenewalError::Key)?;
+    let request = shared.tasks.blocking(keypair::generate).await??;
     let signed = shared.calls.sign_leaf(&service, request.csr_der).await?;
     let leaf = Leaf {
         certificate_pem: signed.certificate_pem,

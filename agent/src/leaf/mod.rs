@@ -10,8 +10,6 @@ mod metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use keypair::{KeyError, KeyRequest, generate};
-
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_core::ca::Leaf;
@@ -23,6 +21,8 @@ use weft_runtime::telemetry::metrics::Registry;
 use crate::grpc::Calls;
 use crate::servers::Membership;
 use crate::views::Views;
+
+pub use keypair::{KeyError, KeyRequest, generate};
 
 /// The certificates of local services; clones share them.
 #[derive(Clone)]
