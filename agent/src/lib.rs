@@ -6,9 +6,11 @@
 
 pub mod checks;
 pub mod config;
+pub mod dns;
 pub mod grpc;
 pub mod join;
 pub mod leaf;
 pub mod local;
+pub mod proxycfg;
 pub mod servers;
 pub mod views;

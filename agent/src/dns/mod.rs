@@ -1,0 +1,1 @@
+//! DNS for this host: packets to `core::dns` and back.

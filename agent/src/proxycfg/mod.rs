@@ -1,0 +1,1 @@
+//! What local proxies work by: one assembler each, fed from views and leaves.
