@@ -1,6 +1,11 @@
 //! The command line: subcommands, and what their help teaches.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use weft_core::time::Span;
+use weft_runtime::telemetry::log::LogFormat;
 
 use crate::cmd;
 
@@ -28,7 +33,7 @@ Examples:
   Only check that every claim holds:
     weft demo --check";
 
-const TEMPLATE: &str = "{about}\n\nUsage: weft <COMMAND> [OPTIONS]\n\n{after-help}\n";
+const TEMPLATE: &str = "{about}\n\nUsage: weft <COMMAND> [OPTIONS]\n{after-help}\n";
 
 /// A service mesh in one program: discovery, identity, authorisation and routing between
 /// services on any host
@@ -50,6 +55,46 @@ pub(crate) enum Command {
     Demo(cmd::demo::DemoArgs),
     /// Print the version
     Version(cmd::version::VersionArgs),
+}
+
+/// What every long-running command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessArgs {
+    /// What is logged: off, error, warn, info, debug, trace, or a filter such as
+    /// "info,weft_agent=debug". WEFT_LOG beats it
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// The form of log lines: text or json
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// How long requests in flight may take to finish when the process is told to end
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) drain_limit: Duration,
+    /// Write a JSON file with the addresses once the process serves, for scripts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Where configuration files are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigArgs {
+    /// A configuration file in HCL or JSON, or a folder whose .hcl and .json files are read in
+    /// lexical order; repeatable. Later files beat earlier ones, flags beat files
+    #[arg(long = "config", short = 'c', value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("write \"text\" or \"json\"".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! How a command fails: what is printed, and with which exit code.
 
+use std::io;
 use std::process::ExitCode;
+
+use weft_proto::text::Fault;
 
 /// The exit code of a wrong command line or configuration; clap's own.
 pub(crate) const USAGE: u8 = 2;
@@ -10,6 +13,8 @@ const RUN: u8 = 1;
 /// Why a command ends without success.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// The configuration is wrong; nothing was started or changed.
+    Config(Vec<Fault>),
     /// Something went wrong at run time.
     Run(anyhow::Error),
 }
@@ -18,6 +23,14 @@ impl Failure {
     /// Prints the failure and returns the exit code.
     pub(crate) fn tell(&self) -> ExitCode {
         match self {
+            Self::Config(faults) => {
+                eprintln!("weft: the configuration has {}:", counted(faults.len()));
+                for fault in faults {
+                    eprintln!("  {fault}");
+                }
+                eprintln!("Nothing was started.");
+                USAGE.into()
+            }
             Self::Run(error) => {
                 eprintln!("weft: {}", chain(error));
                 RUN.into()
@@ -30,6 +43,10 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Run(error)
     }
+}
+
+fn counted(faults: usize) -> String {
+    if faults == 1 { "a fault".to_owned() } else { format!("{faults} faults") }
 }
 
 /// Writes an error with its sources as one line, leaving out a source whose words its parent
@@ -47,11 +64,19 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     line
 }
 
+/// Returns whether an address that was to be bound is taken.
+pub(crate) fn is_address_in_use(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Context;
-    use std::io;
 
     #[test]
     fn an_error_is_one_line_without_repetition() {

@@ -3,7 +3,9 @@
 
 mod args;
 mod cmd;
+mod config;
 mod failure;
+mod lifecycle;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,176 @@
+//! The life of a process: start, report ready, wait for a signal, drain.
+
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use serde_json::Value;
+use tracing::{error, info, warn};
+use weft_runtime::drain::{Drained, drain};
+use weft_runtime::signal::{Received, Signals};
+use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::log;
+use weft_runtime::telemetry::notify::{Report, notify};
+
+use crate::args::ProcessArgs;
+use crate::config::LogSection;
+use crate::failure::{Failure, chain, is_address_in_use};
+
+/// The threads that a process works on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Threads {
+    /// One for each core.
+    Many,
+    /// Only the calling one, for a process that brings its own workers.
+    One,
+}
+
+/// A place where a process listens, so that a clash can be told how to mend.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    /// The address, as errors name it.
+    pub(crate) address: String,
+    /// The flag or setting that changes it.
+    pub(crate) setting: &'static str,
+}
+
+/// A process that serves.
+pub(crate) struct Serving<H> {
+    /// Kept until the process ends.
+    pub(crate) handle: H,
+    /// What the ready file says.
+    pub(crate) ready: Value,
+}
+
+/// What is the same for every long-running command.
+pub(crate) struct Process<'a> {
+    /// Its name: `agent`.
+    pub(crate) name: &'static str,
+    /// Its flags.
+    pub(crate) args: &'a ProcessArgs,
+    /// Where it will listen.
+    pub(crate) doors: Vec<Door>,
+    /// The threads it works on.
+    pub(crate) threads: Threads,
+}
+
+/// Starts logging as flags and files say; flags beat files.
+pub(crate) fn start_logging(args: &ProcessArgs, section: &LogSection) -> Result<(), Failure> {
+    let format = args.log_format.or(section.format).unwrap_or_default();
+    let filter = args.log_level.as_deref().or(section.level.as_deref());
+    log::init(format, filter).map_err(|error| match error {
+        log::LogError::Filter { .. } => {
+            Failure::Config(vec![weft_proto::text::Fault::new("log.level", error.to_string())])
+        }
+        log::LogError::Again => Failure::Run(error.into()),
+    })
+}
+
+impl Process<'_> {
+    /// Runs the process to its end.
+    ///
+    /// # Errors
+    /// What kept it from starting, or a task whose panic it does not survive.
+    pub(crate) fn run<S, H>(&self, start: impl FnOnce(TaskTree) -> S) -> Result<ExitCode, Failure>
+    where
+        S: Future<Output = anyhow::Result<Serving<H>>>,
+    {
+        let mut builder = match self.threads {
+            Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+            Threads::One => tokio::runtime::Builder::new_current_thread(),
+        };
+        let runtime = builder.enable_all().build().context("cannot start the runtime")?;
+        let ended = runtime.block_on(self.serve(start));
+        // What still runs is blocking work that was told to end; it must not hold us up.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn serve<S, H>(&self, start: impl FnOnce(TaskTree) -> S) -> Result<ExitCode, Failure>
+    where
+        S: Future<Output = anyhow::Result<Serving<H>>>,
+    {
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let tasks = TaskTree::root(self.name);
+        let started = tokio::select! {
+            // A start that is dropped leaves tasks in the tree, which is drained below.
+            started = start(tasks.clone()) => started,
+            () = signals.shutdown() => {
+                self.end(&tasks, signals).await;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        let serving = match started {
+            Ok(serving) => serving,
+            Err(error) => {
+                self.end(&tasks, signals).await;
+                return Err(Failure::Run(self.advise(error)));
+            }
+        };
+        if let Some(path) = &self.args.ready_file {
+            write_ready_file(path, &serving.ready)?;
+        }
+        notify(Report::Ready);
+        info!(addresses = %serving.ready, "{} is ready", self.name);
+        let failure = self.wait(&tasks, &mut signals).await;
+        notify(Report::Stopping);
+        self.end(&tasks, signals).await;
+        drop(serving.handle);
+        match failure {
+            None => Ok(ExitCode::SUCCESS),
+            Some(failure) => Err(Failure::Run(failure)),
+        }
+    }
+
+    /// Waits for the reason to end; `None` is a signal.
+    async fn wait(&self, tasks: &TaskTree, signals: &mut Signals) -> Option<anyhow::Error> {
+        loop {
+            tokio::select! {
+                // Both are cancel-safe.
+                received = signals.next() => match received {
+                    Received::Hangup => {
+                        info!("configuration is read at the start only; restart to apply it");
+                    }
+                    Received::Interrupt | Received::Terminate => {
+                        info!("told to end");
+                        return None;
+                    }
+                },
+                failure = tasks.failed() => return Some(anyhow!(failure)),
+            }
+        }
+    }
+
+    async fn end(&self, tasks: &TaskTree, mut signals: Signals) {
+        match drain(tasks, self.args.drain_limit, signals.shutdown()).await {
+            Drained::Clean => info!("ended"),
+            Drained::Forced(unfinished) => warn!(%unfinished, "ended by force"),
+        }
+    }
+
+    /// Adds to a clash of addresses what to change.
+    fn advise(&self, error: anyhow::Error) -> anyhow::Error {
+        if !is_address_in_use(&error) {
+            return error;
+        }
+        let text = chain(&error);
+        match self.doors.iter().find(|door| text.contains(&door.address)) {
+            Some(door) => anyhow!(
+                "{text}; another process listens on {}: stop it, or choose another address with {}",
+                door.address,
+                door.setting
+            ),
+            None => error,
+        }
+    }
+}
+
+/// Writes the file whole or not at all: who waits for it reads it as soon as it is there.
+fn write_ready_file(path: &Path, ready: &Value) -> anyhow::Result<()> {
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, format!("{ready}\n"))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .inspect_err(|error| error!(path = %path.display(), %error, "ready file not written"))
+        .with_context(|| format!("cannot write the ready file {}", path.display()))
+}
