@@ -34,6 +34,12 @@ pub const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 pub const INTENTION_SOURCES_MAX: usize = 10_000;
 /// Bytes of an intention's description (Consul: 512).
 pub const DESCRIPTION_BYTES_MAX: usize = 512;
+/// Nodes of one discovery chain: each proxy that calls the service holds all of them.
+pub const CHAIN_NODES_MAX: usize = 4_096;
+/// Errors of one chain that are told.
+pub const CHAIN_ERRORS_MAX: usize = 64;
+/// Legs of one splitter with those of the splitters behind it.
+pub const SPLITS_PER_CHAIN_MAX: usize = 1_000;
 /// Routes of one service-router: tried in order for each request.
 pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
 /// Conditions of one sort (headers, parameters, methods) on one route.

@@ -1,10 +1,23 @@
 //! Discovery chains: config entries compiled into what a proxy follows for one service.
 
+mod compile;
 mod compiled;
 mod endpoint;
+mod entries;
+mod error;
+mod flatten;
+mod reach;
+mod resolve;
+mod select;
+#[cfg(test)]
+mod tests;
 
+pub use compile::compile;
 pub use compiled::{
     ChainNode, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction, RouterNode,
     SplitterNode, Target, TargetId,
 };
 pub use endpoint::Endpoint;
+pub use entries::EntryLookup;
+pub use error::{ChainError, Place};
+pub use select::select;

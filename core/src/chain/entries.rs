@@ -1,0 +1,79 @@
+//! Where the compiler finds config entries, and the list of those it looked for.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config_entry::{
+    ConfigEntry, EntryKey, EntryKind, Protocol, ProxyDefaults, ServiceResolver, ServiceRouter,
+    ServiceSplitter,
+};
+use crate::name::ServiceName;
+
+/// Finds config entries by their key.
+pub trait EntryLookup {
+    /// Returns the entry, `None` when there is none.
+    fn entry(&self, key: &EntryKey) -> Option<&ConfigEntry>;
+}
+
+impl EntryLookup for BTreeMap<EntryKey, ConfigEntry> {
+    fn entry(&self, key: &EntryKey) -> Option<&ConfigEntry> {
+        self.get(key)
+    }
+}
+
+/// Config entries as the compiler sees them; remembers what was looked for.
+pub(super) struct Entries<'a> {
+    lookup: &'a dyn EntryLookup,
+    reads: RefCell<BTreeSet<EntryKey>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(lookup: &'a dyn EntryLookup) -> Self {
+        Self { lookup, reads: RefCell::default() }
+    }
+
+    pub(super) fn into_reads(self) -> BTreeSet<EntryKey> {
+        self.reads.into_inner()
+    }
+
+    fn find(&self, kind: EntryKind, name: &str) -> Option<&'a ConfigEntry> {
+        let key = EntryKey::new(kind, name);
+        let entry = self.lookup.entry(&key);
+        self.reads.borrow_mut().insert(key);
+        entry
+    }
+
+    /// Returns what a service speaks: as its own defaults say, else those of all proxies.
+    pub(super) fn protocol(&self, service: &ServiceName) -> Protocol {
+        let own = match self.find(EntryKind::ServiceDefaults, service.as_str()) {
+            Some(ConfigEntry::ServiceDefaults(entry)) => entry.protocol,
+            _ => None,
+        };
+        own.or_else(|| match self.find(EntryKind::ProxyDefaults, ProxyDefaults::NAME) {
+            Some(ConfigEntry::ProxyDefaults(entry)) => entry.protocol(),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {
+        match self.find(EntryKind::ServiceRouter, service.as_str()) {
+            Some(ConfigEntry::ServiceRouter(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(super) fn splitter(&self, service: &ServiceName) -> Option<&'a ServiceSplitter> {
+        match self.find(EntryKind::ServiceSplitter, service.as_str()) {
+            Some(ConfigEntry::ServiceSplitter(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(super) fn resolver(&self, service: &ServiceName) -> Option<&'a ServiceResolver> {
+        match self.find(EntryKind::ServiceResolver, service.as_str()) {
+            Some(ConfigEntry::ServiceResolver(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Which instances of a target may be called.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Endpoint, Target};
+use crate::catalog::{CheckStatus, ServiceInstance};
+use crate::filter::{Filter, SERVICE_INSTANCE};
+
+/// Chooses the usable ones of the sidecars and native instances that speak for a service.
+///
+/// A subset's filter is about the application, but sees the sidecar's registration: tags,
+/// metadata, node and weights are the same there, because a sidecar inherits them, while
+/// `Service.ID`, `Service.Service`, `Service.Port` and `Service.Kind` are the sidecar's own.
+///
+/// Left out are instances in another datacenter, those with a critical check (or a warning,
+/// where the target wants passing ones only), and those without an IP address and port: a proxy
+/// asks no DNS.
+///
+/// **Shape**: by address, each once; weights are at least 1, so that an instance that is alone
+/// is used whatever its weight.
+pub fn select(target: &Target, instances: &[ServiceInstance]) -> Vec<Endpoint> {
+    let worst = if target.only_passing { CheckStatus::Passing } else { CheckStatus::Warning };
+    let filter = match target.filter.is_empty() {
+        true => None,
+        false => match Filter::parse_for(&target.filter, &SERVICE_INSTANCE) {
+            Ok(filter) => Some(filter),
+            // The compiler lets no such target through; calling everyone would be worse.
+            Err(_) => return Vec::new(),
+        },
+    };
+    let mut endpoints: Vec<Endpoint> = instances
+        .iter()
+        .filter(|instance| instance.node.datacenter == target.datacenter)
+        .filter(|instance| instance.status() <= worst)
+        .filter(|instance| filter.as_ref().is_none_or(|filter| filter.matches_record(instance)))
+        .filter_map(endpoint)
+        .collect();
+    endpoints.sort();
+    endpoints.dedup_by(|a, b| a.address == b.address);
+    endpoints
+}
+
+fn endpoint(instance: &ServiceInstance) -> Option<Endpoint> {
+    let ip: IpAddr = instance.address().parse().ok()?;
+    let port = Some(instance.service.port).filter(|port| *port != 0)?;
+    Some(Endpoint {
+        address: SocketAddr::new(ip, port),
+        weight: instance.weight().max(1),
+        instance: instance.service.id.clone(),
+    })
+}

@@ -1,0 +1,206 @@
+//! Properties of chains that hold whatever the entries are, and the choice of instances.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{ChainNode, CompiledChain, Target, compile, select};
+use crate::catalog::ServiceInstance;
+use crate::config_entry::{ConfigEntry, EntryKey, Weight};
+use crate::name::{Datacenter, ServiceName, TrustDomain};
+use crate::traffic::RouteTable;
+
+const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
+const SUBSETS: [&str; 3] = ["", "x", "y"];
+
+fn service() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(SERVICES.to_vec())
+}
+
+fn subset() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(SUBSETS.to_vec())
+}
+
+/// Entries that are rarely in each other's way, so that many chains compile.
+fn any_entry() -> impl Strategy<Value = serde_json::Value> {
+    let protocol = prop::sample::select(vec!["http", "http", "http", "grpc", "tcp"]);
+    let legs = |count| prop::collection::vec((service(), subset()), count);
+    let resolver = (service(), subset(), prop::option::weighted(0.3, (service(), subset())));
+    prop_oneof![
+        (service(), protocol)
+            .prop_map(|(n, p)| json!({"Kind":"service-defaults","Name":n,"Protocol":p})),
+        resolver.prop_map(|(name, default, redirect)| {
+            let redirect = redirect.map(|(s, sub)| json!({"Service":s,"ServiceSubset":sub}));
+            json!({"Kind":"service-resolver","Name":name,"DefaultSubset":default,
+                "Subsets":{"x":{"Filter":"x in Service.Tags"},"y":{}},"Redirect":redirect})
+        }),
+        (service(), legs(1..4)).prop_map(|(name, legs)| {
+            let share = 100 / legs.len();
+            let splits: Vec<_> = legs
+                .iter()
+                .enumerate()
+                .map(|(at, (s, sub))| {
+                    let weight = if at == 0 { 100 - share * (legs.len() - 1) } else { share };
+                    json!({"Weight":weight,"Service":s,"ServiceSubset":sub})
+                })
+                .collect();
+            json!({"Kind":"service-splitter","Name":name,"Splits":splits})
+        }),
+        (service(), legs(0..4)).prop_map(|(name, legs)| {
+            let routes: Vec<_> = legs
+                .iter()
+                .map(|(s, sub)| json!({"Destination":{"Service":s,"ServiceSubset":sub}}))
+                .collect();
+            json!({"Kind":"service-router","Name":name,"Routes":routes})
+        }),
+    ]
+}
+
+fn world(entries: Vec<serde_json::Value>) -> BTreeMap<EntryKey, ConfigEntry> {
+    let mut world = BTreeMap::new();
+    let http = json!({"Kind":"proxy-defaults","Name":"global","Config":{"protocol":"http"}});
+    for json in entries.into_iter().chain([http]) {
+        let entry: ConfigEntry = serde_json::from_value(json).expect("the shape of an entry");
+        if let Ok(entry) = entry.normalise() {
+            world.insert(entry.key(), entry);
+        }
+    }
+    world
+}
+
+fn compiled(
+    name: &str,
+    world: &BTreeMap<EntryKey, ConfigEntry>,
+) -> Result<CompiledChain, Vec<super::ChainError>> {
+    compile(
+        &ServiceName::parse(name).expect("a name"),
+        &Datacenter::parse("dc1").expect("a name"),
+        &TrustDomain::parse("a1.mesh").expect("a name"),
+        world,
+    )
+}
+
+/// Follows every way of a chain to its end.
+fn walk(chain: &CompiledChain, name: &str, depth: usize) {
+    assert!(depth < 4, "a router, a splitter and a resolver at most");
+    match &chain.nodes[name] {
+        ChainNode::Router(router) => {
+            let last = router.routes.last().expect("the route that takes everything");
+            assert_eq!(last.matches.path_prefix.as_deref(), Some("/"));
+            router.routes.iter().for_each(|route| walk(chain, &route.next_node, depth + 1));
+        }
+        ChainNode::Splitter(splitter) => {
+            let total: u32 = splitter.splits.iter().map(|split| split.weight.hundredths()).sum();
+            assert_eq!(total, Weight::FULL.hundredths());
+            splitter.splits.iter().for_each(|split| walk(chain, &split.next_node, depth + 1));
+        }
+        ChainNode::Resolver(resolver) => {
+            assert_eq!(chain.targets[&resolver.target].id, resolver.target);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_way_of_a_chain_ends_at_a_target(entries in prop::collection::vec(any_entry(), 0..10)) {
+        let world = world(entries);
+        for name in SERVICES {
+            match compiled(name, &world) {
+                Ok(chain) => {
+                    walk(&chain, &chain.start_node, 0);
+                    RouteTable::compile(&chain).expect("a chain that can be walked");
+                    let again = compiled(name, &world).expect("the same");
+                    prop_assert_eq!(
+                        serde_json::to_string(&chain).expect("JSON"),
+                        serde_json::to_string(&again).expect("JSON")
+                    );
+                }
+                Err(errors) => prop_assert!(!errors.is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_depends_on_what_it_read_and_on_nothing_else(
+        entries in prop::collection::vec(any_entry(), 0..8),
+        change in any_entry(),
+    ) {
+        let before = world(entries);
+        let mut after = before.clone();
+        after.extend(world(vec![change]));
+        for name in SERVICES {
+            let Ok(chain) = compiled(name, &before) else { continue };
+            let touched = chain.reads.iter().any(|key| before.get(key) != after.get(key));
+            if !touched {
+                prop_assert_eq!(Ok(chain), compiled(name, &after));
+            }
+        }
+    }
+}
+
+fn target(filter: &str, only_passing: bool) -> Target {
+    let chain = compiled("web", &BTreeMap::new()).expect("a chain");
+    let target = chain.targets.into_values().next().expect("one target");
+    Target { filter: filter.to_owned(), only_passing, ..target }
+}
+
+fn instance(address: &str, extra: serde_json::Value) -> ServiceInstance {
+    let mut record = json!({
+        "Node": { "Node": "host", "Address": "10.0.0.9", "Datacenter": "dc1" },
+        "Service": { "Kind": "connect-proxy", "ID": format!("at {address}"),
+            "Service": "web-sidecar-proxy", "Address": address, "Port": 21000 },
+        "Checks": [],
+    });
+    for (pointer, value) in extra.as_object().expect("pointers") {
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+        let parent = record.pointer_mut(parent).expect("a place in the record");
+        parent[key] = value.clone();
+    }
+    serde_json::from_value(record).expect("an instance")
+}
+
+fn chosen(target: &Target, instances: &[ServiceInstance]) -> Vec<String> {
+    let endpoints = select(target, instances);
+    endpoints.iter().map(|end| format!("{} {}", end.address, end.weight)).collect()
+}
+
+fn check(status: &str) -> serde_json::Value {
+    json!([{ "Node": "host", "CheckID": "c", "Name": "c", "Status": status }])
+}
+
+#[test]
+fn health_decides_who_may_be_called() {
+    let instances = [
+        instance("10.0.0.1", json!({})),
+        instance("10.0.0.2", json!({ "/Checks": check("warning") })),
+        instance("10.0.0.3", json!({ "/Checks": check("critical") })),
+    ];
+    assert_eq!(chosen(&target("", false), &instances), ["10.0.0.1:21000 1", "10.0.0.2:21000 1"]);
+    assert_eq!(chosen(&target("", true), &instances), ["10.0.0.1:21000 1"]);
+}
+
+#[test]
+fn a_filter_sees_what_the_sidecar_inherited() {
+    let instances = [
+        instance("10.0.0.1", json!({ "/Service/Meta": { "version": "v1" } })),
+        instance("10.0.0.2", json!({ "/Service/Meta": { "version": "v2" } })),
+    ];
+    let v2 = target("Service.Meta.version == v2", false);
+    assert_eq!(chosen(&v2, &instances), ["10.0.0.2:21000 1"]);
+    assert!(chosen(&target("no filter at all", false), &instances).is_empty());
+}
+
+#[test]
+fn only_addresses_that_can_be_called_are_chosen_and_each_once() {
+    let instances = [
+        instance("web.example", json!({})),
+        instance("", json!({ "/Service/Weights": { "Passing": 0, "Warning": 0 } })),
+        instance("::1", json!({ "/Service/Weights": { "Passing": 7, "Warning": 1 } })),
+        instance("::1", json!({})),
+        instance("10.0.0.1", json!({ "/Service/Port": 0 })),
+        instance("10.0.0.2", json!({ "/Node/Datacenter": "dc2" })),
+    ];
+    let found = chosen(&target("", false), &instances);
+    assert_eq!(found, ["10.0.0.9:21000 1", "[::1]:21000 1"]);
+}
