@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors::Doors;
-use super::usable::select;
 use super::{InboundConfig, ProxySnapshot, Update, UpstreamConfig, Watch};
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
-use crate::chain::{CompiledChain, Endpoint, TargetId};
+use crate::chain::{CompiledChain, Endpoint, TargetId, select};
 use crate::config_entry::ServiceDefaults;
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;

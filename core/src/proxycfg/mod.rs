@@ -6,7 +6,6 @@
 mod assembler;
 mod doors;
 mod snapshot;
-mod usable;
 mod watch_set;
 
 pub use crate::chain::Endpoint;
