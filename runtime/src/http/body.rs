@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 /// Any error, as the tower world passes it on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -150,9 +150,8 @@ where
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let limit = this.limit;
-                let deadline = this.deadline.get_or_insert_with(|| {
-                    Box::pin(tokio::time::sleep_until(Instant::now() + limit))
-                });
+                let deadline =
+                    this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
                 ready!(deadline.as_mut().poll(context));
                 Poll::Ready(Some(Err(BodyError::Slow { limit }.into())))
             }
