@@ -27,7 +27,7 @@ fn nginx_and_python_serve_curl_through_the_mesh() {
     for (id, name, port) in [("web-1", "web", web_port), ("files-1", "files", files_port)] {
         let mut registration = meshed(id, name, port, &[]);
         registration["Check"] = json!({
-            "HTTP": format!("http://127.0.0.1:{port}/"), "Interval": "500ms", "Timeout": "5s",
+            "HTTP": format!("http://127.0.0.1:{port}/"), "Interval": "1s", "Timeout": "5s",
         });
         cluster.agent.register(&registration);
     }

@@ -67,7 +67,7 @@ pub(crate) fn called(cluster: &Cluster, id: &str, service: &str, version: &str) 
     registration["Tags"] = json!([version]);
     registration["Check"] = json!({
         "HTTP": format!("http://{}/status/200", app.addr()),
-        "Interval": "500ms",
+        "Interval": "1s",
         "Timeout": "2s",
     });
     cluster.agent.register(&registration);

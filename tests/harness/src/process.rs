@@ -66,8 +66,11 @@ pub fn run_weft(args: &[&str], limit: Duration) -> Outcome {
 
 fn weft_command(args: &[&str]) -> Command {
     let mut command = Command::new(weft());
-    command.args(args).env_remove("WEFT_HTTP_ADDR").env_remove("NOTIFY_SOCKET");
+    command.args(args);
+    command.env_remove("WEFT_HTTP_ADDR").env_remove("NOTIFY_SOCKET");
     command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
+    // It watches its standard input and ends with us, however we end.
+    command.env("WEFT_EXIT_WITH_PARENT", "1");
     command
 }
 
@@ -104,7 +107,7 @@ impl Daemon {
         let file = File::options().create(true).append(true).open(log).expect("a log can be made");
         let again = file.try_clone().expect("a file handle can be copied");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(file)
             .stderr(again)
             .spawn()
