@@ -11,6 +11,8 @@ pub mod grpc;
 pub mod join;
 pub mod leaf;
 pub mod local;
+pub mod metrics;
 pub mod proxycfg;
 pub mod servers;
+pub mod sync;
 pub mod views;

@@ -3,7 +3,7 @@
 //! What is said over a connection is the caller's affair.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -164,6 +164,29 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// Those of the operating system; the message names the path.
 pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path).await.map_err(|error| named(error, "connect to", path.display()))
+}
+
+/// Returns the name that the system has for this host.
+///
+/// # Errors
+/// When the system does not tell, or has none.
+pub fn host_name() -> io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))?;
+    match text.trim() {
+        "" => Err(io::Error::new(io::ErrorKind::NotFound, "the host has no name")),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// Returns the address from which this host reaches others; `None` when it has no way out.
+/// Nothing is sent.
+pub fn outward_address() -> Option<IpAddr> {
+    // Connecting a datagram socket only chooses a route. 192.0.2.1 is nobody's (RFC 5737).
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
 }
 
 /// Sends one datagram to a unix socket; a path that starts with `@` is in the abstract

@@ -4,6 +4,7 @@
 //! default and names all faults at once. Nothing else in the agent knows a default.
 
 mod file;
+mod resolve;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -34,6 +34,29 @@ impl Differences {
     pub fn is_empty(&self) -> bool {
         self.register.is_none() && self.deregister.is_none()
     }
+
+    /// Returns what the catalog holds once all of this is carried out on what it `held`.
+    pub fn applied_to(&self, held: CatalogRegistration) -> CatalogRegistration {
+        let CatalogRegistration { mut node, services, checks } = held;
+        let mut services: BTreeMap<InstanceId, Service> =
+            services.into_iter().map(|service| (service.id.clone(), service)).collect();
+        let mut checks: BTreeMap<CheckId, HealthCheck> =
+            checks.into_iter().map(|check| (check.id.clone(), check)).collect();
+        if let Some(register) = &self.register {
+            node = register.node.clone();
+            services.extend(register.services.iter().map(|s| (s.id.clone(), s.clone())));
+            checks.extend(register.checks.iter().map(|c| (c.id.clone(), c.clone())));
+        }
+        if let Some(deregister) = &self.deregister {
+            services.retain(|id, _| !deregister.services.contains(id));
+            let goes = |id: &InstanceId| deregister.services.contains(id);
+            checks.retain(|id, check| {
+                !deregister.checks.contains(id) && !check.service_id.as_ref().is_some_and(goes)
+            });
+        }
+        let (services, checks) = (services.into_values().collect(), checks.into_values().collect());
+        CatalogRegistration { node, services, checks }
+    }
 }
 
 /// Compares what the host says with what the catalog holds for its node.

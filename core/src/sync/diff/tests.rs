@@ -105,6 +105,9 @@ fn the_host_wins_over_the_catalog() {
         let differences =
             diff(&registration(local), Some(&registration(remote)), Outputs::Compared);
         assert_eq!(shown(&differences), expected, "{local:?} against {remote:?}");
+        let after = differences.applied_to(registration(remote));
+        let left = diff(&registration(local), Some(&after), Outputs::Compared);
+        assert!(left.is_empty(), "{local:?} against {remote:?} leaves {}", shown(&left));
     }
 }
 

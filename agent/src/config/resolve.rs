@@ -1,0 +1,320 @@
+//! From what a file says to a configuration with nothing left open: every default and every
+//! check of the agent's configuration.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use weft_core::limits;
+use weft_core::name::{Datacenter, NodeName};
+use weft_proto::text::Fault;
+
+use super::file::{DnsSection, HttpSection};
+use super::{Config, DnsConfig, FileConfig, HttpConfig, JoinSource};
+
+/// Where the HTTP API listens: Consul's port, this host only.
+const HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
+/// Where DNS listens: Consul's port, this host only.
+const DNS_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
+/// Where packages put the data of the service.
+const DATA_DIR: &str = "/var/lib/weft/agent";
+/// The mesh's zone.
+const DOMAIN: &str = "mesh";
+/// The zone that programs made for Consul ask for.
+const ALT_DOMAIN: &str = "consul";
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+/// Bytes of a path of a unix socket, less its final zero (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Config {
+    /// Checks what a file says and fills in every default.
+    ///
+    /// # Errors
+    /// Every fault, by field.
+    pub fn resolve(file: FileConfig) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let node_name = node_name(file.node_name.as_deref(), &mut faults);
+        let datacenter = file
+            .datacenter
+            .as_deref()
+            .and_then(|name| take(&mut faults, "datacenter", Datacenter::parse(name)));
+        check_node_meta(&file, &mut faults);
+        let data_dir = PathBuf::from(file.data_dir.as_deref().unwrap_or(DATA_DIR));
+        let join = join_source(&file, &mut faults);
+        for (at, server) in file.servers.iter().enumerate() {
+            check_host_port(&format!("servers[{at}]"), server, &mut faults);
+        }
+        let bind_addr = ip(&mut faults, "bind_addr", file.bind_addr.as_deref())
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let advertise_addr = advertise_addr(&file, bind_addr, &mut faults);
+        let http = http(&file.http, &mut faults);
+        let dns = dns(&file.dns, &mut faults);
+        let proxy_socket = match &file.proxy.socket {
+            Some(path) => PathBuf::from(path),
+            None => data_dir.join("proxy.sock"),
+        };
+        if proxy_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let reason = format!(
+                "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
+                proxy_socket.display()
+            );
+            faults.push(Fault::new("proxy.socket", reason));
+        }
+        match node_name {
+            Some(node_name) if faults.is_empty() => Ok(Self {
+                node_name,
+                node_meta: file.node_meta,
+                datacenter,
+                data_dir,
+                join,
+                servers: file.servers,
+                bind_addr,
+                advertise_addr,
+                http,
+                dns,
+                proxy_socket,
+                services: file.services,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+fn take<T, E: Display>(faults: &mut Vec<Fault>, path: &str, parsed: Result<T, E>) -> Option<T> {
+    parsed.map_err(|error| faults.push(Fault::new(path, error.to_string()))).ok()
+}
+
+fn node_name(given: Option<&str>, faults: &mut Vec<Fault>) -> Option<NodeName> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => match weft_runtime::net::host_name() {
+            Ok(name) => name,
+            Err(error) => {
+                let reason = format!("this host does not tell its name ({error}); give one");
+                faults.push(Fault::new("node_name", reason));
+                return None;
+            }
+        },
+    };
+    take(faults, "node_name", NodeName::parse(&name))
+}
+
+fn check_node_meta(file: &FileConfig, faults: &mut Vec<Fault>) {
+    let mut add = |path: String, reason: String| faults.push(Fault::new(path, reason));
+    if file.node_meta.len() > limits::META_PAIRS_MAX {
+        let limit = limits::META_PAIRS_MAX;
+        add("node_meta".into(), format!("{} pairs are more than {limit}", file.node_meta.len()));
+    }
+    for (key, value) in &file.node_meta {
+        let (key_max, value_max) = (limits::META_KEY_BYTES_MAX, limits::META_VALUE_BYTES_MAX);
+        if key.is_empty() || key.len() > key_max {
+            add(format!("node_meta.{key}"), format!("a key has 1 to {key_max} bytes"));
+        }
+        if value.len() > value_max {
+            add(format!("node_meta.{key}"), format!("the value is longer than {value_max} bytes"));
+        }
+    }
+}
+
+fn join_source(file: &FileConfig, faults: &mut Vec<Fault>) -> JoinSource {
+    match (&file.join, &file.join_token_file) {
+        (Some(_), Some(_)) => {
+            faults.push(Fault::new("join_token_file", "give either this or join, not both"));
+            JoinSource::None
+        }
+        (Some(token), None) => JoinSource::Token(token.clone()),
+        (None, Some(path)) => JoinSource::File(path.into()),
+        (None, None) => JoinSource::None,
+    }
+}
+
+fn check_host_port(path: &str, text: &str, faults: &mut Vec<Fault>) {
+    let is_valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if !is_valid {
+        faults.push(Fault::new(path, format!("{text:?} is no server; write \"host:port\"")));
+    }
+}
+
+fn ip(faults: &mut Vec<Fault>, path: &str, text: Option<&str>) -> Option<IpAddr> {
+    let text = text?;
+    let parsed = text.parse::<IpAddr>();
+    if parsed.is_err() {
+        faults.push(Fault::new(path, format!("{text:?} is not an IP address")));
+    }
+    parsed.ok()
+}
+
+fn advertise_addr(file: &FileConfig, bind_addr: IpAddr, faults: &mut Vec<Fault>) -> IpAddr {
+    match ip(faults, "advertise_addr", file.advertise_addr.as_deref()) {
+        Some(given) if given.is_unspecified() => {
+            let reason = format!("{given} is no address that others can call");
+            faults.push(Fault::new("advertise_addr", reason));
+            given
+        }
+        Some(given) => given,
+        None if !bind_addr.is_unspecified() => bind_addr,
+        None => weft_runtime::net::outward_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    }
+}
+
+/// Reads `ip:port`, or `off`.
+fn addr(
+    faults: &mut Vec<Fault>,
+    path: &str,
+    text: Option<&str>,
+    default: SocketAddr,
+) -> Option<SocketAddr> {
+    match text {
+        None => Some(default),
+        Some("off") => None,
+        Some(text) => {
+            let parsed = text.parse();
+            if parsed.is_err() {
+                let reason = format!("{text:?} is not an address; write \"ip:port\" or \"off\"");
+                faults.push(Fault::new(path, reason));
+            }
+            parsed.ok()
+        }
+    }
+}
+
+fn http(section: &HttpSection, faults: &mut Vec<Fault>) -> HttpConfig {
+    HttpConfig {
+        addr: addr(faults, "http.addr", section.addr.as_deref(), HTTP_ADDR),
+        allowed_hosts: section.allowed_hosts.iter().map(|host| host.to_lowercase()).collect(),
+    }
+}
+
+fn dns(section: &DnsSection, faults: &mut Vec<Fault>) -> DnsConfig {
+    let domain = zone(faults, "dns.domain", section.domain.as_deref().unwrap_or(DOMAIN));
+    let alt_domain = match section.alt_domain.as_deref() {
+        None => Some(ALT_DOMAIN.to_owned()),
+        Some("") => None,
+        Some(name) => Some(zone(faults, "dns.alt_domain", name)),
+    };
+    let recursors = section.recursors.iter().enumerate().filter_map(|(at, text)| {
+        let parsed = text
+            .parse::<SocketAddr>()
+            .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
+        let reason = format!("{text:?} is not a resolver; write \"ip\" or \"ip:port\"");
+        take(faults, &format!("dns.recursors[{at}]"), parsed.map_err(|_| reason))
+    });
+    let recursors = recursors.collect();
+    DnsConfig {
+        addr: addr(faults, "dns.addr", section.addr.as_deref(), DNS_ADDR),
+        alt_domain: alt_domain.filter(|alt| *alt != domain),
+        domain,
+        recursors,
+        only_passing: section.only_passing,
+        ttl_seconds: section.ttl_seconds.unwrap_or(0),
+    }
+}
+
+fn zone(faults: &mut Vec<Fault>, path: &str, text: &str) -> String {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if name.len() > 200 || !name.split('.').all(is_label) {
+        faults.push(Fault::new(path, format!("{text:?} is not a domain name")));
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> FileConfig {
+        let value = weft_proto::text::parse("agent.hcl", text).expect("HCL");
+        weft_proto::text::decode(&value, weft_proto::json::Unknown::Refuse).expect("known fields")
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = Config::resolve(file("node_name = \"host-1\"")).expect("valid");
+        assert_eq!(config.http.addr, Some(HTTP_ADDR));
+        assert_eq!(config.dns.addr, Some(DNS_ADDR));
+        assert_eq!(config.dns.domain, "mesh");
+        assert_eq!(config.dns.alt_domain.as_deref(), Some("consul"));
+        assert_eq!(config.proxy_socket, PathBuf::from("/var/lib/weft/agent/proxy.sock"));
+        assert!(!config.advertise_addr.is_unspecified());
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let config = Config::resolve(file(
+            r#"
+            node_name = "host-1"
+            node_meta = { rack = "r1" }
+            datacenter = "dc2"
+            data_dir = "/data"
+            join_token_file = "/token"
+            servers = ["10.0.0.1:8300"]
+            bind_addr = "10.0.0.9"
+            http {
+                addr = "off"
+                allowed_hosts = ["Weft.Example"]
+            }
+            dns {
+                addr = "127.0.0.1:53"
+                domain = "Corp."
+                alt_domain = ""
+                recursors = ["9.9.9.9"]
+            }
+            proxy { socket = "/run/weft.sock" }
+            "#,
+        ))
+        .expect("valid");
+        assert_eq!(config.advertise_addr, config.bind_addr);
+        assert_eq!(
+            (config.http.addr, config.http.allowed_hosts),
+            (None, vec!["weft.example".into()])
+        );
+        assert_eq!((config.dns.domain.as_str(), config.dns.alt_domain), ("corp", None));
+        assert_eq!(config.dns.recursors, ["9.9.9.9:53".parse().expect("an address")]);
+        assert!(matches!(config.join, JoinSource::File(_)));
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults = Config::resolve(file(
+            r#"
+            node_name = "host 1"
+            datacenter = "DC"
+            join = "x"
+            join_token_file = "y"
+            servers = ["somewhere"]
+            bind_addr = "eth0"
+            advertise_addr = "0.0.0.0"
+            http { addr = "8500" }
+            dns {
+                addr = "x"
+                domain = "a..b"
+                recursors = ["dns"]
+            }
+            "#,
+        ))
+        .expect_err("wrong");
+        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "node_name",
+                "datacenter",
+                "join_token_file",
+                "servers[0]",
+                "bind_addr",
+                "advertise_addr",
+                "http.addr",
+                "dns.domain",
+                "dns.recursors[0]",
+                "dns.addr",
+            ]
+        );
+    }
+}
