@@ -2,13 +2,24 @@
 //!
 //! Enforcement on connections is the proxy's.
 
+mod evaluate;
+mod explain;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
-use crate::config_entry::{IntentionAction, SourceName};
+pub use evaluate::Verdict;
+
+use crate::config_entry::{
+    EntryKey, EntryKind, IntentionAction, ServiceIntentions, SourceName, precedence,
+};
+use crate::name::ServiceName;
 
 /// All intentions that concern one destination, and what happens when none does.
 ///
-/// **Shape**: by falling precedence, so that the first one that matches decides.
+/// **Shape**: by falling precedence, so that the first one that matches decides; each source
+/// once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntentionSet {
     /// The intentions.
@@ -30,4 +41,46 @@ pub struct Intention {
     ///
     /// **Source**: Consul: docs/connect/intentions#precedence-and-match-order.
     pub precedence: u8,
+}
+
+impl IntentionSet {
+    /// Returns the keys of the entries that concern a destination: its own and the wildcard's.
+    pub fn reads(destination: &ServiceName) -> [EntryKey; 2] {
+        [destination.as_str(), "*"].map(|name| EntryKey::new(EntryKind::ServiceIntentions, name))
+    }
+
+    /// Puts together what concerns a destination; entries of other destinations are passed over.
+    ///
+    /// An intention hides those of lower precedence with the same source; intentions of equal
+    /// precedence stand by the names of their sources.
+    ///
+    /// **Source**: Consul: docs/connect/intentions#precedence-and-match-order.
+    pub fn for_destination<'a>(
+        destination: &ServiceName,
+        entries: impl IntoIterator<Item = &'a ServiceIntentions>,
+        default_action: IntentionAction,
+    ) -> Self {
+        let concerns = |entry: &&ServiceIntentions| match &entry.name {
+            SourceName::Any => true,
+            SourceName::Service(name) => name == destination,
+        };
+        let of_entry = |entry: &'a ServiceIntentions| {
+            entry.sources.iter().map(|source| Intention {
+                source: source.name.clone(),
+                destination: entry.name.clone(),
+                action: source.action,
+                precedence: precedence(&source.name, &entry.name),
+            })
+        };
+        let mut intentions: Vec<Intention> =
+            entries.into_iter().filter(concerns).flat_map(of_entry).collect();
+        // The same source by falling precedence, so that the first one hides the others; a
+        // source given twice in one entry, which no stored entry has, counts as its denial.
+        intentions.sort_by(|a, b| {
+            (&a.source, b.precedence, b.action).cmp(&(&b.source, a.precedence, a.action))
+        });
+        intentions.dedup_by(|lower, higher| lower.source == higher.source);
+        intentions.sort_by(|a, b| (b.precedence, &a.source).cmp(&(a.precedence, &b.source)));
+        Self { intentions, default_action }
+    }
 }
