@@ -46,7 +46,7 @@ const DOORS: [Door; 12] = [
         thing: "certificate making",
         paths: &["rcgen"],
         endings: &[],
-        at: &["server/src/ca/", "server/src/join/", "agent/src/leaf/", "agent/src/join/"],
+        at: &["server/src/ca/", "server/src/join/", "agent/src/leaf/", "agent/src/join"],
         advice: "servers sign in server::ca, agents make keys in agent::leaf",
     },
     Door {
@@ -123,7 +123,7 @@ const DOORS: [Door; 12] = [
             "server/src/raft/",
             "agent/src/grpc/",
             "agent/src/servers/",
-            "agent/src/join/",
+            "agent/src/join",
             "proxy/src/control/",
         ],
         advice: "services and clients live in the grpc folders; pass domain types further in",

@@ -5,7 +5,10 @@ use crate::tree::{SourceFile, Tree, Violation};
 /// Where waiting is made: one bounded loop, and the load generator's pacing.
 const WAITING_PLACES: [&str; 2] = ["tests/harness/src/eventually.rs", "tests/bench/"];
 
-/// No ignored test; no sleep in a test unless its clock is paused.
+/// A pause this close below its `while` or `loop` belongs to a wait for a condition.
+const LOOP_LINES: usize = 4;
+
+/// No ignored test; no sleep in a test unless its clock is paused or it polls a condition.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     tree.sources.iter().flat_map(check_file).collect()
 }
@@ -23,7 +26,11 @@ fn check_file(file: &SourceFile) -> Vec<Violation> {
             ));
         }
         let sleeps = ["sleep(", "sleep_until(", "sleep_ms("].iter().any(|call| calls(text, call));
-        if sleeps && !file.is_production(line) && !paused && !waits_here {
+        let polls = || {
+            let above = file.layers.code.lines().skip(line.saturating_sub(LOOP_LINES));
+            above.take(LOOP_LINES.min(line)).any(|l| l.contains("while ") || l.contains("loop {"))
+        };
+        if sleeps && !file.is_production(line) && !paused && !waits_here && !polls() {
             found.push(Violation::at(
                 file.place(line),
                 "no sleeps in tests: wait for a condition with `eventually`, or pause the clock \
@@ -48,6 +55,8 @@ fn planted_dishonest_tests_are_found() {
     assert_eq!(count("agent/src/a.rs", "#[test]\n#[ignore]\nfn f() {}\n"), 1);
     assert_eq!(count("agent/src/a.rs", "#[test]\nfn f() { std::thread::sleep(d); }\n"), 1);
     assert_eq!(count("tests/e2e/a.rs", "fn f() { sleep(d); }\n"), 1);
+    let polling = "fn f() {\n    while !ready() {\n        sleep(d);\n    }\n}\n";
+    assert_eq!(count("tests/e2e/a.rs", polling), 0);
     assert_eq!(count("tests/harness/src/eventually.rs", "fn f() { sleep(d); }\n"), 0);
     assert_eq!(count("agent/src/a.rs", "async fn f() { tokio::time::sleep(d).await; }\n"), 0);
     assert_eq!(
