@@ -3,6 +3,8 @@
 //! What is said is decided further in; here it is carried in domain types.
 
 mod calls;
+mod config_stream;
 
 pub use calls::{CallError, Calls};
 pub(crate) use calls::{WatchEvents, WatchRequests};
+pub use config_stream::{ProxyDoorError, serve_proxies};

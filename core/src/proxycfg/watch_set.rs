@@ -10,7 +10,7 @@ use crate::intention::IntentionSet;
 use crate::name::ServiceName;
 
 /// Something to watch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Watch {
     /// The discovery chain of a service.
     Chain(ServiceName),

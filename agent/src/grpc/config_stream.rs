@@ -1,0 +1,213 @@
+//! The door for the proxies of this host: a unix socket on which each says who it is and gets
+//! its newest configuration.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{error, info, warn};
+use weft_core::limits;
+use weft_proto::envelope;
+use weft_proto::grpc::v1::proxy_control_server::{ProxyControl, ProxyControlServer};
+use weft_proto::grpc::v1::proxy_request::Request as Said;
+use weft_proto::grpc::v1::{ProxyAck, ProxyConfiguration, ProxyHello, ProxyRequest};
+use weft_runtime::net;
+use weft_runtime::task::TaskTree;
+
+use crate::proxycfg::{Connected, Proxies, Proxy};
+
+/// Processes of the agent's user and group may configure themselves here; keys pass through.
+const SOCKET_MODE: u32 = 0o660;
+/// How long a proxy may take to say who it is.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// Configurations on their way to one proxy: one, as only the newest matters. While it is being
+/// read, the next one waits where the newest always is.
+const CONFIGURATIONS_IN_FLIGHT: usize = 1;
+
+/// States that the socket for proxies cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the socket for proxies {path:?} cannot be opened")]
+pub struct ProxyDoorError {
+    path: String,
+    #[source]
+    source: io::Error,
+}
+
+/// Opens the door; it closes when the tasks are cancelled, and takes its socket file along.
+///
+/// # Errors
+/// [`ProxyDoorError`] when the socket cannot be bound.
+pub fn serve_proxies(
+    path: &Path,
+    proxies: Proxies,
+    tasks: &TaskTree,
+) -> Result<(), ProxyDoorError> {
+    let fail = |source| ProxyDoorError { path: path.display().to_string(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let listener = net::bind_unix(path, SOCKET_MODE).map_err(fail)?;
+    let tasks = tasks.child("proxy-door");
+    let door = ProxyControlServer::new(Door { proxies, tasks: tasks.clone() })
+        .max_decoding_message_size(limits::API_BODY_BYTES_MAX);
+    let path = path.to_owned();
+    let token = tasks.token();
+    tasks.spawn("serve", async move {
+        let served = tonic::transport::Server::builder()
+            .add_service(door)
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(listener),
+                token.cancelled_owned(),
+            )
+            .await;
+        if let Err(failure) = served {
+            error!(error = %failure, "the door for proxies failed");
+        }
+        // A file that is gone already is no fault.
+        let _ = std::fs::remove_file(path);
+    });
+    Ok(())
+}
+
+struct Door {
+    proxies: Proxies,
+    tasks: TaskTree,
+}
+
+type Configurations = mpsc::Sender<Result<ProxyConfiguration, Status>>;
+
+#[tonic::async_trait]
+impl ProxyControl for Door {
+    type ConfigureStream =
+        Pin<Box<dyn Stream<Item = Result<ProxyConfiguration, Status>> + Send + 'static>>;
+
+    async fn configure(
+        &self,
+        request: Request<Streaming<ProxyRequest>>,
+    ) -> Result<Response<Self::ConfigureStream>, Status> {
+        let mut requests = request.into_inner();
+        let hello = hello(&mut requests).await?;
+        let proxy = find(&self.proxies, &hello)?;
+        info!(proxy = %proxy.id, program = hello.weft_version, "a proxy connected");
+        let connected = proxy.clone().connect(hello.weft_version);
+        let (sender, receiver) = mpsc::channel(CONFIGURATIONS_IN_FLIGHT);
+        let name = format!("proxy/{}", proxy.id);
+        let tasks = self.tasks.clone();
+        self.tasks.spawn(name, async move {
+            tokio::select! {
+                () = tasks.cancelled() => {}
+                status = converse(&proxy, &connected, requests, &sender) => {
+                    if let Some(status) = status {
+                        // A proxy that has left needs no reason.
+                        let _ = sender.try_send(Err(status));
+                    }
+                    info!(proxy = %proxy.id, "a proxy disconnected");
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+async fn hello(requests: &mut Streaming<ProxyRequest>) -> Result<ProxyHello, Status> {
+    let first = tokio::time::timeout(HELLO_LIMIT, requests.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the proxy did not say who it is"))??;
+    match first.and_then(|request| request.request) {
+        Some(Said::Hello(hello)) => Ok(hello),
+        Some(Said::Ack(_)) | None => Err(Status::invalid_argument("a proxy first says who it is")),
+    }
+}
+
+fn find(proxies: &Proxies, hello: &ProxyHello) -> Result<Arc<Proxy>, Status> {
+    let ProxyHello { sidecar_for, proxy_id, .. } = hello;
+    match (sidecar_for.as_str(), proxy_id.as_str()) {
+        ("", "") => Err(Status::invalid_argument("sidecar_for and proxy_id are both empty")),
+        ("", id) => proxies.by_id(id).ok_or_else(|| {
+            Status::not_found(format!(
+                "no proxy with the id {id:?} is registered at this agent; register it with \
+                 PUT /v1/agent/service/register and Kind connect-proxy"
+            ))
+        }),
+        (instance, _) => proxies.sidecar_of(instance).ok_or_else(|| {
+            Status::not_found(format!(
+                "no sidecar for the service instance {instance:?} is registered at this agent; \
+                 register the service with PUT /v1/agent/service/register and \
+                 \"Connect\": {{\"SidecarService\": {{}}}}"
+            ))
+        }),
+    }
+}
+
+/// Sends configurations and takes acknowledgements until one side ends; returns the status to
+/// end with, `None` when the proxy left.
+async fn converse(
+    proxy: &Proxy,
+    connected: &Connected,
+    mut requests: Streaming<ProxyRequest>,
+    sender: &Configurations,
+) -> Option<Status> {
+    let mut snapshot = proxy.snapshot();
+    snapshot.mark_changed();
+    loop {
+        // Dropping a permit gives it back; a message that is not complete stays in the stream.
+        // While the last configuration is being read there is no permit: changes pile up in
+        // `snapshot`, which holds only the newest.
+        tokio::select! {
+            () = proxy.gone() => {
+                return Some(Status::not_found(format!(
+                    "the proxy {:?} is no longer registered at this agent",
+                    proxy.id.as_str()
+                )));
+            }
+            permit = ready(sender, &mut snapshot) => {
+                let newest = snapshot.borrow_and_update().clone();
+                if let Some(newest) = newest {
+                    let version = newest.version;
+                    let snapshot = envelope::encode(&*newest);
+                    permit?.send(Ok(ProxyConfiguration { version, snapshot }));
+                }
+            }
+            request = requests.message() => match request {
+                Ok(Some(ProxyRequest { request: Some(Said::Ack(ack)) })) => {
+                    note(proxy, connected, ack);
+                }
+                Ok(Some(ProxyRequest { request: Some(Said::Hello(_)) | None })) => {
+                    return Some(Status::invalid_argument("a proxy says who it is only once"));
+                }
+                Ok(None) | Err(_) => return None,
+            },
+        }
+    }
+}
+
+/// Waits until there is something new and room for it; `None` when the proxy left.
+async fn ready<'a, T>(
+    sender: &'a Configurations,
+    snapshot: &mut tokio::sync::watch::Receiver<T>,
+) -> Option<mpsc::Permit<'a, Result<ProxyConfiguration, Status>>> {
+    snapshot.changed().await.ok()?;
+    // Seen again if this is dropped while waiting for room.
+    snapshot.mark_changed();
+    sender.reserve().await.ok()
+}
+
+fn note(proxy: &Proxy, connected: &Connected, ack: ProxyAck) {
+    let ProxyAck { version, refusal } = ack;
+    if refusal.is_empty() {
+        info!(proxy = %proxy.id, version, "a configuration is in force");
+        connected.acknowledged(version);
+    } else {
+        warn!(proxy = %proxy.id, version, reason = refusal, "a proxy refused its configuration");
+        connected.refused(version, refusal);
+    }
+}
+
+#[cfg(test)]
+mod tests;

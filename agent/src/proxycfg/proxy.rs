@@ -1,0 +1,104 @@
+//! One local proxy, as the agent sees it: its newest configuration, and how it took it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weft_core::name::InstanceId;
+use weft_core::proxycfg::{Problem, ProxySnapshot};
+
+/// One registered sidecar.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The sidecar's registration.
+    pub id: InstanceId,
+    pub(super) snapshot: watch::Sender<Option<Arc<ProxySnapshot>>>,
+    pub(super) status: Mutex<ProxyStatus>,
+    /// Triggered when the registration goes.
+    pub(super) gone: CancellationToken,
+}
+
+/// How a proxy stands.
+#[derive(Debug, Default, Clone)]
+pub struct ProxyStatus {
+    /// How many programs are connected as this proxy: 0, 1, or 2 while one replaces another.
+    pub connections: u32,
+    /// The version of the program that connected last.
+    pub program: String,
+    /// The configuration that it has in force.
+    pub acknowledged: Option<u64>,
+    /// The configuration that it refused last, unless it took a later one.
+    pub refusal: Option<Refusal>,
+    /// What keeps the proxy, or an upstream, from working as asked.
+    pub problems: Vec<Problem>,
+}
+
+/// A configuration that a proxy refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The configuration's version.
+    pub version: u64,
+    /// The proxy's reason.
+    pub reason: String,
+}
+
+/// A program that is connected as a proxy, for as long as this exists.
+pub(crate) struct Connected {
+    proxy: Arc<Proxy>,
+}
+
+impl Proxy {
+    pub(super) fn new(id: InstanceId, gone: CancellationToken) -> Self {
+        let (snapshot, status) = (watch::Sender::new(None), Mutex::default());
+        Self { id, snapshot, status, gone }
+    }
+
+    /// Returns a receiver of the newest configuration, `None` until there is a complete one.
+    pub fn snapshot(&self) -> watch::Receiver<Option<Arc<ProxySnapshot>>> {
+        self.snapshot.subscribe()
+    }
+
+    /// Returns how the proxy stands now.
+    pub fn status(&self) -> ProxyStatus {
+        self.status.lock().clone()
+    }
+
+    /// Waits until the registration goes.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again at any time.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Takes note that a program connected.
+    pub(crate) fn connect(self: Arc<Self>, program: String) -> Connected {
+        {
+            let mut status = self.status.lock();
+            status.connections += 1;
+            status.program = program;
+        }
+        Connected { proxy: self }
+    }
+}
+
+impl Connected {
+    /// Takes note of what the program has in force.
+    pub(crate) fn acknowledged(&self, version: u64) {
+        let mut status = self.proxy.status.lock();
+        status.acknowledged = Some(version);
+        status.refusal = None;
+    }
+
+    /// Takes note of what the program refused.
+    pub(crate) fn refused(&self, version: u64, reason: String) {
+        self.proxy.status.lock().refusal = Some(Refusal { version, reason });
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.proxy.status.lock().connections -= 1;
+    }
+}
