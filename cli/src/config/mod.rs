@@ -4,6 +4,8 @@
 mod files;
 mod origin;
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

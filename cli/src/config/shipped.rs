@@ -1,0 +1,45 @@
+//! The examples under `packaging/config` load, as they stand and with every comment taken up.
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+
+use super::{Form, load};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging/config").join(name)
+}
+
+/// Takes up every commented setting: lines that are `# name = …`, `# block {` and what is in
+/// them. Comments in words start with an upper-case letter.
+fn uncommented(text: &str) -> String {
+    let mut taken = String::new();
+    for line in text.lines() {
+        let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+        let setting = rest.strip_prefix("# ").filter(|body| {
+            let body = body.trim_start();
+            body == "}" || body.contains(" = ") || body.ends_with('{') || body.starts_with("}")
+        });
+        taken.push_str(indent);
+        taken.push_str(setting.unwrap_or(rest));
+        taken.push('\n');
+    }
+    taken
+}
+
+fn loads<T: DeserializeOwned>(name: &str, form: Form) -> T {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string(path(name)).expect("the example is there");
+    let full = folder.path().join(name);
+    std::fs::write(&full, uncommented(&text)).expect("written");
+    let full = load::<T>(&[full], form);
+    assert!(full.is_ok(), "{name} with every comment taken up: {:?}", full.err());
+    load::<T>(&[path(name)], form).expect("the example loads").settings
+}
+
+#[test]
+fn the_agents_example_loads() {
+    let form = Form { lists: &["services"], aliases: &[("service", "services")] };
+    let settings: weft_agent::config::FileConfig = loads("agent.hcl", form);
+    assert_eq!(settings.data_dir.as_deref(), Some("/var/lib/weft/agent"));
+}

@@ -1,0 +1,84 @@
+# The agent of a host: weft agent --config /etc/weft/agent.d
+#
+# Each setting stands here with its default, commented out, unless a host must set it.
+# Files of a directory are read in lexical order; later ones beat earlier ones, flags beat files.
+
+# Where identity, services and check states are kept. A restart needs nothing else.
+data_dir = "/var/lib/weft/agent"
+
+# How to join, as long as data_dir holds no identity: a file with the token that
+# `weft server` printed. It can be removed afterwards.
+join_token_file = "/etc/weft/join-token"
+
+# This host's name in the catalog. Default: the host name.
+# node_name = "host-1"
+
+# Free key-value pairs of the node.
+# node_meta {
+#   rack = "a1"
+# }
+
+# The datacenter that the agent must find itself in. Default: the cluster's.
+# datacenter = "dc1"
+
+# Servers, as host:port, instead of those that the join answer named.
+# servers = ["10.0.0.1:8300", "10.0.0.2:8300", "10.0.0.3:8300"]
+
+# Where local proxies listen for other hosts, and under which address those reach this host.
+# bind_addr      = "0.0.0.0"
+# advertise_addr = "10.0.0.11"
+
+# The HTTP API: "ip:port", or "off".
+http {
+  # addr = "127.0.0.1:8500"
+
+  # Names that a Host header may have besides loopback names and IP addresses.
+  # allowed_hosts = ["mesh.example.org"]
+}
+
+# DNS, on UDP and TCP: "ip:port", or "off".
+dns {
+  # addr = "127.0.0.1:8600"
+
+  # The zone of the mesh, and a second one with the same content ("" for none).
+  # domain     = "mesh"
+  # alt_domain = "consul"
+
+  # Resolvers for names of other zones; without any, such names are refused.
+  # recursors = ["192.0.2.53"]
+
+  # Whether instances in state warning are left out as well.
+  # only_passing = false
+
+  # How long resolvers may cache answers, in seconds.
+  # ttl_seconds = 0
+}
+
+# The unix socket on which local proxies are configured. Default: <data_dir>/proxy.sock.
+proxy {
+  # socket = "/run/weft/proxy.sock"
+}
+
+# Services of this host; others are registered over the HTTP API.
+# service {
+#   name = "web"
+#   id   = "web-1"
+#   port = 8080
+#   check {
+#     http     = "http://127.0.0.1:8080/health"
+#     interval = "10s"
+#   }
+#   connect {
+#     sidecar_service {
+#       proxy {
+#         upstreams = [{ destination_name = "api", local_bind_port = 9001 }]
+#       }
+#     }
+#   }
+# }
+
+# Logs go to standard error. WEFT_LOG beats the level.
+log {
+  # level  = "info"
+  # format = "text" # or "json"
+}
