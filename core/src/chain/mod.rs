@@ -1,5 +1,6 @@
 //! Discovery chains: config entries compiled into what a proxy follows for one service.
 
+mod affected;
 mod compile;
 mod compiled;
 mod endpoint;
@@ -12,6 +13,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+pub use affected::check_write;
 pub use compile::compile;
 pub use compiled::{
     ChainNode, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction, RouterNode,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{ChainNode, CompiledChain, Target, compile, select};
+use super::{ChainNode, CompiledChain, Target, check_write, compile, select};
 use crate::catalog::ServiceInstance;
 use crate::config_entry::{ConfigEntry, EntryKey, Weight};
 use crate::name::{Datacenter, ServiceName, TrustDomain};
@@ -135,6 +135,37 @@ proptest! {
             if !touched {
                 prop_assert_eq!(Ok(chain), compiled(name, &after));
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_write_that_passes_its_check_breaks_no_chain(
+        entries in prop::collection::vec(any_entry(), 0..12),
+        drops in prop::collection::vec(0usize..12, 0..3),
+    ) {
+        let mut stored = BTreeMap::new();
+        let mut write = |key: &EntryKey, entry: Option<ConfigEntry>| {
+            let mut after = stored.clone();
+            match entry {
+                Some(entry) => after.insert(key.clone(), entry),
+                None => after.remove(key),
+            };
+            if check_write(key, after.values(), &after).is_ok() {
+                stored = after;
+            }
+            for name in SERVICES {
+                prop_assert!(compiled(name, &stored).is_ok(), "{} after {}", name, key);
+            }
+            Ok(())
+        };
+        let entries: Vec<_> = world(entries).into_iter().collect();
+        for (key, entry) in &entries {
+            write(key, Some(entry.clone()))?;
+        }
+        for (key, _) in drops.iter().filter_map(|at| entries.get(*at)) {
+            write(key, None)?;
         }
     }
 }

@@ -119,9 +119,4 @@ impl State {
         self.rows.entries.insert(key.kind, index);
         changes.insert(Change::Entry(key));
     }
-
-    /// Refuses a write after which a chain that read the entry would not compile.
-    fn check_chains(&self, _key: &EntryKey) -> Result<(), Refusal> {
-        Ok(())
-    }
 }

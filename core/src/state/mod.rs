@@ -6,6 +6,7 @@
 
 mod apply;
 mod catalog;
+mod chain;
 mod change;
 mod command;
 mod entry;
