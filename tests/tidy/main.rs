@@ -5,6 +5,7 @@
 //! silent. Nothing here compiles or runs the code it judges.
 
 mod crates;
+mod docs;
 mod doors;
 mod floors;
 mod lexer;
@@ -69,6 +70,11 @@ fn expectations_and_exemptions_give_their_reason() {
 #[test]
 fn tests_are_never_ignored_and_never_sleep() {
     hold("honest tests", proof::check(&Tree::of_this_project()));
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    hold("documents", docs::check(&Tree::of_this_project()));
 }
 
 #[test]
