@@ -124,6 +124,7 @@ const DOORS: [Door; 12] = [
             "agent/src/grpc/",
             "agent/src/servers/",
             "agent/src/join",
+            "agent/src/sync.rs",
             "proxy/src/control/",
         ],
         advice: "services and clients live in the grpc folders; pass domain types further in",
