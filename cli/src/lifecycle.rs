@@ -11,7 +11,7 @@ use weft_runtime::drain::{Drained, drain};
 use weft_runtime::signal::{Received, Signals};
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::log;
-use weft_runtime::telemetry::notify::{Report, notify};
+use weft_runtime::telemetry::notify::{Report, notify, watchdog};
 
 use crate::args::ProcessArgs;
 use crate::config::LogSection;
@@ -105,12 +105,13 @@ impl Process<'_> {
             Ok(serving) => serving,
             Err(error) => {
                 self.end(&tasks, signals).await;
-                return Err(Failure::Run(self.advise(error)));
+                return Err(Failure::Run(advise(&self.doors, error)));
             }
         };
         if let Some(path) = &self.args.ready_file {
             write_ready_file(path, &serving.ready)?;
         }
+        keep_watchdog_quiet(&tasks);
         notify(Report::Ready);
         info!(addresses = %serving.ready, "{} is ready", self.name);
         let failure = self.wait(&tasks, &mut signals).await;
@@ -148,22 +149,40 @@ impl Process<'_> {
             Drained::Forced(unfinished) => warn!(%unfinished, "ended by force"),
         }
     }
+}
 
-    /// Adds to a clash of addresses what to change.
-    fn advise(&self, error: anyhow::Error) -> anyhow::Error {
-        if !is_address_in_use(&error) {
-            return error;
-        }
-        let text = chain(&error);
-        match self.doors.iter().find(|door| text.contains(&door.address)) {
-            Some(door) => anyhow!(
-                "{text}; another process listens on {}: stop it, or choose another address with {}",
-                door.address,
-                door.setting
-            ),
-            None => error,
-        }
+/// Adds to a clash of addresses what to change.
+fn advise(doors: &[Door], error: anyhow::Error) -> anyhow::Error {
+    if !is_address_in_use(&error) {
+        return error;
     }
+    let text = chain(&error);
+    match doors.iter().find(|door| text.contains(&door.address)) {
+        Some(door) => anyhow!(
+            "{text}; another process listens on {}: stop it, or choose another address with {}",
+            door.address,
+            door.setting
+        ),
+        None => error,
+    }
+}
+
+/// Tells the service manager often enough that the process is alive, if it wants to know: a
+/// runtime that hangs stops telling.
+fn keep_watchdog_quiet(tasks: &TaskTree) {
+    let Some(limit) = watchdog() else { return };
+    let token = tasks.token();
+    tasks.spawn("watchdog", async move {
+        // Half the limit, as sd_watchdog_enabled(3) advises.
+        let mut beat = tokio::time::interval(limit / 2);
+        loop {
+            tokio::select! {
+                // Both are cancel-safe.
+                _ = beat.tick() => notify(Report::Watchdog),
+                () = token.cancelled() => return,
+            }
+        }
+    });
 }
 
 /// Writes the file whole or not at all: who waits for it reads it as soon as it is there.
@@ -173,4 +192,25 @@ fn write_ready_file(path: &Path, ready: &Value) -> anyhow::Result<()> {
         .and_then(|()| std::fs::rename(&temporary, path))
         .inspect_err(|error| error!(path = %path.display(), %error, "ready file not written"))
         .with_context(|| format!("cannot write the ready file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_clash_of_addresses_names_the_setting_to_change() {
+        let doors = [Door { address: "127.0.0.1:8500".into(), setting: "--http-addr" }];
+        let clash = |address: &str| {
+            let text = format!("cannot listen on {address}: address in use");
+            anyhow!(io::Error::new(io::ErrorKind::AddrInUse, text)).context("cannot start")
+        };
+        let advice = advise(&doors, clash("127.0.0.1:8500")).to_string();
+        assert!(advice.starts_with("cannot start: cannot listen on 127.0.0.1:8500"), "{advice}");
+        assert!(advice.ends_with("choose another address with --http-addr"), "{advice}");
+        assert_eq!(advise(&doors, clash("127.0.0.1:1")).to_string(), "cannot start");
+        let other = advise(&doors, anyhow!("cannot reach 127.0.0.1:8500")).to_string();
+        assert_eq!(other, "cannot reach 127.0.0.1:8500");
+    }
 }
