@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod first_path;
+mod identity;
 mod real_programs;
 mod restart;
 mod story;
