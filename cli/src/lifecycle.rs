@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 use tracing::{error, info, warn};
+use weft_proto::text::Fault;
 use weft_runtime::drain::{Drained, drain};
 use weft_runtime::signal::{Received, Signals};
 use weft_runtime::task::TaskTree;
@@ -59,9 +60,16 @@ pub(crate) struct Process<'a> {
 pub(crate) fn start_logging(args: &ProcessArgs, section: &LogSection) -> Result<(), Failure> {
     let format = args.log_format.or(section.format).unwrap_or_default();
     let filter = args.log_level.as_deref().or(section.level.as_deref());
+    let origin = if std::env::var_os(log::ENVIRONMENT).is_some_and(|text| !text.is_empty()) {
+        log::ENVIRONMENT
+    } else if args.log_level.is_some() {
+        "--log-level"
+    } else {
+        "log.level"
+    };
     log::init(format, filter).map_err(|error| match error {
         log::LogError::Filter { .. } => {
-            Failure::Config(vec![weft_proto::text::Fault::new("log.level", error.to_string())])
+            Failure::Config(vec![Fault::new(origin, error.to_string())])
         }
         log::LogError::Again => Failure::Run(error.into()),
     })

@@ -50,7 +50,7 @@ impl Origins {
 
     fn name_one(&self, fault: Fault) -> Fault {
         if let Some((flag, _)) = self.flags.iter().find(|(_, field)| *field == fault.path) {
-            return Fault::new(*flag, fault.to_string());
+            return Fault::new(*flag, fault.reason);
         }
         match self.files.iter().rev().find(|(_, settings)| says(settings, &fault.path)) {
             Some((file, _)) => Fault::new(file, fault.to_string()),

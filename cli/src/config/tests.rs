@@ -103,7 +103,7 @@ fn a_fault_found_after_merging_names_the_flag_or_the_last_file_that_set_the_fiel
             .to_vec(),
     );
     let named: Vec<String> = named.iter().map(Fault::to_string).collect();
-    assert_eq!(named[0], "--data-dir: data_dir: is wrong");
+    assert_eq!(named[0], "--data-dir: is wrong");
     assert!(named[1].ends_with("b.hcl: http.addr: is wrong"), "{}", named[1]);
     assert!(named[2].ends_with("a.hcl: services[0].Name: is wrong"), "{}", named[2]);
     assert_eq!(named[3], "other: is wrong");
