@@ -1,1 +1,3 @@
-//! placeholder
+//! Weft's data plane.
+
+mod http;

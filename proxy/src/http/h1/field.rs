@@ -1,0 +1,112 @@
+//! Header lines by what a proxy does with them.
+
+/// A piece of a head, as places in the buffer that holds it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Locates `part`, which lies inside `whole`.
+    pub(super) fn locate(whole: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        Self::new(start, start + part.len())
+    }
+
+    /// Makes a span; heads are bounded far below 4 GiB.
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// Returns the bytes.
+    pub(crate) fn of(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..self.end as usize]
+    }
+
+    pub(super) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    pub(super) fn end(self) -> usize {
+        self.end as usize
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// One header line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    pub(super) name: Span,
+    pub(super) value: Span,
+    pub(super) kind: Kind,
+}
+
+/// What a header line means to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `connection`: read here, written anew.
+    Connection,
+    /// `content-length`.
+    ContentLength,
+    /// For the recipient: passed on as it is.
+    EndToEnd,
+    /// `expect`: passed on.
+    Expect,
+    /// Of this connection only: not passed on.
+    HopByHop,
+    /// `host`: passed on, exactly one.
+    Host,
+    /// Made by the mesh alone: taken away when it comes from outside.
+    Mesh,
+    /// `transfer-encoding`.
+    TransferEncoding,
+    /// `upgrade`: passed on when the request asks for an upgrade.
+    Upgrade,
+}
+
+/// Tells what a header line with this name means.
+pub(super) fn kind(name: &[u8]) -> Kind {
+    let is = |want: &[u8]| name.eq_ignore_ascii_case(want);
+    match name.len() {
+        2 if is(b"te") => Kind::HopByHop,
+        4 if is(b"host") => Kind::Host,
+        6 if is(b"expect") => Kind::Expect,
+        7 if is(b"upgrade") => Kind::Upgrade,
+        7 if is(b"trailer") => Kind::HopByHop,
+        10 if is(b"connection") => Kind::Connection,
+        10 if is(b"keep-alive") => Kind::HopByHop,
+        14 if is(b"content-length") => Kind::ContentLength,
+        14 if is(b"http2-settings") => Kind::HopByHop,
+        16 if is(b"proxy-connection") => Kind::HopByHop,
+        17 if is(b"transfer-encoding") => Kind::TransferEncoding,
+        _ if is_mesh(name) => Kind::Mesh,
+        _ => Kind::EndToEnd,
+    }
+}
+
+/// Whether only the mesh may set this header; `_` counts as `-`, as some applications read it.
+pub(crate) fn is_mesh(name: &[u8]) -> bool {
+    let like = |name: &[u8], want: &[u8]| {
+        name.len() == want.len()
+            && name.iter().zip(want).all(|(byte, want)| {
+                let byte = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+                byte == *want
+            })
+    };
+    match name.first() {
+        Some(b'x' | b'X') => {
+            like(name, b"x-forwarded-client-cert")
+                || name.get(..7).is_some_and(|start| like(start, b"x-weft-"))
+        }
+        _ => false,
+    }
+}
+
+/// Splits a comma-separated list, without blanks around the members and empty ones left out.
+pub(super) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}

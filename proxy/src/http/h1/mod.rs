@@ -1,0 +1,19 @@
+//! HTTP/1.1 as bytes: heads parsed strictly, bodies delimited, heads written for the next hop.
+//!
+//! Pure over buffers; sockets are `http::serve`'s. What this parser accepts, every recipient
+//! must read in the same way: whatever could be read in two ways is refused.
+
+mod body;
+mod field;
+mod head;
+mod message;
+mod write;
+
+pub(crate) use body::{BodyError, BodyReader, Framing};
+pub(crate) use field::Span;
+pub(crate) use head::{HeadError, HeadScan};
+pub(crate) use message::{RequestHead, RequestRef, ResponseHead, UNREACHED};
+pub(crate) use write::{
+    ConnectionField, Emission, MeshFields, RequestWriter, write_chunk_end, write_chunk_start,
+    write_response_head,
+};

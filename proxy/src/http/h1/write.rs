@@ -1,0 +1,163 @@
+//! Heads written for the next hop, mostly by copying whole runs of lines.
+
+use super::body::Framing;
+use super::field::{Field, Kind};
+use super::message::{RequestRef, ResponseHead};
+use weft_core::traffic::Rewrite;
+
+/// What is different in the request that the next hop gets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RequestWriter<'a> {
+    /// What becomes of the path.
+    pub(crate) rewrite: Option<Rewrite<'a>>,
+    /// The Host that an HTTP/1.0 request without one gets.
+    pub(crate) host_default: &'a [u8],
+    /// Complete lines that the mesh adds.
+    pub(crate) added_lines: &'a [u8],
+}
+
+impl RequestWriter<'_> {
+    /// Appends the head to `out`.
+    pub(crate) fn write(&self, request: RequestRef<'_>, out: &mut Vec<u8>) {
+        out.reserve(request.bytes.len() + self.added_lines.len() + 64);
+        out.extend_from_slice(request.method_bytes());
+        out.push(b' ');
+        let path = request.path_and_query();
+        match &self.rewrite {
+            Some(rewrite) => rewrite.apply(path, out),
+            None if !path.starts_with(b"/") && path != b"*" => {
+                out.push(b'/');
+                out.extend_from_slice(path);
+            }
+            None => out.extend_from_slice(path),
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let wants_upgrade = request.head.wants_upgrade;
+        copy_runs(&request.head.fields, request.bytes, out, |field| match field.kind {
+            Kind::ContentLength
+            | Kind::EndToEnd
+            | Kind::Expect
+            | Kind::Host
+            | Kind::TransferEncoding => true,
+            Kind::Upgrade => wants_upgrade,
+            Kind::Connection | Kind::HopByHop | Kind::Mesh => false,
+        });
+        if request.host().is_none() {
+            out.extend_from_slice(b"host: ");
+            out.extend_from_slice(self.host_default);
+            out.extend_from_slice(b"\r\n");
+        }
+        if wants_upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+        }
+        out.extend_from_slice(self.added_lines);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// How the body of an answer is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emission {
+    /// As chunks, as its end is known only when the connection closes.
+    Chunked,
+    /// Without framing, to a client that does not know chunks; the connection closes after it.
+    Unframed,
+    /// As it came.
+    Verbatim,
+}
+
+/// What is told to the client about its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionField {
+    Close,
+    KeepAlive,
+    /// Nothing: HTTP/1.1 stays open by default.
+    None,
+    Upgrade,
+}
+
+/// Whether fields that only the mesh may set are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MeshFields {
+    /// They come from a proxy of the mesh.
+    Keep,
+    /// They come from an application.
+    Strip,
+}
+
+/// Appends the head of an answer to `out`.
+pub(crate) fn write_response_head(
+    head: &ResponseHead,
+    bytes: &[u8],
+    connection: ConnectionField,
+    (emission, mesh_fields): (Emission, MeshFields),
+    out: &mut Vec<u8>,
+) {
+    out.reserve(bytes.len() + 64);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.status_line.of(bytes));
+    out.extend_from_slice(b"\r\n");
+    copy_runs(&head.fields, bytes, out, |field| match field.kind {
+        Kind::ContentLength | Kind::EndToEnd | Kind::Expect | Kind::Host => true,
+        Kind::Mesh => mesh_fields == MeshFields::Keep,
+        Kind::TransferEncoding => emission == Emission::Verbatim,
+        Kind::Upgrade => matches!(head.status, 101 | 426),
+        Kind::Connection | Kind::HopByHop => false,
+    });
+    if emission == Emission::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(match connection {
+        ConnectionField::Close => b"connection: close\r\n".as_slice(),
+        ConnectionField::KeepAlive => b"connection: keep-alive\r\n",
+        ConnectionField::None => b"",
+        ConnectionField::Upgrade => b"connection: upgrade\r\n",
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Emission {
+    /// Chooses how a body with this framing reaches the client.
+    pub(crate) fn of(framing: Framing, client_is_http10: bool) -> Self {
+        match (framing, client_is_http10) {
+            (Framing::Chunked, true) | (Framing::UntilClose, true) => Self::Unframed,
+            (Framing::UntilClose, false) => Self::Chunked,
+            (Framing::Chunked | Framing::Empty | Framing::Length(_), _) => Self::Verbatim,
+        }
+    }
+}
+
+/// Copies the lines that are kept; neighbours go in one piece.
+fn copy_runs(fields: &[Field], bytes: &[u8], out: &mut Vec<u8>, keep: impl Fn(&Field) -> bool) {
+    // The empty line at the end of the head is not part of the last line.
+    let lines_end = bytes.len() - b"\r\n".len();
+    let mut run: Option<usize> = None;
+    for field in fields {
+        match (keep(field), run) {
+            (true, None) => run = Some(field.name.start()),
+            (false, Some(start)) => {
+                out.extend_from_slice(&bytes[start..field.name.start()]);
+                run = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+    if let Some(start) = run {
+        out.extend_from_slice(&bytes[start..lines_end]);
+    }
+}
+
+/// Appends the line before `length` bytes of a chunk.
+pub(crate) fn write_chunk_start(length: usize, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(DIGITS[(length >> (4 * digit)) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what follows a chunk, or the end of the body after the last one.
+pub(crate) fn write_chunk_end(is_last: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if is_last { b"0\r\n\r\n" } else { b"\r\n" });
+}
