@@ -1,3 +1,22 @@
-//! Weft's data plane.
+//! Weft's data plane: one sidecar's way out and way in.
+//!
+//! The corridor of a request: `listen` accepts; `outbound` goes `accept` → `protocol` → `route`
+//! → `endpoint` → `connect`; the other proxy's `inbound` goes `accept` → `authorize` →
+//! `forward`. All choices are pure functions of `weft_core::traffic`; what to do comes from
+//! `control` as whole snapshots. Everything on the way of a request belongs to one thread.
 
+mod admin;
+pub mod config;
+mod control;
 mod http;
+mod identity;
+mod inbound;
+mod listen;
+mod observe;
+mod outbound;
+mod proxy;
+mod tcp;
+mod transport;
+mod workload;
+
+pub use proxy::{Proxy, ProxyHandle, StartError};

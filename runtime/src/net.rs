@@ -34,6 +34,15 @@ pub fn bind_tcp_shared(address: SocketAddr) -> io::Result<TcpListener> {
     listen(address, Sharing::Shared)
 }
 
+/// Tells whether a TCP address is free, before it is shared: a socket of another process that
+/// shares it too would silently get part of the connections.
+///
+/// # Errors
+/// Those of the operating system; the message names the address.
+pub fn probe_tcp(address: SocketAddr) -> io::Result<()> {
+    listen(address, Sharing::Alone).map(drop)
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Sharing {
     Alone,

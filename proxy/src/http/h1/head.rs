@@ -7,8 +7,6 @@ use weft_core::limits;
 pub(crate) enum HeadError {
     #[error("a line ends without CR before LF")]
     BareLineFeed,
-    #[error("Connection and Upgrade do not fit this request")]
-    BadUpgrade,
     #[error("Content-Length is not a plain number, or is given twice")]
     ContentLength,
     #[error("Content-Length and Transfer-Encoding are both given")]

@@ -247,7 +247,7 @@ pub(crate) struct ResponseHead {
 
 /// The field by which an inbound proxy tells an outbound one that the request was not passed
 /// on, so that another endpoint may be tried.
-pub(crate) const UNREACHED: &str = "x-weft-unreached";
+const UNREACHED: &str = "x-weft-unreached";
 
 impl ResponseHead {
     /// Parses a complete head; `to_head` says that the request was a HEAD.

@@ -10,9 +10,8 @@ mod message;
 mod write;
 
 pub(crate) use body::{BodyError, BodyReader, Framing};
-pub(crate) use field::Span;
 pub(crate) use head::{HeadError, HeadScan};
-pub(crate) use message::{RequestHead, RequestRef, ResponseHead, UNREACHED};
+pub(crate) use message::{RequestHead, RequestRef, ResponseHead};
 pub(crate) use write::{
     ConnectionField, Emission, MeshFields, RequestWriter, write_chunk_end, write_chunk_start,
     write_response_head,

@@ -1,0 +1,115 @@
+//! What the proxy tells on loopback: readiness, counts, the configuration in force.
+//!
+//! Never keys, never anything that changes the proxy. Runs apart from the workers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use weft_runtime::http::{Body, ServeOptions, full, serve};
+use weft_runtime::net::TcpListener;
+use weft_runtime::task::TaskTree;
+
+use crate::observe::Metrics;
+use crate::workload::Workload;
+
+/// What the answers are made of.
+#[derive(Clone)]
+struct Admin {
+    cell: Arc<ArcSwapOption<Workload>>,
+    metrics: Metrics,
+}
+
+/// Starts serving.
+pub(crate) fn start(
+    listener: TcpListener,
+    cell: Arc<ArcSwapOption<Workload>>,
+    metrics: Metrics,
+    tasks: &TaskTree,
+) {
+    let admin = Admin { cell, metrics };
+    let tasks = tasks.child("admin");
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = admin.answer(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    tasks.clone().spawn("serve", async move {
+        serve(listener, None, service, ServeOptions::default(), &tasks).await;
+    });
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let text = "weft: the admin interface only answers GET\n".to_owned();
+            return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
+        }
+        let workload = self.cell.load_full();
+        match (path, workload) {
+            ("/metrics", _) => {
+                let kind = "text/plain; version=0.0.4; charset=utf-8";
+                reply(StatusCode::OK, kind, self.metrics.encode())
+            }
+            ("/ready", Some(_)) => reply(StatusCode::OK, "text/plain", "ready\n".to_owned()),
+            ("/ready" | "/config_dump" | "/clusters", None) => {
+                let text = "weft: no configuration has come yet\n".to_owned();
+                reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+            }
+            ("/config_dump", Some(workload)) => json_reply(&config_dump(&workload)),
+            ("/clusters", Some(workload)) => json_reply(&clusters(&workload)),
+            _ => {
+                let text = "weft: see /ready, /metrics, /config_dump, /clusters\n".to_owned();
+                reply(StatusCode::NOT_FOUND, "text/plain", text)
+            }
+        }
+    }
+}
+
+/// The snapshot in force, without the private key.
+fn config_dump(workload: &Workload) -> Value {
+    let mut dump = serde_json::to_value(&workload.snapshot)
+        .expect("snapshots serialise: their maps have text keys");
+    if let Some(key) = dump.pointer_mut("/leaf/private_key_pem") {
+        *key = json!("(not shown)");
+    }
+    dump
+}
+
+/// Each upstream with its targets and the endpoints behind them.
+fn clusters(workload: &Workload) -> Value {
+    let upstreams: Vec<Value> = workload
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let targets: Vec<Value> = upstream
+                .targets
+                .iter()
+                .map(|target| {
+                    json!({
+                        "target": target.id, "spiffe_id": target.spiffe_id,
+                        "endpoints": target.endpoints,
+                    })
+                })
+                .collect();
+            json!({
+                "service": upstream.service, "bind": upstream.bind,
+                "protocol": upstream.protocol, "targets": targets,
+            })
+        })
+        .collect();
+    json!({ "version": workload.snapshot.version, "upstreams": upstreams })
+}
+
+fn json_reply(value: &Value) -> Response<Body> {
+    reply(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn reply(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static(kind);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,189 @@
+//! The proxy's configuration: what a file may say, and what it comes to once checked.
+//!
+//! What the proxy does with traffic is not here: that comes from the agent as snapshots.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weft_core::proxycfg::ProxySnapshot;
+use weft_core::time::Span;
+use weft_proto::text::Fault;
+
+/// Where the admin interface listens when nothing else is said (DESIGN: ports).
+const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
+/// How long requests in flight may take to end when the proxy stops: as long as the usual
+/// request timeout of a route.
+const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(15);
+/// More worker threads than this share nothing but memory traffic.
+const WORKERS_MAX: usize = 256;
+
+/// A configuration file; each field left out takes its default.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileConfig {
+    /// The id of the service instance whose sidecar this is.
+    pub sidecar_for: Option<String>,
+    /// The id of the sidecar's own registration, instead of `sidecar_for`.
+    pub proxy_id: Option<String>,
+    /// The agent's unix socket for proxies.
+    pub agent_socket: Option<String>,
+    /// A file with a snapshot (JSON, or the binary envelope) to follow instead of an agent.
+    pub snapshot_file: Option<String>,
+    /// `ip:port` of the admin interface; port 0 takes any free one.
+    pub admin_addr: Option<String>,
+    /// Worker threads; one for each core by default.
+    pub workers: Option<u32>,
+    /// How long requests in flight may take to end when the proxy stops.
+    pub drain_limit: Option<Span>,
+    /// `off`, `text` or `json`, on the standard output.
+    pub access_log: Option<String>,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where snapshots come from.
+    pub source: SnapshotSource,
+    /// Where the admin interface listens.
+    pub admin_addr: SocketAddr,
+    /// Worker threads.
+    pub workers: usize,
+    /// How long requests in flight may take to end when the proxy stops.
+    pub drain_limit: Duration,
+    /// Whether and how requests are logged.
+    pub access_log: Option<AccessLogFormat>,
+}
+
+/// Where snapshots come from.
+#[derive(Debug, Clone)]
+pub enum SnapshotSource {
+    /// An agent, over its unix socket.
+    Agent {
+        /// The socket.
+        socket: PathBuf,
+        /// Whose proxy this is.
+        workload: WorkloadId,
+    },
+    /// A file, read once.
+    File(PathBuf),
+    /// Given by the program that embeds the proxy; for tests and measurements.
+    Given(tokio::sync::watch::Receiver<Arc<ProxySnapshot>>),
+}
+
+/// Whose proxy this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkloadId {
+    /// The sidecar with this id of its own.
+    Proxy(String),
+    /// The sidecar of the instance with this id.
+    SidecarFor(String),
+}
+
+/// The form of access log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+impl Config {
+    /// Checks a file's content and fills in what it leaves out.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn resolve(file: FileConfig) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut fault = |path: &str, reason: String| {
+            faults.push(Fault { path: path.to_owned(), reason });
+        };
+        let source = source(&file, &mut fault);
+        let admin = file.admin_addr.as_deref().unwrap_or(ADMIN_ADDR_DEFAULT);
+        let admin_addr = admin.parse().map_err(|_| {
+            fault("admin_addr", format!("{admin:?} is not an address; write ip:port"));
+        });
+        let workers = match file.workers {
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(count) => count as usize,
+        };
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            fault("workers", format!("{workers} is not from 1 to {WORKERS_MAX}"));
+        }
+        let access_log = match file.access_log.as_deref() {
+            None | Some("off") => None,
+            Some("json") => Some(AccessLogFormat::Json),
+            Some("text") => Some(AccessLogFormat::Text),
+            Some(other) => {
+                fault("access_log", format!("{other:?} is not off, text or json"));
+                None
+            }
+        };
+        let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
+        match (source, admin_addr, faults.is_empty()) {
+            (Some(source), Ok(admin_addr), true) => {
+                Ok(Self { source, admin_addr, workers, drain_limit, access_log })
+            }
+            _ => Err(faults),
+        }
+    }
+}
+
+fn source(file: &FileConfig, fault: &mut impl FnMut(&str, String)) -> Option<SnapshotSource> {
+    let workload = match (&file.sidecar_for, &file.proxy_id) {
+        (Some(id), None) => Some(WorkloadId::SidecarFor(id.clone())),
+        (None, Some(id)) => Some(WorkloadId::Proxy(id.clone())),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            fault("proxy_id", "give sidecar_for or proxy_id, not both".to_owned());
+            return None;
+        }
+    };
+    match (&file.snapshot_file, workload, &file.agent_socket) {
+        (Some(path), None, None) => Some(SnapshotSource::File(path.into())),
+        (Some(_), _, _) => {
+            fault("snapshot_file", "stands instead of an agent, not beside it".to_owned());
+            None
+        }
+        (None, Some(workload), Some(socket)) => {
+            Some(SnapshotSource::Agent { socket: socket.into(), workload })
+        }
+        (None, None, _) => {
+            fault("sidecar_for", "name the service instance whose sidecar this is".to_owned());
+            None
+        }
+        (None, Some(_), None) => {
+            fault("agent_socket", "name the agent's unix socket for proxies".to_owned());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_stand_and_all_faults_are_told() {
+        let file = FileConfig {
+            sidecar_for: Some("web".into()),
+            agent_socket: Some("/run/weft/proxy.sock".into()),
+            ..FileConfig::default()
+        };
+        let config = Config::resolve(file).expect("a configuration");
+        assert_eq!(config.admin_addr.to_string(), ADMIN_ADDR_DEFAULT);
+        assert_eq!(config.access_log, None);
+        let file = FileConfig {
+            admin_addr: Some("here".into()),
+            workers: Some(0),
+            access_log: Some("xml".into()),
+            ..FileConfig::default()
+        };
+        let faults = Config::resolve(file).expect_err("four faults");
+        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["sidecar_for", "admin_addr", "workers", "access_log"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Puts snapshots in force, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+use weft_core::proxycfg::ProxySnapshot;
+use weft_runtime::task::TaskTree;
+
+use super::static_file;
+use super::subscribe::subscribe;
+use crate::StartError;
+use crate::config::SnapshotSource;
+use crate::http::chain;
+use crate::listen::{Crew, Unbound};
+use crate::observe::Metrics;
+use crate::workload::Workload;
+
+/// How often listeners that could not be opened are tried again.
+const REBIND_EVERY: Duration = Duration::from_secs(2);
+
+/// Tells once whether the first snapshot is in force.
+pub(crate) type Started = oneshot::Sender<Result<(), StartError>>;
+
+/// The task's own state.
+pub(super) struct Driver {
+    crew: Crew,
+    metrics: Metrics,
+    /// What is in force, for the admin interface.
+    cell: Arc<ArcSwapOption<Workload>>,
+    started: Option<Started>,
+    has_unbound: bool,
+}
+
+/// Follows the source until the tree is cancelled.
+pub(crate) async fn drive(
+    source: SnapshotSource,
+    crew: Crew,
+    metrics: Metrics,
+    (cell, started): (Arc<ArcSwapOption<Workload>>, Started),
+    tasks: TaskTree,
+) {
+    let mut driver = Driver { crew, metrics, cell, started: Some(started), has_unbound: false };
+    match source {
+        SnapshotSource::File(path) => match static_file::read(&path) {
+            Ok(snapshot) => {
+                // The reason was told already.
+                let _ = driver.apply(snapshot).await;
+                driver.rebind_until_cancelled(&tasks).await;
+            }
+            Err(error) => {
+                let path = path.display().to_string();
+                driver.fail(StartError::SnapshotFile { path, reason: chain(&error) });
+            }
+        },
+        SnapshotSource::Given(snapshots) => driver.follow(snapshots, &tasks).await,
+        SnapshotSource::Agent { socket, workload } => {
+            subscribe(&mut driver, &socket, &workload, &tasks).await;
+        }
+    }
+}
+
+impl Driver {
+    /// Puts a snapshot in force.
+    ///
+    /// # Errors
+    /// The reason in words, when it cannot be: then the one before stays in force.
+    pub(super) async fn apply(&mut self, snapshot: ProxySnapshot) -> Result<(), String> {
+        let version = snapshot.version;
+        let before = self.cell.load_full();
+        let workload = match Workload::new(snapshot, before.as_deref()) {
+            Ok(workload) => Arc::new(workload),
+            Err(error) => {
+                let reason = chain(&error);
+                self.metrics.refused();
+                error!(version, reason, "configuration refused, the one before stays in force");
+                self.fail(StartError::Snapshot { reason: reason.clone() });
+                return Err(reason);
+            }
+        };
+        self.put_in_force(workload).await;
+        info!(version, "configuration in force");
+        Ok(())
+    }
+
+    /// Tries again to open listeners, if some are missing.
+    pub(super) async fn rebind(&mut self) {
+        if let (true, Some(workload)) = (self.has_unbound, self.cell.load_full()) {
+            self.put_in_force(workload).await;
+        }
+    }
+
+    /// Waits until listeners should be tried again.
+    pub(super) async fn rebind_due(&self) {
+        if self.has_unbound {
+            tokio::time::sleep(REBIND_EVERY).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends the start with an error, if it has not ended yet.
+    pub(super) fn fail(&mut self, error: StartError) {
+        match self.started.take() {
+            // Nobody waits for the start any more.
+            Some(started) => drop(started.send(Err(error))),
+            None => warn!(error = chain(&error), "configuration source failed"),
+        }
+    }
+
+    async fn put_in_force(&mut self, workload: Arc<Workload>) {
+        let unbound = self.crew.apply(&workload).await;
+        let leaf_ms = workload.credentials.valid_before().0;
+        self.metrics.applied(workload.snapshot.version, leaf_ms);
+        self.metrics.listeners_failed(unbound.len());
+        self.cell.store(Some(workload));
+        self.has_unbound = !unbound.is_empty();
+        let reasons: Vec<String> = unbound.iter().map(Unbound::to_string).collect();
+        match (self.started.take(), reasons.is_empty()) {
+            (Some(started), true) => drop(started.send(Ok(()))),
+            // At the start a person waits for the answer; later the other listeners serve on.
+            (Some(started), false) => {
+                drop(started.send(Err(StartError::Listen { reason: reasons.join("; ") })));
+            }
+            (None, true) => {}
+            (None, false) => warn!(reason = reasons.join("; "), "a listener is missing"),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut snapshots: watch::Receiver<Arc<ProxySnapshot>>,
+        tasks: &TaskTree,
+    ) {
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            // The reason was told already.
+            let _ = self.apply((*snapshot).clone()).await;
+            let changed = loop {
+                tokio::select! {
+                    // All three are cancel-safe: they only wait.
+                    changed = snapshots.changed() => break changed,
+                    () = self.rebind_due() => {}
+                    () = tasks.cancelled() => return,
+                }
+                self.rebind().await;
+            };
+            if changed.is_err() {
+                return self.rebind_until_cancelled(tasks).await;
+            }
+        }
+    }
+
+    async fn rebind_until_cancelled(&mut self, tasks: &TaskTree) {
+        loop {
+            tokio::select! {
+                // Both only wait.
+                () = self.rebind_due() => {}
+                () = tasks.cancelled() => return,
+            }
+            self.rebind().await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Snapshots from the agent: a stream that is opened again, with pauses, for as long as the
+//! proxy lives.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+use tracing::{debug, warn};
+use weft_core::proxycfg::ProxySnapshot;
+use weft_proto::envelope;
+use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
+use weft_proto::grpc::v1::proxy_request::Request;
+use weft_proto::grpc::v1::{ProxyAck, ProxyHello, ProxyRequest};
+use weft_runtime::backoff::Backoff;
+use weft_runtime::task::TaskTree;
+use weft_runtime::{entropy, rpc};
+
+use super::drive::Driver;
+use crate::StartError;
+use crate::config::WorkloadId;
+use crate::http::chain;
+
+/// The shortest and longest pause before the agent is called again: it restarts in a second,
+/// and being called twice a minute costs nothing.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Requests on their way to the agent: one acknowledgement follows one configuration.
+const REQUESTS_MAX: usize = 4;
+/// Bytes of one configuration: a thousand upstreams with their endpoints.
+const CONFIGURATION_BYTES_MAX: usize = 64 << 20;
+
+/// Follows the agent until the tree is cancelled.
+pub(super) async fn subscribe(
+    driver: &mut Driver,
+    socket: &Path,
+    workload: &WorkloadId,
+    tasks: &TaskTree,
+) {
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
+    loop {
+        let ended = tokio::select! {
+            // Dropping the stream ends the call; the next one begins with the newest snapshot.
+            ended = follow(driver, socket, workload, &mut backoff) => ended,
+            () = tasks.cancelled() => return,
+        };
+        match ended.code() {
+            Code::NotFound | Code::InvalidArgument => {
+                // Asking again would get the same answer, unless it was registered before.
+                driver.fail(StartError::Unknown { reason: ended.message().to_owned() });
+            }
+            _ => debug!(error = chain(&ended), "the agent's stream ended"),
+        }
+        let pause = backoff.next();
+        tokio::select! {
+            // Both only wait.
+            () = tokio::time::sleep(pause) => {}
+            () = tasks.cancelled() => return,
+        }
+        driver.rebind().await;
+    }
+}
+
+/// One stream, to its end.
+async fn follow(
+    driver: &mut Driver,
+    socket: &Path,
+    workload: &WorkloadId,
+    backoff: &mut Backoff,
+) -> Status {
+    let mut client = ProxyControlClient::new(rpc::channel_unix(socket))
+        .max_decoding_message_size(CONFIGURATION_BYTES_MAX);
+    let (requests, stream) = mpsc::channel(REQUESTS_MAX);
+    let (sidecar_for, proxy_id) = match workload {
+        WorkloadId::Proxy(id) => (String::new(), id.clone()),
+        WorkloadId::SidecarFor(id) => (id.clone(), String::new()),
+    };
+    let weft_version = env!("CARGO_PKG_VERSION").to_owned();
+    let hello = Request::Hello(ProxyHello { sidecar_for, proxy_id, weft_version });
+    if requests.send(ProxyRequest { request: Some(hello) }).await.is_err() {
+        return Status::internal("the request stream closed by itself");
+    }
+    let mut configurations = match client.configure(ReceiverStream::new(stream)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        let configuration = tokio::select! {
+            // Both are cancel-safe: a message not yet complete stays in the stream.
+            message = configurations.message() => message,
+            () = driver.rebind_due() => {
+                driver.rebind().await;
+                continue;
+            }
+        };
+        let configuration = match configuration {
+            Ok(Some(configuration)) => configuration,
+            Ok(None) => return Status::unavailable("the agent ended the stream"),
+            Err(status) => return status,
+        };
+        backoff.reset();
+        let refusal = match envelope::decode::<ProxySnapshot>(&configuration.snapshot) {
+            Ok(snapshot) => driver.apply(snapshot).await.err().unwrap_or_default(),
+            Err(error) => {
+                warn!(
+                    version = configuration.version,
+                    error = chain(&error),
+                    "configuration is not readable"
+                );
+                chain(&error)
+            }
+        };
+        let ack = Request::Ack(ProxyAck { version: configuration.version, refusal });
+        if requests.send(ProxyRequest { request: Some(ack) }).await.is_err() {
+            return Status::unavailable("the agent ended the stream");
+        }
+    }
+}

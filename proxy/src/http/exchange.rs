@@ -1,0 +1,438 @@
+//! One request on its way: sent to the next hop, its answer sent back.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use weft_runtime::clock;
+
+use super::h1::{ConnectionField, Emission, HeadScan, write_response_head};
+use super::pump::{Pump, PumpError};
+use super::refusal::Refusal;
+use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
+use crate::transport::{Buffer, Lease, Timer, Wire};
+
+/// How long a body may stand still.
+const STALL_LIMIT: Duration = Duration::from_secs(300);
+/// Endpoints tried for one request when none of those before has passed it on.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// What becomes of the client's connection.
+pub(crate) enum Next<W> {
+    /// Cut: what was sent is not a complete answer.
+    Abort,
+    Close,
+    KeepAlive,
+    /// Close once the client has had time to read.
+    Linger,
+    /// The protocol was changed: bytes both ways, beginning with those already read.
+    Tunnel(Box<(Lease<W>, Buffer)>),
+}
+
+/// The request body's way.
+struct Upload {
+    pump: Pump,
+    is_done: bool,
+    /// The next hop takes no more of it.
+    has_failed: bool,
+}
+
+/// States why there is no answer.
+enum Unanswered {
+    /// The client is gone or sent a malformed body.
+    Client(PumpError),
+    /// It took too long.
+    Late,
+    /// The next hop closed or failed; `silent` when it had not sent a byte.
+    Upstream { error: io::Error, silent: bool },
+    /// The next hop does not speak HTTP/1.
+    Malformed(String),
+}
+
+impl<C: Wire, H: Hop> Session<C, H> {
+    /// Carries out the request whose head is the first `length` bytes of the input.
+    pub(super) async fn exchange(&mut self, length: usize) -> Next<H::Wire> {
+        let started = clock::instant();
+        self.live.set_busy(true);
+        if let Err(error) = self.request.parse(&self.input.filled()[..length]) {
+            return self.refuse_malformed(error).await;
+        }
+        let request = self.request.on(&self.input.filled()[..length]);
+        let (to_head, is_idempotent) = (request.is_head(), request.is_idempotent());
+        self.output.clear();
+        let plan = self.hop.plan(request, &mut self.output);
+        self.input.consume(length);
+        let mut plan = match plan {
+            Ok(plan) => plan,
+            Err(refusal) => return self.refuse(None, &refusal, to_head, started).await,
+        };
+        let mut pump = Pump::new(self.request.framing, Emission::Verbatim);
+        if let Err(error) = pump.take_first(&mut self.input, &mut self.output) {
+            let refusal = Refusal::new(400, "bad-request", chain(&error));
+            return self.refuse(Some(&plan), &refusal, to_head, started).await;
+        }
+        let is_done = pump.is_read();
+        let mut upload = Upload { pump, is_done, has_failed: false };
+        let is_replayable = is_idempotent && is_done;
+        let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
+        let (lease, buffer, length) = loop {
+            attempts += 1;
+            let mut lease = match self.hop.connect(&mut plan, reuse).await {
+                Ok(lease) => lease,
+                Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
+            };
+            let mut buffer = Buffer::default();
+            let limit = self.hop.answer_limit(&plan);
+            match self.ask(&mut lease, &mut buffer, &mut upload, limit, to_head).await {
+                Ok(_)
+                    if self.response.is_unreached
+                        && is_replayable
+                        && attempts < ATTEMPTS_MAX
+                        && self.hop.has_alternative(&plan) =>
+                {
+                    reuse = Reuse::Allowed;
+                }
+                Ok(length) => break (lease, buffer, length),
+                Err(Unanswered::Upstream { silent: true, .. })
+                    if is_replayable && lease.is_reused && reuse == Reuse::Allowed =>
+                {
+                    // The peer closed it while it waited; the request was never looked at.
+                    reuse = Reuse::Fresh;
+                }
+                Err(Unanswered::Client(_)) => {
+                    self.record(&plan, 0, Some("client-gone"), started, (&upload.pump, None));
+                    return Next::Abort;
+                }
+                Err(unanswered) => {
+                    let refusal = unanswered.refusal();
+                    return self.refuse(Some(&plan), &refusal, to_head, started).await;
+                }
+            }
+        };
+        self.answer(plan, lease, (buffer, length), upload, started).await
+    }
+
+    /// Sends the request and waits for the head of its final answer; interim ones are passed on.
+    async fn ask(
+        &mut self,
+        lease: &mut Lease<H::Wire>,
+        buffer: &mut Buffer,
+        upload: &mut Upload,
+        limit: Option<Duration>,
+        to_head: bool,
+    ) -> Result<usize, Unanswered> {
+        let upstream = lease.wire.as_mut().expect("a lease from `connect` has a connection");
+        let mut written = 0;
+        let mut watch = Watch::new(limit);
+        loop {
+            let Self { client, input, output, timer, .. } = self;
+            let mut scan = HeadScan::default();
+            let length = poll_fn(|cx| {
+                if !upload.has_failed && written <= output.len() {
+                    match poll_write_all(cx, upstream, output, &mut written) {
+                        Poll::Ready(Ok(())) => written = usize::MAX,
+                        // It may have answered before it closed; reading tells.
+                        Poll::Ready(Err(_)) => upload.has_failed = true,
+                        Poll::Pending => return watch.poll(cx, timer, upload).map(Err),
+                    }
+                }
+                if let Poll::Ready(Err(error)) = upload.poll(cx, client, input, upstream) {
+                    return Poll::Ready(Err(Unanswered::Client(error)));
+                }
+                match poll_head(cx, upstream, buffer, &mut scan) {
+                    Poll::Ready(found) => Poll::Ready(found),
+                    Poll::Pending => watch.poll(cx, timer, upload).map(Err),
+                }
+            })
+            .await?;
+            self.response
+                .parse(&buffer.filled()[..length], to_head)
+                .map_err(|error| Unanswered::Malformed(error.to_string()))?;
+            if !self.response.is_interim() {
+                return Ok(length);
+            }
+            if !self.request.is_http10 {
+                let interim = buffer.filled()[..length].to_vec();
+                let mut out = Vec::with_capacity(interim.len());
+                let how = (Emission::Verbatim, H::MESH_FIELDS);
+                write_response_head(&self.response, &interim, ConnectionField::None, how, &mut out);
+                let mut sent = 0;
+                poll_fn(|cx| poll_write_all(cx, &mut self.client, &out, &mut sent))
+                    .await
+                    .map_err(|error| Unanswered::Client(PumpError::To(error)))?;
+            }
+            buffer.consume(length);
+        }
+    }
+
+    /// Sends the answer to the client while the rest of the request's body may still go out.
+    async fn answer(
+        &mut self,
+        plan: H::Plan,
+        mut lease: Lease<H::Wire>,
+        (mut buffer, length): (Buffer, usize),
+        mut upload: Upload,
+        started: Instant,
+    ) -> Next<H::Wire> {
+        let status = self.response.status;
+        let is_upgraded = status == 101;
+        if is_upgraded && !self.request.wants_upgrade {
+            let refusal = Refusal::new(502, "upstream-malformed", "an upgrade nobody asked for");
+            return self.refuse(Some(&plan), &refusal, false, started).await;
+        }
+        let emission = Emission::of(self.response.framing, self.request.is_http10);
+        let keeps = self.request.is_persistent
+            && upload.is_sent()
+            && !self.live.is_draining()
+            && emission != Emission::Unframed;
+        let connection = match (is_upgraded, keeps, self.request.is_http10) {
+            (true, _, _) => ConnectionField::Upgrade,
+            (false, false, _) => ConnectionField::Close,
+            (false, true, true) => ConnectionField::KeepAlive,
+            (false, true, false) => ConnectionField::None,
+        };
+        self.output.clear();
+        let head = &buffer.filled()[..length];
+        let how = (emission, H::MESH_FIELDS);
+        write_response_head(&self.response, head, connection, how, &mut self.output);
+        buffer.consume(length);
+        let mut download = Pump::new(self.response.framing, emission);
+        if let Err(error) = download.take_first(&mut buffer, &mut self.output) {
+            let refusal = Unanswered::Malformed(chain(&error)).refusal();
+            return self.refuse(Some(&plan), &refusal, false, started).await;
+        }
+        let upstream = lease.wire.as_mut().expect("a lease that answered has a connection");
+        let sent = self.send(upstream, &mut buffer, &mut download, &mut upload).await;
+        let cause = match &sent {
+            Ok(()) => None,
+            Err(PumpError::To(_)) => Some("client-gone"),
+            Err(PumpError::Body(_) | PumpError::From(_)) => Some("upstream-broken"),
+        };
+        self.record(&plan, status, cause, started, (&upload.pump, Some(&download)));
+        if sent.is_err() {
+            return Next::Abort;
+        }
+        if is_upgraded {
+            return Next::Tunnel(Box::new((lease, buffer)));
+        }
+        // Bytes after the answer belong to no request: such a connection is not used again.
+        if self.response.is_persistent && upload.is_sent() && buffer.is_empty() {
+            lease.give_back(clock::instant());
+        }
+        match (keeps, upload.is_sent()) {
+            (true, _) => Next::KeepAlive,
+            (false, true) => Next::Close,
+            (false, false) => Next::Linger,
+        }
+    }
+
+    /// Writes head and body; a broken upload does not stop the answer.
+    async fn send(
+        &mut self,
+        upstream: &mut H::Wire,
+        buffer: &mut Buffer,
+        download: &mut Pump,
+        upload: &mut Upload,
+    ) -> Result<(), PumpError> {
+        let Self { client, input, output, timer, .. } = self;
+        let mut written = 0;
+        let mut stall = Watch::new(None);
+        poll_fn(|cx| {
+            if written <= output.len() {
+                match poll_write_all(cx, client, output, &mut written) {
+                    Poll::Ready(Ok(())) => written = usize::MAX,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::To(error))),
+                    Poll::Pending => {
+                        return stall.poll_moved(cx, timer, 0).map(|()| Err(stalled()));
+                    }
+                }
+            }
+            if let Poll::Ready(Err(_)) = upload.poll(cx, client, input, upstream) {
+                upload.has_failed = true;
+            }
+            match download.poll(cx, (upstream, buffer), client) {
+                Poll::Ready(done) => Poll::Ready(done),
+                Poll::Pending => {
+                    let moved = download.moved + upload.pump.moved;
+                    stall.poll_moved(cx, timer, moved).map(|()| Err(stalled()))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers in place of an application. Keeps the connection when nothing of the request is
+    /// left in it.
+    async fn refuse(
+        &mut self,
+        plan: Option<&H::Plan>,
+        refusal: &Refusal,
+        to_head: bool,
+        started: Instant,
+    ) -> Next<H::Wire> {
+        let outcome = Outcome {
+            status: refusal.status,
+            cause: Some(refusal.cause),
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: clock::instant() - started,
+        };
+        self.hop.record(plan, &outcome);
+        let has_no_body = self.request.framing == super::h1::Framing::Empty;
+        let keeps = has_no_body && self.request.is_persistent && !self.request.is_http10;
+        self.output.clear();
+        refusal.write(to_head, !keeps, &mut self.output);
+        match (self.write_output().await, keeps) {
+            (Err(_), _) => Next::Abort,
+            (Ok(()), true) => Next::KeepAlive,
+            (Ok(()), false) => Next::Linger,
+        }
+    }
+
+    fn record(
+        &mut self,
+        plan: &H::Plan,
+        status: u16,
+        cause: Option<&'static str>,
+        started: Instant,
+        (upload, download): (&Pump, Option<&Pump>),
+    ) {
+        let outcome = Outcome {
+            status,
+            cause,
+            request_bytes: upload.moved,
+            response_bytes: download.map_or(0, |download| download.moved),
+            duration: clock::instant() - started,
+        };
+        self.hop.record(Some(plan), &outcome);
+    }
+}
+
+impl Upload {
+    /// Whether the next hop has got all of it.
+    fn is_sent(&self) -> bool {
+        self.is_done && !self.has_failed
+    }
+
+    /// Moves on; an error is the client's. That the next hop takes no more is noted, and not an
+    /// error: its answer counts.
+    fn poll<C: Wire, U: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        input: &mut Buffer,
+        upstream: &mut U,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.is_done || self.has_failed {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.pump.poll(cx, (client, input), upstream)) {
+            Ok(()) => self.is_done = true,
+            Err(PumpError::To(_)) => self.has_failed = true,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Watches that a request moves on: its body without standing still, then its answer within
+/// the limit.
+struct Watch {
+    limit: Option<Duration>,
+    moved: Option<u64>,
+    answer_by: Option<Instant>,
+    move_by: Option<Instant>,
+}
+
+impl Watch {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, moved: None, answer_by: None, move_by: None }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        upload: &Upload,
+    ) -> Poll<Unanswered> {
+        if !upload.is_done && !upload.has_failed {
+            return self.poll_moved(cx, timer, upload.pump.moved).map(|()| Unanswered::Late);
+        }
+        let Some(limit) = self.limit else { return Poll::Pending };
+        let at = *self.answer_by.get_or_insert_with(|| clock::instant() + limit);
+        timer.poll_past(cx, at).map(|()| Unanswered::Late)
+    }
+
+    fn poll_moved(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {
+        if self.moved != Some(moved) {
+            self.moved = Some(moved);
+            self.move_by = Some(clock::instant() + STALL_LIMIT);
+        }
+        match self.move_by {
+            Some(at) => timer.poll_past(cx, at),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Unanswered {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Client(error) => Refusal::new(400, "bad-request", chain(error)),
+            Self::Late => Refusal::new(
+                504,
+                "request-timeout",
+                "the next hop did not answer within the route's request timeout",
+            ),
+            Self::Malformed(error) => Refusal::new(
+                502,
+                "upstream-malformed",
+                format!("the next hop's answer is malformed: {error}"),
+            ),
+            Self::Upstream { error, .. } => Refusal::new(
+                502,
+                "upstream-failed",
+                format!("the next hop closed the connection without an answer: {error}"),
+            ),
+        }
+    }
+}
+
+/// Reads until a head is complete.
+fn poll_head<U: Wire>(
+    cx: &mut Context<'_>,
+    upstream: &mut U,
+    buffer: &mut Buffer,
+    scan: &mut HeadScan,
+) -> Poll<Result<usize, Unanswered>> {
+    loop {
+        match scan.find_end(buffer.filled()) {
+            Ok(Some(length)) => return Poll::Ready(Ok(length)),
+            Ok(None) => {}
+            Err(error) => return Poll::Ready(Err(Unanswered::Malformed(error.to_string()))),
+        }
+        let silent = buffer.is_empty();
+        let error = match ready!(buffer.poll_fill(cx, upstream)) {
+            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+            Ok(_) => continue,
+            Err(error) => error,
+        };
+        return Poll::Ready(Err(Unanswered::Upstream { error, silent }));
+    }
+}
+
+fn stalled() -> PumpError {
+    PumpError::From(io::ErrorKind::TimedOut.into())
+}
+
+/// Joins an error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

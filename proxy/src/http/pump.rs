@@ -1,0 +1,176 @@
+//! A body on its way from one connection to another.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::h1::{BodyError, BodyReader, Emission, Framing, write_chunk_end, write_chunk_start};
+use crate::transport::{Buffer, Wire};
+
+/// Moves one body; the framing is followed, and the bytes go on as they are or framed anew.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    reader: BodyReader,
+    emission: Emission,
+    /// Bytes at the front of the source's buffer that belong to the body and can be written.
+    ready: usize,
+    /// Bytes framed anew, and how many of them were written.
+    staged: Vec<u8>,
+    staged_written: usize,
+    is_unflushed: bool,
+    /// Bytes of the body so far, framing included.
+    pub(crate) moved: u64,
+}
+
+/// States which end of a body's way failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PumpError {
+    /// The bytes are not the body that was announced.
+    #[error("the body is malformed or breaks off")]
+    Body(#[source] BodyError),
+    /// The source failed.
+    #[error("cannot read the body")]
+    From(#[source] io::Error),
+    /// The destination failed.
+    #[error("cannot write the body")]
+    To(#[source] io::Error),
+}
+
+impl Pump {
+    /// Makes a pump for a body of which nothing was moved yet.
+    pub(crate) fn new(framing: Framing, emission: Emission) -> Self {
+        Self {
+            reader: BodyReader::new(framing),
+            emission,
+            ready: 0,
+            staged: Vec::new(),
+            staged_written: 0,
+            is_unflushed: false,
+            moved: 0,
+        }
+    }
+
+    /// Whether the source has given all of the body.
+    pub(crate) fn is_read(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    /// Appends what is in the buffer already to what is written first, the head: one write, and
+    /// between proxies one TLS record.
+    pub(crate) fn take_first(
+        &mut self,
+        buffer: &mut Buffer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PumpError> {
+        if self.reader.is_done() || buffer.is_empty() {
+            return Ok(());
+        }
+        self.take(buffer)?;
+        if self.emission == Emission::Verbatim {
+            out.extend_from_slice(&buffer.filled()[..self.ready]);
+            buffer.consume(std::mem::take(&mut self.ready));
+        } else {
+            out.append(&mut self.staged);
+        }
+        Ok(())
+    }
+
+    /// Ready when all of the body has been written and flushed.
+    pub(crate) fn poll<A: Wire, B: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, buffer): (&mut A, &mut Buffer),
+        to: &mut B,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            ready!(self.poll_write(cx, buffer, to))?;
+            if self.reader.is_done() {
+                return self.poll_flush(cx, to);
+            }
+            if buffer.is_empty() {
+                // What was written must not wait for what is still to come.
+                let flushed = self.poll_flush(cx, to);
+                if let Poll::Ready(Err(error)) = flushed {
+                    return Poll::Ready(Err(error));
+                }
+                if ready!(buffer.poll_fill(cx, from)).map_err(PumpError::From)? == 0 {
+                    self.reader.end().map_err(PumpError::Body)?;
+                    if self.emission == Emission::Chunked {
+                        write_chunk_end(true, &mut self.staged);
+                    }
+                    continue;
+                }
+            }
+            self.take(buffer)?;
+        }
+    }
+
+    fn take(&mut self, buffer: &mut Buffer) -> Result<(), PumpError> {
+        let staged = &mut self.staged;
+        let emission = self.emission;
+        let count = self
+            .reader
+            .take(buffer.filled(), |content| match emission {
+                Emission::Chunked => {
+                    write_chunk_start(content.len(), staged);
+                    staged.extend_from_slice(content);
+                    write_chunk_end(false, staged);
+                }
+                Emission::Unframed => staged.extend_from_slice(content),
+                Emission::Verbatim => {}
+            })
+            .map_err(PumpError::Body)?;
+        self.moved += count as u64;
+        match emission {
+            Emission::Verbatim => self.ready = count,
+            Emission::Chunked | Emission::Unframed => buffer.consume(count),
+        }
+        Ok(())
+    }
+
+    fn poll_write<B: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+        to: &mut B,
+    ) -> Poll<Result<(), PumpError>> {
+        while self.staged_written < self.staged.len() {
+            let rest = &self.staged[self.staged_written..];
+            self.staged_written += ready!(poll_write_some(cx, rest, to))?;
+            self.is_unflushed = true;
+        }
+        self.staged.clear();
+        self.staged_written = 0;
+        while self.ready > 0 {
+            let count = ready!(poll_write_some(cx, &buffer.filled()[..self.ready], to))?;
+            buffer.consume(count);
+            self.ready -= count;
+            self.is_unflushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<B: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut B,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.is_unflushed {
+            ready!(Pin::new(to).poll_flush(cx)).map_err(PumpError::To)?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn poll_write_some<B: Wire>(
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    to: &mut B,
+) -> Poll<Result<usize, PumpError>> {
+    match ready!(Pin::new(to).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(PumpError::To(io::ErrorKind::WriteZero.into()))),
+        Ok(count) => Poll::Ready(Ok(count)),
+        Err(error) => Poll::Ready(Err(PumpError::To(error))),
+    }
+}

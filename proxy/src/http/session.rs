@@ -1,0 +1,276 @@
+//! One client connection of HTTP/1: request after request until it ends.
+//!
+//! The fast path. Which target a request gets is the hop's decision ([`Hop`]); one request's
+//! way is `exchange`'s.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use weft_runtime::clock;
+
+use super::exchange::Next;
+use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
+use super::refusal::Refusal;
+use crate::listen::Live;
+use crate::tcp;
+use crate::transport::{Buffer, Lease, Timer, Wire};
+
+/// How long a client may take from the first byte of a head to its last.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// How long a client may keep a connection without a request: longer than the usual pools of
+/// clients keep theirs (Go: 90 s), so that the client closes first.
+const IDLE_LIMIT: Duration = Duration::from_secs(300);
+/// How long what a client still sends is read and thrown away, so that it sees the answer
+/// instead of a reset.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes thrown away that way.
+const LINGER_BYTES_MAX: usize = 256 << 10;
+/// Bytes of the output buffer that an idle connection may keep.
+const IDLE_OUTPUT_BYTES_MAX: usize = 4 << 10;
+
+/// One side's decisions: where a request goes and how a connection for it is had.
+pub(crate) trait Hop {
+    /// The connection to the next hop.
+    type Wire: Wire;
+    /// What was decided for one request.
+    type Plan;
+
+    /// Whether fields that the mesh sets are believed in answers.
+    const MESH_FIELDS: MeshFields;
+
+    /// Decides, and appends the head that the next hop gets.
+    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Self::Plan, Refusal>;
+
+    /// Gets a connection; called again for the next attempt.
+    async fn connect(
+        &mut self,
+        plan: &mut Self::Plan,
+        reuse: Reuse,
+    ) -> Result<Lease<Self::Wire>, Refusal>;
+
+    /// Whether a further attempt could go elsewhere.
+    fn has_alternative(&self, plan: &Self::Plan) -> bool;
+
+    /// Returns how long to wait for the head of an answer; `None` for ever.
+    fn answer_limit(&self, plan: &Self::Plan) -> Option<Duration>;
+
+    /// Takes note of how a request ended; without a plan it was refused before there was one.
+    fn record(&mut self, plan: Option<&Self::Plan>, outcome: &Outcome);
+}
+
+/// Whether a waiting connection may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    Allowed,
+    Fresh,
+}
+
+/// How one request ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    /// The status that the client got; 0 when it got none.
+    pub(crate) status: u16,
+    /// The cause, when the proxy answered itself or the exchange broke off.
+    pub(crate) cause: Option<&'static str>,
+    /// Bytes of the request's body.
+    pub(crate) request_bytes: u64,
+    /// Bytes of the answer's body.
+    pub(crate) response_bytes: u64,
+    /// How long it took, from the head's arrival to the answer's last byte.
+    pub(crate) duration: Duration,
+}
+
+/// One client connection.
+pub(crate) struct Session<C, H> {
+    pub(super) client: C,
+    pub(super) hop: H,
+    pub(super) live: Rc<Live>,
+    pub(super) input: Buffer,
+    pub(super) output: Vec<u8>,
+    pub(super) request: RequestHead,
+    pub(super) response: ResponseHead,
+    pub(super) timer: Timer,
+}
+
+/// What waiting for a head ended with.
+enum Arrival {
+    Closed,
+    Head(usize),
+    Malformed(HeadError),
+    TimedOut,
+}
+
+impl<C: Wire, H: Hop> Session<C, H> {
+    /// Makes a session; `input` may hold what was read to find out the protocol.
+    pub(crate) fn new(client: C, hop: H, live: Rc<Live>, input: Buffer) -> Self {
+        Self {
+            client,
+            hop,
+            live,
+            input,
+            output: Vec::new(),
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            timer: Timer::default(),
+        }
+    }
+
+    /// Serves until the connection ends.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let next = match self.next_head().await {
+                Arrival::Closed => break,
+                Arrival::Head(length) => self.exchange(length).await,
+                Arrival::Malformed(error) => self.refuse_malformed(error).await,
+                Arrival::TimedOut => {
+                    let refusal = Refusal::new(408, "head-timeout", "the head took too long");
+                    self.refuse_and_close(&refusal).await
+                }
+            };
+            match next {
+                Next::Abort => return,
+                Next::Close => break,
+                Next::KeepAlive => {}
+                Next::Linger => {
+                    self.linger().await;
+                    return;
+                }
+                Next::Tunnel(tunnel) => {
+                    let (lease, from_upstream) = *tunnel;
+                    self.live.set_busy(true);
+                    tcp::tunnel(self.client, self.input, lease, from_upstream, self.timer).await;
+                    return;
+                }
+            }
+        }
+        // The peer may be gone already; then there is no one to say goodbye to.
+        let _ = self.client.shutdown().await;
+    }
+
+    /// Waits for a complete head. An idle connection holds no buffer.
+    async fn next_head(&mut self) -> Arrival {
+        self.live.set_busy(false);
+        if self.output.capacity() > IDLE_OUTPUT_BYTES_MAX {
+            self.output = Vec::new();
+        }
+        let Self { client, input, live, timer, .. } = self;
+        let mut scan = HeadScan::default();
+        let mut idle_by: Option<Instant> = None;
+        let mut head_by: Option<Instant> = None;
+        poll_fn(|cx| {
+            loop {
+                match scan.find_end(input.filled()) {
+                    Ok(Some(length)) => return Poll::Ready(Arrival::Head(length)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Arrival::Malformed(error)),
+                }
+                let is_idle = input.is_empty();
+                if is_idle && live.is_draining() {
+                    return Poll::Ready(Arrival::Closed);
+                }
+                let read = match client.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => input.poll_fill(cx, client),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => Poll::Pending,
+                };
+                match read {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Arrival::Closed),
+                    Poll::Pending if is_idle => {
+                        input.release();
+                        let by = *idle_by.get_or_insert_with(|| clock::instant() + IDLE_LIMIT);
+                        ready!(timer.poll_past(cx, by));
+                        return Poll::Ready(Arrival::Closed);
+                    }
+                    Poll::Pending => {
+                        let by = *head_by.get_or_insert_with(|| clock::instant() + HEAD_LIMIT);
+                        ready!(timer.poll_past(cx, by));
+                        return Poll::Ready(Arrival::TimedOut);
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers a head that is refused; nothing after it can be trusted.
+    pub(super) async fn refuse_malformed(&mut self, error: HeadError) -> Next<H::Wire> {
+        let status = match error {
+            HeadError::TooLong | HeadError::TooManyHeaders => 431,
+            HeadError::Version => 505,
+            HeadError::Expectation => 417,
+            _ => 400,
+        };
+        let refusal = Refusal::new(status, "bad-request", error.to_string());
+        self.refuse_and_close(&refusal).await
+    }
+
+    /// Answers and ends the connection.
+    pub(super) async fn refuse_and_close(&mut self, refusal: &Refusal) -> Next<H::Wire> {
+        let outcome = Outcome {
+            status: refusal.status,
+            cause: Some(refusal.cause),
+            request_bytes: 0,
+            response_bytes: 0,
+            duration: Duration::ZERO,
+        };
+        self.hop.record(None, &outcome);
+        self.output.clear();
+        refusal.write(false, true, &mut self.output);
+        match self.write_output().await {
+            Ok(()) => Next::Linger,
+            Err(_) => Next::Abort,
+        }
+    }
+
+    /// Writes the output buffer to the client.
+    pub(super) async fn write_output(&mut self) -> io::Result<()> {
+        let Self { client, output, timer, .. } = self;
+        let deadline = Some(clock::instant() + HEAD_LIMIT);
+        let mut written = 0;
+        let write = poll_fn(|cx| poll_write_all(cx, client, output, &mut written));
+        timer.bound(deadline, write).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Closes in a way that lets the client read the answer first.
+    async fn linger(&mut self) {
+        let Self { client, input, timer, .. } = self;
+        if client.shutdown().await.is_err() {
+            return;
+        }
+        let deadline = Some(clock::instant() + LINGER_LIMIT);
+        let mut left = LINGER_BYTES_MAX;
+        let drain = poll_fn(|cx| {
+            loop {
+                input.consume(usize::MAX);
+                match ready!(input.poll_fill(cx, client)) {
+                    Ok(count @ 1..) if count < left => left -= count,
+                    Ok(_) | Err(_) => return Poll::Ready(()),
+                }
+            }
+        });
+        // Time out or not: the connection ends here.
+        let _ = timer.bound(deadline, drain).await;
+    }
+}
+
+/// Writes and flushes all of `bytes`; `written` carries the progress from call to call.
+pub(super) fn poll_write_all<W: Wire>(
+    cx: &mut Context<'_>,
+    to: &mut W,
+    bytes: &[u8],
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
+    while *written < bytes.len() {
+        match ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*written..]))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => *written += count,
+        }
+    }
+    Pin::new(to).poll_flush(cx)
+}

@@ -1,0 +1,98 @@
+//! Leaf and roots as TLS configurations, made once for each change and swapped whole.
+//!
+//! New handshakes use the new ones; live connections go on; connections that wait in pools for
+//! their next request are retired with the identity that they were made with.
+
+use std::sync::Arc;
+
+use weft_core::ca::{Leaf, TrustBundle};
+use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
+use weft_core::time::Timestamp;
+use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
+use weft_runtime::tls::{
+    ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, TlsError, Trust, client_config,
+    server_config_with,
+};
+
+/// HTTP/1.1 between proxies.
+pub(crate) const ALPN_HTTP1: &str = "http/1.1";
+/// HTTP/2 between proxies.
+pub(crate) const ALPN_HTTP2: &str = "h2";
+/// Bytes between proxies, one connection for each.
+pub(crate) const ALPN_TCP: &str = "weft-tcp";
+
+/// What a proxy shows and whom it trusts, until either changes.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    leaf: Leaf,
+    bundle: TrustBundle,
+    identity: Identity,
+    trust: Trust,
+}
+
+/// How to call one SPIFFE ID, for each protocol of the hop.
+#[derive(Debug)]
+pub(crate) struct ClientConfigs {
+    pub(crate) http1: Arc<ClientConfig>,
+    pub(crate) http2: Arc<ClientConfig>,
+    pub(crate) tcp: Arc<ClientConfig>,
+}
+
+impl Credentials {
+    /// Checks leaf and roots.
+    ///
+    /// # Errors
+    /// [`TlsError`] when they are damaged or do not belong together.
+    pub(crate) fn new(leaf: &Leaf, bundle: &TrustBundle) -> Result<Self, TlsError> {
+        Ok(Self {
+            leaf: leaf.clone(),
+            bundle: bundle.clone(),
+            identity: Identity::from_leaf(leaf)?,
+            trust: Trust::from_bundle(bundle)?,
+        })
+    }
+
+    /// Whether they were made of the same leaf and roots.
+    pub(crate) fn is_of(&self, leaf: &Leaf, bundle: &TrustBundle) -> bool {
+        self.leaf == *leaf && self.bundle == *bundle
+    }
+
+    /// Returns whom they speak for.
+    pub(crate) fn spiffe_id(&self) -> &SpiffeId {
+        self.identity.spiffe_id()
+    }
+
+    /// Returns until when the leaf is valid.
+    pub(crate) fn valid_before(&self) -> Timestamp {
+        self.identity.valid_before()
+    }
+
+    /// Makes the configuration for callers; what they may speak follows from what the local
+    /// instance speaks.
+    pub(crate) fn server_config(&self, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+        let (alpn, resumption): (&[&str], _) = match protocol {
+            Protocol::Grpc | Protocol::Http | Protocol::Http2 => {
+                // These connections are pooled; a full handshake each is cheap and checks anew.
+                (&[ALPN_HTTP2, ALPN_HTTP1], Resumption::Off)
+            }
+            Protocol::Tcp => (&[ALPN_TCP], Resumption::Tickets),
+        };
+        let options = ServerOptions { client_auth: ClientAuth::Required, alpn, resumption };
+        let config = server_config_with(&self.identity, &self.trust, &options)?;
+        Ok(Arc::new(config))
+    }
+
+    /// Makes the configurations for calling exactly one identity.
+    pub(crate) fn client_configs(&self, peer: &SpiffeId) -> Result<ClientConfigs, TlsError> {
+        let with = |alpn: &str| -> Result<Arc<ClientConfig>, TlsError> {
+            let check = PeerCheck::Exactly(peer.clone());
+            Ok(Arc::new(client_config(&self.identity, &self.trust, check, &[alpn])?))
+        };
+        Ok(ClientConfigs {
+            http1: with(ALPN_HTTP1)?,
+            http2: with(ALPN_HTTP2)?,
+            tcp: with(ALPN_TCP)?,
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! A connection from another proxy: the handshake, and who calls.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
+use weft_core::name::ServiceName;
+use weft_runtime::net::TcpStream;
+use weft_runtime::tls::peer_certificate;
+use weft_runtime::tls::tokio_rustls::TlsAcceptor;
+use weft_runtime::{clock, net};
+
+use super::authorize::judge;
+use super::forward::LocalApp;
+use crate::http::{Session, chain};
+use crate::identity::ALPN_HTTP2;
+use crate::listen::{Live, Local, Worker};
+use crate::observe::Open;
+use crate::tcp::copy_both;
+use crate::transport::{Buffer, ServerTls, Timer};
+
+/// How long a handshake may take: one round trip and a millisecond of work, with patience for
+/// a loaded host.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Serves one connection to its end.
+pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
+    let local = worker.current();
+    let shaken = handshake(&local, stream).await;
+    let (tls, caller, service) = match shaken {
+        Ok(shaken) => shaken,
+        Err(error) => {
+            local.inbound.handshakes_failed.add(1);
+            debug!(error = chain(&error), "handshake failed");
+            return;
+        }
+    };
+    live.set_caller(&service);
+    let _open = Open::new(&local.inbound);
+    let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
+    match (local.workload.snapshot.inbound.protocol, is_http2) {
+        (Protocol::Tcp, _) => copy(&local, tls, &caller, &service, &live).await,
+        (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
+            debug!("HTTP/2 is not served yet");
+        }
+        (Protocol::Http | Protocol::Http2 | Protocol::Grpc, false) => {
+            let hop = LocalApp::new(worker, local, caller, service);
+            Session::new(tls, hop, live, Buffer::default()).run().await;
+        }
+    }
+}
+
+/// Finishes mTLS and reads the caller's identity. The verifier has checked chain and trust
+/// domain; a resumed session is checked for expiry here.
+async fn handshake(
+    local: &Local,
+    stream: TcpStream,
+) -> io::Result<(ServerTls, SpiffeId, ServiceName)> {
+    let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
+    let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
+    let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await??;
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = peer_certificate(chain).map_err(|error| refused(&error.to_string()))?;
+    if certificate.valid_before <= clock::wall() {
+        return Err(refused("the caller's certificate has expired"));
+    }
+    if certificate.id.trust_domain != local.workload.snapshot.trust_bundle.trust_domain {
+        return Err(refused("the caller is of another trust domain"));
+    }
+    let service = certificate.id.service_name().cloned();
+    let service = service.ok_or_else(|| refused("only services call services"))?;
+    Ok((tls, certificate.id, service))
+}
+
+/// Carries bytes to the local instance, if the caller may.
+async fn copy(
+    local: &Local,
+    mut tls: ServerTls,
+    caller: &SpiffeId,
+    service: &ServiceName,
+    live: &Live,
+) {
+    let inbound = &local.workload.snapshot.inbound;
+    live.set_busy(true);
+    let verdict = judge(&inbound.intentions, service);
+    if !verdict.is_allowed {
+        local.inbound.denied.add(1);
+        local.inbound.cause("intention-denied");
+        debug!(%caller, by = verdict.by, "connection refused");
+        return;
+    }
+    let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
+        Ok(app) => app,
+        Err(error) => {
+            local.inbound.cause("app-unreachable");
+            debug!(error = chain(&error), "cannot reach the local instance");
+            return;
+        }
+    };
+    let (there, back) = (Buffer::default(), Buffer::default());
+    let copied = copy_both((&mut tls, there), (&mut app, back), Timer::default()).await;
+    local.inbound.bytes_sent.add(copied.sent);
+    local.inbound.bytes_received.add(copied.received);
+    if let Some(error) = copied.error {
+        local.inbound.cause("connection-broken");
+        debug!(%caller, error = chain(&error), "connection broke off");
+    }
+}

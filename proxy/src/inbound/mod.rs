@@ -1,0 +1,10 @@
+//! The way in: from another service's proxy to the local instance.
+//!
+//! In the order of a request: `accept` → `authorize` → `forward`.
+
+mod accept;
+mod authorize;
+mod forward;
+
+pub(crate) use accept::accept;
+pub(crate) use authorize::judge;

@@ -1,0 +1,97 @@
+//! A connection that lives on a worker, as the worker sees it: it can be told to drain, and it
+//! can be cut.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use weft_core::name::ServiceName;
+
+/// The worker's handle on one connection; shared with the task that serves it.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    is_busy: Cell<bool>,
+    is_cut: Cell<bool>,
+    is_draining: Cell<bool>,
+    caller: RefCell<Option<ServiceName>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Live {
+    /// Whether the connection should end at the next good moment.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Asks the connection to end at the next good moment.
+    pub(crate) fn drain(&self) {
+        self.is_draining.set(true);
+        self.wake();
+    }
+
+    /// Ends the connection at once.
+    pub(crate) fn cut(&self) {
+        self.is_cut.set(true);
+        self.wake();
+    }
+
+    /// Notes whether something is under way that a changed judgement must cut: an idle HTTP
+    /// connection is judged anew with its next request.
+    pub(crate) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.set(is_busy);
+    }
+
+    /// Notes who calls.
+    pub(crate) fn set_caller(&self, caller: &ServiceName) {
+        *self.caller.borrow_mut() = Some(caller.clone());
+    }
+
+    /// Cuts the connection if it is busy for a caller that is refused now.
+    pub(crate) fn judge(&self, is_allowed: impl FnOnce(&ServiceName) -> bool) {
+        let is_refused = self.caller.borrow().as_ref().is_some_and(|caller| !is_allowed(caller));
+        if is_refused && self.is_busy.get() {
+            self.cut();
+        }
+    }
+
+    /// Runs the connection's future until it ends or is cut; `None` when it was cut.
+    pub(crate) fn guard<F: Future>(&self, future: F) -> Guarded<'_, F> {
+        Guarded { live: self, future }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A connection's future that can be cut.
+    pub(crate) struct Guarded<'a, F> {
+        live: &'a Live,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Guarded<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.live.is_cut.get() {
+            return Poll::Ready(None);
+        }
+        this.live.remember(cx.waker());
+        this.future.poll(cx).map(Some)
+    }
+}

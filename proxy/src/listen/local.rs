@@ -1,0 +1,149 @@
+//! One worker's own side of a workload: pools, loads, places in splits.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weft_core::name::InstanceId;
+use weft_core::traffic::{Mix64, Splits};
+use weft_runtime::net::TcpStream;
+use weft_runtime::tls::peer_name;
+use weft_runtime::tls::rustls::pki_types::ServerName;
+
+use crate::observe::{Series, WorkerMetrics};
+use crate::transport::{ClientTls, Endpoint};
+use crate::workload::{Upstream, UpstreamTarget, Workload};
+
+/// A workload with what this worker alone keeps for it.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) workload: Arc<Workload>,
+    /// As `workload.upstreams`.
+    pub(crate) upstreams: Vec<LocalUpstream>,
+    /// The local instance.
+    pub(crate) app: Rc<Endpoint<TcpStream>>,
+    /// Counts of what comes in.
+    pub(crate) inbound: Arc<Series>,
+}
+
+/// This worker's side of an upstream.
+#[derive(Debug)]
+pub(crate) struct LocalUpstream {
+    pub(crate) splits: RefCell<Splits>,
+    /// As `upstream.targets`.
+    pub(crate) targets: Vec<LocalTarget>,
+}
+
+/// This worker's side of a target.
+#[derive(Debug)]
+pub(crate) struct LocalTarget {
+    /// As `target.endpoints`.
+    pub(crate) endpoints: Vec<LocalEndpoint>,
+    pub(crate) series: Arc<Series>,
+}
+
+/// This worker's side of one usable instance.
+#[derive(Debug)]
+pub(crate) struct LocalEndpoint {
+    pub(crate) weight: u16,
+    pub(crate) instance: InstanceId,
+    pub(crate) pool: Rc<Endpoint<ClientTls>>,
+    pub(crate) name: ServerName<'static>,
+}
+
+/// What pools are found by when a workload replaces another.
+type PoolKey = (Box<str>, SocketAddr);
+
+impl Local {
+    /// Makes this worker's side; pools whose target, address and identity stay are taken over,
+    /// the others are retired.
+    pub(crate) fn new(
+        workload: Arc<Workload>,
+        before: Option<&Self>,
+        metrics: &WorkerMetrics,
+        random: &mut Mix64,
+    ) -> Self {
+        let mut pools: BTreeMap<PoolKey, Rc<Endpoint<ClientTls>>> = BTreeMap::new();
+        if let Some(before) = before {
+            let same = Arc::ptr_eq(&before.workload.credentials, &workload.credentials);
+            for (upstream, target, local) in before.targets() {
+                for endpoint in &local.endpoints {
+                    let pool = endpoint.pool.clone();
+                    if same {
+                        pools.insert(pool_key(upstream, target, pool.address), pool);
+                    } else {
+                        pool.retire();
+                    }
+                }
+            }
+        }
+        let upstreams = workload
+            .upstreams
+            .iter()
+            .map(|upstream| local_upstream(upstream, &mut pools, metrics, random))
+            .collect();
+        pools.into_values().for_each(|gone| gone.retire());
+        let address = workload.snapshot.inbound.local_app;
+        let app = match before {
+            Some(before) if before.app.address == address => before.app.clone(),
+            Some(before) => {
+                before.app.retire();
+                Endpoint::new(address)
+            }
+            None => Endpoint::new(address),
+        };
+        let inbound = metrics.inbound(&workload.snapshot.service);
+        Self { workload, upstreams, app, inbound }
+    }
+
+    /// Closes connections that have waited too long for a request.
+    pub(crate) fn close_idle(&self, now: Instant, idle_max: Duration) {
+        for (_, _, target) in self.targets() {
+            for endpoint in &target.endpoints {
+                endpoint.pool.close_idle(now, idle_max);
+            }
+        }
+        self.app.close_idle(now, idle_max);
+    }
+
+    fn targets(&self) -> impl Iterator<Item = (&Upstream, &UpstreamTarget, &LocalTarget)> {
+        self.workload.upstreams.iter().zip(&self.upstreams).flat_map(|(upstream, local)| {
+            let both = upstream.targets.iter().zip(&local.targets);
+            both.map(move |(target, local)| (upstream, target, local))
+        })
+    }
+}
+
+fn local_upstream(
+    upstream: &Upstream,
+    pools: &mut BTreeMap<PoolKey, Rc<Endpoint<ClientTls>>>,
+    metrics: &WorkerMetrics,
+    random: &mut Mix64,
+) -> LocalUpstream {
+    let local_target = |target: &UpstreamTarget| LocalTarget {
+        endpoints: target
+            .endpoints
+            .iter()
+            .map(|endpoint| LocalEndpoint {
+                weight: endpoint.weight.max(1),
+                instance: endpoint.instance.clone(),
+                pool: pools
+                    .remove(&pool_key(upstream, target, endpoint.address))
+                    .unwrap_or_else(|| Endpoint::new(endpoint.address)),
+                name: peer_name(endpoint.address),
+            })
+            .collect(),
+        series: metrics.outbound(&upstream.service, &target.id),
+    };
+    LocalUpstream {
+        splits: RefCell::new(upstream.table.splits(random)),
+        targets: upstream.targets.iter().map(local_target).collect(),
+    }
+}
+
+fn pool_key(upstream: &Upstream, target: &UpstreamTarget, address: SocketAddr) -> PoolKey {
+    (format!("{} {} {}", upstream.service, target.id, target.spiffe_id).into(), address)
+}

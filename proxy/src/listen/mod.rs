@@ -1,0 +1,12 @@
+//! Accepting: worker threads, their listeners, and the connections that live on them.
+//!
+//! What is done with a connection is `outbound`'s and `inbound`'s affair.
+
+mod accept;
+mod live;
+mod local;
+mod worker;
+
+pub(crate) use live::Live;
+pub(crate) use local::{Local, LocalEndpoint, LocalTarget};
+pub(crate) use worker::{Crew, CrewOptions, Unbound, Worker};

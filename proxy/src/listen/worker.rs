@@ -1,0 +1,273 @@
+//! Worker threads: one runtime each, nothing shared between them on the way of a request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use weft_core::traffic::Mix64;
+use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy, net};
+
+use super::accept::{Door, accept};
+use super::{Live, Local};
+use crate::inbound;
+use crate::observe::{AccessLog, Metrics, WorkerMetrics};
+use crate::workload::Workload;
+
+/// How long a connection to another proxy or to the local instance waits for its next request:
+/// shorter than servers usually keep an idle client (nginx: 75 s), so that we close first.
+const POOL_IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often idle connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Workloads on their way to a worker: the control task waits for each one's answer.
+const COMMANDS_MAX: usize = 2;
+
+/// All workers, as the control task sees them.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    doors: Vec<mpsc::Sender<Command>>,
+}
+
+/// What every worker is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct CrewOptions {
+    pub(crate) workers: usize,
+    pub(crate) drain_limit: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Option<AccessLog>,
+}
+
+/// A listener that could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Unbound {
+    error: Arc<io::Error>,
+}
+
+/// A new workload, and where to answer once it is in force.
+#[derive(Debug)]
+struct Command {
+    workload: Arc<Workload>,
+    done: oneshot::Sender<Vec<Unbound>>,
+}
+
+impl Crew {
+    /// Starts the worker threads.
+    pub(crate) fn start(options: &CrewOptions, tasks: &TaskTree) -> Self {
+        let inbound_open = Arc::new(AtomicU32::new(0));
+        let doors = (0..options.workers)
+            .map(|number| {
+                let (door, commands) = mpsc::channel(COMMANDS_MAX);
+                let (options, inbound_open) = (options.clone(), inbound_open.clone());
+                let tasks = tasks.child(format!("worker {number}"));
+                let inner = tasks.clone();
+                let thread = tasks.blocking(move || {
+                    run_thread(number, &options, inbound_open, commands, inner);
+                });
+                tasks.spawn("thread", async move {
+                    // A panic there was logged by the task tree.
+                    let _ = thread.await;
+                });
+                door
+            })
+            .collect();
+        Self { doors }
+    }
+
+    /// Puts a workload in force on every worker; returns the listeners that could not be
+    /// opened.
+    pub(crate) async fn apply(&self, workload: &Arc<Workload>) -> Vec<Unbound> {
+        let mut unbound = Vec::new();
+        for door in &self.doors {
+            let (done, answer) = oneshot::channel();
+            let command = Command { workload: workload.clone(), done };
+            if door.send(command).await.is_ok() {
+                unbound.extend(answer.await.unwrap_or_default());
+            }
+        }
+        unbound
+    }
+}
+
+/// One worker. Everything in it belongs to its thread.
+pub(crate) struct Worker {
+    number: usize,
+    pub(crate) tasks: TaskTree,
+    pub(crate) random: RefCell<Mix64>,
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) inbound_open: Arc<AtomicU32>,
+    metrics: WorkerMetrics,
+    local: RefCell<Option<Rc<Local>>>,
+    lives: RefCell<BTreeMap<u64, Rc<Live>>>,
+    next_life: Cell<u64>,
+    all_gone: Notify,
+    listeners: RefCell<BTreeMap<SocketAddr, CancellationToken>>,
+}
+
+impl Worker {
+    /// Returns the workload in force.
+    pub(crate) fn current(&self) -> Rc<Local> {
+        let local = self.local.borrow();
+        local.as_ref().expect("a worker accepts only after its first workload").clone()
+    }
+
+    /// Whether a workload is the one in force.
+    pub(crate) fn is_current(&self, local: &Rc<Local>) -> bool {
+        self.local.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, local))
+    }
+
+    /// Adds a connection to those that are told to drain and may be cut.
+    pub(super) fn track(&self) -> (u64, Rc<Live>) {
+        let number = self.next_life.get();
+        self.next_life.set(number + 1);
+        let live = Rc::new(Live::default());
+        self.lives.borrow_mut().insert(number, live.clone());
+        (number, live)
+    }
+
+    /// Takes a connection out.
+    pub(super) fn untrack(&self, number: u64) {
+        let mut lives = self.lives.borrow_mut();
+        lives.remove(&number);
+        if lives.is_empty() {
+            self.all_gone.notify_waiters();
+        }
+    }
+
+    fn apply(self: &Rc<Self>, workload: Arc<Workload>) -> Vec<Unbound> {
+        let before = self.local.borrow().clone();
+        let local = {
+            let random = &mut *self.random.borrow_mut();
+            Rc::new(Local::new(workload.clone(), before.as_deref(), &self.metrics, random))
+        };
+        *self.local.borrow_mut() = Some(local);
+        let intentions = &workload.snapshot.inbound.intentions;
+        for live in self.lives.borrow().values() {
+            live.judge(|caller| inbound::judge(intentions, caller).is_allowed);
+        }
+        self.listen(&workload)
+    }
+
+    /// Opens the listeners that are wanted and not yet there, closes those no longer wanted.
+    fn listen(self: &Rc<Self>, workload: &Workload) -> Vec<Unbound> {
+        let inbound = (workload.snapshot.inbound.bind, Door::Inbound);
+        let outbound = workload.upstreams.iter().map(|up| (up.bind, Door::Outbound(up.bind)));
+        let wanted: BTreeMap<SocketAddr, Door> = outbound.chain([inbound]).collect();
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.retain(|address, stop| {
+            let stays = wanted.contains_key(address);
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        let mut unbound = Vec::new();
+        for (address, door) in wanted {
+            if listeners.contains_key(&address) {
+                continue;
+            }
+            match self.bind(address) {
+                Ok(listener) => {
+                    let stop = CancellationToken::new();
+                    listeners.insert(address, stop.clone());
+                    let accepting = accept(self.clone(), listener, door, stop);
+                    self.tasks.spawn_local(format!("listener {address}"), accepting);
+                }
+                Err(error) => unbound.push(Unbound { error: Arc::new(error) }),
+            }
+        }
+        unbound
+    }
+
+    /// Opens one worker's share of a listener. The first worker makes sure that no other
+    /// process has the address: sharing it would silently take half of its connections.
+    fn bind(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+        if self.number == 0 {
+            net::probe_tcp(address)?;
+        }
+        net::bind_tcp_shared(address)
+    }
+
+    async fn drain(&self, limit: Duration) {
+        for stop in self.listeners.borrow().values() {
+            stop.cancel();
+        }
+        let gone = self.all_gone.notified();
+        for live in self.lives.borrow().values() {
+            live.drain();
+        }
+        if self.lives.borrow().is_empty() {
+            return;
+        }
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            let count = self.lives.borrow().len();
+            warn!(worker = self.number, count, "connections cut at the end of the drain limit");
+        }
+    }
+}
+
+fn run_thread(
+    number: usize,
+    options: &CrewOptions,
+    inbound_open: Arc<AtomicU32>,
+    mut commands: mpsc::Receiver<Command>,
+    tasks: TaskTree,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(number, %error, "cannot start a worker");
+            return;
+        }
+    };
+    let mut seed = [0; 8];
+    entropy::fill(&mut seed);
+    let worker = Rc::new(Worker {
+        number,
+        tasks: tasks.clone(),
+        random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
+        log: options.log.clone(),
+        inbound_open,
+        metrics: options.metrics.worker(number),
+        local: RefCell::new(None),
+        lives: RefCell::default(),
+        next_life: Cell::new(0),
+        all_gone: Notify::new(),
+        listeners: RefCell::default(),
+    });
+    runtime.block_on(async {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                // All three are cancel-safe by their documentation.
+                command = commands.recv() => match command {
+                    Some(Command { workload, done }) => {
+                        // The control task may have ended meanwhile.
+                        let _ = done.send(worker.apply(workload));
+                    }
+                    None => break,
+                },
+                _ = sweep.tick() => {
+                    let local = worker.local.borrow().clone();
+                    if let Some(local) = local {
+                        local.close_idle(clock::instant(), POOL_IDLE_MAX);
+                    }
+                }
+                () = tasks.cancelled() => break,
+            }
+        }
+        worker.drain(options.drain_limit).await;
+    });
+    info!(number, "worker ended");
+}

@@ -1,0 +1,194 @@
+//! Counts. Each worker writes its own, without locks; a scrape adds them up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use weft_core::chain::TargetId;
+use weft_core::name::ServiceName;
+
+use crate::http::Outcome;
+
+/// Series kept at once: labels come from configuration, whose changes over months must not
+/// fill the memory. What comes later is counted under `other`.
+const SERIES_MAX: usize = 16_384;
+
+/// Upper bounds of the duration histogram: half a millisecond is a good hop on loopback, ten
+/// seconds the usual end of patience.
+///
+/// **Units**: microseconds.
+pub(super) const DURATION_BOUNDS_US: [u64; 12] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000, 10_000_000,
+];
+
+/// A count that one thread writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Adds to the count. Only the owning thread does: a plain load and store, no bus lock.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Reads the count.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the count.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Which way a series looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Inbound,
+    Outbound,
+}
+
+/// The labels of a series.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Labels {
+    pub(super) side: Side,
+    /// Outbound the upstream's service, inbound the local one.
+    pub(super) service: Box<str>,
+    /// Outbound the target's id, inbound empty.
+    pub(super) target: Box<str>,
+}
+
+/// Counts of one direction to one target, by one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    /// Requests by the hundreds of their status; 0 those that broke off.
+    pub(super) requests: [Count; 6],
+    pub(super) durations: [Count; DURATION_BOUNDS_US.len() + 1],
+    pub(super) duration_us: Count,
+    pub(crate) bytes_sent: Count,
+    pub(crate) bytes_received: Count,
+    pub(crate) connections_opened: Count,
+    pub(crate) connections_closed: Count,
+    pub(crate) handshakes_failed: Count,
+    pub(crate) denied: Count,
+    /// Rare, and of few values: causes are words in the code.
+    pub(super) causes: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Series {
+    /// Counts a request.
+    pub(crate) fn request(&self, outcome: &Outcome) {
+        let class = usize::from(outcome.status / 100).min(5);
+        self.requests[class].add(1);
+        let us = u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = DURATION_BOUNDS_US.iter().position(|bound| us <= *bound);
+        self.durations[bucket.unwrap_or(DURATION_BOUNDS_US.len())].add(1);
+        self.duration_us.add(us);
+        self.bytes_sent.add(outcome.request_bytes);
+        self.bytes_received.add(outcome.response_bytes);
+        if let Some(cause) = outcome.cause {
+            self.cause(cause);
+        }
+    }
+
+    /// Counts a cause of failure.
+    pub(crate) fn cause(&self, cause: &'static str) {
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        *causes.entry(cause).or_default() += 1;
+    }
+}
+
+/// All counts of the proxy. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics(pub(super) Arc<Registry>);
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
+    pub(super) snapshot_version: Count,
+    pub(super) snapshots_refused: Count,
+    pub(super) leaf_valid_before_ms: Count,
+    pub(super) listeners_failed: Count,
+}
+
+/// One worker's door to the counts.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerMetrics {
+    metrics: Metrics,
+    worker: usize,
+}
+
+impl Metrics {
+    /// Makes a worker's door.
+    pub(crate) fn worker(&self, worker: usize) -> WorkerMetrics {
+        WorkerMetrics { metrics: self.clone(), worker }
+    }
+
+    /// Notes the configuration in force.
+    pub(crate) fn applied(&self, version: u64, leaf_valid_before_ms: u64) {
+        self.0.snapshot_version.set(version);
+        self.0.leaf_valid_before_ms.set(leaf_valid_before_ms);
+    }
+
+    /// Counts a configuration that was refused.
+    pub(crate) fn refused(&self) {
+        self.0.snapshots_refused.add(1);
+    }
+
+    /// Notes how many listeners could not be opened.
+    pub(crate) fn listeners_failed(&self, count: usize) {
+        self.0.listeners_failed.set(count as u64);
+    }
+}
+
+impl WorkerMetrics {
+    /// Returns the counts of calls to one target.
+    pub(crate) fn outbound(&self, service: &ServiceName, target: &TargetId) -> Arc<Series> {
+        self.series(Labels {
+            side: Side::Outbound,
+            service: service.as_str().into(),
+            target: target.as_str().into(),
+        })
+    }
+
+    /// Returns the counts of calls to the local instance.
+    pub(crate) fn inbound(&self, service: &ServiceName) -> Arc<Series> {
+        let service = service.as_str().into();
+        self.series(Labels { side: Side::Inbound, service, target: "".into() })
+    }
+
+    fn series(&self, mut labels: Labels) -> Arc<Series> {
+        let all = &self.metrics.0.series;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SERIES_MAX && !all.contains_key(&labels) {
+            (labels.service, labels.target) = ("other".into(), "other".into());
+        }
+        all.entry(labels).or_default().entry(self.worker).or_default().clone()
+    }
+}
+
+/// Counts a connection while it is open.
+pub(crate) struct Open(Arc<Series>);
+
+impl Open {
+    /// Counts it as opened.
+    pub(crate) fn new(series: &Arc<Series>) -> Self {
+        series.connections_opened.add(1);
+        Self(series.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_closed.add(1);
+    }
+}
+
+impl Outcome {
+    /// Makes the outcome of something that was refused before it began.
+    pub(crate) fn refused(status: u16, cause: &'static str, duration: Duration) -> Self {
+        Self { status, cause: Some(cause), request_bytes: 0, response_bytes: 0, duration }
+    }
+}

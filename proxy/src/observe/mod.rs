@@ -1,0 +1,8 @@
+//! What the proxy tells about itself: counts for Prometheus, and access logs.
+
+mod access_log;
+mod metrics;
+mod text;
+
+pub(crate) use access_log::{AccessLog, AccessRecord};
+pub(crate) use metrics::{Metrics, Open, Series, WorkerMetrics};

@@ -1,0 +1,189 @@
+//! Counts in Prometheus' text form.
+//!
+//! **Source**: Spec: Prometheus text exposition format 0.0.4.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError};
+
+use super::metrics::{Count, DURATION_BOUNDS_US, Labels, Metrics, Registry, Series, Side};
+
+/// One kind of count of a series.
+type Pick = fn(&Series) -> &Count;
+
+/// Name, help and place of each plain count.
+const COUNTS: [(&str, &str, Pick); 6] = [
+    ("weft_proxy_sent_bytes_total", "Body bytes towards the service.", |s| &s.bytes_sent),
+    ("weft_proxy_received_bytes_total", "Body bytes back from the service.", |s| &s.bytes_received),
+    ("weft_proxy_connections_opened_total", "Connections opened.", |s| &s.connections_opened),
+    ("weft_proxy_connections_closed_total", "Connections closed.", |s| &s.connections_closed),
+    ("weft_proxy_handshake_failures_total", "TLS handshakes failed.", |s| &s.handshakes_failed),
+    ("weft_proxy_denied_total", "Calls refused by intention.", |s| &s.denied),
+];
+
+type All<'a> = &'a BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>;
+
+impl Metrics {
+    /// Writes all counts.
+    pub(crate) fn encode(&self) -> String {
+        let registry = &*self.0;
+        let all = registry.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::with_capacity(4096);
+        write_process(registry, &mut text);
+        write_requests(&all, &mut text);
+        write_durations(&all, &mut text);
+        for (name, help, pick) in COUNTS {
+            head(&mut text, name, "counter", help);
+            for (labels, workers) in all.iter() {
+                line(&mut text, name, &labels.text(""), sum(workers, pick));
+            }
+        }
+        let name = "weft_proxy_failures_total";
+        head(&mut text, name, "counter", "Requests and connections that failed, by cause.");
+        for (labels, workers) in all.iter() {
+            let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+            for series in workers.values() {
+                let more = series.causes.lock().unwrap_or_else(PoisonError::into_inner);
+                more.iter().for_each(|(cause, count)| *causes.entry(cause).or_default() += count);
+            }
+            for (cause, count) in causes {
+                line(&mut text, name, &labels.text(&format!(",cause=\"{cause}\"")), count);
+            }
+        }
+        text
+    }
+}
+
+impl Labels {
+    /// Names come from configuration and hold no character that would need an escape.
+    fn text(&self, more: &str) -> String {
+        let Self { side, service, target } = self;
+        match side {
+            Side::Inbound => format!("{{direction=\"inbound\",service=\"{service}\"{more}}}"),
+            Side::Outbound => format!(
+                "{{direction=\"outbound\",upstream=\"{service}\",target=\"{target}\"{more}}}"
+            ),
+        }
+    }
+}
+
+fn write_process(registry: &Registry, text: &mut String) {
+    for (name, kind, help, value) in [
+        (
+            "weft_proxy_snapshot_version",
+            "gauge",
+            "The version of the configuration in force.",
+            registry.snapshot_version.value() as f64,
+        ),
+        (
+            "weft_proxy_snapshots_refused_total",
+            "counter",
+            "Configurations that could not be put in force.",
+            registry.snapshots_refused.value() as f64,
+        ),
+        (
+            "weft_proxy_leaf_expiry_timestamp_seconds",
+            "gauge",
+            "When the leaf certificate expires.",
+            registry.leaf_valid_before_ms.value() as f64 / 1000.0,
+        ),
+        (
+            "weft_proxy_listeners_failed",
+            "gauge",
+            "Listeners that cannot be opened at present.",
+            registry.listeners_failed.value() as f64,
+        ),
+    ] {
+        head(text, name, kind, help);
+        line(text, name, "", value);
+    }
+}
+
+fn write_requests(all: All<'_>, text: &mut String) {
+    let name = "weft_proxy_requests_total";
+    head(text, name, "counter", "Requests by the class of their status.");
+    for (labels, workers) in all {
+        for (class, code) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
+            let count: u64 = workers.values().map(|series| series.requests[class].value()).sum();
+            if count > 0 {
+                line(text, name, &labels.text(&format!(",code=\"{code}\"")), count);
+            }
+        }
+    }
+}
+
+fn write_durations(all: All<'_>, text: &mut String) {
+    let name = "weft_proxy_request_duration_seconds";
+    head(text, name, "histogram", "From the head of a request to the end of its answer.");
+    for (labels, workers) in all {
+        let bucket = |at: usize| -> u64 {
+            workers.values().map(|series| series.durations[at].value()).sum()
+        };
+        if (0..=DURATION_BOUNDS_US.len()).all(|at| bucket(at) == 0) {
+            continue;
+        }
+        let mut below = 0;
+        for (at, bound) in DURATION_BOUNDS_US.iter().enumerate() {
+            below += bucket(at);
+            let le = format!(",le=\"{}\"", *bound as f64 / 1e6);
+            line(text, &format!("{name}_bucket"), &labels.text(&le), below);
+        }
+        below += bucket(DURATION_BOUNDS_US.len());
+        line(text, &format!("{name}_bucket"), &labels.text(",le=\"+Inf\""), below);
+        let us = sum(workers, |series| &series.duration_us);
+        line(text, &format!("{name}_sum"), &labels.text(""), us as f64 / 1e6);
+        line(text, &format!("{name}_count"), &labels.text(""), below);
+    }
+}
+
+fn sum(workers: &BTreeMap<usize, Arc<Series>>, pick: Pick) -> u64 {
+    workers.values().map(|series| pick(series).value()).sum()
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "{name}{labels} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use weft_core::name::ServiceName;
+
+    use super::*;
+    use crate::http::Outcome;
+
+    #[test]
+    fn counts_of_all_workers_are_added_up() {
+        let metrics = Metrics::default();
+        let web = ServiceName::parse("web").expect("a name");
+        for worker in 0..2 {
+            let series = metrics.worker(worker).inbound(&web);
+            series.request(&Outcome {
+                status: 200,
+                cause: None,
+                request_bytes: 1,
+                response_bytes: 2,
+                duration: Duration::from_micros(300),
+            });
+            series.request(&Outcome::refused(403, "denied", Duration::ZERO));
+        }
+        let text = metrics.encode();
+        for want in [
+            "weft_proxy_requests_total{direction=\"inbound\",service=\"web\",code=\"2xx\"} 2\n",
+            "weft_proxy_requests_total{direction=\"inbound\",service=\"web\",code=\"4xx\"} 2\n",
+            "weft_proxy_received_bytes_total{direction=\"inbound\",service=\"web\"} 4\n",
+            "weft_proxy_failures_total{direction=\"inbound\",service=\"web\",cause=\"denied\"} 2\n",
+            "_bucket{direction=\"inbound\",service=\"web\",le=\"0.00025\"} 2\n",
+            "_bucket{direction=\"inbound\",service=\"web\",le=\"0.0005\"} 4\n",
+            "_bucket{direction=\"inbound\",service=\"web\",le=\"+Inf\"} 4\n",
+        ] {
+            assert!(text.contains(want), "{want} is not in {text}");
+        }
+    }
+}

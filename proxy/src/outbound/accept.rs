@@ -1,0 +1,80 @@
+//! A connection from the local instance: which upstream it is for, and what speaks on it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tracing::debug;
+use weft_core::config_entry::Protocol;
+use weft_runtime::net::TcpStream;
+
+use super::connect::open_tcp;
+use super::protocol::{Spoken, detect};
+use super::route::HttpUpstream;
+use crate::http::h1::RequestRef;
+use crate::http::{Session, chain};
+use crate::listen::{Live, Worker};
+use crate::observe::Open;
+use crate::tcp::copy_both;
+use crate::transport::{Buffer, Timer};
+
+/// Serves one connection to its end.
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    bind: SocketAddr,
+    live: Rc<Live>,
+) {
+    let local = worker.current();
+    // The listener's upstream may be gone since the connection was queued.
+    let Some(number) = local.workload.upstream_at(bind) else { return };
+    match local.workload.upstreams[number].protocol {
+        Protocol::Tcp => copy(&worker, stream, number, &live).await,
+        Protocol::Http => {
+            let mut timer = Timer::default();
+            let Some((spoken, input)) = detect(&mut stream, &live, &mut timer).await else {
+                return;
+            };
+            match spoken {
+                Spoken::Http1 => {
+                    let hop = HttpUpstream::new(worker, local, bind, number);
+                    Session::new(stream, hop, live, input).run().await;
+                }
+                Spoken::Http2 => debug!("HTTP/2 is not served yet"),
+            }
+        }
+        Protocol::Grpc | Protocol::Http2 => debug!("HTTP/2 is not served yet"),
+    }
+}
+
+/// Carries bytes: one connection to another proxy for each of the local instance's. The
+/// service may speak first, so nothing is awaited from the caller.
+async fn copy(worker: &Rc<Worker>, mut stream: TcpStream, number: usize, live: &Live) {
+    let local = worker.current();
+    let upstream = &local.workload.upstreams[number];
+    let (target, limit) = {
+        let splits = &mut *local.upstreams[number].splits.borrow_mut();
+        let routed = upstream.table.route::<RequestRef<'_>>(None, splits);
+        (routed.target, routed.connect_timeout)
+    };
+    let series = local.upstreams[number].targets[target].series.clone();
+    let opened = open_tcp(worker, &local, (number, target), limit).await;
+    let (mut tls, lease) = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            series.cause(refusal.cause);
+            debug!(upstream = %upstream.service, cause = refusal.message, "connection refused");
+            return;
+        }
+    };
+    let _open = Open::new(&series);
+    live.set_busy(true);
+    let (there, back) = (Buffer::default(), Buffer::default());
+    let copied = copy_both((&mut stream, there), (&mut tls, back), Timer::default()).await;
+    drop(lease);
+    series.bytes_sent.add(copied.sent);
+    series.bytes_received.add(copied.received);
+    if let Some(error) = copied.error {
+        series.cause("connection-broken");
+        debug!(upstream = %upstream.service, error = chain(&error), "connection broke off");
+    }
+}

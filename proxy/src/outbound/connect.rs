@@ -1,0 +1,132 @@
+//! A connection to another proxy: one that waits, or a new one with both identities shown.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+use weft_runtime::net::connect_tcp;
+use weft_runtime::tls::rustls::ClientConfig;
+use weft_runtime::tls::tokio_rustls::TlsConnector;
+
+use super::endpoint::{Tried, choose, none_left};
+use super::route::Plan;
+use crate::http::{Refusal, Reuse, chain};
+use crate::listen::{Local, LocalEndpoint, Worker};
+use crate::transport::{ClientTls, Lease};
+
+/// Endpoints that one request or connection tries to reach. Nothing was sent to those that
+/// failed, so trying another is always safe.
+const CONNECTS_MAX: usize = 3;
+
+/// Gets a connection for one request.
+pub(super) async fn connect(
+    worker: &Worker,
+    plan: &mut Plan,
+    reuse: Reuse,
+) -> Result<Lease<ClientTls>, Refusal> {
+    if reuse == Reuse::Allowed {
+        // On a further attempt: the one before did not pass the request on.
+        plan.tried.give_up_current();
+    }
+    loop {
+        let target = plan.local_target();
+        let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
+        let Some((number, endpoint)) = chosen else {
+            return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
+        };
+        let mut lease = match reuse {
+            Reuse::Allowed => endpoint.pool.lease_reused(),
+            Reuse::Fresh => endpoint.pool.lease(),
+        };
+        if lease.wire.is_none() {
+            match open(endpoint, plan.tls(), plan.connect_timeout).await {
+                Ok(tls) => {
+                    plan.local_target().series.connections_opened.add(1);
+                    lease.wire = Some(tls);
+                }
+                Err(error) => {
+                    let refusal = failed(plan, number, endpoint, &error);
+                    plan.tried.fail(number);
+                    if plan.tried.count() >= CONNECTS_MAX.min(plan.target().endpoints.len()) {
+                        return Err(refusal);
+                    }
+                    continue;
+                }
+            }
+        }
+        plan.tried.take(number);
+        return Ok(lease);
+    }
+}
+
+/// Opens a connection that carries bytes.
+pub(super) async fn open_tcp(
+    worker: &Rc<Worker>,
+    local: &Local,
+    (upstream, target): (usize, usize),
+    limit: Duration,
+) -> Result<(ClientTls, Lease<ClientTls>), Refusal> {
+    let spec = &local.workload.upstreams[upstream];
+    let of_target = &spec.targets[target];
+    let local_target = &local.upstreams[upstream].targets[target];
+    let mut tried = Tried::default();
+    loop {
+        let chosen = choose(local_target, &tried, &mut worker.random.borrow_mut());
+        let Some((number, endpoint)) = chosen else {
+            return Err(none_left(spec, of_target, &tried));
+        };
+        // Counts the connection as load on the endpoint while it lasts.
+        let lease = endpoint.pool.lease();
+        match open(endpoint, &of_target.tls.tcp, limit).await {
+            Ok(tls) => return Ok((tls, lease)),
+            Err(error) => {
+                debug!(target = %of_target.id, instance = %endpoint.instance,
+                    error = chain(&error), "cannot reach an endpoint");
+                tried.fail(number);
+                if tried.count() >= CONNECTS_MAX {
+                    return Err(none_left(spec, of_target, &tried));
+                }
+            }
+        }
+    }
+}
+
+async fn open(
+    endpoint: &LocalEndpoint,
+    config: &Arc<ClientConfig>,
+    limit: Duration,
+) -> io::Result<ClientTls> {
+    let connect = async {
+        let stream = connect_tcp(endpoint.pool.address, limit).await?;
+        TlsConnector::from(config.clone()).connect(endpoint.name.clone(), stream).await
+    };
+    match tokio::time::timeout(limit, connect).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn failed(plan: &Plan, number: usize, endpoint: &LocalEndpoint, error: &io::Error) -> Refusal {
+    let series = &plan.local_target().series;
+    // rustls reports a refused handshake as invalid data; the rest is the network.
+    let (status, cause) = match error.kind() {
+        io::ErrorKind::InvalidData => {
+            series.handshakes_failed.add(1);
+            (502, "handshake-failed")
+        }
+        _ => (503, "connect-failed"),
+    };
+    let error = chain(error);
+    debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
+        "cannot reach an endpoint");
+    let message = format!(
+        "cannot reach instance {} of {} at {} as {}: {error}",
+        endpoint.instance,
+        plan.target().id,
+        endpoint.pool.address,
+        plan.target().spiffe_id
+    );
+    Refusal::new(status, cause, message).unreached()
+}

@@ -1,0 +1,11 @@
+//! The way out: from the local instance to another service's proxy.
+//!
+//! In the order of a request: `accept` → `protocol` → `route` → `endpoint` → `connect`.
+
+mod accept;
+mod connect;
+mod endpoint;
+mod protocol;
+mod route;
+
+pub(crate) use accept::accept;

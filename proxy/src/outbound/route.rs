@@ -1,0 +1,147 @@
+//! Where one request goes: the chain's routes and splits, asked for each request.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use weft_core::traffic::RequestView;
+use weft_runtime::clock;
+use weft_runtime::tls::rustls::ClientConfig;
+
+use super::connect::connect;
+use super::endpoint::Tried;
+use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
+use crate::http::{Hop, Outcome, Refusal, Reuse};
+use crate::listen::{Local, LocalTarget, Worker};
+use crate::observe::AccessRecord;
+use crate::transport::{ClientTls, Lease};
+use crate::workload::{Upstream, UpstreamTarget};
+
+/// The upstream behind one listener, as one connection of the local instance sees it.
+pub(crate) struct HttpUpstream {
+    worker: Rc<Worker>,
+    local: Rc<Local>,
+    bind: SocketAddr,
+    number: usize,
+}
+
+/// What was decided for one request.
+pub(crate) struct Plan {
+    pub(super) local: Rc<Local>,
+    pub(super) upstream: usize,
+    pub(super) target: usize,
+    pub(super) connect_timeout: Duration,
+    request_timeout: Duration,
+    pub(super) tried: Tried,
+    logged: Option<Box<(String, String)>>,
+}
+
+impl Plan {
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.local.workload.upstreams[self.upstream]
+    }
+
+    pub(super) fn target(&self) -> &UpstreamTarget {
+        &self.upstream().targets[self.target]
+    }
+
+    pub(super) fn local_target(&self) -> &LocalTarget {
+        &self.local.upstreams[self.upstream].targets[self.target]
+    }
+
+    pub(super) fn tls(&self) -> &std::sync::Arc<ClientConfig> {
+        &self.target().tls.http1
+    }
+}
+
+impl HttpUpstream {
+    /// Makes the view of a connection that came in at `bind`.
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        local: Rc<Local>,
+        bind: SocketAddr,
+        number: usize,
+    ) -> Self {
+        Self { worker, local, bind, number }
+    }
+
+    /// Takes the workload in force, which may have changed since the last request.
+    fn refresh(&mut self) -> Result<(), Refusal> {
+        if self.worker.is_current(&self.local) {
+            return Ok(());
+        }
+        self.local = self.worker.current();
+        self.number = self.local.workload.upstream_at(self.bind).ok_or_else(|| {
+            Refusal::new(503, "upstream-removed", "this upstream was taken out of the registration")
+        })?;
+        Ok(())
+    }
+}
+
+impl Hop for HttpUpstream {
+    type Wire = ClientTls;
+    type Plan = Plan;
+
+    const MESH_FIELDS: MeshFields = MeshFields::Keep;
+
+    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
+        self.refresh()?;
+        let upstream = &self.local.workload.upstreams[self.number];
+        let splits = &mut *self.local.upstreams[self.number].splits.borrow_mut();
+        let routed = upstream.table.route(Some(&request), splits);
+        let writer = RequestWriter {
+            rewrite: routed.rewrite,
+            host_default: upstream.service.as_str().as_bytes(),
+            added_lines: b"",
+        };
+        writer.write(request, out);
+        let logged = self.worker.log.is_some().then(|| {
+            let path = String::from_utf8_lossy(request.path()).into_owned();
+            Box::new((request.method().to_owned(), path))
+        });
+        Ok(Plan {
+            local: self.local.clone(),
+            upstream: self.number,
+            target: routed.target,
+            connect_timeout: routed.connect_timeout,
+            request_timeout: routed.request_timeout,
+            tried: Tried::default(),
+            logged,
+        })
+    }
+
+    async fn connect(
+        &mut self,
+        plan: &mut Plan,
+        reuse: Reuse,
+    ) -> Result<Lease<ClientTls>, Refusal> {
+        connect(&self.worker, plan, reuse).await
+    }
+
+    fn has_alternative(&self, plan: &Plan) -> bool {
+        plan.tried.count() + 1 < plan.local_target().endpoints.len()
+    }
+
+    fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
+        (!plan.request_timeout.is_zero()).then_some(plan.request_timeout)
+    }
+
+    fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {
+        let Some(plan) = plan else { return };
+        plan.local_target().series.request(outcome);
+        if let (Some(log), Some(logged)) = (&self.worker.log, &plan.logged) {
+            log.write(AccessRecord {
+                at: clock::wall(),
+                direction: "outbound",
+                peer: plan.target().id.to_string(),
+                method: logged.0.clone(),
+                path: logged.1.clone(),
+                status: outcome.status,
+                cause: outcome.cause,
+                duration: outcome.duration,
+                request_bytes: outcome.request_bytes,
+                response_bytes: outcome.response_bytes,
+            });
+        }
+    }
+}

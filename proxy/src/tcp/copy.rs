@@ -1,0 +1,159 @@
+//! Copying between two connections until both directions have ended.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use weft_runtime::clock;
+
+use crate::transport::{Buffer, Lease, Timer, Wire};
+
+/// How long both directions may be silent: the usual keep-alive of long-lived protocols is
+/// shorter, and a host that is gone without a word is noticed at last.
+const IDLE_LIMIT: Duration = Duration::from_secs(2 * 3600);
+/// How long the other direction may go on once one has ended: as IDLE_LIMIT, but a half-closed
+/// connection is more often forgotten.
+const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(600);
+
+/// How a copy ended.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    /// Bytes from the first connection to the second.
+    pub(crate) sent: u64,
+    /// Bytes from the second to the first.
+    pub(crate) received: u64,
+    /// Why it ended early, if it did.
+    pub(crate) error: Option<io::Error>,
+}
+
+/// One direction.
+struct Direction {
+    state: State,
+    bytes: u64,
+    is_unflushed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Copying,
+    Done,
+    ShuttingDown,
+}
+
+/// Copies between a client and the connection of a lease after a change of protocol.
+pub(crate) async fn tunnel<A: Wire, B: Wire>(
+    mut client: A,
+    from_client: Buffer,
+    mut lease: Lease<B>,
+    from_upstream: Buffer,
+    timer: Timer,
+) {
+    if let Some(upstream) = lease.wire.as_mut() {
+        copy_both((&mut client, from_client), (upstream, from_upstream), timer).await;
+    }
+}
+
+/// Copies both ways until both have ended, one fails, or nothing moves for long. The buffers
+/// may hold what was read before.
+pub(crate) async fn copy_both<A: Wire, B: Wire>(
+    (a, mut from_a): (&mut A, Buffer),
+    (b, mut from_b): (&mut B, Buffer),
+    mut timer: Timer,
+) -> Copied {
+    let mut there = Direction::new();
+    let mut back = Direction::new();
+    let mut idle = Idle { bytes: 0, since: clock::instant() };
+    let ended = poll_fn(|cx| {
+        let sent = there.poll(cx, a, &mut from_a, b);
+        let received = back.poll(cx, b, &mut from_b, a);
+        match (sent, received) {
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Some(error)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(None),
+            (sent, received) => {
+                let is_half_closed = sent.is_ready() || received.is_ready();
+                let limit = if is_half_closed { HALF_CLOSED_LIMIT } else { IDLE_LIMIT };
+                ready!(idle.poll(cx, &mut timer, there.bytes + back.bytes, limit));
+                Poll::Ready(Some(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    })
+    .await;
+    Copied { sent: there.bytes, received: back.bytes, error: ended }
+}
+
+/// Notices that nothing moves, without looking at the clock while something does.
+struct Idle {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Idle {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        bytes: u64,
+        limit: Duration,
+    ) -> Poll<()> {
+        loop {
+            ready!(timer.poll_past(cx, self.since + limit));
+            if self.bytes == bytes {
+                return Poll::Ready(());
+            }
+            self.bytes = bytes;
+            self.since = clock::instant();
+        }
+    }
+}
+
+impl Direction {
+    fn new() -> Self {
+        Self { state: State::Copying, bytes: 0, is_unflushed: false }
+    }
+
+    /// Ready when the source has ended and the destination knows it.
+    fn poll<A: Wire, B: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut A,
+        buffer: &mut Buffer,
+        to: &mut B,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::ShuttingDown => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Done;
+                }
+                State::Copying => {
+                    while !buffer.is_empty() {
+                        let count = ready!(Pin::new(&mut *to).poll_write(cx, buffer.filled()))?;
+                        if count == 0 {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
+                        buffer.consume(count);
+                        self.bytes += count as u64;
+                        self.is_unflushed = true;
+                    }
+                    if self.is_unflushed {
+                        if let Poll::Ready(flushed) = Pin::new(&mut *to).poll_flush(cx) {
+                            flushed?;
+                            self.is_unflushed = false;
+                        }
+                    }
+                    // A silent direction holds no buffer.
+                    buffer.release();
+                    ready!(from.poll_readable(cx))?;
+                    match ready!(buffer.poll_fill(cx, from)) {
+                        Ok(0) => self.state = State::ShuttingDown,
+                        Ok(_) => {}
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+            }
+        }
+    }
+}

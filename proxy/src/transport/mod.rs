@@ -1,0 +1,14 @@
+//! Connections: plain ones to local applications, authenticated ones to other proxies.
+//!
+//! What is said over them is `http`'s and `tcp`'s affair, where they lead `outbound`'s and
+//! `inbound`'s.
+
+mod buffer;
+mod deadline;
+mod endpoint;
+mod wire;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use deadline::Timer;
+pub(crate) use endpoint::{Endpoint, Lease};
+pub(crate) use wire::{ClientTls, ServerTls, Wire};

@@ -1,0 +1,41 @@
+//! What the data path needs of a connection besides reading and writing.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use weft_runtime::net::TcpStream;
+use weft_runtime::tls::tokio_rustls::{client, server};
+
+/// A connection to a proxy, as its client.
+pub(crate) type ClientTls = client::TlsStream<TcpStream>;
+/// A connection from a proxy, as its server.
+pub(crate) type ServerTls = server::TlsStream<TcpStream>;
+
+/// A connection of the data path.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Becomes ready when there may be something to read, the end included, without needing a
+    /// buffer for it.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Wire for TcpStream {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Wire for ClientTls {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (socket, session) = self.get_ref();
+        // A session that wants no reading holds bytes already decrypted, or has ended.
+        if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+impl Wire for ServerTls {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (socket, session) = self.get_ref();
+        if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
+}

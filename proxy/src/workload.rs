@@ -1,0 +1,141 @@
+//! A snapshot made ready for work: expressions compiled, certificates read. Shared by all
+//! workers, never changed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weft_core::chain::{Target, TargetId};
+use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
+use weft_core::name::ServiceName;
+use weft_core::proxycfg::{Endpoint, ProxySnapshot};
+use weft_core::traffic::{RouteTable, RouteTableError};
+use weft_runtime::tls::TlsError;
+use weft_runtime::tls::rustls::ServerConfig;
+
+use crate::identity::{ClientConfigs, Credentials};
+
+/// One version of everything that the workers follow.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// What it was made of.
+    pub(crate) snapshot: ProxySnapshot,
+    /// Leaf and roots; the same `Arc` as before when they did not change.
+    pub(crate) credentials: Arc<Credentials>,
+    /// How callers are met.
+    pub(crate) inbound_tls: Arc<ServerConfig>,
+    /// In the order of the snapshot.
+    pub(crate) upstreams: Vec<Upstream>,
+}
+
+/// One upstream, ready for work.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) bind: SocketAddr,
+    pub(crate) service: ServiceName,
+    pub(crate) protocol: Protocol,
+    pub(crate) table: RouteTable,
+    /// By the numbers of the table.
+    pub(crate) targets: Vec<UpstreamTarget>,
+}
+
+/// One target of an upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamTarget {
+    pub(crate) id: TargetId,
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) tls: Arc<ClientConfigs>,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// States why a snapshot is refused; the one before stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnusableSnapshot {
+    #[error("the leaf is of {leaf}, but the snapshot speaks for {snapshot}")]
+    OtherIdentity { leaf: SpiffeId, snapshot: SpiffeId },
+    #[error("two upstreams are to listen on {0}")]
+    SameBind(SocketAddr),
+    #[error("an upstream's chain cannot be followed")]
+    Chain(#[from] RouteTableError),
+    #[error("the leaf or the trust bundle cannot be used")]
+    Tls(#[from] TlsError),
+}
+
+impl Workload {
+    /// Makes a snapshot ready. What did not change is taken over from the one before, sessions
+    /// for resumption included.
+    pub(crate) fn new(
+        snapshot: ProxySnapshot,
+        before: Option<&Self>,
+    ) -> Result<Self, UnusableSnapshot> {
+        let same = before.filter(|b| b.credentials.is_of(&snapshot.leaf, &snapshot.trust_bundle));
+        let credentials = match same {
+            Some(before) => before.credentials.clone(),
+            None => Arc::new(Credentials::new(&snapshot.leaf, &snapshot.trust_bundle)?),
+        };
+        if *credentials.spiffe_id() != snapshot.spiffe_id {
+            return Err(UnusableSnapshot::OtherIdentity {
+                leaf: credentials.spiffe_id().clone(),
+                snapshot: snapshot.spiffe_id.clone(),
+            });
+        }
+        let protocol = snapshot.inbound.protocol;
+        let inbound_tls = match same {
+            Some(before) if before.snapshot.inbound.protocol == protocol => {
+                before.inbound_tls.clone()
+            }
+            _ => credentials.server_config(protocol)?,
+        };
+        // Targets with the same identity share configurations, and so sessions.
+        let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
+        for target in same.iter().flat_map(|b| &b.upstreams).flat_map(|u| &u.targets) {
+            configs.insert(target.spiffe_id.clone(), target.tls.clone());
+        }
+        let mut upstreams: Vec<Upstream> = Vec::with_capacity(snapshot.upstreams.len());
+        for upstream in &snapshot.upstreams {
+            if upstreams.iter().any(|other| other.bind == upstream.bind) {
+                return Err(UnusableSnapshot::SameBind(upstream.bind));
+            }
+            let mut targets = Vec::with_capacity(upstream.chain.targets.len());
+            for target in upstream.chain.targets.values() {
+                targets.push(upstream_target(target, &snapshot, &credentials, &mut configs)?);
+            }
+            upstreams.push(Upstream {
+                bind: upstream.bind,
+                service: upstream.chain.service_name.clone(),
+                protocol: upstream.chain.protocol,
+                table: RouteTable::compile(&upstream.chain)?,
+                targets,
+            });
+        }
+        Ok(Self { snapshot, credentials, inbound_tls, upstreams })
+    }
+
+    /// Returns the number of the upstream that listens on an address.
+    pub(crate) fn upstream_at(&self, bind: SocketAddr) -> Option<usize> {
+        self.upstreams.iter().position(|upstream| upstream.bind == bind)
+    }
+}
+
+fn upstream_target(
+    target: &Target,
+    snapshot: &ProxySnapshot,
+    credentials: &Credentials,
+    configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
+) -> Result<UpstreamTarget, TlsError> {
+    let tls = match configs.get(&target.spiffe_id) {
+        Some(configs) => configs.clone(),
+        None => {
+            let made = Arc::new(credentials.client_configs(&target.spiffe_id)?);
+            configs.insert(target.spiffe_id.clone(), made.clone());
+            made
+        }
+    };
+    Ok(UpstreamTarget {
+        id: target.id.clone(),
+        spiffe_id: target.spiffe_id.clone(),
+        tls,
+        endpoints: snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,156 @@
+//! A mesh on paper: an authority, leaves, and snapshots for proxies, without server and agent.
+
+#![allow(dead_code, reason = "each test target uses the part that it needs")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use weft_core::ca::{Leaf, TrustBundle};
+use weft_core::chain::TargetId;
+use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
+use weft_core::name::{Datacenter, InstanceId, ServiceName, TrustDomain};
+use weft_core::proxycfg::{Endpoint, ProxySnapshot};
+use weft_core::time::Timestamp;
+
+/// An authority of one trust domain.
+pub struct Mesh {
+    issuer: Issuer<'static, KeyPair>,
+    root_pem: String,
+    domain: String,
+}
+
+/// One upstream on paper: its chain's nodes beyond the resolvers, and where targets live.
+pub struct Upstream<'a> {
+    pub service: &'a str,
+    pub bind: SocketAddr,
+    pub protocol: Protocol,
+    /// The start node, e.g. a splitter or router; `null` starts at the first target.
+    pub start: serde_json::Value,
+    /// Target name (also the instance's), the service that must answer there, addresses.
+    pub targets: Vec<(&'a str, &'a str, Vec<SocketAddr>)>,
+}
+
+impl Mesh {
+    pub fn new(domain: &str) -> Self {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let root_pem = params.self_signed(&key).expect("a root").pem();
+        Self { issuer: Issuer::new(params, key), root_pem, domain: domain.to_owned() }
+    }
+
+    pub fn spiffe_id(&self, service: &str) -> SpiffeId {
+        SpiffeId::service(
+            TrustDomain::parse(&self.domain).expect("a domain"),
+            Datacenter::parse("dc1").expect("a datacenter"),
+            ServiceName::parse(service).expect("a service"),
+        )
+    }
+
+    pub fn leaf(&self, service: &str) -> Leaf {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, service);
+        let uri = self.spiffe_id(service).to_string();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("ASCII"))];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        Leaf {
+            certificate_pem: params.signed_by(&key, &self.issuer).expect("a leaf").pem(),
+            private_key_pem: key.serialize_pem(),
+            valid_after: Timestamp(0),
+            valid_before: Timestamp(u64::MAX),
+        }
+    }
+
+    /// A snapshot of a proxy for `service` that lets everyone in.
+    pub fn snapshot(
+        &self,
+        service: &str,
+        (bind, local_app): (SocketAddr, SocketAddr),
+        protocol: Protocol,
+        upstreams: &[Upstream<'_>],
+    ) -> ProxySnapshot {
+        let mut endpoints: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
+        let mut configs = Vec::new();
+        for upstream in upstreams {
+            configs.push(self.upstream(upstream, &mut endpoints));
+        }
+        serde_json::from_value(serde_json::json!({
+            "version": 1, "proxy_id": format!("{service}-sidecar-proxy"), "service": service,
+            "spiffe_id": self.spiffe_id(service), "leaf": self.leaf(service),
+            "trust_bundle": TrustBundle {
+                trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
+                active_root: String::new(),
+                roots_pem: vec![self.root_pem.clone()],
+            },
+            "inbound": {
+                "bind": bind, "local_app": local_app, "protocol": protocol,
+                "intentions": { "intentions": [], "default_action": "allow" },
+                "connections_max": null, "connect_timeout": { "secs": 5, "nanos": 0 },
+                "request_timeout": null,
+            },
+            "upstreams": configs, "endpoints": endpoints,
+        }))
+        .expect("a snapshot")
+    }
+
+    fn upstream(
+        &self,
+        upstream: &Upstream<'_>,
+        endpoints: &mut BTreeMap<String, Vec<Endpoint>>,
+    ) -> serde_json::Value {
+        let (mut nodes, mut targets) = (serde_json::Map::new(), serde_json::Map::new());
+        for (name, service, addresses) in &upstream.targets {
+            let timeout = serde_json::json!({ "secs": 5, "nanos": 0 });
+            nodes.insert(
+                (*name).to_owned(),
+                serde_json::json!({
+                    "Type": "resolver", "Target": name, "ConnectTimeout": timeout,
+                    "RequestTimeout": timeout,
+                }),
+            );
+            targets.insert(
+                (*name).to_owned(),
+                serde_json::json!({
+                    "ID": name, "Service": service, "Datacenter": "dc1", "SNI": name,
+                    "SpiffeID": self.spiffe_id(service),
+                }),
+            );
+            let instances = addresses.iter().map(|address| Endpoint {
+                address: *address,
+                weight: 1,
+                instance: InstanceId::parse(name).expect("an id"),
+            });
+            endpoints.insert((*name).to_owned(), instances.collect());
+        }
+        let mut start = "start".to_owned();
+        if upstream.start.is_null() {
+            start = upstream.targets[0].0.to_owned();
+        } else {
+            nodes.insert(start.clone(), upstream.start.clone());
+        }
+        serde_json::json!({
+            "bind": upstream.bind,
+            "chain": {
+                "ServiceName": upstream.service, "Datacenter": "dc1",
+                "Protocol": upstream.protocol, "StartNode": start, "Nodes": nodes,
+                "Targets": targets, "Reads": [],
+            },
+        })
+    }
+}
+
+/// Returns an id of a target as the snapshot's map has it.
+pub fn target_id(name: &str) -> TargetId {
+    serde_json::from_value(name.into()).expect("a target id")
+}
