@@ -94,6 +94,9 @@ pub const HTTP_HEADERS_MAX: usize = 128;
 pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.
 pub const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// The lifetime of an agent's or server's own certificate: an agent that was down for shorter
+/// comes back without a token.
+pub const MEMBER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The lifetime of a server's intermediate certificate.
 pub const INTERMEDIATE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The lifetime of a root certificate.

@@ -1,3 +1,27 @@
 //! Weft's control plane: the replicated catalog, intentions, configuration and CA.
+//!
+//! `start` wires the parts top to bottom. Writes go through `propose`, reads through `read`,
+//! and both meet in `raft`, which drives `core::state`.
 
+pub mod config;
+
+mod ca;
+mod door;
+mod grpc;
+mod http;
+mod join;
+mod keeper;
+mod membership;
+mod metrics;
+mod propose;
 mod raft;
+mod read;
+mod start;
+mod watch;
+
+pub use ca::{CaError, SealError, SignerError};
+pub use join::JoinError;
+pub use membership::MembershipError;
+pub use propose::WriteError;
+pub use raft::{ConsensusError, Member, ProposeError};
+pub use start::{Server, ServerHandle, StartError};

@@ -2,6 +2,7 @@
 //!
 //! Keys and signatures are made in `server::ca` and `agent::leaf`.
 
+pub mod csr;
 mod join_token;
 pub mod renewal;
 

@@ -79,6 +79,17 @@ pub struct Service {
     pub modify_index: Index,
 }
 
+impl Service {
+    /// Returns the service for which the instance is a mesh door: a sidecar for its
+    /// destination, a native instance for itself.
+    pub fn mesh_door_of(&self) -> Option<&ServiceName> {
+        match self.kind {
+            ServiceKind::ConnectProxy => self.proxy.destination_service_name.as_ref(),
+            ServiceKind::Typical => self.connect.native.then_some(&self.name),
+        }
+    }
+}
+
 /// The share of an instance by its aggregated health.
 ///
 /// **Units**: relative, 1 to 65 535; equal weights share equally.

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::{Change, InstanceKey, NodeKey, NodeRow, Refusal, State};
-use crate::catalog::{
-    CatalogDeregistration, CatalogRegistration, HealthCheck, Node, Service, ServiceKind,
-};
+use crate::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck, Node, Service};
 use crate::index::Index;
 use crate::limits;
 use crate::name::{InstanceId, NodeName, ServiceName};
@@ -164,7 +162,7 @@ impl State {
             }
             service.modify_index = index;
             touched.list |= present.tags != service.tags;
-            if present.name != service.name || door(&present) != door(&service) {
+            if present.name != service.name || present.mesh_door_of() != service.mesh_door_of() {
                 self.unlink(key, &present, touched);
             }
         } else {
@@ -172,7 +170,7 @@ impl State {
         }
         let at: InstanceKey = (key.clone(), service.id.clone());
         self.instances.entry(service.name.clone()).or_default().insert(at.clone());
-        if let Some(destination) = door(&service) {
+        if let Some(destination) = service.mesh_door_of() {
             self.connect.entry(destination.clone()).or_default().insert(at);
         }
         touched.instances.insert(service.id.clone());
@@ -187,7 +185,7 @@ impl State {
         touched.services.insert(service.name.clone());
         touched.gone.insert(service.id.clone());
         touched.list = true;
-        if let Some(destination) = door(service) {
+        if let Some(destination) = service.mesh_door_of() {
             remove_from(&mut self.connect, destination, &at);
             touched.connect.insert(destination.clone());
         }
@@ -214,7 +212,7 @@ impl State {
                 }
                 if seen_anew || app.is_some_and(|app| instances.contains(app) || gone.contains(app))
                 {
-                    connect.extend(door(service).cloned());
+                    connect.extend(service.mesh_door_of().cloned());
                 }
             }
         }
@@ -252,15 +250,6 @@ impl State {
             changes.insert(Change::ServiceList);
         }
         changes.insert(Change::Node(name.clone()));
-    }
-}
-
-/// Returns the service for which an instance is a mesh door: a sidecar for its destination, a
-/// native instance for itself.
-pub(super) fn door(service: &Service) -> Option<&ServiceName> {
-    match service.kind {
-        ServiceKind::ConnectProxy => service.proxy.destination_service_name.as_ref(),
-        ServiceKind::Typical => service.connect.native.then_some(&service.name),
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::door;
 use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, State};
 use crate::ca::{CaRoot, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
@@ -70,7 +69,7 @@ impl State {
             for service in &services {
                 let at = (key.clone(), service.id.clone());
                 state.instances.entry(service.name.clone()).or_default().insert(at.clone());
-                if let Some(destination) = door(service) {
+                if let Some(destination) = service.mesh_door_of() {
                     state.connect.entry(destination.clone()).or_default().insert(at);
                 }
             }

@@ -1,0 +1,232 @@
+//! Makes roots, intermediates and leaves with our own keys. What may be signed is decided by
+//! `core::ca::csr`.
+
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateSigningRequestDer;
+use weft_core::ca::{CaRoot, Leaf, csr};
+use weft_core::identity::{SpiffeId, Workload};
+use weft_core::index::Index;
+use weft_core::limits;
+use weft_core::name::TrustDomain;
+use weft_core::time::Timestamp;
+use weft_runtime::{entropy, tls};
+
+use super::seal::{SealError, SealKey};
+
+/// States why a certificate was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// The request is not one, or its signature is not its key's.
+    #[error("the certificate request is not a PKCS#10 request signed by its own key")]
+    BadRequest,
+    /// The request has a key of another kind.
+    #[error("the certificate request has a key that is not EC P-256")]
+    KeyKind,
+    /// The library refused.
+    #[error("a certificate could not be made")]
+    Library(#[from] rcgen::Error),
+    /// Policy refuses.
+    #[error(transparent)]
+    Refused(#[from] csr::CsrRefusal),
+    /// The root's key cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// The root's key is not one.
+    #[error("the CA's root key is damaged")]
+    RootKey,
+}
+
+/// A signed certificate with those above it.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    /// PEM, leaf first, then intermediates.
+    pub(crate) chain_pem: String,
+    pub(crate) valid_after: Timestamp,
+    pub(crate) valid_before: Timestamp,
+}
+
+/// Makes a new root, its key sealed.
+pub(crate) fn make_root(
+    trust_domain: &TrustDomain,
+    seal: &SealKey,
+    now: Timestamp,
+) -> Result<CaRoot, CaError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let name = format!("Weft root of {trust_domain}");
+    let (valid_after, valid_before) =
+        (now.saturating_sub(csr::BACKDATED), now.saturating_add(limits::ROOT_LIFETIME));
+    // One intermediate below the root, none below that.
+    let params = authority_params(&name, trust_domain, 1, valid_after, valid_before)?;
+    let certificate = params.self_signed(&key)?;
+    Ok(CaRoot {
+        fingerprint: tls::fingerprint(certificate.der()),
+        name,
+        certificate_pem: certificate.pem(),
+        sealed_key: seal.seal(key.serialize_pem().as_bytes()),
+        valid_after,
+        valid_before,
+        active: true,
+        create_index: Index::default(),
+        modify_index: Index::default(),
+    })
+}
+
+/// A server's signing certificate. Its key is made anew at each start and never leaves memory.
+pub(crate) struct Intermediate {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+    /// The fingerprint of the root above.
+    pub(crate) root: String,
+    pub(crate) valid_after: Timestamp,
+    pub(crate) valid_before: Timestamp,
+}
+
+impl Intermediate {
+    /// Makes one under a root. The root's key is in memory only meanwhile.
+    pub(crate) fn make(
+        root: &CaRoot,
+        trust_domain: &TrustDomain,
+        server: &str,
+        seal: &SealKey,
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
+        let root_key = String::from_utf8(seal.open(&root.sealed_key)?)
+            .map_err(|_| CaError::RootKey)
+            .and_then(|pem| KeyPair::from_pem(&pem).map_err(|_| CaError::RootKey))?;
+        let above = Issuer::from_ca_cert_pem(&root.certificate_pem, root_key)?;
+        let (valid_after, valid_before) =
+            csr::validity(now, limits::INTERMEDIATE_LIFETIME, root.valid_before)?;
+        let name = format!("Weft intermediate of {server}");
+        let params = authority_params(&name, trust_domain, 0, valid_after, valid_before)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate_pem = params.signed_by(&key, &above)?.pem();
+        let issuer = Issuer::new(params, key);
+        let root = root.fingerprint.clone();
+        Ok(Self { issuer, certificate_pem, root, valid_after, valid_before })
+    }
+
+    /// Signs a certificate for an identity. Of the request only the key is used.
+    pub(crate) fn sign(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Signed, CaError> {
+        let request = CertificateSigningRequestDer::from(csr_der);
+        let request =
+            CertificateSigningRequestParams::from_der(&request).map_err(|_| CaError::BadRequest)?;
+        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(CaError::KeyKind);
+        }
+        self.certify(&request.public_key, id, lifetime, now)
+    }
+
+    /// Makes a key with a certificate for an identity of this server itself.
+    pub(crate) fn make_leaf(
+        &self,
+        id: &SpiffeId,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Leaf, CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let signed = self.certify(&key, id, lifetime, now)?;
+        Ok(Leaf {
+            certificate_pem: signed.chain_pem,
+            private_key_pem: key.serialize_pem(),
+            valid_after: signed.valid_after,
+            valid_before: signed.valid_before,
+        })
+    }
+
+    fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        id: &SpiffeId,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Signed, CaError> {
+        let (valid_after, valid_before) = csr::validity(now, lifetime, self.valid_before)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(&subject(id));
+        params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        finish(&mut params, valid_after, valid_before);
+        let leaf = params.signed_by(key, &self.issuer)?;
+        let chain_pem = format!("{}{}", leaf.pem(), self.certificate_pem);
+        Ok(Signed { chain_pem, valid_after, valid_before })
+    }
+}
+
+impl std::fmt::Debug for Intermediate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intermediate").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// A name for people; verification goes by the SPIFFE ID alone.
+fn subject(id: &SpiffeId) -> String {
+    let name = match &id.workload {
+        Workload::Agent(name) | Workload::Server(name) => name.as_str(),
+        Workload::Service(name) => name.as_str(),
+    };
+    // A common name has at most 64 characters (RFC 5280, appendix A.1: ub-common-name).
+    name.chars().take(64).collect()
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name.chars().take(64).collect::<String>());
+    distinguished
+}
+
+fn authority_params(
+    name: &str,
+    trust_domain: &TrustDomain,
+    path_length: u8,
+    valid_after: Timestamp,
+    valid_before: Timestamp,
+) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(name);
+    // Spec: X509-SVID §4.1: a signing certificate's SPIFFE ID has no path.
+    params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    finish(&mut params, valid_after, valid_before);
+    Ok(params)
+}
+
+fn finish(params: &mut CertificateParams, valid_after: Timestamp, valid_before: Timestamp) {
+    params.serial_number = Some(serial());
+    params.key_identifier_method = KeyIdMethod::Sha256;
+    set_validity(params, valid_after, valid_before);
+}
+
+/// 128 random bits with the first one clear: unique without a counter in replicated state
+/// (RFC 5280 §4.1.2.2: positive, at most 20 bytes).
+fn serial() -> SerialNumber {
+    let mut bytes = [0u8; 16];
+    entropy::fill(&mut bytes);
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+/// The epoch comes from the library, as do its moments.
+fn set_validity(params: &mut CertificateParams, valid_after: Timestamp, valid_before: Timestamp) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(valid_after.unix_seconds());
+    params.not_after = epoch + Duration::from_secs(valid_before.unix_seconds());
+}

@@ -1,0 +1,13 @@
+//! The certificate authority of this server: keys and signatures. What may be signed is decided
+//! by `core::ca`.
+
+mod builtin;
+mod seal;
+mod signer;
+
+pub use builtin::CaError;
+pub(crate) use builtin::{Signed, make_root};
+pub use seal::SealError;
+pub(crate) use seal::SealKey;
+pub(crate) use signer::Signer;
+pub use signer::SignerError;

@@ -1,0 +1,69 @@
+//! `weft.v1.Ca`: certificates for members that already have one.
+
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+use weft_core::ca::csr;
+use weft_core::limits;
+use weft_core::name::ServiceName;
+use weft_proto::grpc::v1 as wire;
+
+use super::{caller, status};
+use crate::ca::{Signed, Signer};
+use crate::read::{Consistency, Reader};
+
+pub(super) struct CaService {
+    pub(super) signer: Signer,
+    pub(super) reader: Reader,
+    pub(super) leaf_lifetime: Duration,
+}
+
+#[tonic::async_trait]
+impl wire::ca_server::Ca for CaService {
+    async fn sign_leaf(
+        &self,
+        request: Request<wire::SignLeafRequest>,
+    ) -> Result<Response<wire::SignReply>, Status> {
+        let caller = caller::member(&request)?;
+        let node = caller::node(&caller)?;
+        let wire::SignLeafRequest { service, csr_der } = request.into_inner();
+        let service = ServiceName::parse(&service)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // As of now: an agent asks right after it has registered, perhaps at another server.
+        let state = self
+            .reader
+            .state(Consistency::Default)
+            .await
+            .map_err(|error| status::of_consensus(&error))?;
+        let id = csr::judge_service(&caller, &service, state.node(&node).as_ref())
+            .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+        let signed = self
+            .signer
+            .sign(csr_der.into(), id, self.leaf_lifetime)
+            .await
+            .map_err(|error| status::of_signer(&error))?;
+        Ok(Response::new(reply(signed)))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<wire::RenewRequest>,
+    ) -> Result<Response<wire::SignReply>, Status> {
+        let caller = caller::member(&request)?;
+        let csr = request.into_inner().csr_der;
+        let signed = self
+            .signer
+            .sign(csr.into(), caller, limits::MEMBER_LIFETIME)
+            .await
+            .map_err(|error| status::of_signer(&error))?;
+        Ok(Response::new(reply(signed)))
+    }
+}
+
+fn reply(signed: Signed) -> wire::SignReply {
+    wire::SignReply {
+        certificate_pem: signed.chain_pem,
+        valid_after_ms: signed.valid_after.0,
+        valid_before_ms: signed.valid_before.0,
+    }
+}

@@ -1,0 +1,146 @@
+//! Taking members in: join tokens and first certificates.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use weft_core::ca::{JoinTokenRecord, MemberRole, TrustBundle};
+use weft_core::identity::SpiffeId;
+use weft_core::index::Index;
+use weft_core::limits;
+use weft_core::name::{InvalidName, NodeName};
+use weft_core::state::{ClusterRecord, Command, Refusal};
+use weft_proto::envelope;
+use weft_proto::join_token::JoinToken;
+use weft_runtime::{clock, entropy};
+
+use crate::ca::{Signer, SignerError};
+use crate::propose::{Caller, Proposer, WriteError};
+use crate::read::{Consistency, Reader};
+
+/// States why a host was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The host's name is not one.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The cluster has no root yet.
+    #[error("the cluster is not ready to take members in; try again")]
+    NotReady,
+    /// The certificate was not made.
+    #[error(transparent)]
+    Sign(#[from] SignerError),
+    /// The token was refused, or could not be redeemed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// What a host asks with.
+pub(crate) struct Admit {
+    pub(crate) secret: Vec<u8>,
+    pub(crate) role: MemberRole,
+    pub(crate) node_name: String,
+    pub(crate) csr_der: Vec<u8>,
+}
+
+/// What it gets.
+pub(crate) struct Admitted {
+    pub(crate) certificate_pem: String,
+    pub(crate) bundle: TrustBundle,
+    pub(crate) cluster: ClusterRecord,
+    /// `host:port` of every server.
+    pub(crate) servers: Vec<String>,
+    /// For servers only.
+    pub(crate) seal_key: Vec<u8>,
+    /// For servers only: an envelope of the active root.
+    pub(crate) ca_root: Bytes,
+}
+
+/// The gate.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    proposer: Proposer,
+    reader: Reader,
+    signer: Signer,
+}
+
+impl Admission {
+    pub(crate) fn new(proposer: Proposer, reader: Reader, signer: Signer) -> Self {
+        Self { proposer, reader, signer }
+    }
+
+    /// Makes a token that is good for `uses` hosts (`None`: any number) until it expires.
+    pub(crate) async fn mint(
+        &self,
+        role: MemberRole,
+        uses: Option<u32>,
+        lifetime: Duration,
+    ) -> Result<JoinToken, JoinError> {
+        let bundle = self.reader.state(Consistency::Default).await.map_err(WriteError::from)?;
+        let bundle = bundle.trust_bundle().ok_or(JoinError::NotReady)?;
+        let mut secret = vec![0; 32];
+        entropy::fill(&mut secret);
+        let expires = clock::wall().saturating_add(lifetime);
+        let record = JoinTokenRecord {
+            secret_sha256: sha256_hex(&secret),
+            role,
+            expires,
+            uses_left: uses,
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        };
+        self.proposer.write(&Caller::Server, Command::CreateJoinToken(record)).await?;
+        let root_fingerprint = bundle.active_root;
+        Ok(JoinToken { servers: self.servers(), root_fingerprint, secret, role, expires })
+    }
+
+    /// Takes a host in: redeems its token and gives it a certificate.
+    ///
+    /// A certificate is made before the token is redeemed, so that a request that cannot be
+    /// signed does not use it up; before that the token must at least be known here.
+    pub(crate) async fn admit(&self, request: Admit) -> Result<Admitted, JoinError> {
+        let Admit { secret, role, node_name, csr_der } = request;
+        let secret_sha256 = sha256_hex(&secret);
+        let state = self.reader.state(Consistency::Default).await.map_err(WriteError::from)?;
+        let (Some(bundle), Some(cluster)) = (state.trust_bundle(), state.cluster()) else {
+            return Err(JoinError::NotReady);
+        };
+        if state.join_token(&secret_sha256).is_none() {
+            return Err(WriteError::from(Refusal::JoinTokenUnknown).into());
+        }
+        let node = NodeName::parse(&node_name)?;
+        let (domain, datacenter) = (bundle.trust_domain.clone(), cluster.datacenter.clone());
+        let id = match role {
+            MemberRole::Agent => SpiffeId::agent(domain, datacenter, node),
+            MemberRole::Server => SpiffeId::server(domain, datacenter, node),
+        };
+        let signed = self.signer.sign(csr_der, id.clone(), limits::MEMBER_LIFETIME).await?;
+        let redeem = Command::RedeemJoinToken { secret_sha256, role };
+        self.proposer.write(&Caller::Server, redeem).await?;
+        tracing::info!(%id, "a host joined");
+        let (seal_key, ca_root) = match role {
+            MemberRole::Agent => (Vec::new(), Bytes::new()),
+            MemberRole::Server => {
+                let (_, roots) = state.roots();
+                let active = roots.first().ok_or(JoinError::NotReady)?;
+                (self.signer.seal_key().bytes().to_vec(), envelope::encode(&**active))
+            }
+        };
+        Ok(Admitted {
+            certificate_pem: signed.chain_pem,
+            bundle,
+            cluster: cluster.clone(),
+            servers: self.servers(),
+            seal_key,
+            ca_root,
+        })
+    }
+
+    fn servers(&self) -> Vec<String> {
+        self.reader.members().into_iter().map(|member| member.address).collect()
+    }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

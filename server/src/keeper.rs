@@ -1,0 +1,79 @@
+//! Keeps this server's certificates fresh and its data directory's record of the roots true.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use weft_core::watch::Topic;
+use weft_runtime::backoff::Backoff;
+use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy};
+
+use crate::ca::Signer;
+use crate::membership::{Membership, MembershipTable};
+use crate::watch::Hub;
+
+/// Between two looks at the clock: wall time may be set, so no sleep is as long as a lifetime.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Starts keeping.
+pub(crate) fn start(
+    signer: Signer,
+    membership: Membership,
+    hub: Arc<Hub>,
+    table: MembershipTable,
+    tasks: &TaskTree,
+) {
+    let tree = tasks.clone();
+    tasks.spawn("certificate keeper", async move {
+        keep(signer, membership, hub, table, &tree).await;
+    });
+}
+
+async fn keep(
+    signer: Signer,
+    mut membership: Membership,
+    hub: Arc<Hub>,
+    table: MembershipTable,
+    tasks: &TaskTree,
+) {
+    let mut mailbox = hub.mailbox();
+    mailbox.follow(0, BTreeSet::from([Topic::Roots]));
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), entropy::rng());
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            // A mark that was not returned stays in the mailbox; a sleep loses nothing.
+            _ = mailbox.marked() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = tasks.cancelled() => return,
+        }
+        pause = LOOK;
+        let state = hub.state();
+        let Some(bundle) = state.trust_bundle() else { continue };
+        let (_, roots) = state.roots();
+        let Some(root) = roots.first().cloned() else { continue };
+        let is_other = bundle != membership.bundle();
+        if !is_other && clock::wall() < signer.refresh_due() {
+            continue;
+        }
+        if let Err(error) = signer.refresh(root.clone(), bundle.clone()).await {
+            warn!(%error, "this server's certificates could not be renewed");
+            pause = backoff.next();
+            continue;
+        }
+        backoff.reset();
+        info!(id = %signer.id(), "certificates renewed");
+        if is_other {
+            membership.root = (*root).clone();
+            membership.roots_pem = bundle.roots_pem;
+            let (table, record) = (table.clone(), membership.clone());
+            match tasks.blocking(move || table.write(&record)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(%error, "the roots could not be kept"),
+                Err(failure) => warn!(%failure, "the roots could not be kept"),
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What this server tells about itself, as Prometheus text on an optional loopback address.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::{Method, Request, Response, StatusCode, header};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use weft_runtime::http::{Body, ServeOptions, empty, full, serve};
+use weft_runtime::net;
+use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::metrics::Registry;
+
+use crate::config::Config;
+use crate::raft::Consensus;
+use crate::start::StartError;
+use crate::watch::Hub;
+
+/// The registry of this server.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    pub(crate) fn new(consensus: &Consensus, hub: &Arc<Hub>) -> Self {
+        let registry = Registry::new("server");
+        let state = OfState { consensus: consensus.clone(), hub: hub.clone() };
+        registry.register_collector(Box::new(state));
+        Self { registry }
+    }
+}
+
+/// Reads the state when it is asked; nothing is counted on the way of a write.
+struct OfState {
+    consensus: Consensus,
+    hub: Arc<Hub>,
+}
+
+impl std::fmt::Debug for OfState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OfState").finish_non_exhaustive()
+    }
+}
+
+impl Collector for OfState {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let state = self.hub.state();
+        let standing = self.consensus.standing();
+        let (nodes, services) = (state.nodes().1.len(), state.services().1.len());
+        let members = self.consensus.members().len();
+        for (name, help, value) in [
+            ("raft_is_leader", "Whether this server leads", i64::from(standing.is_leader)),
+            ("raft_members", "Servers of the cluster", count(members)),
+            (
+                "state_index",
+                "The last index applied",
+                i64::try_from(state.index().0).unwrap_or(i64::MAX),
+            ),
+            ("catalog_nodes", "Nodes in the catalog", count(nodes)),
+            ("catalog_services", "Services in the catalog", count(services)),
+        ] {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Serves the metrics, when the configuration says where.
+pub(crate) async fn start(
+    config: &Config,
+    metrics: Metrics,
+    tasks: &TaskTree,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(address) = config.telemetry_addr else { return Ok(None) };
+    let bind = |source| StartError::Bind { address, source };
+    let listener = net::bind_tcp(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = answer(&metrics, &request);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let tree = tasks.child("telemetry");
+    tasks.spawn("telemetry", async move {
+        serve(listener, None, service, ServeOptions::default(), &tree).await;
+    });
+    Ok(Some(bound))
+}
+
+fn answer(metrics: &Metrics, request: &Request<Body>) -> Response<Body> {
+    let (status, body, kind) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => (
+            StatusCode::OK,
+            full(metrics.registry.encode()),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, empty(), "text/plain; charset=utf-8"),
+        _ => (StatusCode::NOT_FOUND, empty(), "text/plain; charset=utf-8"),
+    };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+    }
+    answer
+}

@@ -1,0 +1,127 @@
+//! The one door for writes: authorise, hand to consensus, wait for the applied answer.
+
+use std::time::Duration;
+
+use weft_core::identity::SpiffeId;
+use weft_core::index::Index;
+use weft_core::state::{Answer, Command, Refusal};
+use weft_runtime::backoff::Backoff;
+use weft_runtime::{clock, entropy};
+
+use crate::raft::{Consensus, ProposeError};
+
+/// How long a request is held while there is no leader.
+///
+/// **Source**: Consul: `rpc_hold_timeout`, 7 s.
+pub(crate) const LEADERLESS_HOLD: Duration = Duration::from_secs(7);
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// A member, by its certificate.
+    Member(SpiffeId),
+    /// This server itself.
+    Server,
+}
+
+/// States why a write was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Consensus could not take it.
+    #[error(transparent)]
+    Consensus(#[from] ProposeError),
+    /// The caller may not write this.
+    #[error("Permission denied: {reason}")]
+    Denied {
+        /// Who asked for what, and what is missing.
+        reason: String,
+    },
+    /// The state refuses it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// A write that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Where in the log it stands.
+    pub(crate) index: Index,
+    /// Whether the compare-and-set index was right; always, when none was given.
+    pub(crate) matched: bool,
+}
+
+/// The door.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    consensus: Consensus,
+}
+
+impl Proposer {
+    pub(crate) fn new(consensus: Consensus) -> Self {
+        Self { consensus }
+    }
+
+    /// Writes a command and returns once it is applied at this server.
+    ///
+    /// While there is no leader the write is held and tried again: nothing was written yet.
+    pub(crate) async fn write(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Written, WriteError> {
+        authorise(caller, &command)?;
+        let until = clock::instant() + LEADERLESS_HOLD;
+        let mut backoff =
+            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
+        loop {
+            match self.consensus.propose(command.clone()).await {
+                Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                Err(error) => return Err(error.into()),
+                Ok((index, Answer::Done { .. })) => return Ok(Written { index, matched: true }),
+                Ok((index, Answer::CasMismatch)) => return Ok(Written { index, matched: false }),
+                Ok((_, Answer::Refused(refusal))) => return Err(refusal.into()),
+            }
+        }
+    }
+}
+
+/// Decides whether the caller may write. An agent speaks for its own node only; tokens with
+/// finer rights come with ACLs.
+fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
+    use weft_core::identity::Workload;
+    let (id, own) = match caller {
+        Caller::Server => return Ok(()),
+        Caller::Member(id) => match &id.workload {
+            Workload::Agent(node) => (id, node),
+            Workload::Server(_) => return Ok(()),
+            Workload::Service(_) => {
+                let reason = format!("{id} is a service; services do not write");
+                return Err(WriteError::Denied { reason });
+            }
+        },
+    };
+    let node = match command {
+        Command::Register(registration) => &registration.node.name,
+        Command::Deregister(deregistration) => &deregistration.node,
+        Command::DeleteEntry { .. }
+        | Command::DeleteIntention { .. }
+        | Command::UpsertEntry { .. }
+        | Command::UpsertIntention { .. } => return Ok(()),
+        Command::ActivateCaRoot { .. }
+        | Command::CreateJoinToken(_)
+        | Command::InitCluster(_)
+        | Command::RedeemJoinToken { .. }
+        | Command::SetCaRoot(_) => {
+            let reason = format!("{id} is an agent; only servers write this");
+            return Err(WriteError::Denied { reason });
+        }
+    };
+    if node.as_str().eq_ignore_ascii_case(own.as_str()) {
+        return Ok(());
+    }
+    Err(WriteError::Denied {
+        reason: format!("{id} may write records of node {own:?} only, not of {node:?}"),
+    })
+}

@@ -1,0 +1,173 @@
+//! The one door for reads: how fresh, and until when to wait for something else to say.
+//!
+//! **Source**: Consul: api-docs/features/blocking, api-docs/features/consistency.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::RngCore;
+use weft_core::index::Index;
+use weft_core::limits;
+use weft_core::state::State;
+use weft_core::watch::Topic;
+use weft_runtime::backoff::Backoff;
+use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy};
+
+use crate::propose::LEADERLESS_HOLD;
+use crate::raft::{Consensus, ProposeError, Standing};
+use crate::watch::Hub;
+
+/// How fresh an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// As of now, confirmed by a majority.
+    Consistent,
+    /// As of now. Differs: Consul trusts the leader's lease here; a barrier shared by all who
+    /// wait for it costs little, and needs no trust in clocks.
+    Default,
+    /// Whatever this server has.
+    Stale,
+}
+
+/// How to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadOptions {
+    pub(crate) consistency: Consistency,
+    /// Wait until the answer is newer than this.
+    pub(crate) newer_than: Option<Index>,
+    /// How long to wait; `None` means the default.
+    pub(crate) wait: Option<Duration>,
+}
+
+/// An answer, as it goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// When it last changed.
+    pub(crate) index: Index,
+    /// The body, `None` when what was asked for does not exist.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// A question: what it depends on, and how it is answered.
+pub(crate) trait Ask<E>: Send {
+    /// The topics whose change may change the answer. May differ from state to state.
+    fn topics(&self, state: &State) -> BTreeSet<Topic>;
+    /// The answer.
+    fn answer(&self, state: &State) -> Result<Answer, E>;
+}
+
+/// The door.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    consensus: Consensus,
+    hub: Arc<Hub>,
+    tasks: TaskTree,
+}
+
+impl Reader {
+    pub(crate) fn new(consensus: Consensus, hub: Arc<Hub>, tasks: TaskTree) -> Self {
+        Self { consensus, hub, tasks }
+    }
+
+    /// Returns where this server stands.
+    pub(crate) fn standing(&self) -> Standing {
+        self.consensus.standing()
+    }
+
+    /// Returns the members of the cluster.
+    pub(crate) fn members(&self) -> Vec<crate::raft::Member> {
+        self.consensus.members()
+    }
+
+    /// Returns the newest state, as fresh as asked for.
+    pub(crate) async fn state(&self, consistency: Consistency) -> Result<Arc<State>, ProposeError> {
+        let until = clock::instant() + LEADERLESS_HOLD;
+        let mut backoff =
+            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
+        let must_confirm = match consistency {
+            Consistency::Stale => false,
+            Consistency::Consistent => true,
+            // A sole voter that leads has no one who could know better.
+            Consistency::Default => {
+                !(self.consensus.is_sole_voter() && self.consensus.standing().is_leader)
+            }
+        };
+        while must_confirm {
+            match self.consensus.read_barrier().await {
+                Ok(()) => break,
+                Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.hub.state())
+    }
+
+    /// Answers a question, at once or as soon as the answer is another.
+    ///
+    /// A wait ends when the index of the answer has passed the one given *and* the answer is
+    /// not the one that was there at the start: changes that do not show do not wake.
+    pub(crate) async fn read<E: From<ProposeError>>(
+        &self,
+        options: &ReadOptions,
+        question: &impl Ask<E>,
+    ) -> Result<Answer, E> {
+        let mut state = self.state(options.consistency).await?;
+        let Some(newer_than) = options.newer_than.filter(|index| index.0 > 0) else {
+            return question.answer(&state);
+        };
+        let deadline = tokio::time::sleep(wait_with_jitter(options.wait));
+        tokio::pin!(deadline);
+        let mut mailbox = self.hub.mailbox();
+        let mut seen: Option<Answer> = None;
+        loop {
+            mailbox.follow(0, question.topics(&state));
+            // What changed before the mailbox followed is in this state; what comes after marks.
+            state = self.hub.state();
+            let answer = question.answer(&state)?;
+            if answer.index > newer_than
+                && seen.as_ref().is_none_or(|seen| seen.body != answer.body)
+            {
+                return Ok(answer);
+            }
+            seen = Some(answer);
+            tokio::select! {
+                // A mark that was not returned stays in the mailbox.
+                _ = mailbox.marked() => {}
+                () = &mut deadline => break,
+                () = self.tasks.cancelled() => break,
+            }
+        }
+        question.answer(&self.hub.state())
+    }
+}
+
+/// Clients count on at most a sixteenth more than they asked for.
+///
+/// **Source**: Consul: api-docs/features/blocking#implementation-details.
+fn wait_with_jitter(asked: Option<Duration>) -> Duration {
+    let wait = asked
+        .filter(|wait| !wait.is_zero())
+        .unwrap_or(limits::BLOCKING_WAIT_DEFAULT)
+        .min(limits::BLOCKING_WAIT_MAX);
+    let share = entropy::rng().next_u32();
+    wait + (wait / 16).mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_clamped_and_spread_by_at_most_a_sixteenth() {
+        for (asked, base) in [(None, 300), (Some(0), 300), (Some(16), 16), (Some(9999), 600)] {
+            let wait = wait_with_jitter(asked.map(Duration::from_secs));
+            let base = Duration::from_secs(base);
+            assert!(wait >= base && wait <= base + base / 16, "{asked:?}: {wait:?}");
+        }
+    }
+}

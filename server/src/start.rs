@@ -1,0 +1,367 @@
+//! Starting a server, top to bottom: directory, cluster, identity, consensus, door.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use tonic::transport::Channel;
+use tracing::{info, warn};
+use weft_core::ca::MemberRole;
+use weft_core::identity::SpiffeId;
+use weft_core::state::Command;
+use weft_proto::join_token::JoinToken;
+use weft_runtime::http::{ServeOptions, serve};
+use weft_runtime::net;
+use weft_runtime::rpc::{self, GrpcOrApi};
+use weft_runtime::store::{self, Store, StoreError};
+use weft_runtime::task::{TaskFailure, TaskTree};
+use weft_runtime::tls::ClientTlsCell;
+
+use crate::ca::{Signer, SignerError};
+use crate::config::Config;
+use crate::door::Door;
+use crate::grpc;
+use crate::http;
+use crate::join::{Admission, JoinError};
+use crate::keeper;
+use crate::membership::{
+    self, Membership, MembershipError, MembershipTable, Recalled, recall, seal_key_path,
+};
+use crate::metrics::{self, Metrics};
+use crate::propose::{Caller, Proposer, WriteError};
+use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Dial, Member, ProposeError};
+use crate::read::Reader;
+use crate::watch::Hub;
+
+/// How long a start waits for a leader; afterwards the server serves what needs none.
+const LEADER_WAIT: Duration = Duration::from_secs(10);
+/// How long the token printed at the first start is good for.
+const FIRST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// States why the server did not start. Nothing was changed unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Consensus did not start.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// The data directory cannot be used.
+    #[error("data_dir: cannot use {path:?}: {source}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The replicated state is of another cluster than the data directory says.
+    #[error(
+        "data_dir: the directory belongs to cluster {directory}, but the replicated state to \
+         {state}; it was put together from two servers"
+    )]
+    ForeignState {
+        /// What the directory says.
+        directory: String,
+        /// What the state says.
+        state: String,
+    },
+    /// Work was cut short.
+    #[error("{0}")]
+    Interrupted(String),
+    /// The first join token was not made.
+    #[error("cannot make the first join token")]
+    JoinToken(#[source] JoinError),
+    /// This server has no cluster.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The founding was not written.
+    #[error("the new cluster could not be written")]
+    NotFounded(#[source] WriteError),
+    /// The cluster did not take this server in.
+    #[error("the cluster did not take this server in")]
+    NotTakenIn(#[source] ProposeError),
+    /// This server has no certificate.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TaskFailure> for StartError {
+    fn from(failure: TaskFailure) -> Self {
+        Self::Interrupted(failure.message)
+    }
+}
+
+/// The control plane.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server. It runs until the tasks that it was started under are cancelled.
+#[derive(Clone)]
+pub struct ServerHandle {
+    rpc_addr: SocketAddr,
+    telemetry_addr: Option<SocketAddr>,
+    cluster_id: String,
+    admission: Admission,
+    join_token_path: PathBuf,
+}
+
+impl std::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerHandle").field("rpc_addr", &self.rpc_addr).finish_non_exhaustive()
+    }
+}
+
+impl ServerHandle {
+    /// Returns where the RPC door listens.
+    pub fn rpc_addr(&self) -> SocketAddr {
+        self.rpc_addr
+    }
+
+    /// Returns where metrics are served, if anywhere.
+    pub fn telemetry_addr(&self) -> Option<SocketAddr> {
+        self.telemetry_addr
+    }
+
+    /// Returns the id of the cluster.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Returns the file with the join token of the first start.
+    pub fn join_token_path(&self) -> &Path {
+        &self.join_token_path
+    }
+
+    /// Makes a token that is good for any number of hosts for a day.
+    ///
+    /// # Errors
+    /// [`JoinError`] when it cannot be written.
+    pub async fn mint_join_token(&self, role: MemberRole) -> Result<JoinToken, JoinError> {
+        self.admission.mint(role, None, FIRST_TOKEN_LIFETIME).await
+    }
+
+    /// Makes a token that is good for one host for a day.
+    ///
+    /// # Errors
+    /// [`JoinError`] when it cannot be written.
+    pub async fn mint_single_join_token(&self, role: MemberRole) -> Result<JoinToken, JoinError> {
+        self.admission.mint(role, Some(1), FIRST_TOKEN_LIFETIME).await
+    }
+}
+
+impl Server {
+    /// Starts a server and returns once it serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; all that was started has been told to end.
+    pub async fn start(config: Config, tasks: TaskTree) -> Result<ServerHandle, StartError> {
+        let tasks = tasks.child("server");
+        let outcome = start(config, &tasks).await;
+        if outcome.is_err() {
+            tasks.cancel();
+        }
+        outcome
+    }
+}
+
+async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartError> {
+    let store = open_store(&config, tasks).await?;
+    let table = MembershipTable::open(&store)?;
+    let (membership, seal) = belong(&config, &table, tasks).await?;
+    let node = config.node_name.clone();
+    let cluster = membership.cluster.clone();
+    let id = SpiffeId::server(cluster.trust_domain.clone(), cluster.datacenter.clone(), node);
+    let signer = {
+        let (id, membership, tree) = (id.clone(), membership.clone(), tasks.child("ca"));
+        let make = move || Signer::make(&id, &seal, &membership.root, &membership.bundle(), &tree);
+        tasks.blocking(make).await??
+    };
+
+    let address = config.bind_addr;
+    let listener =
+        net::bind_tcp(address).await.map_err(|source| StartError::Bind { address, source })?;
+    let rpc_addr = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
+    let advertised = config.advertise_addr.clone().unwrap_or_else(|| rpc_addr.to_string());
+    let me = Member { name: config.node_name.to_string(), address: advertised };
+
+    let hub = Arc::<Hub>::default();
+    let options = ConsensusOptions {
+        id: membership.node_id,
+        store: &store,
+        snapshots: &config.data_dir.join("snapshots"),
+        audience: hub.clone(),
+        dial: Arc::new(TlsDial(signer.client_tls())),
+    };
+    let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
+    stop_with(&consensus, tasks);
+
+    let proposer = Proposer::new(consensus.clone());
+    let reader = Reader::new(consensus.clone(), hub.clone(), tasks.clone());
+    let admission = Admission::new(proposer.clone(), reader.clone(), signer.clone());
+    let metrics = Metrics::new(&consensus, &hub);
+    let services = grpc::Services {
+        admission: admission.clone(),
+        consensus: consensus.clone(),
+        hub: hub.clone(),
+        proposer: proposer.clone(),
+        reader: reader.clone(),
+        signer: signer.clone(),
+        default_intention: config.default_intention,
+        leaf_lifetime: config.leaf_lifetime,
+    };
+    let api = http::Api::new(proposer.clone(), reader, &config);
+    let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api));
+    let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
+    tasks.spawn("rpc", async move {
+        serve(listener, Some(tls), door, ServeOptions::default(), &tree).await;
+    });
+
+    enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
+    keeper::start(signer, membership, hub, table, tasks);
+    let telemetry_addr = metrics::start(&config, metrics, tasks).await?;
+    let join_token_path = config.data_dir.join("join-token");
+    leave_token(&join_token_path, &cluster.id, &admission, tasks).await?;
+    info!(%rpc_addr, cluster = cluster.id, "server started");
+    Ok(ServerHandle {
+        rpc_addr,
+        telemetry_addr,
+        cluster_id: cluster.id,
+        admission,
+        join_token_path,
+    })
+}
+
+async fn open_store(config: &Config, tasks: &TaskTree) -> Result<Store, StartError> {
+    let dir = config.data_dir.clone();
+    let opened = tasks.blocking(move || {
+        fs::create_dir_all(&dir)
+            .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        Ok::<_, StartError>(Store::open(&dir.join("store"))?)
+    });
+    opened.await?
+}
+
+/// Finds out which cluster this server belongs to; founds or joins one when it has none.
+async fn belong(
+    config: &Config,
+    table: &MembershipTable,
+    tasks: &TaskTree,
+) -> Result<(Membership, crate::ca::SealKey), StartError> {
+    let (of_recall, table_of_recall) = (config.clone(), table.clone());
+    match tasks.blocking(move || recall(&of_recall, &table_of_recall)).await?? {
+        Recalled::Member(membership, seal) => Ok((membership, seal)),
+        Recalled::MustJoin(token) => {
+            let (membership, seal) = membership::join(&config.node_name, &token).await?;
+            let (kept, key, table) = (membership.clone(), seal.clone(), table.clone());
+            let path = seal_key_path(&config.data_dir);
+            let keep = tasks.blocking(move || {
+                key.write(&path).map_err(MembershipError::from)?;
+                table.write(&kept).map_err(MembershipError::from)
+            });
+            keep.await??;
+            Ok((membership, seal))
+        }
+    }
+}
+
+/// Takes this server's place in the cluster.
+async fn enter(
+    config: &Config,
+    membership: &Membership,
+    consensus: &Consensus,
+    proposer: &Proposer,
+    hub: &Hub,
+    me: Member,
+) -> Result<(), StartError> {
+    if membership.founded_here {
+        consensus.found(me).await?;
+    } else if !consensus.is_member()
+        && let Some(token) = &config.join
+    {
+        take_in(consensus, token, me).await?;
+    }
+    if let Err(error) = consensus.wait_for_leader(LEADER_WAIT).await {
+        warn!(%error, "no leader yet; serving what needs none");
+        return Ok(());
+    }
+    if membership.founded_here {
+        // Written once; at a restart both are there already and nothing changes.
+        for command in [
+            Command::InitCluster(membership.cluster.clone()),
+            Command::SetCaRoot(membership.root.clone()),
+        ] {
+            if hub.state().cluster().is_some() && hub.state().trust_bundle().is_some() {
+                break;
+            }
+            proposer.write(&Caller::Server, command).await.map_err(StartError::NotFounded)?;
+        }
+    }
+    match hub.state().cluster() {
+        Some(cluster) if cluster.id != membership.cluster.id => Err(StartError::ForeignState {
+            directory: membership.cluster.id.clone(),
+            state: cluster.id.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn take_in(consensus: &Consensus, token: &JoinToken, me: Member) -> Result<(), StartError> {
+    let mut last = ProposeError::NoLeader(None);
+    for server in &token.servers {
+        match consensus.join(server, me.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(StartError::NotTakenIn(last))
+}
+
+/// Leaves a token for agents in the data directory of the server that founded the cluster.
+async fn leave_token(
+    path: &Path,
+    cluster: &str,
+    admission: &Admission,
+    tasks: &TaskTree,
+) -> Result<(), StartError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let token = admission
+        .mint(MemberRole::Agent, None, FIRST_TOKEN_LIFETIME)
+        .await
+        .map_err(StartError::JoinToken)?;
+    let path = path.to_owned();
+    info!(?path, cluster, "join token written");
+    let write =
+        tasks.blocking(move || store::write_file(&path, 0o600, format!("{token}\n").as_bytes()));
+    write.await??;
+    Ok(())
+}
+
+/// Ends consensus when the server is told to end, which frees its storage.
+fn stop_with(consensus: &Consensus, tasks: &TaskTree) {
+    let (consensus, token) = (consensus.clone(), tasks.token());
+    tasks.spawn("end of consensus", async move {
+        token.cancelled().await;
+        consensus.stop().await;
+    });
+}
+
+struct TlsDial(ClientTlsCell);
+
+impl Dial for TlsDial {
+    fn channel(&self, address: &str) -> Channel {
+        rpc::channel_tls(address, self.0.clone())
+    }
+}

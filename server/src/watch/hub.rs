@@ -1,0 +1,191 @@
+//! Who waits for what: routes changes to mailboxes by topic.
+//!
+//! A change marks the watches that it touches; what they are to see is evaluated later, on the
+//! newest state, so that a slow reader skips values and never holds up a writer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use weft_core::state::{Change, State};
+use weft_core::watch::{Topic, touched};
+
+use crate::raft::Audience;
+
+/// The newest state and everyone who waits for the next.
+#[derive(Default)]
+pub(crate) struct Hub {
+    state: ArcSwap<State>,
+    followers: Mutex<Followers>,
+}
+
+#[derive(Default)]
+struct Followers {
+    next: u64,
+    boxes: BTreeMap<u64, Arc<Marks>>,
+    /// Bounded by the watches of all mailboxes, each of which has its own bound.
+    topics: BTreeMap<Topic, BTreeSet<(u64, u64)>>,
+}
+
+/// The watches of one mailbox that are to be looked at. At most one mark for each.
+#[derive(Default)]
+struct Marks {
+    marked: Mutex<BTreeSet<u64>>,
+    notify: Notify,
+}
+
+impl Marks {
+    fn mark(&self, watch: u64) {
+        self.marked.lock().insert(watch);
+        self.notify.notify_one();
+    }
+}
+
+impl Hub {
+    /// Returns the newest state.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Opens a mailbox.
+    pub(crate) fn mailbox(self: &Arc<Self>) -> Mailbox {
+        let mut followers = self.followers.lock();
+        followers.next += 1;
+        let id = followers.next;
+        let marks = Arc::<Marks>::default();
+        followers.boxes.insert(id, marks.clone());
+        Mailbox { hub: self.clone(), id, marks, watches: BTreeMap::new() }
+    }
+}
+
+impl Audience for Hub {
+    fn applied(&self, state: Arc<State>, changes: Vec<Change>) {
+        self.state.store(state);
+        let topics: BTreeSet<Topic> = changes.iter().flat_map(touched).collect();
+        let followers = self.followers.lock();
+        for topic in &topics {
+            for (mailbox, watch) in followers.topics.get(topic).into_iter().flatten() {
+                if let Some(marks) = followers.boxes.get(mailbox) {
+                    marks.mark(*watch);
+                }
+            }
+        }
+    }
+
+    fn replaced(&self, state: Arc<State>) {
+        self.state.store(state);
+        let followers = self.followers.lock();
+        for (mailbox, watch) in followers.topics.values().flatten() {
+            if let Some(marks) = followers.boxes.get(mailbox) {
+                marks.mark(*watch);
+            }
+        }
+    }
+}
+
+/// The watches of one reader. Dropping it ends them.
+pub(crate) struct Mailbox {
+    hub: Arc<Hub>,
+    id: u64,
+    marks: Arc<Marks>,
+    watches: BTreeMap<u64, BTreeSet<Topic>>,
+}
+
+impl Mailbox {
+    /// Sets the topics that mark a watch.
+    ///
+    /// When they are not those that it had, the state may have changed before this took hold:
+    /// look at the state after the call.
+    pub(crate) fn follow(&mut self, watch: u64, topics: BTreeSet<Topic>) {
+        if self.watches.get(&watch) == Some(&topics) {
+            return;
+        }
+        self.forget(watch);
+        let mut followers = self.hub.followers.lock();
+        for topic in &topics {
+            followers.topics.entry(topic.clone()).or_default().insert((self.id, watch));
+        }
+        drop(followers);
+        self.watches.insert(watch, topics);
+    }
+
+    /// Whether a watch follows these topics already.
+    pub(crate) fn follows(&self, watch: u64, topics: &BTreeSet<Topic>) -> bool {
+        self.watches.get(&watch) == Some(topics)
+    }
+
+    /// Ends a watch.
+    pub(crate) fn forget(&mut self, watch: u64) {
+        let Some(topics) = self.watches.remove(&watch) else { return };
+        let mut followers = self.hub.followers.lock();
+        for topic in topics {
+            if let Some(watches) = followers.topics.get_mut(&topic) {
+                watches.remove(&(self.id, watch));
+                if watches.is_empty() {
+                    followers.topics.remove(&topic);
+                }
+            }
+        }
+        self.marks.marked.lock().remove(&watch);
+    }
+
+    /// Returns the number of watches.
+    pub(crate) fn len(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Waits for a mark and takes one.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again at any time: a mark is taken only when it is returned.
+    pub(crate) async fn marked(&self) -> u64 {
+        loop {
+            if let Some(watch) = self.marks.marked.lock().pop_first() {
+                return watch;
+            }
+            self.marks.notify.notified().await;
+        }
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        let watches: Vec<u64> = self.watches.keys().copied().collect();
+        for watch in watches {
+            self.forget(watch);
+        }
+        self.hub.followers.lock().boxes.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn a_reader_sees_one_mark_however_often_its_answer_changed() {
+        let hub = Arc::<Hub>::default();
+        let mut mailbox = hub.mailbox();
+        let service = |name: &str| Change::Service(name.parse().expect("a name"));
+        let topic = |name: &str| BTreeSet::from([Topic::Service(name.parse().expect("a name"))]);
+        mailbox.follow(7, topic("web"));
+        mailbox.follow(8, topic("db"));
+        for _ in 0..3 {
+            hub.applied(Arc::default(), vec![service("web"), service("other")]);
+        }
+        assert_eq!(mailbox.marked().now_or_never(), Some(7));
+        assert_eq!(mailbox.marked().now_or_never(), None);
+        hub.replaced(Arc::default());
+        assert_eq!(mailbox.marked().now_or_never(), Some(7));
+        assert_eq!(mailbox.marked().now_or_never(), Some(8));
+        mailbox.forget(7);
+        hub.applied(Arc::default(), vec![service("web")]);
+        assert_eq!(mailbox.marked().now_or_never(), None);
+        drop(mailbox);
+        assert!(hub.followers.lock().topics.is_empty());
+        assert!(hub.followers.lock().boxes.is_empty());
+    }
+}
