@@ -9,12 +9,11 @@ use crate::ca::{CaRoot, JoinTokenRecord, TrustBundle};
 use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
-use crate::chain::CompiledChain;
 use crate::config_entry::{
     ConfigEntry, EntryKey, EntryKind, IntentionAction, Protocol, ServiceDefaults,
 };
 use crate::index::Index;
-use crate::intention::{Intention, IntentionSet};
+use crate::intention::IntentionSet;
 use crate::name::{NodeName, ServiceName};
 
 /// Services by name, each with all tags of its instances.
@@ -172,30 +171,12 @@ impl State {
 
     /// Returns who may call a service, with what is done when nothing says so.
     pub fn intentions(&self, name: &ServiceName, default: IntentionAction) -> IntentionSet {
-        let mut intentions = Vec::new();
-        for destination in [name.as_str(), "*"] {
-            let key = EntryKey::new(EntryKind::ServiceIntentions, destination);
-            if let Some(ConfigEntry::ServiceIntentions(entry)) =
-                self.entries.get(&key).map(|it| &**it)
-            {
-                intentions.extend(entry.sources.iter().map(|source| Intention {
-                    source: source.name.clone(),
-                    destination: entry.name.clone(),
-                    action: source.action,
-                    precedence: source.precedence,
-                }));
-            }
-        }
-        intentions.sort_by(|a, b| b.precedence.cmp(&a.precedence).then(a.source.cmp(&b.source)));
-        IntentionSet { intentions, default_action: default }
-    }
-
-    /// Compiles the discovery chain of a service.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn compile_chain(&self, name: &ServiceName) -> Result<CompiledChain, String> {
-        Err(format!("the chain of {name:?} is not compiled yet"))
+        let keys = IntentionSet::reads(name);
+        let entries = keys.iter().filter_map(|key| match self.entries.get(key).map(|it| &**it) {
+            Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry),
+            _ => None,
+        });
+        IntentionSet::for_destination(name, entries, default)
     }
 
     /// Returns the roots, the active one first.

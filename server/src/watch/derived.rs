@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use weft_core::config_entry::{EntryKey, EntryKind, IntentionAction};
+use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::watch::Topic;
@@ -38,7 +39,7 @@ pub(crate) fn look(question: &Question, state: &State, default: IntentionAction)
         }
         Question::Intentions(name) => seen(
             envelope::encode(&state.intentions(name, default)),
-            [name.as_str(), "*"].map(|name| entry(EntryKind::ServiceIntentions, name)),
+            IntentionSet::reads(name).map(Topic::Entry),
         ),
         Question::Nodes => seen(envelope::encode(&state.nodes().1), [Topic::Nodes]),
         Question::Roots => Seen {
