@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::registry::{Metric, Unit};
 
+use super::process::Process;
+
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -21,20 +23,23 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// global.
 #[derive(Clone)]
 pub struct Registry {
+    prefix: Arc<str>,
     inner: Arc<Mutex<prometheus_client::registry::Registry>>,
 }
 
 impl Registry {
-    /// Makes a registry whose metrics are all named `weft_<process>_…`.
+    /// Makes a registry whose metrics are named `weft_<process>_…`, with those of the operating
+    /// system (`process_…`) beside them.
     pub fn new(process: &str) -> Self {
-        let inner = prometheus_client::registry::Registry::with_prefix(format!("weft_{process}"));
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        let mut inner = prometheus_client::registry::Registry::default();
+        inner.register_collector(Box::new(Process::new()));
+        Self { prefix: format!("weft_{process}_").into(), inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Adds a metric and returns a handle to it. `name` ends in its unit, without `_total`,
     /// which counters get by themselves.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        self.inner.lock().register(name, help, metric.clone());
+        self.inner.lock().register(self.full(name), help, metric.clone());
         metric
     }
 
@@ -46,11 +51,11 @@ impl Registry {
         unit: Unit,
         metric: M,
     ) -> M {
-        self.inner.lock().register_with_unit(name, help, unit, metric.clone());
+        self.inner.lock().register_with_unit(self.full(name), help, unit, metric.clone());
         metric
     }
 
-    /// Adds a collector, which is asked at each [`Registry::encode`].
+    /// Adds a collector, which gives its metrics their full names and is asked at each [`Registry::encode`].
     pub fn register_collector(&self, collector: Box<dyn collector::Collector>) {
         self.inner.lock().register_collector(collector);
     }
@@ -61,6 +66,10 @@ impl Registry {
         prometheus_client::encoding::text::encode(&mut text, &self.inner.lock())
             .expect("writing to a String does not fail");
         text
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 }
 
@@ -82,6 +91,8 @@ mod tests {
         let text = registry.encode();
         assert!(text.contains("# HELP weft_agent_syncs Full syncs."), "{text}");
         assert!(text.contains("weft_agent_syncs_total 1"), "{text}");
+        assert!(text.contains("# TYPE process_resident_memory_bytes gauge"), "{text}");
+        assert!(text.contains("process_cpu_seconds_total "), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }
