@@ -46,6 +46,41 @@ pub const NODE: Schema = Schema {
     ],
 };
 
+/// An instance with its node's fields, as `/v1/catalog/service/:name` lists it.
+pub const CATALOG_SERVICE: Schema = Schema {
+    record: "a service",
+    fields: &[
+        ("Address", Text),
+        ("Datacenter", Text),
+        ("ID", Text),
+        ("Node", Text),
+        ("NodeMeta", Map),
+        ("NodeMeta.*", Text),
+        ("ServiceAddress", Text),
+        ("ServiceConnect.Native", Bool),
+        ("ServiceEnableTagOverride", Bool),
+        ("ServiceID", Text),
+        ("ServiceKind", Text),
+        ("ServiceMeta", Map),
+        ("ServiceMeta.*", Text),
+        ("ServiceName", Text),
+        ("ServicePort", Number),
+        ("ServiceProxy.DestinationServiceID", Text),
+        ("ServiceProxy.DestinationServiceName", Text),
+        ("ServiceProxy.LocalServiceAddress", Text),
+        ("ServiceProxy.LocalServicePort", Number),
+        ("ServiceProxy.Upstreams", List),
+        ("ServiceTaggedAddresses", Map),
+        ("ServiceTaggedAddresses.*.Address", Text),
+        ("ServiceTaggedAddresses.*.Port", Number),
+        ("ServiceTags", List),
+        ("ServiceWeights.Passing", Number),
+        ("ServiceWeights.Warning", Number),
+        ("TaggedAddresses", Map),
+        ("TaggedAddresses.*", Text),
+    ],
+};
+
 /// A service instance alone, as `/v1/agent/services` lists it.
 pub const SERVICE: Schema = Schema {
     record: "a service",

@@ -9,6 +9,7 @@
 //! `service_id` and `serviceid` alike.
 
 pub mod agent_check;
+pub mod catalog;
 pub mod config_entry;
 pub mod intention;
 

@@ -129,6 +129,15 @@ fn the_number_of_faults_is_bounded() {
 }
 
 #[test]
+fn opaque_settings_may_be_as_deep_as_json_goes() {
+    let deep = format!("{}1{}", "[".repeat(120), "]".repeat(120));
+    let text = format!("{{\"Name\":\"web\",\"Proxy\":{{\"Config\":{{\"x\":{deep}}}}}}}");
+    assert_eq!(faults::<ServiceDefinition>(&text), Vec::<String>::new());
+    let text = text.replace("web", "web\",\"Port\":\"x");
+    assert_eq!(faults::<ServiceDefinition>(&text).len(), 1);
+}
+
+#[test]
 fn a_stand_in_that_is_no_use_gives_up_what_is_around_it() {
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "String")]

@@ -1,0 +1,91 @@
+//! Runs the intention scripts: who may call whom, and how it is said. `WEFT_BLESS=1` writes the
+//! answers of the present code into the scripts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use weft_core::config_entry::{ConfigEntry, IntentionAction, ServiceIntentions};
+use weft_core::intention::IntentionSet;
+use weft_core::name::ServiceName;
+
+#[derive(Default)]
+struct World {
+    /// By source and destination.
+    intentions: BTreeMap<(String, String), String>,
+    default: Option<IntentionAction>,
+}
+
+impl World {
+    fn entries(&self) -> Vec<ServiceIntentions> {
+        let mut sources: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
+        for ((source, destination), action) in &self.intentions {
+            let source = serde_json::json!({ "Name": source, "Action": action });
+            sources.entry(destination).or_default().push(source);
+        }
+        let entry = |(name, sources): (&str, Vec<serde_json::Value>)| {
+            let json = serde_json::json!({
+                "Kind": "service-intentions", "Name": name, "Sources": sources,
+            });
+            let entry: ConfigEntry = serde_json::from_value(json).expect("an entry");
+            match entry.normalise().expect("an entry that is right") {
+                ConfigEntry::ServiceIntentions(entry) => entry,
+                other => panic!("{other:?} holds no intentions"),
+            }
+        };
+        sources.into_iter().map(entry).collect()
+    }
+
+    fn step(&mut self, line: &str) -> Option<String> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let key = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        match words[..] {
+            ["default", "allow"] => self.default = Some(IntentionAction::Allow),
+            ["default", "deny"] => self.default = Some(IntentionAction::Deny),
+            [action @ ("allow" | "deny"), from, to] => {
+                self.intentions.insert(key(from, to), action.to_owned());
+            }
+            ["forget", from, to] => {
+                self.intentions.remove(&key(from, to)).expect("an intention to forget");
+            }
+            ["?", from, to] => {
+                let name = |text| ServiceName::parse(text).expect("a name");
+                let default = self.default.expect("a default");
+                let (from, to) = (name(from), name(to));
+                let set = IntentionSet::for_destination(&to, &self.entries(), default);
+                return Some(set.explain(&from, &to));
+            }
+            _ => assert!(line.is_empty() || line.starts_with('#'), "{line:?} is no step"),
+        }
+        None
+    }
+}
+
+/// Runs a script and returns it with the answers that were found.
+fn run(script: &str) -> String {
+    let mut world = World::default();
+    let mut found = String::new();
+    for line in script.lines().filter(|line| !line.starts_with("  ")) {
+        writeln!(found, "{line}").expect("text");
+        if let Some(answer) = world.step(line) {
+            writeln!(found, "  {answer}").expect("text");
+        }
+    }
+    found
+}
+
+#[test]
+fn scripts_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/intention");
+    for file in std::fs::read_dir(folder).expect("the scripts are there") {
+        let path = file.expect("a file").path();
+        let script = std::fs::read_to_string(&path).expect("a script");
+        let found = run(&script);
+        assert!(found.contains("\n  "), "{} asks nothing", path.display());
+        if std::env::var_os("WEFT_BLESS").is_some() {
+            std::fs::write(&path, &found).expect("a script that can be written");
+        } else {
+            assert_eq!(script, found, "{}", path.display());
+        }
+    }
+}
