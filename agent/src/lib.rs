@@ -8,11 +8,16 @@ pub mod checks;
 pub mod config;
 pub mod dns;
 pub mod grpc;
+pub mod http;
 pub mod join;
 pub mod leaf;
 pub mod local;
 pub mod metrics;
 pub mod proxycfg;
+mod roots;
 pub mod servers;
+mod start;
 pub mod sync;
 pub mod views;
+
+pub use start::{Agent, AgentHandle, StartError};

@@ -66,6 +66,20 @@ impl Metrics {
         self.request_seconds.observe(taken.as_secs_f64());
     }
 
+    /// Returns the agent's own counters in the JSON form of `/v1/agent/metrics`.
+    pub fn counters(&self) -> Vec<serde_json::Value> {
+        let counters = [
+            ("weft.agent.syncs", &self.syncs),
+            ("weft.agent.sync_failures", &self.sync_failures),
+            ("weft.agent.http_requests", &self.requests),
+        ];
+        let shown = |(name, counter): (&str, &Counter)| {
+            let count = counter.get();
+            serde_json::json!({ "Name": name, "Count": count, "Sum": count, "Labels": {} })
+        };
+        counters.map(shown).into()
+    }
+
     /// Returns all metrics in the text form of Prometheus.
     pub fn encode(&self) -> String {
         self.registry.encode()

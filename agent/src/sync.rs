@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
-use weft_core::catalog::{CatalogRegistration, CheckStatus, HealthCheck, Node};
+use weft_core::catalog::{
+    CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Node,
+};
 use weft_core::index::Index;
 use weft_core::name::CheckId;
 use weft_core::sync::{Differences, Outputs, SERF_HEALTH, Schedule, SyncOrder, diff};
@@ -31,6 +33,17 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub fn start(node: Node, local: Local, servers: Servers, metrics: Metrics, tasks: &TaskTree) {
     let sync = Sync { node, local, servers, metrics, held: None, has_failed: false };
     tasks.spawn("sync", sync.run(tasks.clone()));
+}
+
+/// Takes this host and all that is on it out of the catalog.
+///
+/// # Errors
+/// In words, when no server did it.
+pub(crate) async fn leave(servers: &Servers) -> Result<(), String> {
+    let node = servers.membership().node.clone();
+    let gone = CatalogDeregistration { node, services: Vec::new(), checks: Vec::new() };
+    let differences = Differences { register: None, deregister: Some(gone) };
+    Catalog::new(servers.channel()).carry_out(&differences).await
 }
 
 struct Sync {

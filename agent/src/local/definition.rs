@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_core::catalog::{
-    CheckDefinition, Connect, ProxyConfig, Service, ServiceDefinition, ServiceKind, Weights,
+    CheckDefinition, Connect, ConnectDefinition, ProxyConfig, Service, ServiceDefinition,
+    ServiceKind, Weights,
 };
 use weft_core::index::Index;
 use weft_core::limits;
@@ -98,7 +99,7 @@ pub(super) fn kept_form(service: &Service) -> ServiceDefinition {
         connect: service
             .connect
             .native
-            .then(|| weft_core::catalog::ConnectDefinition { native: true, sidecar_service: None }),
+            .then_some(ConnectDefinition { native: true, sidecar_service: None }),
     }
 }
 

@@ -1,0 +1,174 @@
+//! From results to answers: the only place where an error becomes a status.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use weft_proto::text::Fault;
+use weft_runtime::http::{Body, BodyError, full};
+
+use crate::checks::ReportError;
+use crate::local::LocalError;
+use crate::servers::{ForwardError, reason};
+
+/// The type of answers.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Tells clients what happens where no rule says otherwise.
+const DEFAULT_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
+/// Tells clients the index of an answer.
+pub(super) const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+/// Tells clients the hash of an answer.
+pub(super) const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
+
+/// Says why a request is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// The body could not be read.
+    #[error("cannot read the request's body")]
+    Body(#[from] BodyError),
+    /// A page of another site may have sent it.
+    #[error("{0}")]
+    Foreign(String),
+    /// A server was asked and none answered.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// A change of the registrations was not made.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The body is not what is wanted.
+    #[error("{}", Fault::line(.0))]
+    Malformed(Vec<Fault>),
+    /// The path exists, but not with this method.
+    #[error("method not allowed; use {allow}")]
+    Method {
+        /// The methods it has.
+        allow: String,
+    },
+    /// There is no such page.
+    #[error("there is nothing at {0}")]
+    NoPage(String),
+    /// What is asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// What is asked for is known elsewhere and not built here.
+    #[error("not supported yet: {0}")]
+    NotYet(&'static str),
+    /// A parameter of the query is wrong.
+    #[error("{0}")]
+    Query(String),
+    /// The caller may not have what it asks for.
+    #[error("{0}")]
+    Refused(String),
+    /// A report was not taken.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The agent is going down.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// What is needed to answer is not known at the moment.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::Slow { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
+            Self::Foreign(_) | Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Forward(ForwardError::NotApi) => StatusCode::NOT_FOUND,
+            Self::Forward(ForwardError::NoServer { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Local(error) => match error {
+                LocalError::Refused(_) => StatusCode::BAD_REQUEST,
+                LocalError::UnknownCheck(_) | LocalError::UnknownService(_) => {
+                    StatusCode::NOT_FOUND
+                }
+                LocalError::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
+                LocalError::Unkept { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Self::Malformed(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoPage(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotYet(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Report(ReportError::NotTtl(_) | ReportError::Unknown(_)) => StatusCode::NOT_FOUND,
+            Self::Report(ReportError::Stopped) | Self::Stopping | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// What is said: Consul's own words where clients know them.
+    fn text(&self) -> String {
+        match self {
+            Self::Local(LocalError::UnknownService(id)) => format!(
+                "Unknown service ID {id:?}. Ensure that the service ID is passed, not the \
+                 service name."
+            ),
+            Self::Local(LocalError::UnknownCheck(id)) | Self::Report(ReportError::Unknown(id)) => {
+                format!(
+                    "Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."
+                )
+            }
+            Self::Report(ReportError::NotTtl(id)) => {
+                format!("CheckID {id:?} does not have associated TTL")
+            }
+            Self::Malformed(faults) => format!("Request decode failed: {}", Fault::line(faults)),
+            other => reason(other),
+        }
+    }
+
+    /// Makes the answer: the status and one text that says why.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut text = self.text();
+        text.push('\n');
+        let mut response = Response::new(full(text));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, TEXT);
+        mark(headers);
+        if let Self::Method { allow } = &self
+            && let Ok(allow) = allow.parse()
+        {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// Sets what every answer of the API has.
+pub(super) fn mark(headers: &mut HeaderMap) {
+    headers.insert(DEFAULT_POLICY, HeaderValue::from_static("allow"));
+    // What is said here is for programs; nothing in it is to be run by a browser.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Answers what may be done at a path.
+pub(super) fn allowed(allow: &str) -> Response<Body> {
+    let mut response = text(String::new(), TEXT);
+    if let Ok(allow) = allow.parse() {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// Answers with a text of some type.
+pub(super) fn text(text: String, kind: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    mark(response.headers_mut());
+    response
+}
+
+/// Answers with a record as JSON.
+pub(super) fn json<T: Serialize>(record: &T, is_pretty: bool) -> Response<Body> {
+    let text = match is_pretty {
+        true => serde_json::to_string_pretty(record),
+        false => serde_json::to_string(record),
+    };
+    text_of_json(text.expect("records have text keys and serialise to memory"))
+}
+
+fn text_of_json(json: String) -> Response<Body> {
+    text(json, JSON)
+}

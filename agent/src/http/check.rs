@@ -1,0 +1,74 @@
+//! `/v1/agent/checks`, `/v1/agent/check/…`.
+//!
+//! **Source**: Consul: api-docs/agent/check.
+
+use std::collections::BTreeMap;
+
+use http::Response;
+use serde_json::{Value, json};
+use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck};
+use weft_core::filter::{CHECK, Filter};
+use weft_proto::json::agent_check::CheckUpdate;
+use weft_runtime::http::Body;
+
+use super::answer::{self, ApiError};
+use super::{Api, Call, done};
+
+pub(super) const PASS: CheckStatus = CheckStatus::Passing;
+pub(super) const WARN: CheckStatus = CheckStatus::Warning;
+pub(super) const FAIL: CheckStatus = CheckStatus::Critical;
+
+impl Api {
+    pub(super) async fn check_register(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let definition: CheckDefinition = call.decode().await?;
+        self.parts.local.register_check(definition).await?;
+        Ok(done())
+    }
+
+    pub(super) async fn check_deregister(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        self.parts.local.deregister_check(call.params.get("id").to_owned()).await?;
+        Ok(done())
+    }
+
+    pub(super) async fn check_report(
+        &self,
+        call: Call,
+        status: CheckStatus,
+    ) -> Result<Response<Body>, ApiError> {
+        let note = call.query.get("note").unwrap_or_default().to_owned();
+        self.parts.checks.report(call.params.get("id").to_owned(), status, note).await?;
+        Ok(done())
+    }
+
+    pub(super) async fn check_update(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let id = call.params.get("id").to_owned();
+        let CheckUpdate { status, output } = call.decode().await?;
+        self.parts.checks.report(id, status, output).await?;
+        Ok(done())
+    }
+
+    pub(super) fn checks(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let filter =
+            match call.query.get("filter") {
+                None | Some("") => None,
+                Some(text) => Some(Filter::parse_for(text, &CHECK).map_err(|error| {
+                    ApiError::Query(format!("Failed to create filter: {error}"))
+                })?),
+            };
+        let checks: BTreeMap<String, Value> = (self.parts.local.current().checks.values())
+            .map(|check| (check.id.to_string(), shown(check)))
+            .filter(|(_, check)| filter.as_ref().is_none_or(|filter| filter.matches(check)))
+            .collect();
+        Ok(answer::json(&checks, call.query.has("pretty")))
+    }
+}
+
+/// A check as the agent's pages show it.
+pub(super) fn shown(check: &HealthCheck) -> Value {
+    let mut shown = serde_json::to_value(check).unwrap_or_default();
+    if let Value::Object(fields) = &mut shown {
+        fields.insert("ExposedPort".to_owned(), json!(0));
+        fields.insert("Definition".to_owned(), json!({}));
+    }
+    shown
+}

@@ -1,0 +1,174 @@
+//! `/v1/agent/connect/…`: certificates for services that speak for themselves.
+//!
+//! **Source**: Consul: api-docs/agent/connect.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response};
+use serde::Deserialize;
+use serde_json::json;
+use weft_core::ca::TrustBundle;
+use weft_core::identity::SpiffeId;
+use weft_core::name::ServiceName;
+use weft_runtime::http::Body;
+use weft_runtime::tls::{certificates_from_pem, fingerprint};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::answer::{self, ApiError};
+use super::{Api, Call};
+
+/// How long the first answer of a server, or the first certificate, is waited for.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+
+/// The body of `authorize`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct AuthorizeRequest {
+    target: String,
+    #[serde(rename = "ClientCertURI")]
+    client_cert_uri: String,
+}
+
+impl Api {
+    pub(super) async fn connect_roots(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let (known, wait) = (call.query.index()?, call.query.wait()?);
+        let mut view = self.parts.views.roots();
+        let mut slot = view.first(FIRST_LIMIT).await;
+        if known > 0 {
+            let newer = async {
+                while slot.index.shown() <= known {
+                    slot = view.changed().await;
+                }
+            };
+            // After the wait the present state is the answer, changed or not.
+            let _ = tokio::time::timeout(wait, newer).await;
+        }
+        let index = slot.index.shown();
+        // The roots on disk are as good: they were confirmed when this host joined.
+        let trust = slot.value.map_or_else(|| self.parts.servers.trust(), |trust| (*trust).clone());
+        let mut response = answer::json(&shown_roots(&trust), call.query.has("pretty"));
+        response.headers_mut().insert(answer::INDEX, HeaderValue::from(index));
+        Ok(response)
+    }
+
+    pub(super) async fn connect_leaf(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let wait = call.query.wait()?;
+        let known = call.query.index()?;
+        let name = ServiceName::parse(call.params.get("service"))
+            .map_err(|error| ApiError::Query(error.to_string()))?;
+        let local = self.parts.local.current();
+        if !local.services.values().any(|service| service.name == name) {
+            return Err(ApiError::Refused(format!(
+                "service {name} is not registered on this host; certificates are given to local \
+                 services only"
+            )));
+        }
+        let mut newest = self.parts.leaves.leaf(&name);
+        let limit = if known > 0 { wait } else { FIRST_LIMIT };
+        let wanted =
+            newest.wait_for(|leaf| leaf.as_ref().is_some_and(|leaf| index_of(leaf) > known));
+        // After the wait the present certificate is the answer, renewed or not.
+        let _ = tokio::time::timeout(limit, wanted).await;
+        let Some(leaf) = newest.borrow().clone() else {
+            return Err(ApiError::Unavailable(format!(
+                "no server has signed a certificate for {name} yet"
+            )));
+        };
+        let membership = self.parts.servers.membership();
+        let id = SpiffeId::service(
+            membership.trust_domain.clone(),
+            membership.datacenter.clone(),
+            name.clone(),
+        );
+        let index = index_of(&leaf);
+        let shown = json!({
+            "SerialNumber": serial_of(&leaf.certificate_pem),
+            "CertPEM": leaf.certificate_pem,
+            "PrivateKeyPEM": leaf.private_key_pem,
+            "Service": name,
+            "ServiceURI": id.to_string(),
+            "ValidAfter": leaf.valid_after.rfc3339(),
+            "ValidBefore": leaf.valid_before.rfc3339(),
+            "CreateIndex": index,
+            "ModifyIndex": index,
+        });
+        let mut response = answer::json(&shown, call.query.has("pretty"));
+        response.headers_mut().insert(answer::INDEX, HeaderValue::from(index));
+        Ok(response)
+    }
+
+    pub(super) async fn connect_authorize(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let is_pretty = call.query.has("pretty");
+        let request: AuthorizeRequest = call.decode().await?;
+        let target = ServiceName::parse(&request.target)
+            .map_err(|error| ApiError::Query(format!("Target: {error}")))?;
+        let caller = SpiffeId::parse(&request.client_cert_uri)
+            .map_err(|error| ApiError::Query(format!("ClientCertURI: {error}")))?;
+        let mut view = self.parts.views.intentions(&target);
+        let Some(intentions) = view.first(FIRST_LIMIT).await.value else {
+            return Err(ApiError::Unavailable(format!(
+                "the intentions of {target} are not known: no server has answered yet"
+            )));
+        };
+        let is_ours = caller.trust_domain == self.parts.servers.membership().trust_domain;
+        let (authorized, reason) = match is_ours {
+            false => (false, format!("{caller} is of another trust domain")),
+            true => (
+                intentions.evaluate_identity(&caller).allowed,
+                intentions.explain_identity(&caller, &target),
+            ),
+        };
+        let shown = json!({ "Authorized": authorized, "Reason": reason });
+        Ok(answer::json(&shown, is_pretty))
+    }
+}
+
+/// Certificates are renewed far less often than every second, so the moment numbers them.
+fn index_of(leaf: &weft_core::ca::Leaf) -> u64 {
+    leaf.valid_before.unix_seconds()
+}
+
+fn serial_of(certificate_pem: &str) -> String {
+    let chain = certificates_from_pem("certificate", certificate_pem).unwrap_or_default();
+    let Some(der) = chain.first() else { return String::new() };
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate.raw_serial_as_string())
+        .unwrap_or_default()
+}
+
+fn shown_roots(trust: &TrustBundle) -> serde_json::Value {
+    let roots: Vec<serde_json::Value> = trust
+        .roots_pem
+        .iter()
+        .filter_map(|pem| {
+            let chain = certificates_from_pem("root", pem).ok()?;
+            let der = chain.first()?;
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            let id = fingerprint(der);
+            let date = |at: x509_parser::time::ASN1Time| {
+                let seconds = u64::try_from(at.timestamp()).unwrap_or(0);
+                weft_core::time::Timestamp(seconds.saturating_mul(1000)).rfc3339()
+            };
+            Some(json!({
+                "ID": id,
+                "Name": "Weft CA Root Cert",
+                "SerialNumber": certificate.raw_serial_as_string(),
+                "SigningKeyID": "",
+                "ExternalTrustDomain": trust.trust_domain.as_str().trim_end_matches(".mesh"),
+                "NotBefore": date(certificate.validity().not_before),
+                "NotAfter": date(certificate.validity().not_after),
+                "RootCert": pem,
+                "IntermediateCerts": [],
+                "Active": id == trust.active_root,
+                "PrivateKeyType": "ec",
+                "PrivateKeyBits": 256,
+            }))
+        })
+        .collect();
+    json!({
+        "ActiveRootID": trust.active_root,
+        "TrustDomain": trust.trust_domain,
+        "Roots": roots,
+    })
+}
