@@ -144,6 +144,12 @@ mod tests {
     use super::*;
     use crate::catalog::CheckStatus::{Critical, Passing, Warning};
 
+    /// The moment at which a test's time begins; which one does not matter.
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+    fn beginning() -> Instant {
+        Instant::now()
+    }
+
     /// Gives the same number each time.
     struct Always(u64);
 
@@ -179,7 +185,7 @@ mod tests {
 
     /// Feeds results one by one and compares the status after each.
     fn check_row(policy: CheckPolicy, row: &[(CheckStatus, CheckStatus)]) {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = CheckState::new(policy.clone(), now, &mut Always(0));
         for (at, (result, expected)) in row.iter().enumerate() {
             state.handle_result(*result, String::new(), now);
@@ -222,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_first_run_is_spread_over_the_first_interval() {
-        let now = Instant::now();
+        let now = beginning();
         for (random, pause_s) in [(0, 0), (3_000_000_000, 3), (13_000_000_000, 3)] {
             let state = CheckState::new(policy(), now, &mut Always(random));
             assert_eq!(state.poll_timeout(), Some(now + pause_s * SECOND));
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn one_run_is_asked_for_at_a_time_and_the_next_after_an_interval() {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = CheckState::new(policy(), now, &mut Always(0));
         state.handle_timeout(now);
         state.handle_timeout(now + 60 * SECOND);
@@ -249,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_same_result_twice_is_reported_once_and_output_is_cut() {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = CheckState::new(policy(), now, &mut Always(0));
         state.handle_result(Critical, "0123456789".into(), now);
         state.handle_result(Critical, "0123456789".into(), now);
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_service_critical_for_too_long_is_deregistered() {
-        let now = Instant::now();
+        let now = beginning();
         let due = CheckPolicy { deregister_after: Some(60 * SECOND), ..policy() };
         let mut state = CheckState::new(due, now, &mut Always(0));
         state.handle_timeout(now);

@@ -116,6 +116,12 @@ mod tests {
     use super::*;
     use crate::catalog::CheckStatus::{Critical, Passing, Warning};
 
+    /// The moment at which a test's time begins; which one does not matter.
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+    fn beginning() -> Instant {
+        Instant::now()
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     fn state(now: Instant) -> TtlState {
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_report_holds_for_one_time_to_live() {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = state(now);
         state.handle_report(Passing, "fine".into(), now);
         assert_eq!(drain(&mut state), [report(Passing, "fine")]);
@@ -154,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_check_never_reported_on_expires_once() {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = state(now);
         state.handle_timeout(now + 10 * SECOND);
         state.handle_timeout(now + 20 * SECOND);
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_restored_report_holds_for_what_is_left() {
-        let now = Instant::now();
+        let now = beginning();
         let mut state = state(now);
         state.handle_restored(Warning, "slow".into(), 3 * SECOND, now);
         assert_eq!(state.status(), Warning);

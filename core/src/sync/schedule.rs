@@ -141,6 +141,12 @@ impl<R: RngCore> Schedule<R> {
 mod tests {
     use super::*;
 
+    /// The moment at which a test's time begins; which one does not matter.
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+    fn beginning() -> Instant {
+        Instant::now()
+    }
+
     /// Gives the same number each time.
     struct Always(u64);
 
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_full_comparison_comes_at_once_and_then_every_minute() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = settled(start);
         assert_eq!(at(&mut schedule, start + ms(59_999)), None);
         assert_eq!(at(&mut schedule, start + ms(60_000)), FULL);
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn changes_that_come_together_go_together() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = settled(start);
         schedule.handle_change(start + ms(1));
         schedule.handle_change(start + ms(10));
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_change_during_a_comparison_brings_another() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = Schedule::new(start, Always(0));
         assert_eq!(at(&mut schedule, start), FULL);
         schedule.handle_change(start + ms(5));
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn failures_are_retried_in_full_with_growing_pauses() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = settled(start);
         let mut now = start + ms(1_000);
         schedule.handle_change(now);
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn output_alone_waits_for_minutes() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = settled(start);
         schedule.handle_output_change(start);
         schedule.handle_output_change(start + ms(30_000));
