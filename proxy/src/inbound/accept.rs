@@ -14,7 +14,7 @@ use weft_runtime::tls::peer_certificate;
 use weft_runtime::tls::tokio_rustls::TlsAcceptor;
 use weft_runtime::{clock, net};
 
-use super::authorize::judge;
+use super::authorize::is_allowed;
 use super::forward::LocalApp;
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
@@ -86,11 +86,11 @@ async fn copy(
 ) {
     let inbound = &local.workload.snapshot.inbound;
     live.set_busy(true);
-    let verdict = judge(&inbound.intentions, service);
-    if !verdict.is_allowed {
+    if !is_allowed(&inbound.intentions, service) {
         local.inbound.denied.add(1);
         local.inbound.cause("intention-denied");
-        debug!(%caller, by = verdict.by, "connection refused");
+        let why = inbound.intentions.explain(service, &local.workload.snapshot.service);
+        debug!(%caller, why, "connection refused");
         return;
     }
     let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {

@@ -8,7 +8,7 @@ use weft_core::name::ServiceName;
 use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
 
-use super::authorize::{Verdict, judge, refusal};
+use super::authorize::{is_allowed, refusal};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Local, Worker};
@@ -22,7 +22,7 @@ pub(crate) struct LocalApp {
     caller: SpiffeId,
     service: ServiceName,
     /// Under `local`'s intentions.
-    verdict: Verdict,
+    is_allowed: bool,
     /// `x-forwarded-client-cert`, ready to be written.
     added_lines: Vec<u8>,
 }
@@ -42,11 +42,11 @@ impl LocalApp {
         service: ServiceName,
     ) -> Self {
         let snapshot = &local.workload.snapshot;
-        let verdict = judge(&snapshot.inbound.intentions, &service);
+        let is_allowed = is_allowed(&snapshot.inbound.intentions, &service);
         let own = &snapshot.spiffe_id;
         let added_lines = format!("x-forwarded-client-cert: By={own};URI={caller}\r\n");
         let added_lines = added_lines.into_bytes();
-        Self { worker, local, caller, service, verdict, added_lines }
+        Self { worker, local, caller, service, is_allowed, added_lines }
     }
 
     /// Judges anew when the workload has changed.
@@ -54,7 +54,7 @@ impl LocalApp {
         if !self.worker.is_current(&self.local) {
             self.local = self.worker.current();
             let intentions = &self.local.workload.snapshot.inbound.intentions;
-            self.verdict = judge(intentions, &self.service);
+            self.is_allowed = is_allowed(intentions, &self.service);
         }
     }
 }
@@ -67,10 +67,11 @@ impl Hop for LocalApp {
 
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
         self.refresh();
-        if !self.verdict.is_allowed {
+        if !self.is_allowed {
             self.local.inbound.denied.add(1);
-            let service = &self.local.workload.snapshot.service;
-            return Err(refusal(&self.caller, service, &self.verdict));
+            let snapshot = &self.local.workload.snapshot;
+            let intentions = &snapshot.inbound.intentions;
+            return Err(refusal(intentions, &self.caller, &snapshot.service));
         }
         let writer = RequestWriter {
             rewrite: None,

@@ -7,4 +7,4 @@ mod authorize;
 mod forward;
 
 pub(crate) use accept::accept;
-pub(crate) use authorize::judge;
+pub(crate) use authorize::is_allowed;

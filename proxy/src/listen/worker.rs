@@ -151,7 +151,7 @@ impl Worker {
         *self.local.borrow_mut() = Some(local);
         let intentions = &workload.snapshot.inbound.intentions;
         for live in self.lives.borrow().values() {
-            live.judge(|caller| inbound::judge(intentions, caller).is_allowed);
+            live.judge(|caller| inbound::is_allowed(intentions, caller));
         }
         self.listen(&workload)
     }

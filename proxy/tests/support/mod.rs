@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test target uses the part that it needs")]
 
+pub(crate) mod pair;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -18,25 +20,25 @@ use weft_core::proxycfg::{Endpoint, ProxySnapshot};
 use weft_core::time::Timestamp;
 
 /// An authority of one trust domain.
-pub struct Mesh {
+pub(crate) struct Mesh {
     issuer: Issuer<'static, KeyPair>,
     root_pem: String,
     domain: String,
 }
 
 /// One upstream on paper: its chain's nodes beyond the resolvers, and where targets live.
-pub struct Upstream<'a> {
-    pub service: &'a str,
-    pub bind: SocketAddr,
-    pub protocol: Protocol,
+pub(crate) struct Upstream<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) bind: SocketAddr,
+    pub(crate) protocol: Protocol,
     /// The start node, e.g. a splitter or router; `null` starts at the first target.
-    pub start: serde_json::Value,
+    pub(crate) start: serde_json::Value,
     /// Target name (also the instance's), the service that must answer there, addresses.
-    pub targets: Vec<(&'a str, &'a str, Vec<SocketAddr>)>,
+    pub(crate) targets: Vec<(&'a str, &'a str, Vec<SocketAddr>)>,
 }
 
 impl Mesh {
-    pub fn new(domain: &str) -> Self {
+    pub(crate) fn new(domain: &str) -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "root");
@@ -46,7 +48,7 @@ impl Mesh {
         Self { issuer: Issuer::new(params, key), root_pem, domain: domain.to_owned() }
     }
 
-    pub fn spiffe_id(&self, service: &str) -> SpiffeId {
+    pub(crate) fn spiffe_id(&self, service: &str) -> SpiffeId {
         SpiffeId::service(
             TrustDomain::parse(&self.domain).expect("a domain"),
             Datacenter::parse("dc1").expect("a datacenter"),
@@ -54,7 +56,7 @@ impl Mesh {
         )
     }
 
-    pub fn leaf(&self, service: &str) -> Leaf {
+    pub(crate) fn leaf(&self, service: &str) -> Leaf {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -73,7 +75,7 @@ impl Mesh {
     }
 
     /// A snapshot of a proxy for `service` that lets everyone in.
-    pub fn snapshot(
+    pub(crate) fn snapshot(
         &self,
         service: &str,
         (bind, local_app): (SocketAddr, SocketAddr),
@@ -151,6 +153,6 @@ impl Mesh {
 }
 
 /// Returns an id of a target as the snapshot's map has it.
-pub fn target_id(name: &str) -> TargetId {
+pub(crate) fn target_id(name: &str) -> TargetId {
     serde_json::from_value(name.into()).expect("a target id")
 }

@@ -1,0 +1,205 @@
+//! Two proxies in this process with an application behind, and raw clients.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use weft_core::config_entry::{IntentionAction, Protocol};
+use weft_core::proxycfg::ProxySnapshot;
+use weft_proxy::config::{Config, SnapshotSource};
+use weft_proxy::{Proxy, ProxyHandle};
+use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
+use weft_runtime::net::{self, TcpStream};
+use weft_runtime::task::TaskTree;
+
+use super::{Mesh, Upstream};
+
+/// How long anything in these tests may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A proxy whose snapshot the test changes.
+pub(crate) struct Running {
+    pub(crate) handle: ProxyHandle,
+    pub(crate) snapshots: watch::Sender<Arc<ProxySnapshot>>,
+    pub(crate) tasks: TaskTree,
+}
+
+impl Running {
+    pub(crate) async fn start(name: &str, snapshot: ProxySnapshot) -> Self {
+        let (snapshots, given) = watch::channel(Arc::new(snapshot));
+        let config = Config {
+            source: SnapshotSource::Given(given),
+            admin_addr: localhost(0),
+            workers: 1,
+            drain_limit: Duration::from_secs(5),
+            access_log: None,
+        };
+        let tasks = TaskTree::root(name);
+        let mut handle = Proxy::start(config, tasks.clone()).await.expect("a proxy");
+        handle.ready().await.expect("a proxy in service");
+        Self { handle, snapshots, tasks }
+    }
+
+    /// Changes the snapshot and waits until the change is in force.
+    pub(crate) async fn change(&self, change: impl FnOnce(&mut ProxySnapshot)) {
+        let mut version = 0;
+        self.snapshots.send_modify(|snapshot| {
+            let snapshot = Arc::make_mut(snapshot);
+            change(snapshot);
+            snapshot.version += 1;
+            version = snapshot.version;
+        });
+        let want = format!("weft_proxy_snapshot_version {version}\n");
+        eventually(|| async { self.admin("/metrics").await.contains(&want) }).await;
+    }
+
+    /// Sets what happens to callers without an intention.
+    pub(crate) async fn default_action(&self, action: IntentionAction) {
+        self.change(|snapshot| snapshot.inbound.intentions.default_action = action).await;
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        get(&format!("http://{}{path}", self.handle.admin_addr())).await.text()
+    }
+}
+
+/// A client's proxy and a service's, with `call` as the client's door.
+pub(crate) struct Pair {
+    pub(crate) mesh: Mesh,
+    pub(crate) call: SocketAddr,
+    pub(crate) client: Running,
+    pub(crate) server: Running,
+}
+
+impl Pair {
+    pub(crate) async fn start(protocol: Protocol, app: SocketAddr) -> Self {
+        let mesh = Mesh::new("test.mesh");
+        let (call, door) = (free().await, free().await);
+        let server = mesh.snapshot("web", (door, app), protocol, &[]);
+        let upstream = Upstream {
+            service: "web",
+            bind: call,
+            protocol,
+            start: serde_json::Value::Null,
+            targets: vec![("web", "web", vec![door])],
+        };
+        let client = mesh.snapshot("client", (free().await, app), protocol, &[upstream]);
+        let server = Running::start("server", server).await;
+        let client = Running::start("client", client).await;
+        Self { mesh, call, client, server }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> HttpResponse {
+        get(&format!("http://{}{path}", self.call)).await
+    }
+}
+
+/// An application that says who it is and what it got.
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) tasks: TaskTree,
+}
+
+impl App {
+    pub(crate) async fn start(name: &'static str) -> Self {
+        let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = requests.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async move { Ok::<_, Infallible>(answer(name, request).await) }
+        });
+        let tasks = TaskTree::root(name);
+        let inner = tasks.clone();
+        tasks.spawn("serve", async move {
+            serve(listener, None, service, ServeOptions::default(), &inner).await;
+        });
+        Self { address, requests, tasks }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer(name: &str, request: Request<Body>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect();
+    let bytes = collect(body, 64 << 20).await.expect("a body");
+    let text = serde_json::json!({
+        "app": name, "method": head.method.as_str(), "uri": head.uri.to_string(),
+        "version": format!("{:?}", head.version), "headers": headers, "bytes": bytes.len(),
+    });
+    Response::new(full(text.to_string()))
+}
+
+/// One raw connection.
+pub(crate) struct Raw(pub(crate) TcpStream);
+
+impl Raw {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self(net::connect_tcp(address, LIMIT).await.expect("a connection"))
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.expect("sent");
+    }
+
+    /// Reads until the text has been seen; returns all that was read.
+    pub(crate) async fn until(&mut self, text: &str) -> String {
+        let mut read = Vec::new();
+        let reading = async {
+            while !String::from_utf8_lossy(&read).contains(text) {
+                if self.0.read_buf(&mut read).await.expect("bytes") == 0 {
+                    panic!("ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("in time");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
+    /// Reads to the end.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut read = Vec::new();
+        let reading = self.0.read_to_end(&mut read);
+        // A reset is an end as well.
+        let _ = tokio::time::timeout(LIMIT, reading).await.expect("in time");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+}
+
+pub(crate) async fn get(url: &str) -> HttpResponse {
+    HttpClient::new(LIMIT, 64 << 20).get(url).await.expect("an answer")
+}
+
+pub(crate) fn localhost(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Returns an address on which nothing listens at the moment.
+pub(crate) async fn free() -> SocketAddr {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    listener.local_addr().expect("an address")
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("the condition holds in time");
+}
