@@ -94,7 +94,7 @@ impl Service {
 ///
 /// **Units**: relative, 1 to 65 535; equal weights share equally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Weights {
     /// The share while all checks pass.
     pub passing: u16,

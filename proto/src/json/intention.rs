@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use weft_core::config_entry::{IntentionAction, IntentionSource, ServiceIntentions, SourceName};
 use weft_core::index::Index;
 
+use super::{Fault, Options, Unknown, from_value, is_empty, is_key, parse};
+
 /// The body of `PUT /v1/connect/intentions/exact`; source and destination are in the query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -31,6 +33,50 @@ pub struct IntentionUpsert {
     #[serde(default)]
     pub meta: BTreeMap<String, String>,
 }
+
+/// Decodes the body of `PUT /v1/connect/intentions/exact`.
+///
+/// Clients send back whole intentions: what they were told (indexes, dates, ids) is passed over.
+///
+/// # Errors
+/// Every fault, by field. What would narrow the intention and does nothing here yet, such as
+/// `Permissions`, is refused by name.
+pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
+    let value = parse(body).map_err(|fault| vec![fault])?;
+    let mut faults = Vec::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let is_one_of = |fields: &[&str]| fields.iter().any(|field| is_key(key, field));
+        let is_default = matches!(value.as_str(), Some("default"));
+        if (is_one_of(&NARROWING) && !is_empty(value))
+            || (is_one_of(&TENANCY) && !is_empty(value) && !is_default)
+        {
+            faults.push(Fault::new(key, "is not supported yet; remove it"));
+        }
+    }
+    let decoded = from_value::<IntentionUpsert>(&value, &Options::new(Unknown::Ignore));
+    let upsert = match decoded {
+        Ok(upsert) if faults.is_empty() => upsert,
+        Ok(_) => return Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            return Err(faults);
+        }
+    };
+    if !upsert.source_type.is_empty() && upsert.source_type != ServiceIntentions::SOURCE_TYPE {
+        let reason = format!("must be {:?} or left out", ServiceIntentions::SOURCE_TYPE);
+        faults.push(Fault::new("SourceType", reason));
+    }
+    if !upsert.meta.is_empty() {
+        let reason = "cannot be kept for one source; write it to the service-intentions entry";
+        faults.push(Fault::new("Meta", reason));
+    }
+    if faults.is_empty() { Ok(upsert) } else { Err(faults) }
+}
+
+/// Fields that would narrow an intention.
+const NARROWING: [&str; 4] = ["JWT", "Permissions", "SourcePeer", "SourceSamenessGroup"];
+/// Fields that say where a name is meant; there is one place so far.
+const TENANCY: [&str; 4] = ["DestinationNS", "DestinationPartition", "SourceNS", "SourcePartition"];
 
 /// One intention, as lists, matches and `exact` show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +145,41 @@ pub struct IntentionMatch(pub BTreeMap<String, Vec<IntentionBody>>);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_intention_as_clients_send_it_is_taken() {
+        let body = br#"{"ID":"","Description":"x","SourceNS":"default","SourceName":"web",
+            "DestinationNS":"default","DestinationName":"db","SourceType":"consul",
+            "Action":"allow","Meta":null,"Precedence":9,"CreatedAt":"0001-01-01T00:00:00Z",
+            "UpdatedAt":"0001-01-01T00:00:00Z","CreateIndex":0,"ModifyIndex":0,
+            "Permissions":null}"#;
+        let upsert = decode_upsert(body).expect("an intention");
+        assert_eq!((upsert.action, upsert.description.as_str()), (IntentionAction::Allow, "x"));
+    }
+
+    #[test]
+    fn what_would_narrow_an_intention_is_refused() {
+        let body = br#"{"SourceNS":"team","Action":"allow","permissions":[{"Action":"deny"}],
+            "SourceType":"other","Meta":{"a":"b"}}"#;
+        let told = |body: &[u8]| {
+            Fault::line(&decode_upsert(body).expect_err("an intention that is more than we do"))
+        };
+        assert_eq!(
+            told(body),
+            "SourceNS: is not supported yet; remove it; permissions: is not supported yet; \
+             remove it"
+        );
+        assert_eq!(
+            told(br#"{"Action":"alow"}"#),
+            "Action: is \"alow\", but must be one of \"allow\", \"deny\"; did you mean \
+             \"allow\"?"
+        );
+        assert_eq!(
+            told(br#"{"Action":"deny","SourceType":"other","Meta":{"a":"b"}}"#),
+            "SourceType: must be \"consul\" or left out; Meta: cannot be kept for one source; \
+             write it to the service-intentions entry"
+        );
+    }
 
     #[test]
     fn a_source_is_shown_in_the_shape_that_clients_read() {

@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use crate::text::Fault;
-pub(crate) use decode::is_key;
 pub use decode::{Options, Unknown};
+pub(crate) use decode::{is_empty, is_key};
 pub use parse::parse;
 
 /// Decodes a request body.

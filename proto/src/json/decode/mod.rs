@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::text::Fault;
 use broken::BrokenKind;
+pub(crate) use node::is_empty;
 use node::{Node, Run};
 use place::{Path, Place};
 use suggest::folded;

@@ -107,7 +107,7 @@ impl<'a> Node<'a> {
 const FIELDS_LISTED_MAX: usize = 8;
 
 /// Whether a value says nothing: what a zero value looks like in an exported record.
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,

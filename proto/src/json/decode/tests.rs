@@ -68,7 +68,6 @@ fn all_faults_are_reported_at_once_with_their_places() {
             "Name: is the number 7, but must be a text in quotes",
             "Port: is the text \"80\", but must be a whole number from 0 to 65535",
             "Weights.Passing: is the number 70000, but must be a whole number from 0 to 65535",
-            "Weights.Warning: is missing",
         ]
     );
 }
