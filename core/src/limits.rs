@@ -78,6 +78,14 @@ pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 /// Bytes of one watched value: some ten thousand instances of one service.
 pub const VIEW_BYTES_MAX: usize = 64 << 20;
 
+/// Service names with instances that an agent's DNS keeps watched.
+pub const DNS_KNOWN_NAMES_MAX: usize = 8_192;
+/// Names without instances that it keeps watched: misspelt ones, and whatever a stranger asks.
+pub const DNS_UNKNOWN_NAMES_MAX: usize = 512;
+/// DNS queries that wait for the first value of a name; further ones fail at once.
+pub const DNS_WAITING_QUERIES_MAX: usize = 512;
+/// DNS queries on their way to recursors; further ones fail at once.
+pub const DNS_FORWARDED_QUERIES_MAX: usize = 512;
 /// Records of one DNS answer over TCP (Consul: 4,096): what 64 KiB hold of addresses.
 pub const DNS_ANSWERS_MAX: usize = 4_096;
 /// SRV records of one DNS answer over TCP (Consul: 1,024): they bring addresses along.

@@ -20,7 +20,7 @@ struct Host {
 }
 
 async fn host() -> Host {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     server.set(Topic::Roots, "", &server.ca.bundle());
     let (tasks, registry) = (TaskTree::root("test"), Registry::new("agent"));
     let views = Views::start(calls.clone(), &tasks);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -32,13 +33,15 @@ use crate::grpc::Calls;
 
 type Table = BTreeMap<(i32, String), (u64, Answer)>;
 
-/// What every start of the server answers from.
+/// The server; clones share it.
 #[derive(Clone)]
 pub(crate) struct FakeServer {
     values: Arc<watch::Sender<Table>>,
     open: Arc<Mutex<BTreeMap<(i32, String), usize>>>,
     pub(crate) ca: Arc<FakeCa>,
-    tasks: TaskTree,
+    /// The streams.
+    tasks: Arc<Mutex<TaskTree>>,
+    is_dead: Arc<AtomicBool>,
 }
 
 /// Signs whatever it is asked to.
@@ -75,33 +78,31 @@ impl FakeCa {
 }
 
 impl FakeServer {
-    /// Starts listening; the calls survive [`FakeServer::restart`].
-    pub(crate) async fn start() -> (Self, Calls, SocketAddr) {
-        let tasks = TaskTree::root("fake-server");
+    /// Starts listening.
+    pub(crate) async fn start() -> (Self, Calls) {
         let server = Self {
             values: Arc::default(),
             open: Arc::default(),
             ca: Arc::default(),
-            tasks: tasks.child("first"),
+            tasks: Arc::new(Mutex::new(TaskTree::root("fake-server"))),
+            is_dead: Arc::default(),
         };
-        let address = server.listen("127.0.0.1:0".parse().expect("an address")).await;
+        let address = server.listen().await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         let channel = endpoint.connect_lazy();
-        (server, Calls::new(move || channel.clone()), address)
+        (server, Calls::new(move || channel.clone()))
     }
 
-    /// Ends every connection and the listener.
+    /// Ends every stream and refuses new ones.
     pub(crate) fn kill(&self) {
-        self.tasks.abort();
+        self.is_dead.store(true, Ordering::SeqCst);
+        std::mem::replace(&mut *self.tasks.lock(), TaskTree::root("fake-server")).abort();
         self.open.lock().clear();
     }
 
-    /// Listens again where a killed server did.
-    pub(crate) async fn restart(&self, address: SocketAddr) -> Self {
-        let tasks = TaskTree::root("fake-server").child("next");
-        let server = Self { tasks, ..self.clone() };
-        server.listen(address).await;
-        server
+    /// Takes streams again.
+    pub(crate) fn restart(&self) {
+        self.is_dead.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn set<T: Serialize>(&self, topic: Topic, key: &str, value: &T) {
@@ -124,13 +125,21 @@ impl FakeServer {
         });
     }
 
-    async fn listen(&self, address: SocketAddr) -> SocketAddr {
-        let listener = net::bind_tcp(address).await.expect("a free port");
+    fn check_alive(&self) -> Result<(), Status> {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("killed"));
+        }
+        Ok(())
+    }
+
+    async fn listen(&self) -> SocketAddr {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = net::bind_tcp(any).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let router = tonic::transport::Server::builder()
             .add_service(WatchServer::new(self.clone()))
             .add_service(CaServer::new(self.clone()));
-        self.tasks.spawn("serve", async move {
+        TaskTree::root("fake-listener").spawn("serve", async move {
             let served = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
             served.expect("the fake server serves");
         });
@@ -146,8 +155,9 @@ impl Watch for FakeServer {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        self.check_alive()?;
         let (sender, receiver) = mpsc::channel(16);
-        self.tasks.spawn("stream", answer(self.clone(), request.into_inner(), sender));
+        self.tasks.lock().spawn("stream", answer(self.clone(), request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
@@ -158,6 +168,7 @@ impl Ca for FakeServer {
         &self,
         request: Request<SignLeafRequest>,
     ) -> Result<Response<SignReply>, Status> {
+        self.check_alive()?;
         if let Some(refusal) = &*self.ca.refusal.lock() {
             return Err(refusal.clone());
         }
@@ -216,7 +227,12 @@ async fn answer(
         }
         let table = values.borrow_and_update().clone();
         for (id, (key, seen)) in &mut started {
-            if let Some((index, answer)) = table.get(key).filter(|(index, _)| *index > *seen) {
+            // As a real server: a service that nobody registered has no instances.
+            let none = (1, Answer::Value(envelope::encode(&Vec::<u8>::new())));
+            let has_answer_always = [Topic::Service, Topic::Connect].map(i32::from);
+            let fallback = has_answer_always.contains(&key.0).then_some(&none);
+            let newest = table.get(key).or(fallback);
+            if let Some((index, answer)) = newest.filter(|(index, _)| *index > *seen) {
                 *seen = *index;
                 let event = WatchEvent { id: *id, index: *index, answer: Some(answer.clone()) };
                 if sender.send(Ok(event)).await.is_err() {

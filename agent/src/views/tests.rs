@@ -39,7 +39,7 @@ async fn eventually(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_view_follows_its_value_through_problems_and_restarts() {
-    let (server, calls, address) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
     let views = Views::start(calls, &tasks);
     server.set(Topic::Roots, "", &bundle("a"));
@@ -60,7 +60,7 @@ async fn a_view_follows_its_value_through_problems_and_restarts() {
     // A new view of the same thing sees the last value at once, also without a server.
     assert_eq!(views.roots().current().value.as_deref(), Some(&bundle("a")));
 
-    let server = server.restart(address).await;
+    server.restart();
     server.set(Topic::Roots, "", &bundle("b"));
     let slot = until(&mut view, |slot| slot.is_live && slot.problem.is_none()).await;
     assert_eq!(slot.value.as_deref(), Some(&bundle("b")));
@@ -70,7 +70,7 @@ async fn a_view_follows_its_value_through_problems_and_restarts() {
 
 #[tokio::test]
 async fn views_of_one_thing_share_a_watch_that_ends_when_retired() {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
     let views = Views::start(calls, &tasks);
     let web = "web".parse().expect("a name");
@@ -86,7 +86,7 @@ async fn views_of_one_thing_share_a_watch_that_ends_when_retired() {
 
 #[tokio::test]
 async fn a_watch_without_readers_ends_after_a_while() {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
     let views = Views::start(calls, &tasks);
     drop(views.nodes());
@@ -107,7 +107,7 @@ async fn a_watch_without_readers_ends_after_a_while() {
 
 #[tokio::test]
 async fn without_a_server_a_first_value_is_waited_for_no_longer_than_asked() {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     server.kill();
     let tasks = TaskTree::root("test");
     let views = Views::start(calls, &tasks);
@@ -119,7 +119,7 @@ async fn without_a_server_a_first_value_is_waited_for_no_longer_than_asked() {
 
 #[tokio::test]
 async fn an_unreadable_value_is_a_problem_and_leaves_the_last_one() {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     let tasks = TaskTree::root("test");
     let views = Views::start(calls, &tasks);
     server.set(Topic::Roots, "", &bundle("a"));

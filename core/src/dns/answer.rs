@@ -73,7 +73,7 @@ pub fn answer(
     asked: Asked<'_>,
     view: View<'_>,
     settings: &Settings,
-    rng: &mut impl RngCore,
+    rng: &mut (impl RngCore + ?Sized),
 ) -> Answer {
     let scribe = Scribe { asked, settings };
     let mut answer = scribe.answer(view, rng);
@@ -98,7 +98,7 @@ impl Scribe<'_> {
         self.asked.question
     }
 
-    fn answer(&self, view: View<'_>, rng: &mut impl RngCore) -> Answer {
+    fn answer(&self, view: View<'_>, rng: &mut (impl RngCore + ?Sized)) -> Answer {
         match self.question().kind {
             RecordType::Axfr => return Answer::bare(ResponseCode::NotImplemented),
             RecordType::Ns => return self.name_servers(),
@@ -220,7 +220,7 @@ impl Scribe<'_> {
         instances: &[ServiceInstance],
         tag: Option<&str>,
         ttl: Duration,
-        rng: &mut impl RngCore,
+        rng: &mut (impl RngCore + ?Sized),
     ) -> Answer {
         let worst =
             if self.settings.only_passing { CheckStatus::Passing } else { CheckStatus::Warning };
@@ -364,7 +364,7 @@ fn distinct(records: impl Iterator<Item = Record>) -> Vec<Record> {
 }
 
 /// Orders at random: Fisher–Yates.
-fn shuffle<T>(items: &mut [T], rng: &mut impl RngCore) {
+fn shuffle<T>(items: &mut [T], rng: &mut (impl RngCore + ?Sized)) {
     for last in (1..items.len()).rev() {
         // The high half of the product is even enough: the bias is below 2^-32 for any list
         // that fits a message.

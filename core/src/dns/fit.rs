@@ -35,6 +35,10 @@ const EDNS_BYTES_MAX: usize = 65_467;
 /// Bytes of the largest message on a stream, less the reference's margin of 12.
 const STREAM_BYTES: usize = 65_523;
 
+/// Names of one message that are compressed: encoders stop looking for earlier copies at some
+/// count, as that takes longer with each (ours stops at 120, and counts names inside records).
+const COMPRESSED_NAMES_MAX: usize = 60;
+
 /// Cuts an answer; at least one record is left of what was asked for.
 pub(super) fn cut(answer: &mut Answer, asked: &Question, delivery: Delivery, settings: &Settings) {
     let whole = answer.answers.len();
@@ -81,15 +85,19 @@ fn fit_bytes(answer: &mut Answer, asked: &Question, delivery: Delivery) {
             usize::from(payload).clamp(DATAGRAM_BYTES, EDNS_BYTES_MAX) - MARGIN_BYTES
         }
     };
-    let bytes_of = |record: &Record| match delivery {
+    let bytes_of = |(at, record): (usize, &Record)| match delivery {
         // Callers without EDNS may be old ones that count uncompressed bytes.
         Delivery::Udp => record.bytes(),
-        Delivery::Tcp | Delivery::UdpEdns { .. } => record.bytes_compressed(&asked.name),
+        Delivery::Tcp | Delivery::UdpEdns { .. } if at < COMPRESSED_NAMES_MAX => {
+            record.bytes_compressed(&asked.name)
+        }
+        Delivery::Tcp | Delivery::UdpEdns { .. } => record.bytes(),
     };
-    let sum = |records: &[Record]| records.iter().map(bytes_of).sum::<usize>();
     let fixed = HEAD_BYTES + name_bytes(&asked.name) + QUESTION_FIXED_BYTES + OPT_BYTES;
     let total = |answer: &Answer| {
-        fixed + sum(&answer.answers) + sum(&answer.authority) + sum(&answer.additional)
+        let Answer { answers, authority, additional, .. } = answer;
+        let records = answers.iter().chain(authority).chain(additional);
+        fixed + records.enumerate().map(bytes_of).sum::<usize>()
     };
     if total(answer) > limit && !answer.answers.is_empty() {
         answer.authority.clear();

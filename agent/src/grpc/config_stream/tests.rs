@@ -50,7 +50,7 @@ fn domain() -> TrustDomain {
 }
 
 async fn host() -> Host {
-    let (server, calls, _) = FakeServer::start().await;
+    let (server, calls) = FakeServer::start().await;
     server.set(Topic::Roots, "", &server.ca.bundle());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let tasks = TaskTree::root("test");
