@@ -14,6 +14,7 @@ use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::checks::Checks;
 use crate::config::Config;
+use crate::dns::{DnsError, DnsSite};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::Parts;
 use crate::join::{JoinError, join};
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::proxycfg::{Proxies, Sources};
 use crate::servers::{MemberError, Membership, Servers};
 use crate::views::Views;
-use crate::{http, roots, sync};
+use crate::{dns, http, roots, sync};
 
 /// The agent.
 #[derive(Debug)]
@@ -67,6 +68,9 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
     },
+    /// The DNS address cannot be opened.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     /// The HTTP API's address cannot be opened.
     #[error("the HTTP address {addr} cannot be opened")]
     Http {
@@ -128,7 +132,10 @@ impl Agent {
         let sources = Sources { views: views.clone(), leaves: leaves.clone() };
         let proxies = Proxies::start(&local, sources, (&membership, config.bind_addr), &tasks);
         serve_proxies(&config.proxy_socket, proxies, &tasks)?;
-        let dns_addr = None;
+        let site =
+            DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
+        let tools = (metrics.registry(), &tasks);
+        let dns_addr = dns::start(&config.dns, site, views.clone(), tools).await?;
         let parts = Parts {
             config: config.clone(),
             local: local.clone(),
