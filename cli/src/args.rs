@@ -53,6 +53,10 @@ pub(crate) enum Command {
     /// Watch a mesh of example services work, step by step
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(cmd::demo::DemoArgs),
+    /// Run the sidecar of a service
+    Proxy(Box<cmd::proxy::ProxyArgs>),
+    /// Run a server: catalog, configuration, certificate authority
+    Server(Box<cmd::server::ServerArgs>),
     /// Print the version
     Version(cmd::version::VersionArgs),
 }
@@ -69,8 +73,9 @@ pub(crate) struct ProcessArgs {
     #[arg(long, value_name = "FORMAT", value_parser = log_format)]
     pub(crate) log_format: Option<LogFormat>,
     /// How long requests in flight may take to finish when the process is told to end
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub(crate) drain_limit: Duration,
+    /// [default: 10s; proxy: 15s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) drain_limit: Option<Duration>,
     /// Write a JSON file with the addresses once the process serves, for scripts
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

@@ -66,11 +66,12 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 
 /// Returns whether an address that was to be bound is taken.
 pub(crate) fn is_address_in_use(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-    })
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    };
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::AddrInUse))
+        // Some errors keep the system's words only.
+        || chain(error).contains("Address already in use")
 }
 
 #[cfg(test)]

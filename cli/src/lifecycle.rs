@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::Value;
@@ -17,6 +18,10 @@ use weft_runtime::telemetry::notify::{Report, notify, watchdog};
 use crate::args::ProcessArgs;
 use crate::config::LogSection;
 use crate::failure::{Failure, chain, is_address_in_use};
+
+/// How long the tasks of a process may take to end when nothing else is said: some seconds more
+/// than a request of an API takes, less than service managers wait (systemd: 90 s).
+pub(crate) const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The threads that a process works on.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +59,8 @@ pub(crate) struct Process<'a> {
     pub(crate) doors: Vec<Door>,
     /// The threads it works on.
     pub(crate) threads: Threads,
+    /// How long its tasks may take to end.
+    pub(crate) drain_limit: Duration,
 }
 
 /// Starts logging as flags and files say; flags beat files.
@@ -152,7 +159,7 @@ impl Process<'_> {
     }
 
     async fn end(&self, tasks: &TaskTree, mut signals: Signals) {
-        match drain(tasks, self.args.drain_limit, signals.shutdown()).await {
+        match drain(tasks, self.drain_limit, signals.shutdown()).await {
             Drained::Clean => info!("ended"),
             Drained::Forced(unfinished) => warn!(%unfinished, "ended by force"),
         }

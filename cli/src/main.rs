@@ -40,6 +40,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
+        Command::Proxy(args) => cmd::proxy::run(&args),
+        Command::Server(args) => cmd::server::run(&args),
         Command::Version(args) => cmd::version::run(&args),
     }
 }

@@ -2,4 +2,6 @@
 
 pub(crate) mod bookinfo;
 pub(crate) mod demo;
+pub(crate) mod proxy;
+pub(crate) mod server;
 pub(crate) mod version;

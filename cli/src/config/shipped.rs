@@ -1,10 +1,11 @@
 //! The examples under `packaging/config` load, as they stand and with every comment taken up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use super::{Form, load};
+use crate::cmd;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging/config").join(name)
@@ -41,5 +42,21 @@ fn loads<T: DeserializeOwned>(name: &str, form: Form) -> T {
 fn the_agents_example_loads() {
     let form = Form { lists: &["services"], aliases: &[("service", "services")] };
     let settings: weft_agent::config::FileConfig = loads("agent.hcl", form);
-    assert_eq!(settings.data_dir.as_deref(), Some("/var/lib/weft/agent"));
+    let config = weft_agent::config::Config::resolve(settings).expect("a good configuration");
+    assert_eq!(config.data_dir, Path::new("/var/lib/weft/agent"));
+}
+
+#[test]
+fn the_servers_example_loads() {
+    let settings: weft_server::config::FileConfig = loads("server.hcl", cmd::server::FORM);
+    let config = weft_server::config::Config::resolve(settings).expect("a good configuration");
+    assert_eq!(config.data_dir, Path::new("/var/lib/weft/server"));
+}
+
+#[test]
+fn the_proxys_example_loads() {
+    let mut settings: weft_proxy::config::FileConfig = loads("proxy.hcl", cmd::proxy::FORM);
+    // The command asks the agent for it.
+    settings.agent_socket = Some("/socket".to_owned());
+    weft_proxy::config::Config::resolve(settings).expect("a good configuration");
 }

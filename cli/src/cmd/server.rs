@@ -1,0 +1,133 @@
+//! `weft server`.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use weft_server::config::{Config, FileConfig};
+use weft_server::{Server, ServerHandle};
+
+use crate::args::{ConfigArgs, ProcessArgs};
+use crate::config::{self, Form, Loaded};
+use crate::failure::Failure;
+use crate::lifecycle::{DRAIN_LIMIT_DEFAULT, Door, Process, Serving, Threads, start_logging};
+
+const EXAMPLES: &str = "\
+Examples:
+  Start the first server of a mesh; it makes the certificate authority and prints a join token:
+    weft server --data-dir /var/lib/weft/server --advertise-addr 10.0.0.1:8300
+  The token is kept in the data directory too:
+    cat /var/lib/weft/server/join-token
+  From configuration files, as under systemd:
+    weft server --config /etc/weft/server.d
+  Then join the host's agent:
+    weft agent --data-dir /var/lib/weft/agent --join-token-file /var/lib/weft/server/join-token";
+
+/// How the server's files are read.
+pub(crate) const FORM: Form = Form { lists: &[], aliases: &[] };
+
+/// Flags of `weft server`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where the log, snapshots and sealed keys are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// This server's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// The datacenter [default: dc1]
+    #[arg(long, value_name = "NAME")]
+    datacenter: Option<String>,
+    /// Where agents and other servers are served
+    #[arg(long, value_name = "IP:PORT")]
+    bind_addr: Option<String>,
+    /// Under which address they reach this server
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise_addr: Option<String>,
+    /// A join token for servers: joins that mesh instead of founding one
+    #[arg(long, value_name = "TOKEN", conflicts_with = "join_token_file")]
+    join: Option<String>,
+    /// A file with such a token
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
+    let Loaded { mut settings, log, mut origins } =
+        config::load::<FileConfig>(&args.config.files, FORM)?;
+    let given = args.clone();
+    origins.set(("--data-dir", "data_dir"), given.data_dir, &mut settings.data_dir);
+    origins.set(("--node-name", "node_name"), given.node_name, &mut settings.node_name);
+    origins.set(("--datacenter", "datacenter"), given.datacenter, &mut settings.datacenter);
+    origins.set(("--bind-addr", "bind_addr"), given.bind_addr, &mut settings.bind_addr);
+    origins.set(
+        ("--advertise-addr", "advertise_addr"),
+        given.advertise_addr,
+        &mut settings.advertise_addr,
+    );
+    if given.join.is_some() || given.join_token_file.is_some() {
+        // The flag stands for either setting of the files.
+        (settings.join, settings.join_token_file) = (None, None);
+    }
+    origins.set(("--join", "join"), given.join, &mut settings.join);
+    origins.set(
+        ("--join-token-file", "join_token_file"),
+        given.join_token_file,
+        &mut settings.join_token_file,
+    );
+    start_logging(&args.process, &log)?;
+    let config =
+        Config::resolve(settings).map_err(|faults| Failure::Config(origins.name(faults)))?;
+    let door = |address: SocketAddr, setting| Door { address: address.to_string(), setting };
+    let telemetry = config
+        .telemetry_addr
+        .map(|address| door(address, "telemetry_addr in a configuration file"));
+    let process = Process {
+        name: "server",
+        args: &args.process,
+        doors: [door(config.bind_addr, "--bind-addr (bind_addr in a file)")]
+            .into_iter()
+            .chain(telemetry)
+            .collect(),
+        threads: Threads::Many,
+        drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
+    };
+    let is_first = !config.data_dir.join("join-token").exists();
+    process.run(|tasks| async move {
+        let handle = Server::start(config, tasks).await?;
+        if is_first && handle.join_token_path().exists() {
+            welcome(&handle);
+        }
+        let ready = serde_json::json!({
+            "rpc": handle.rpc_addr().to_string(),
+            "telemetry": handle.telemetry_addr().map(|address| address.to_string()),
+            "cluster_id": handle.cluster_id(),
+            "join_token_file": handle.join_token_path(),
+        });
+        Ok(Serving { handle, ready })
+    })
+}
+
+/// Tells how hosts join. The token itself is for a person's eyes, not for a log.
+fn welcome(handle: &ServerHandle) {
+    let path = handle.join_token_path();
+    let token = std::fs::read_to_string(path).ok().filter(|_| std::io::stdout().is_terminal());
+    let join = match token {
+        Some(token) => format!("--join {}", token.trim()),
+        None => format!("--join-token-file {}", path.display()),
+    };
+    let text = format!(
+        "A mesh was founded. Its join token is in {}; hosts join within a day with\n\n  \
+         weft agent {join}\n\n",
+        path.display()
+    );
+    // Nobody may be reading; the file is there all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

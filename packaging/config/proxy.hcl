@@ -1,0 +1,29 @@
+# The sidecar of a service: weft proxy --config /etc/weft/proxy.d/web.hcl
+#
+# Each setting stands here with its default, commented out, unless a sidecar must set it.
+# What the sidecar does with traffic is not written here: that comes from the agent.
+
+# The id of the service instance whose sidecar this is, as it is registered.
+sidecar_for = "web-1"
+
+# The agent's unix socket for proxies. Left out, the agent's HTTP API is asked for it
+# (--http-addr or WEFT_HTTP_ADDR, 127.0.0.1:8500 by default).
+# agent_socket = "/var/lib/weft/agent/proxy.sock"
+
+# Where metrics and state are shown: "ip:port"; port 0 takes a free one.
+# admin_addr = "127.0.0.1:19000"
+
+# Worker threads. Default: one for each core.
+# workers = 2
+
+# How long requests in flight may take to end when the sidecar is told to end.
+# drain_limit = "15s"
+
+# Whether each request is logged on standard output: "off", "text" or "json".
+# access_log = "off"
+
+# Logs go to standard error. WEFT_LOG beats the level.
+log {
+  # level  = "info"
+  # format = "text" # or "json"
+}
