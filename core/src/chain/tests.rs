@@ -235,3 +235,66 @@ fn only_addresses_that_can_be_called_are_chosen_and_each_once() {
     let found = chosen(&target("", false), &instances);
     assert_eq!(found, ["10.0.0.9:21000 1", "[::1]:21000 1"]);
 }
+
+/// Makes `count` entries from a service's number, and compiles the chain of service 0.
+fn chain_of(count: usize, entry: impl Fn(usize) -> serde_json::Value) -> Result<usize, String> {
+    let world = world((0..count).map(entry).collect());
+    match compiled("s0", &world) {
+        Ok(chain) => Ok(chain.nodes.len()),
+        Err(errors) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+#[test]
+fn redirects_that_never_end_are_refused() {
+    let redirect = |at: usize| {
+        json!({"Kind":"service-resolver","Name":format!("s{at}"),
+            "Redirect":{"Service":format!("s{}", at + 1)}})
+    };
+    assert_eq!(chain_of(31, redirect), Ok(1));
+    let error = chain_of(40, redirect).expect_err("too many redirects");
+    assert!(error.ends_with("more than 32 redirects follow each other"), "{error}");
+}
+
+#[test]
+fn splitters_that_nest_too_deep_are_refused() {
+    let splitter = |at: usize| {
+        json!({"Kind":"service-splitter","Name":format!("s{at}"),
+            "Splits":[{"Weight":50},{"Weight":50,"Service":format!("s{}", at + 1)}]})
+    };
+    chain_of(32, splitter).expect("a chain");
+    let error = chain_of(40, splitter).expect_err("too deep");
+    assert!(error.ends_with("splitters are nested deeper than 32"), "{error}");
+}
+
+#[test]
+fn splitters_that_multiply_are_refused() {
+    // Each of the 50 legs leads to 50 more.
+    let splitter = |at: usize| {
+        let leg = |to: usize| {
+            let service = if at == 0 { format!("s{}", to + 1) } else { format!("t{to}") };
+            json!({"Weight":2,"Service":service})
+        };
+        json!({"Kind":"service-splitter","Name":format!("s{at}"),
+            "Splits":(0..50).map(leg).collect::<Vec<_>>()})
+    };
+    let error = chain_of(51, splitter).expect_err("2,500 legs");
+    assert!(error.ends_with("with the splitters behind it, it has more than 1000 legs"), "{error}");
+}
+
+#[test]
+fn chains_that_grow_without_end_are_refused() {
+    // Each of the 100 routes leads to a splitter with 100 legs, all to different services.
+    let entry = |at: usize| {
+        let name = format!("s{at}");
+        if at == 0 {
+            let route = |to: usize| json!({"Destination":{"Service":format!("s{}", to + 1)}});
+            let routes: Vec<_> = (0..100).map(route).collect();
+            return json!({"Kind":"service-router","Name":name,"Routes":routes});
+        }
+        let leg = |to: usize| json!({"Weight":1,"Service":format!("t{at}-{to}")});
+        json!({"Kind":"service-splitter","Name":name,"Splits":(0..100).map(leg).collect::<Vec<_>>()})
+    };
+    let error = chain_of(101, entry).expect_err("10,000 targets");
+    assert!(error.contains("the chain has more than 4096 nodes"), "{error}");
+}

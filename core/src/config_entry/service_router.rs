@@ -105,20 +105,29 @@ impl ServiceRouter {
         let mut findings = Findings::default();
         findings.count("Routes", self.routes.len(), limits::ROUTES_PER_ROUTER_MAX);
         for (at, route) in self.routes.iter_mut().enumerate() {
-            let http = route.matches.as_mut().and_then(|matches| matches.http.as_mut());
-            let has_path = http
-                .as_ref()
-                .is_some_and(|http| http.path_exact.is_some() || http.path_prefix.is_some());
-            if let Some(http) = http {
-                http.normalise(&format!("Routes[{at}].Match.HTTP"), &mut findings);
-            }
-            if let Some(destination) = &mut route.destination {
-                let field = format!("Routes[{at}].Destination");
-                destination.normalise(&field, has_path, &mut findings);
-            }
+            route.normalise(&format!("Routes[{at}]"), &mut findings);
         }
         findings.meta(&self.meta);
         findings.result(self)
+    }
+}
+
+impl ServiceRoute {
+    fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        let http = self.matches.as_mut().and_then(|matches| matches.http.as_mut());
+        let mut has_path = false;
+        if let Some(http) = http {
+            http.normalise(&format!("{field}.Match.HTTP"), findings);
+            has_path = http.path_exact.is_some() || http.path_prefix.is_some();
+        }
+        if let Some(destination) = &mut self.destination {
+            let field = format!("{field}.Destination");
+            destination.normalise(&field, findings);
+            if destination.prefix_rewrite.is_some() && !has_path {
+                let reason = "needs a PathExact or PathPrefix to replace";
+                findings.add(format!("{field}.PrefixRewrite"), reason);
+            }
+        }
     }
 }
 
@@ -164,14 +173,10 @@ impl HttpMatch {
 }
 
 impl RouteDestination {
-    fn normalise(&mut self, field: &str, has_path: bool, findings: &mut Findings) {
+    fn normalise(&mut self, field: &str, findings: &mut Findings) {
         self.prefix_rewrite = self.prefix_rewrite.take().filter(|text| !text.is_empty());
         if let Some(rewrite) = &self.prefix_rewrite {
-            let field = format!("{field}.PrefixRewrite");
-            findings.path(&field, rewrite);
-            if !has_path {
-                findings.add(field, "needs a PathExact or PathPrefix to replace");
-            }
+            findings.path(&format!("{field}.PrefixRewrite"), rewrite);
         }
         self.request_timeout = self.request_timeout.filter(|timeout| *timeout != Span::default());
         let timeout = self.request_timeout.unwrap_or_default();

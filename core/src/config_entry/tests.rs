@@ -132,6 +132,7 @@ fn a_route_has_one_path_and_each_condition_one_form() {
             {"Match":{"HTTP":{"PathExact":"a","PathPrefix":"/b?"}}},
             {"Match":{"HTTP":{"PathRegex":"(","Methods":["get","GET","a b"]}},
              "Destination":{"PrefixRewrite":"/"}},
+            {"Match":{"HTTP":{"PathPrefix":""}},"Destination":{"PrefixRewrite":"/x"}},
             {"Match":{"HTTP":{"Header":[{"Name":"x y"},{"Name":"a","Exact":"1","Prefix":"2"},
                 {"Name":"b","Regex":"a)|(b","IgnoreCase":true}],
              "QueryParam":[{"Present":true,"Regex":"x"}]}}}]}"#,
@@ -143,17 +144,18 @@ fn a_route_has_one_path_and_each_condition_one_form() {
             "Routes[1].Match.HTTP.Methods[1]: \"GET\" is given twice",
             "Routes[1].Match.HTTP.Methods[2]: \"A B\" must be a word of letters, digits and '-'",
             "Routes[1].Destination.PrefixRewrite: needs a PathExact or PathPrefix to replace",
-            "Routes[2].Match.HTTP.Header[0].Name: \"x y\" must be a word of letters, digits and \
+            "Routes[2].Destination.PrefixRewrite: needs a PathExact or PathPrefix to replace",
+            "Routes[3].Match.HTTP.Header[0].Name: \"x y\" must be a word of letters, digits and \
              '-'",
-            "Routes[2].Match.HTTP.Header[0]: write exactly one of Present, Exact, Prefix, \
+            "Routes[3].Match.HTTP.Header[0]: write exactly one of Present, Exact, Prefix, \
              Suffix, Contains and Regex",
-            "Routes[2].Match.HTTP.Header[1]: write exactly one of Present, Exact, Prefix, \
+            "Routes[3].Match.HTTP.Header[1]: write exactly one of Present, Exact, Prefix, \
              Suffix, Contains and Regex",
-            "Routes[2].Match.HTTP.Header[2].Regex: \"a)|(b\" is not usable: unopened group",
-            "Routes[2].Match.HTTP.Header[2].IgnoreCase: goes with Exact, Prefix, Suffix and \
+            "Routes[3].Match.HTTP.Header[2].Regex: \"a)|(b\" is not usable: unopened group",
+            "Routes[3].Match.HTTP.Header[2].IgnoreCase: goes with Exact, Prefix, Suffix and \
              Contains; in a Regex write (?i)",
-            "Routes[2].Match.HTTP.QueryParam[0].Name: must not be empty",
-            "Routes[2].Match.HTTP.QueryParam[0]: write exactly one of Present, Exact and Regex",
+            "Routes[3].Match.HTTP.QueryParam[0].Name: must not be empty",
+            "Routes[3].Match.HTTP.QueryParam[0]: write exactly one of Present, Exact and Regex",
         ],
     );
 }

@@ -118,21 +118,22 @@ impl Parser {
         let TokenKind::Path { parts, .. } = first.kind else {
             return self.error("expected `in` or `not in` after a value");
         };
-        let (test, turned) = self.test(negated)?;
+        let follows_not = |kind: &TokenKind| kind.is_word("contains") || kind.is_word("matches");
+        if negated && !follows_not(&self.peek().kind) {
+            return self.error("expected `in`, `contains` or `matches` after `not`");
+        }
+        let (test, turned) = self.test()?;
         Ok(Condition::new(parts, first.column, test, negated != turned))
     }
 
     /// Reads what follows a selector; `true` when the operator itself turns the test round.
-    fn test(&mut self, after_not: bool) -> Result<(Test, bool), FilterError> {
+    fn test(&mut self) -> Result<(Test, bool), FilterError> {
         if self.take_word("contains") {
             return Ok((Test::Contains(self.value()?), false));
         }
         if self.take_word("matches") {
             let column = self.peek().column;
             return Ok((Test::Matches(regex(&self.value()?, column)?), false));
-        }
-        if after_not {
-            return self.error("expected `in`, `contains` or `matches` after `not`");
         }
         if self.take_word("is") {
             let turned = self.take_word("not");
