@@ -245,3 +245,6 @@ async fn serve_http(config: &Config, parts: Parts) -> Result<Option<SocketAddr>,
     let bound = http::start(addr, parts).await;
     bound.map(Some).map_err(|source| StartError::Http { addr, source })
 }
+
+#[cfg(test)]
+mod tests;
