@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use serde_json::json;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{IntentionAction, Protocol};
@@ -136,15 +137,9 @@ fn run(
     let files = format!("weft-{}-{side}", tag(layer));
     let file = rig.folder.join(format!("{files}.snapshot"));
     fs::write(&file, weft_proto::envelope::encode(snapshot))?;
-    let args = [
-        "proxy",
-        "--snapshot",
-        &file.to_string_lossy(),
-        "--workers",
-        "1",
-        "--admin-addr",
-        "127.0.0.1:0",
-    ]
-    .map(str::to_owned);
+    let config = json!({ "snapshot_file": file, "workers": 1, "admin_addr": "127.0.0.1:0" });
+    let config_file = rig.folder.join(format!("{files}.json"));
+    fs::write(&config_file, config.to_string())?;
+    let args = ["proxy", "--config", &config_file.to_string_lossy()].map(str::to_owned);
     Measured::start(binary, &args, &rig.folder.join(format!("{files}.log")))
 }
