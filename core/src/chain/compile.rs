@@ -86,14 +86,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn finish(mut self, start: Option<String>) -> Result<CompiledChain, Vec<ChainError>> {
-        let start = match (start, self.errors.is_empty()) {
-            (Some(start), true) => start,
-            _ => {
-                // Several routes may stumble over the same stone.
-                let mut seen = BTreeSet::new();
-                self.errors.retain(|error| seen.insert(error.clone()));
-                return Err(self.errors);
-            }
+        let Some(start) = start.filter(|_| self.errors.is_empty()) else {
+            // Several routes may stumble over the same stone.
+            let mut seen = BTreeSet::new();
+            self.errors.retain(|error| seen.insert(error.clone()));
+            return Err(self.errors);
         };
         super::reach::retain_reachable(&start, &mut self.nodes, &mut self.targets);
         Ok(CompiledChain {

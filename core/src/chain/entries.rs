@@ -45,35 +45,24 @@ impl<'a> Entries<'a> {
 
     /// Returns what a service speaks: as its own defaults say, else those of all proxies.
     pub(super) fn protocol(&self, service: &ServiceName) -> Protocol {
-        let own = match self.find(EntryKind::ServiceDefaults, service.as_str()) {
-            Some(ConfigEntry::ServiceDefaults(entry)) => entry.protocol,
-            _ => None,
-        };
-        own.or_else(|| match self.find(EntryKind::ProxyDefaults, ProxyDefaults::NAME) {
-            Some(ConfigEntry::ProxyDefaults(entry)) => entry.protocol(),
-            _ => None,
+        let own = self.find(EntryKind::ServiceDefaults, service.as_str());
+        let own = own.and_then(ConfigEntry::as_service_defaults).and_then(|entry| entry.protocol);
+        own.or_else(|| {
+            let all = self.find(EntryKind::ProxyDefaults, ProxyDefaults::NAME)?;
+            all.as_proxy_defaults()?.protocol()
         })
         .unwrap_or_default()
     }
 
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {
-        match self.find(EntryKind::ServiceRouter, service.as_str()) {
-            Some(ConfigEntry::ServiceRouter(entry)) => Some(entry),
-            _ => None,
-        }
+        self.find(EntryKind::ServiceRouter, service.as_str())?.as_service_router()
     }
 
     pub(super) fn splitter(&self, service: &ServiceName) -> Option<&'a ServiceSplitter> {
-        match self.find(EntryKind::ServiceSplitter, service.as_str()) {
-            Some(ConfigEntry::ServiceSplitter(entry)) => Some(entry),
-            _ => None,
-        }
+        self.find(EntryKind::ServiceSplitter, service.as_str())?.as_service_splitter()
     }
 
     pub(super) fn resolver(&self, service: &ServiceName) -> Option<&'a ServiceResolver> {
-        match self.find(EntryKind::ServiceResolver, service.as_str()) {
-            Some(ConfigEntry::ServiceResolver(entry)) => Some(entry),
-            _ => None,
-        }
+        self.find(EntryKind::ServiceResolver, service.as_str())?.as_service_resolver()
     }
 }

@@ -115,6 +115,36 @@ impl ConfigEntry {
         }
     }
 
+    /// Returns the entry if it is defaults of all proxies.
+    pub fn as_proxy_defaults(&self) -> Option<&ProxyDefaults> {
+        if let Self::ProxyDefaults(entry) = self { Some(entry) } else { None }
+    }
+
+    /// Returns the entry if it is defaults of a service.
+    pub fn as_service_defaults(&self) -> Option<&ServiceDefaults> {
+        if let Self::ServiceDefaults(entry) = self { Some(entry) } else { None }
+    }
+
+    /// Returns the entry if it is intentions.
+    pub fn as_service_intentions(&self) -> Option<&ServiceIntentions> {
+        if let Self::ServiceIntentions(entry) = self { Some(entry) } else { None }
+    }
+
+    /// Returns the entry if it is a resolver.
+    pub fn as_service_resolver(&self) -> Option<&ServiceResolver> {
+        if let Self::ServiceResolver(entry) = self { Some(entry) } else { None }
+    }
+
+    /// Returns the entry if it is a router.
+    pub fn as_service_router(&self) -> Option<&ServiceRouter> {
+        if let Self::ServiceRouter(entry) = self { Some(entry) } else { None }
+    }
+
+    /// Returns the entry if it is a splitter.
+    pub fn as_service_splitter(&self) -> Option<&ServiceSplitter> {
+        if let Self::ServiceSplitter(entry) = self { Some(entry) } else { None }
+    }
+
     /// Returns what the entry is found by.
     pub fn key(&self) -> EntryKey {
         EntryKey { kind: self.kind(), name: self.name().into() }

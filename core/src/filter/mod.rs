@@ -20,7 +20,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use error::FilterError;
-pub use schema::{CATALOG_SERVICE, CHECK, FieldKind, NODE, SERVICE, SERVICE_INSTANCE, Schema};
+pub use schema::{
+    CATALOG_SERVICE, CHECK, FieldKind, INTENTION, NODE, SERVICE, SERVICE_INSTANCE, Schema,
+};
 
 /// A parsed filter expression.
 #[derive(Debug, Clone)]

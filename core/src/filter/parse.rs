@@ -18,7 +18,11 @@ pub(super) fn parse(text: &str) -> Result<Expression, FilterError> {
     match parser.peek().kind {
         TokenKind::End => Ok(expression),
         TokenKind::Close => parser.error("this ')' closes nothing"),
-        _ => parser.error("expected `and`, `or` or the end"),
+        TokenKind::Equal
+        | TokenKind::NotEqual
+        | TokenKind::Open
+        | TokenKind::Path { .. }
+        | TokenKind::Text(_) => parser.error("expected `and`, `or` or the end"),
     }
 }
 
@@ -99,7 +103,11 @@ impl Parser {
         let value = match first.kind {
             TokenKind::Text(ref text) => Some(text.clone()),
             TokenKind::Path { ref parts, indexed } => (!indexed).then(|| parts.join(".")),
-            _ => {
+            TokenKind::Close
+            | TokenKind::End
+            | TokenKind::Equal
+            | TokenKind::NotEqual
+            | TokenKind::Open => {
                 self.at -= usize::from(first.kind != TokenKind::End);
                 return self.error("expected a selector, a value, `not` or '('");
             }
@@ -151,7 +159,13 @@ impl Parser {
                 self.next();
                 Ok((Test::Equals(self.value()?), true))
             }
-            _ => self.error("expected ==, !=, `is`, `in`, `contains`, `matches` or `not`"),
+            TokenKind::Close
+            | TokenKind::End
+            | TokenKind::Open
+            | TokenKind::Path { .. }
+            | TokenKind::Text(_) => {
+                self.error("expected ==, !=, `is`, `in`, `contains`, `matches` or `not`")
+            }
         }
     }
 
@@ -160,7 +174,14 @@ impl Parser {
         match self.next().kind {
             TokenKind::Text(text) => Ok(text),
             TokenKind::Path { parts, indexed: false } => Ok(parts.join(".")),
-            _ => Err(FilterError::new(column, "expected a value")),
+            TokenKind::Close
+            | TokenKind::End
+            | TokenKind::Equal
+            | TokenKind::NotEqual
+            | TokenKind::Open
+            | TokenKind::Path { indexed: true, .. } => {
+                Err(FilterError::new(column, "expected a value"))
+            }
         }
     }
 }

@@ -81,6 +81,21 @@ pub const CATALOG_SERVICE: Schema = Schema {
     ],
 };
 
+/// An intention, as `/v1/connect/intentions` lists it.
+pub const INTENTION: Schema = Schema {
+    record: "an intention",
+    fields: &[
+        ("Action", Text),
+        ("Description", Text),
+        ("DestinationNS", Text),
+        ("DestinationName", Text),
+        ("Precedence", Number),
+        ("SourceNS", Text),
+        ("SourceName", Text),
+        ("SourceType", Text),
+    ],
+};
+
 /// A service instance alone, as `/v1/agent/services` lists it.
 pub const SERVICE: Schema = Schema {
     record: "a service",

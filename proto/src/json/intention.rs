@@ -182,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn filters_know_every_field_of_an_intention_that_is_shown() {
+        use weft_core::filter::INTENTION;
+        let source = br#"{"Name":"web","Action":"deny","Description":"x"}"#;
+        let source: IntentionSource =
+            crate::json::from_slice(source, Unknown::Refuse).expect("a record");
+        let entry = br#"{"Name":"db","Sources":[]}"#;
+        let entry: ServiceIntentions =
+            crate::json::from_slice(entry, Unknown::Refuse).expect("a record");
+        let body = serde_json::to_value(IntentionBody::new(&entry, &source)).expect("text keys");
+        let shown = body.as_object().expect("an object").keys();
+        let shown: Vec<&String> = shown.filter(|key| !key.ends_with("Index")).collect();
+        let known: Vec<&str> = INTENTION.fields.iter().map(|(path, _)| *path).collect();
+        assert_eq!(shown, known);
+    }
+
+    #[test]
     fn a_source_is_shown_in_the_shape_that_clients_read() {
         let entry = br#"{"Kind":"service-intentions","Name":"db","ModifyIndex":7,
             "Sources":[{"Name":"web","Action":"allow"}]}"#;
