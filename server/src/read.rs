@@ -82,6 +82,11 @@ impl Reader {
         self.consensus.members()
     }
 
+    /// Returns whatever state this server has.
+    pub(crate) fn newest(&self) -> Arc<State> {
+        self.hub.state()
+    }
+
     /// Returns the newest state, as fresh as asked for.
     pub(crate) async fn state(&self, consistency: Consistency) -> Result<Arc<State>, ProposeError> {
         let until = clock::instant() + LEADERLESS_HOLD;

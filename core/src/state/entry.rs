@@ -82,10 +82,12 @@ impl State {
                 limit: limits::INTENTION_SOURCES_MAX,
             });
         }
-        // Exact names before the wildcard, then by name: the order of precedence within one
-        // destination.
-        entry.sources.sort_by(|a, b| (b.precedence, &a.name).cmp(&(a.precedence, &b.name)));
-        self.upsert_entry(index, ConfigEntry::ServiceIntentions(entry), None, changes).map(drop)
+        // Precedence and order are the entry's own affair, not the writer's.
+        let entry = ConfigEntry::ServiceIntentions(entry).normalise().map_err(|invalid| {
+            let told: Vec<String> = invalid.iter().map(ToString::to_string).collect();
+            Refusal::InvalidEntry(told.join("; "))
+        })?;
+        self.upsert_entry(index, entry, None, changes).map(drop)
     }
 
     pub(super) fn delete_intention(

@@ -1,25 +1,223 @@
-//! The JSON API for requests that agents pass on.
+//! The JSON API for requests that agents pass on. One file per page; status codes are mapped in
+//! `error` alone.
+
+mod catalog;
+mod chain;
+mod config_entry;
+mod connect;
+mod error;
+mod health;
+mod intention;
+mod page;
+mod request;
+mod status;
 
 use std::convert::Infallible;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::Poll;
 
-use ::http::{Request, Response, StatusCode};
+use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use futures::future::BoxFuture;
 use tower::Service;
-use weft_runtime::http::{Body, full};
+use weft_core::config_entry::IntentionAction;
+use weft_core::limits;
+use weft_runtime::http::{Body, Found, PeerIdentity, Router, collect, empty};
 
 use crate::config::Config;
-use crate::propose::Proposer;
+use crate::propose::{Caller, Proposer};
 use crate::read::Reader;
+use error::ApiError;
+use request::{ApiRequest, Query};
+
+/// What the pages work with.
+struct Context {
+    proposer: Proposer,
+    reader: Reader,
+    default_intention: IntentionAction,
+}
+
+/// A page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    CatalogConnect,
+    CatalogDatacenters,
+    CatalogNode,
+    CatalogNodes,
+    CatalogService,
+    CatalogServices,
+    Chain,
+    ConfigDelete,
+    ConfigList,
+    ConfigShow,
+    ConfigWrite,
+    HealthChecks,
+    HealthConnect,
+    HealthNode,
+    HealthService,
+    HealthState,
+    IntentionCheck,
+    IntentionDelete,
+    IntentionList,
+    IntentionMatch,
+    IntentionShow,
+    IntentionWrite,
+    Roots,
+    StatusLeader,
+    StatusPeers,
+}
+
+fn router() -> Router<Endpoint> {
+    use Endpoint as E;
+    const EXACT: &str = "/v1/connect/intentions/exact";
+    Router::new()
+        .route(Method::GET, "/v1/catalog/connect/{service}", E::CatalogConnect)
+        .route(Method::GET, "/v1/catalog/datacenters", E::CatalogDatacenters)
+        .route(Method::GET, "/v1/catalog/node/{node}", E::CatalogNode)
+        .route(Method::GET, "/v1/catalog/nodes", E::CatalogNodes)
+        .route(Method::GET, "/v1/catalog/service/{service}", E::CatalogService)
+        .route(Method::GET, "/v1/catalog/services", E::CatalogServices)
+        .route(Method::PUT, "/v1/config", E::ConfigWrite)
+        .route(Method::GET, "/v1/config/{kind}", E::ConfigList)
+        .route(Method::GET, "/v1/config/{kind}/{name}", E::ConfigShow)
+        .route(Method::DELETE, "/v1/config/{kind}/{name}", E::ConfigDelete)
+        .route(Method::GET, "/v1/connect/ca/roots", E::Roots)
+        .route(Method::GET, "/v1/connect/intentions", E::IntentionList)
+        .route(Method::GET, "/v1/connect/intentions/check", E::IntentionCheck)
+        .route(Method::GET, EXACT, E::IntentionShow)
+        .route(Method::PUT, EXACT, E::IntentionWrite)
+        .route(Method::DELETE, EXACT, E::IntentionDelete)
+        .route(Method::GET, "/v1/connect/intentions/match", E::IntentionMatch)
+        .route(Method::GET, "/v1/discovery-chain/{service}", E::Chain)
+        .route(Method::GET, "/v1/health/checks/{service}", E::HealthChecks)
+        .route(Method::GET, "/v1/health/connect/{service}", E::HealthConnect)
+        .route(Method::GET, "/v1/health/node/{node}", E::HealthNode)
+        .route(Method::GET, "/v1/health/service/{service}", E::HealthService)
+        .route(Method::GET, "/v1/health/state/{state}", E::HealthState)
+        .route(Method::GET, "/v1/status/leader", E::StatusLeader)
+        .route(Method::GET, "/v1/status/peers", E::StatusPeers)
+}
 
 /// The API as a service.
 #[derive(Clone)]
-pub(crate) struct Api;
+pub(crate) struct Api {
+    context: Arc<Context>,
+    router: Arc<Router<Endpoint>>,
+}
 
 impl Api {
-    pub(crate) fn new(_proposer: Proposer, _reader: Reader, _config: &Config) -> Self {
-        Self
+    pub(crate) fn new(proposer: Proposer, reader: Reader, config: &Config) -> Self {
+        let default_intention = config.default_intention;
+        let context = Context { proposer, reader, default_intention };
+        Self { context: Arc::new(context), router: Arc::new(router()) }
     }
+
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let query = request.uri().query().unwrap_or_default();
+        let pretty = Query::parse(query).is_ok_and(|query| query.has("pretty"));
+        let is_head = request.method() == Method::HEAD;
+        let mut response = match self.find_and_answer(request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let policy = intention::default_word(self.context.default_intention);
+        headers.insert(
+            HeaderName::from_static("x-consul-default-acl-policy"),
+            HeaderValue::from_static(policy),
+        );
+        match (is_head, pretty) {
+            (true, _) => response.map(|_| empty()),
+            (false, true) => prettify(response).await,
+            (false, false) => response,
+        }
+    }
+
+    async fn find_and_answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
+        let (parts, body) = request.into_parts();
+        let method = match parts.method {
+            Method::HEAD => Method::GET,
+            other => other,
+        };
+        let (endpoint, params) = match self.router.find(&method, parts.uri.path()) {
+            Found::Handler { handler, params, .. } => (*handler, params),
+            Found::NotFound => {
+                let text = "Invalid URL path: not a recognized HTTP API endpoint";
+                return Err(ApiError::not_found(text));
+            }
+            Found::WrongMethod { allow } => return wrong_method(&method, allow),
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let state = self.context.reader.newest();
+        query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
+        let peer = parts.extensions.get::<PeerIdentity>().and_then(|peer| peer.0.clone());
+        let caller = peer.map(Caller::Member).ok_or_else(|| {
+            ApiError::new(StatusCode::FORBIDDEN, "Permission denied: no certificate")
+        })?;
+        let body = collect(body, limits::API_BODY_BYTES_MAX).await?;
+        let request = ApiRequest { params, query, body, caller };
+        dispatch(endpoint, &self.context, &request).await
+    }
+}
+
+async fn dispatch(
+    endpoint: Endpoint,
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    match endpoint {
+        Endpoint::CatalogConnect => catalog::connect(context, request).await,
+        Endpoint::CatalogDatacenters => catalog::datacenters(context, request).await,
+        Endpoint::CatalogNode => catalog::node(context, request).await,
+        Endpoint::CatalogNodes => catalog::nodes(context, request).await,
+        Endpoint::CatalogService => catalog::service(context, request).await,
+        Endpoint::CatalogServices => catalog::services(context, request).await,
+        Endpoint::Chain => chain::show(context, request).await,
+        Endpoint::ConfigDelete => config_entry::delete(context, request).await,
+        Endpoint::ConfigList => config_entry::list(context, request).await,
+        Endpoint::ConfigShow => config_entry::show(context, request).await,
+        Endpoint::ConfigWrite => config_entry::write(context, request).await,
+        Endpoint::HealthChecks => health::of_service(context, request).await,
+        Endpoint::HealthConnect => health::connect(context, request).await,
+        Endpoint::HealthNode => health::node(context, request).await,
+        Endpoint::HealthService => health::service(context, request).await,
+        Endpoint::HealthState => health::in_state(context, request).await,
+        Endpoint::IntentionCheck => intention::judge(context, request).await,
+        Endpoint::IntentionDelete => intention::delete(context, request).await,
+        Endpoint::IntentionList => intention::list(context, request).await,
+        Endpoint::IntentionMatch => intention::matching(context, request).await,
+        Endpoint::IntentionShow => intention::show(context, request).await,
+        Endpoint::IntentionWrite => intention::write(context, request).await,
+        Endpoint::Roots => connect::roots(context, request).await,
+        Endpoint::StatusLeader => status::leader(context, request).await,
+        Endpoint::StatusPeers => status::peers(context, request).await,
+    }
+}
+
+/// **Source**: Consul answers OPTIONS with the methods, and refuses others by name.
+fn wrong_method(method: &Method, allow: String) -> Result<Response<Body>, ApiError> {
+    let is_options = *method == Method::OPTIONS;
+    let status = if is_options { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
+    let text = if is_options { String::new() } else { format!("method {method} not allowed") };
+    let mut error = ApiError::new(status, text);
+    error.allow = Some(format!("OPTIONS, {allow}"));
+    Err(error)
+}
+
+/// Indents a JSON answer.
+async fn prettify(response: Response<Body>) -> Response<Body> {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if !is_json {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    // Our own answer: of known content, and so never broken.
+    let body = collect(body, usize::MAX).await.unwrap_or_default();
+    let pretty = serde_json::from_slice::<serde_json::Value>(&body)
+        .and_then(|value| serde_json::to_vec_pretty(&value));
+    let body = pretty.map_or(body, bytes::Bytes::from);
+    Response::from_parts(parts, weft_runtime::http::full(body))
 }
 
 impl Service<Request<Body>> for Api {
@@ -27,13 +225,12 @@ impl Service<Request<Body>> for Api {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: Request<Body>) -> Self::Future {
-        let mut answer = Response::new(full("not found"));
-        *answer.status_mut() = StatusCode::NOT_FOUND;
-        Box::pin(std::future::ready(Ok(answer)))
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move { Ok(api.answer(request).await) })
     }
 }

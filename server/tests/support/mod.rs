@@ -1,9 +1,14 @@
 //! A real server in a temporary directory, and a host that joins it over real mTLS.
 
+// Each test binary uses its own part of it.
+#![allow(dead_code)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -11,21 +16,22 @@ use weft_core::ca::{MemberRole, TrustBundle};
 use weft_proto::envelope;
 use weft_proto::grpc::v1 as wire;
 use weft_proto::join_token::JoinToken;
+use weft_runtime::http::{HttpClient, HttpResponse};
 use weft_runtime::rpc::channel_tls;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::{self, ClientTlsCell, Identity, PeerCheck, Trust};
 use weft_server::config::{Config, FileConfig};
 use weft_server::{Server, ServerHandle};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A running server.
-pub struct TestServer {
-    pub handle: ServerHandle,
+pub(crate) struct TestServer {
+    pub(crate) handle: ServerHandle,
     tasks: TaskTree,
 }
 
-pub fn config(dir: &Path, node: &str) -> FileConfig {
+pub(crate) fn config(dir: &Path, node: &str) -> FileConfig {
     FileConfig {
         data_dir: Some(dir.to_owned()),
         node_name: Some(node.to_owned()),
@@ -36,46 +42,46 @@ pub fn config(dir: &Path, node: &str) -> FileConfig {
 }
 
 impl TestServer {
-    pub async fn start(dir: &Path) -> Self {
+    pub(crate) async fn start(dir: &Path) -> Self {
         Self::start_with(config(dir, "s1")).await
     }
 
-    pub async fn start_with(file: FileConfig) -> Self {
+    pub(crate) async fn start_with(file: FileConfig) -> Self {
         let tasks = TaskTree::root("test");
         let config = Config::resolve(file).expect("a configuration");
         let handle = Server::start(config, tasks.clone()).await.expect("started");
         Self { handle, tasks }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.handle.rpc_addr().to_string()
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.tasks.cancel();
         self.tasks.join(LIMIT).await.expect("every task ends");
     }
 }
 
 /// A host with its own certificate.
-pub struct TestHost {
-    pub channel: Channel,
-    pub bundle: TrustBundle,
-    pub reply: wire::JoinReply,
+pub(crate) struct TestHost {
+    pub(crate) channel: Channel,
+    pub(crate) bundle: TrustBundle,
+    pub(crate) reply: wire::JoinReply,
     key: KeyPair,
 }
 
-pub fn csr(key: &KeyPair) -> Vec<u8> {
+pub(crate) fn csr(key: &KeyPair) -> Vec<u8> {
     let params = CertificateParams::default();
     params.serialize_request(key).expect("a request").der().to_vec()
 }
 
-pub fn new_key() -> KeyPair {
+pub(crate) fn new_key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")
 }
 
 /// Redeems a token without a certificate, trusting only the pinned root.
-pub async fn redeem(
+pub(crate) async fn redeem(
     token: &JoinToken,
     role: MemberRole,
     node: &str,
@@ -98,14 +104,14 @@ pub async fn redeem(
 }
 
 impl TestHost {
-    pub async fn join(server: &TestServer, node: &str) -> Self {
+    pub(crate) async fn join(server: &TestServer, node: &str) -> Self {
         let token = server.handle.mint_join_token(MemberRole::Agent).await.expect("a token");
         let key = new_key();
         let reply = redeem(&token, MemberRole::Agent, node, csr(&key)).await.expect("admitted");
         Self::of(reply, key, &server.address())
     }
 
-    pub fn of(reply: wire::JoinReply, key: KeyPair, address: &str) -> Self {
+    pub(crate) fn of(reply: wire::JoinReply, key: KeyPair, address: &str) -> Self {
         let bundle = TrustBundle {
             trust_domain: reply.trust_domain.parse().expect("a trust domain"),
             active_root: String::new(),
@@ -116,19 +122,37 @@ impl TestHost {
     }
 
     /// The same host at another address, as after a restart of the server.
-    pub fn at(&self, address: &str) -> Channel {
+    pub(crate) fn at(&self, address: &str) -> Channel {
         channel_as(&self.reply.certificate_pem, &self.key, &self.bundle, address)
     }
 
-    pub fn catalog(&self) -> wire::catalog_client::CatalogClient<Channel> {
+    /// Calls the JSON API as this host.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        server: &TestServer,
+        path: &str,
+        body: &str,
+    ) -> HttpResponse {
+        let identity = Identity::from_pem(&self.reply.certificate_pem, &self.key.serialize_pem());
+        let trust = Trust::from_bundle(&self.bundle).expect("a bundle");
+        let identity = identity.expect("an identity");
+        let config = tls::client_config(&identity, &trust, PeerCheck::AnyServer, &["http/1.1"]);
+        let client = HttpClient::new(LIMIT, 1 << 20).with_tls(Arc::new(config.expect("a client")));
+        let url = format!("https://{}{path}", server.address());
+        let body = Bytes::from(body.to_owned());
+        client.request(method, &url, HeaderMap::new(), body).await.expect("answered")
+    }
+
+    pub(crate) fn catalog(&self) -> wire::catalog_client::CatalogClient<Channel> {
         wire::catalog_client::CatalogClient::new(self.channel.clone())
     }
 
-    pub fn ca(&self) -> wire::ca_client::CaClient<Channel> {
+    pub(crate) fn ca(&self) -> wire::ca_client::CaClient<Channel> {
         wire::ca_client::CaClient::new(self.channel.clone())
     }
 
-    pub async fn register(&self, registration: serde_json::Value) -> Result<u64, Status> {
+    pub(crate) async fn register(&self, registration: serde_json::Value) -> Result<u64, Status> {
         let registration: weft_core::catalog::CatalogRegistration =
             serde_json::from_value(registration).expect("a registration");
         let request = wire::RegisterRequest { registration: envelope::encode(&registration) };
@@ -136,7 +160,12 @@ impl TestHost {
     }
 }
 
-pub fn channel_as(chain_pem: &str, key: &KeyPair, bundle: &TrustBundle, address: &str) -> Channel {
+pub(crate) fn channel_as(
+    chain_pem: &str,
+    key: &KeyPair,
+    bundle: &TrustBundle,
+    address: &str,
+) -> Channel {
     let identity = Identity::from_pem(chain_pem, &key.serialize_pem()).expect("an identity");
     let trust = Trust::from_bundle(bundle).expect("a bundle");
     let config =

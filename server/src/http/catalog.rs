@@ -1,0 +1,186 @@
+//! `/v1/catalog/…`: what exists.
+//!
+//! **Source**: Consul: api-docs/catalog.
+
+use std::collections::BTreeMap;
+
+use http::Response;
+use serde::Serialize;
+use serde_json::{Value, json};
+use weft_core::catalog::{Node, Service, ServiceInstance};
+use weft_core::filter::{NODE, SERVICE};
+use weft_core::name::NodeName;
+use weft_core::state::ServiceTags;
+use weft_core::watch::Topic;
+use weft_runtime::http::Body;
+
+use super::error::ApiError;
+use super::request::{ApiRequest, has_meta, service_name};
+use super::{Context, page};
+
+/// `GET /v1/catalog/datacenters`
+pub(super) async fn datacenters(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let read = page::read(context, request, [Topic::Cluster], |state| {
+        let names = state.cluster().map(|cluster| vec![cluster.datacenter.clone()]);
+        Ok((state.index(), Some(names.unwrap_or_default())))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/catalog/nodes`
+pub(super) async fn nodes(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (filter, meta) = (request.query.filter(Some(&NODE))?, request.query.node_meta());
+    let read = page::read(context, request, [Topic::Nodes], |state| {
+        let (index, mut nodes) = state.nodes();
+        nodes.retain(|node| has_meta(node, &meta));
+        if let Some(filter) = &filter {
+            nodes.retain(|node| filter.matches_record(node));
+        }
+        Ok((index, Some(nodes)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/catalog/services`
+pub(super) async fn services(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let meta = request.query.node_meta();
+    let mut topics = vec![Topic::ServiceList];
+    if !meta.is_empty() {
+        topics.push(Topic::Nodes);
+    }
+    let read = page::read(context, request, topics, |state| {
+        let (index, services) = state.services();
+        if meta.is_empty() {
+            return Ok((index, Some(services)));
+        }
+        let mut on_nodes = ServiceTags::new();
+        for name in services.into_keys() {
+            for instance in state.service_instances(&name).1 {
+                if has_meta(&instance.node, &meta) {
+                    let tags = on_nodes.entry(name.clone()).or_default();
+                    tags.extend(instance.service.tags);
+                }
+            }
+        }
+        Ok((index.max(state.nodes().0), Some(on_nodes)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/catalog/service/:name`
+pub(super) async fn service(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    instances(context, request, Topic::Service, false).await
+}
+
+/// `GET /v1/catalog/connect/:name`
+pub(super) async fn connect(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    instances(context, request, Topic::Connect, true).await
+}
+
+async fn instances(
+    context: &Context,
+    request: &ApiRequest,
+    topic: fn(weft_core::name::ServiceName) -> Topic,
+    mesh_doors: bool,
+) -> Result<Response<Body>, ApiError> {
+    let name = service_name(request.params.get("service"))?;
+    let (filter, meta) = (request.query.filter(None)?, request.query.node_meta());
+    let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
+    let read = page::read(context, request, [topic(name.clone())], |state| {
+        let (index, instances) = match mesh_doors {
+            true => state.connect_instances(&name),
+            false => state.service_instances(&name),
+        };
+        let instances = instances
+            .into_iter()
+            .filter(|instance| has_meta(&instance.node, &meta))
+            .filter(|instance| has_tags(&instance.service, &tags));
+        let mut bodies: Vec<Value> = instances.map(flat).collect();
+        if let Some(filter) = &filter {
+            bodies.retain(|body| filter.matches(body));
+        }
+        Ok((index, Some(bodies)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/catalog/node/:node`
+pub(super) async fn node(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct NodeServices {
+        node: Node,
+        services: BTreeMap<String, Service>,
+    }
+    let name = node_name(request.params.get("node"))?;
+    let filter = request.query.filter(Some(&SERVICE))?;
+    let read = page::read(context, request, [Topic::node(&name)], |state| {
+        let found = state.node(&name).map(|found| NodeServices {
+            node: found.node,
+            services: found
+                .services
+                .into_iter()
+                .filter(|it| filter.as_ref().is_none_or(|filter| filter.matches_record(it)))
+                .map(|it| (it.id.to_string(), it))
+                .collect(),
+        });
+        Ok((state.catalog_index(), found))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// Whether a service has all the tags, without regard to case.
+pub(super) fn has_tags(service: &Service, wanted: &[&str]) -> bool {
+    wanted.iter().all(|wanted| service.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted)))
+}
+
+/// Reads a node's name from the path.
+pub(super) fn node_name(text: &str) -> Result<NodeName, ApiError> {
+    NodeName::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// An instance with its node in one flat object, as clients of this page read it.
+fn flat(instance: ServiceInstance) -> Value {
+    let ServiceInstance { node, service, .. } = instance;
+    json!({
+        "ID": node.id,
+        "Node": node.name,
+        "Address": node.address,
+        "Datacenter": node.datacenter,
+        "TaggedAddresses": node.tagged_addresses,
+        "NodeMeta": node.meta,
+        "ServiceKind": service.kind,
+        "ServiceID": service.id,
+        "ServiceName": service.name,
+        "ServiceTags": service.tags,
+        "ServiceAddress": service.address,
+        "ServiceTaggedAddresses": service.tagged_addresses,
+        "ServiceWeights": service.weights,
+        "ServiceMeta": service.meta,
+        "ServicePort": service.port,
+        "ServiceSocketPath": "",
+        "ServiceEnableTagOverride": service.enable_tag_override,
+        "ServiceProxy": service.proxy,
+        "ServiceConnect": service.connect,
+        "CreateIndex": service.create_index,
+        "ModifyIndex": service.modify_index,
+    })
+}

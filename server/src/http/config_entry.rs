@@ -1,0 +1,84 @@
+//! `/v1/config…`: config entries.
+//!
+//! **Source**: Consul: api-docs/config.
+
+use http::Response;
+use weft_core::config_entry::{EntryKey, EntryKind, UnknownKind};
+use weft_core::state::Command;
+use weft_core::watch::Topic;
+use weft_proto::json;
+use weft_runtime::http::Body;
+
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::{Context, page};
+
+/// `PUT /v1/config`
+pub(super) async fn write(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let entry = json::config_entry::decode(&request.body)?;
+    let command = Command::UpsertEntry { entry, cas: request.query.cas()? };
+    let written = context.proposer.write(&request.caller, command).await?;
+    Ok(page::verdict(written.matched))
+}
+
+/// `GET /v1/config/:kind`
+pub(super) async fn list(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let kind = kind(request.params.get("kind"))?;
+    let filter = request.query.filter(None)?;
+    let read = page::read(context, request, [Topic::EntryKind(kind)], |state| {
+        let (index, mut entries) = state.entries(Some(kind));
+        if let Some(filter) = &filter {
+            entries.retain(|entry| filter.matches_record(&**entry));
+        }
+        Ok((index, Some(entries)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/config/:kind/:name`
+pub(super) async fn show(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (key, missing) = key(request)?;
+    let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
+        let found = state.entry(&key).cloned();
+        let index = match &found {
+            Some(entry) => entry.indexes().1,
+            None => state.entry_kind_index(key.kind),
+        };
+        Ok((index, found))
+    });
+    Ok(read.await?.or_not_found(context, missing))
+}
+
+/// `DELETE /v1/config/:kind/:name`
+pub(super) async fn delete(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (key, _) = key(request)?;
+    let cas = request.query.cas()?;
+    let command = Command::DeleteEntry { key, cas };
+    let written = context.proposer.write(&request.caller, command).await?;
+    match cas {
+        Some(_) => Ok(page::verdict(written.matched)),
+        None => Ok(page::json_response(bytes::Bytes::from_static(b"{}"))),
+    }
+}
+
+fn key(request: &ApiRequest) -> Result<(EntryKey, String), ApiError> {
+    let (word, name) = (request.params.get("kind"), request.params.get("name"));
+    let kind = kind(word)?;
+    Ok((EntryKey::new(kind, name), format!("Config entry not found for {word:?} / {name:?}")))
+}
+
+fn kind(word: &str) -> Result<EntryKind, ApiError> {
+    word.parse().map_err(|error: UnknownKind| ApiError::bad_request(error.to_string()))
+}

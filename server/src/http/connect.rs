@@ -1,0 +1,63 @@
+//! `/v1/connect/ca/roots`: whom to trust.
+//!
+//! **Source**: Consul: api-docs/connect/ca#list-ca-root-certificates.
+
+use http::{HeaderValue, Response, header};
+use serde_json::{Value, json};
+use weft_core::ca::CaRoot;
+use weft_core::watch::Topic;
+use weft_runtime::http::{Body, full};
+
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::{Context, page};
+use crate::read::Consistency;
+
+/// `GET /v1/connect/ca/roots`
+pub(super) async fn roots(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    if request.query.value("pem").is_some_and(|value| matches!(value, "true" | "1")) {
+        return pem(context).await;
+    }
+    let topics = [Topic::Roots, Topic::Cluster];
+    let read = page::read(context, request, topics, |state| {
+        let (index, roots) = state.roots();
+        let active = roots.iter().find(|root| root.active).map(|root| &root.fingerprint);
+        let body = json!({
+            "ActiveRootID": active,
+            "TrustDomain": state.cluster().map(|cluster| &cluster.trust_domain),
+            "Roots": roots.iter().map(|root| root_body(root)).collect::<Vec<Value>>(),
+        });
+        Ok((index, Some(body)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+async fn pem(context: &Context) -> Result<Response<Body>, ApiError> {
+    let state = context.reader.state(Consistency::Default).await?;
+    let (_, roots) = state.roots();
+    let text: String = roots.iter().map(|root| root.certificate_pem.as_str()).collect();
+    let mut response = Response::new(full(text));
+    let kind = HeaderValue::from_static("application/pem-certificate-chain");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// The public part of a root; its key never leaves the servers.
+fn root_body(root: &CaRoot) -> Value {
+    json!({
+        "ID": root.fingerprint,
+        "Name": root.name,
+        "NotBefore": root.valid_after.rfc3339(),
+        "NotAfter": root.valid_before.rfc3339(),
+        "RootCert": root.certificate_pem,
+        "IntermediateCerts": null,
+        "Active": root.active,
+        "PrivateKeyType": "ec",
+        "PrivateKeyBits": 256,
+        "CreateIndex": root.create_index,
+        "ModifyIndex": root.modify_index,
+    })
+}

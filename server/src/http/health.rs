@@ -1,0 +1,112 @@
+//! `/v1/health/…`: what exists, with its checks.
+//!
+//! **Source**: Consul: api-docs/health.
+
+use http::Response;
+use weft_core::catalog::{CheckStatus, HealthCheck};
+use weft_core::filter::{CHECK, SERVICE_INSTANCE};
+use weft_core::index::Index;
+use weft_core::name::ServiceName;
+use weft_core::state::State;
+use weft_core::watch::Topic;
+use weft_runtime::http::Body;
+
+use super::catalog::{has_tags, node_name};
+use super::error::ApiError;
+use super::request::{ApiRequest, has_meta, service_name};
+use super::{Context, page};
+
+/// `GET /v1/health/service/:name`
+pub(super) async fn service(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    instances(context, request, Topic::Service, false).await
+}
+
+/// `GET /v1/health/connect/:name`
+pub(super) async fn connect(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    instances(context, request, Topic::Connect, true).await
+}
+
+async fn instances(
+    context: &Context,
+    request: &ApiRequest,
+    topic: fn(ServiceName) -> Topic,
+    mesh_doors: bool,
+) -> Result<Response<Body>, ApiError> {
+    let name = service_name(request.params.get("service"))?;
+    let query = &request.query;
+    let (filter, meta) = (query.filter(Some(&SERVICE_INSTANCE))?, query.node_meta());
+    let only_passing = query.passing()?;
+    let tags: Vec<&str> = query.values("tag").filter(|tag| !tag.is_empty()).collect();
+    let read = page::read(context, request, [topic(name.clone())], |state| {
+        let (index, mut instances) = match mesh_doors {
+            true => state.connect_instances(&name),
+            false => state.service_instances(&name),
+        };
+        instances.retain(|instance| {
+            has_meta(&instance.node, &meta)
+                && has_tags(&instance.service, &tags)
+                && (!only_passing || instance.status() == CheckStatus::Passing)
+                && filter.as_ref().is_none_or(|filter| filter.matches_record(instance))
+        });
+        Ok((index, Some(instances)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/health/node/:node`
+pub(super) async fn node(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let name = node_name(request.params.get("node"))?;
+    let topic = Topic::node(&name);
+    checks(context, request, topic, |state| state.checks_of_node(&name)).await
+}
+
+/// `GET /v1/health/checks/:service`
+pub(super) async fn of_service(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let name = service_name(request.params.get("service"))?;
+    let topic = Topic::Service(name.clone());
+    checks(context, request, topic, |state| state.checks_of_service(&name)).await
+}
+
+/// `GET /v1/health/state/:state`
+pub(super) async fn in_state(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let status = match request.params.get("state") {
+        "any" => None,
+        word => {
+            let parsed = word.parse::<CheckStatus>();
+            Some(parsed.map_err(|error| ApiError::bad_request(format!("{error}, or any")))?)
+        }
+    };
+    checks(context, request, Topic::Checks, |state| state.checks_in_state(status)).await
+}
+
+async fn checks(
+    context: &Context,
+    request: &ApiRequest,
+    topic: Topic,
+    look: impl Fn(&State) -> (Index, Vec<HealthCheck>) + Send + Sync,
+) -> Result<Response<Body>, ApiError> {
+    let filter = request.query.filter(Some(&CHECK))?;
+    let read = page::read(context, request, [topic], |state| {
+        let (index, mut checks) = look(state);
+        if let Some(filter) = &filter {
+            checks.retain(|check| filter.matches_record(check));
+        }
+        Ok((index, Some(checks)))
+    });
+    Ok(read.await?.or_null(context))
+}

@@ -1,0 +1,223 @@
+//! `/v1/connect/intentions…`: who may call whom, source by source.
+//!
+//! **Source**: Consul: api-docs/connect/intentions.
+
+use http::Response;
+use weft_core::config_entry::{
+    ConfigEntry, EntryKey, EntryKind, IntentionAction, IntentionSource, ServiceIntentions,
+    SourceName,
+};
+use weft_core::name::ServiceName;
+use weft_core::state::{Command, State};
+use weft_core::watch::Topic;
+use weft_proto::json::intention::{IntentionBody, IntentionCheck, IntentionMatch, IntentionUpsert};
+use weft_proto::json::{self, Fault, Unknown};
+use weft_runtime::http::Body;
+
+use super::error::ApiError;
+use super::request::{ApiRequest, Query};
+use super::{Context, page};
+
+const KIND: Topic = Topic::EntryKind(EntryKind::ServiceIntentions);
+
+/// `GET /v1/connect/intentions`
+pub(super) async fn list(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let filter = request.query.filter(None)?;
+    let read = page::read(context, request, [KIND], |state| {
+        let mut bodies = all(state);
+        if let Some(filter) = &filter {
+            bodies.retain(|body| filter.matches_record(body));
+        }
+        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(bodies)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/connect/intentions/exact`
+pub(super) async fn show(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (source, destination) = pair(&request.query)?;
+    let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
+    let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
+        let entry = state.entry(&key).map(|entry| &**entry);
+        let found = intentions(entry).and_then(|entry| {
+            let source = entry.sources.iter().find(|it| it.name == source)?;
+            Some(IntentionBody::new(entry, source))
+        });
+        let index = found.as_ref().map_or_else(
+            || state.entry_kind_index(EntryKind::ServiceIntentions),
+            |body| body.modify_index,
+        );
+        Ok((index, found))
+    });
+    Ok(read.await?.or_not_found(context, "Intention not found".to_owned()))
+}
+
+/// `PUT /v1/connect/intentions/exact`
+pub(super) async fn write(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (source, destination) = pair(&request.query)?;
+    let body: IntentionUpsert = json::from_slice(&request.body, Unknown::Refuse)?;
+    check(&body, &source, &destination)?;
+    let source = IntentionSource {
+        name: source,
+        action: body.action,
+        description: body.description,
+        precedence: 0,
+        kind: String::new(),
+    };
+    let command = Command::UpsertIntention { destination, source };
+    context.proposer.write(&request.caller, command).await?;
+    Ok(page::verdict(true))
+}
+
+/// `DELETE /v1/connect/intentions/exact`
+pub(super) async fn delete(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (source, destination) = pair(&request.query)?;
+    let command = Command::DeleteIntention { destination, source };
+    context.proposer.write(&request.caller, command).await?;
+    Ok(page::verdict(true))
+}
+
+/// `GET /v1/connect/intentions/match`
+pub(super) async fn matching(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let by_source = match request.query.required("by")? {
+        "source" => true,
+        "destination" => false,
+        _ => {
+            let text = "'by' parameter must be one of 'source' or 'destination'";
+            return Err(ApiError::bad_request(text));
+        }
+    };
+    request.query.required("name")?;
+    let names = request
+        .query
+        .values("name")
+        .map(|text| name("name", text).map(|name| (text.to_owned(), name)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let read = page::read(context, request, [KIND], |state| {
+        let bodies = all(state);
+        let matching = names.iter().map(|(text, name)| {
+            let concerns = |body: &&IntentionBody| {
+                let side = if by_source { &body.source_name } else { &body.destination_name };
+                *side == SourceName::Any || side == name
+            };
+            (text.clone(), bodies.iter().filter(concerns).cloned().collect())
+        });
+        let matching = IntentionMatch(matching.collect());
+        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(matching)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/connect/intentions/check`
+pub(super) async fn judge(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    let (source, destination) =
+        (exact(&request.query, "source")?, exact(&request.query, "destination")?);
+    let default = context.default_intention;
+    let read = page::read(context, request, [KIND], |state| {
+        let set = state.intentions(&destination, default);
+        let check = IntentionCheck {
+            allowed: set.evaluate(&source).allowed,
+            reason: set.explain(&source, &destination),
+        };
+        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(check)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// Every intention, by falling precedence, then by destination and source.
+fn all(state: &State) -> Vec<IntentionBody> {
+    let (_, entries) = state.entries(Some(EntryKind::ServiceIntentions));
+    let of_entry = |entry: &ServiceIntentions| -> Vec<IntentionBody> {
+        entry.sources.iter().map(|source| IntentionBody::new(entry, source)).collect()
+    };
+    let entries = entries.iter().filter_map(|entry| intentions(Some(&**entry)));
+    let mut bodies: Vec<IntentionBody> = entries.flat_map(of_entry).collect();
+    bodies.sort_by(|a, b| {
+        (b.precedence, &a.destination_name, &a.source_name).cmp(&(
+            a.precedence,
+            &b.destination_name,
+            &b.source_name,
+        ))
+    });
+    bodies
+}
+
+fn intentions(entry: Option<&ConfigEntry>) -> Option<&ServiceIntentions> {
+    match entry {
+        Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry),
+        _ => None,
+    }
+}
+
+/// The body may say source and destination once more, but not others.
+fn check(
+    body: &IntentionUpsert,
+    source: &SourceName,
+    destination: &SourceName,
+) -> Result<(), ApiError> {
+    let mut faults = Vec::new();
+    for (field, said, asked) in [
+        ("SourceName", &body.source_name, source),
+        ("DestinationName", &body.destination_name, destination),
+    ] {
+        if !said.is_empty() && said != asked.as_str() {
+            faults.push(Fault::new(field, format!("is {said:?}, but the query says {asked}")));
+        }
+    }
+    if !matches!(body.source_type.as_str(), "" | "consul") {
+        faults.push(Fault::new("SourceType", "write consul, or leave it out"));
+    }
+    if !body.meta.is_empty() {
+        let reason = "is kept for all sources at once; write the service-intentions entry";
+        faults.push(Fault::new("Meta", reason));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
+}
+
+fn pair(query: &Query) -> Result<(SourceName, SourceName), ApiError> {
+    let (source, destination) = (query.required("source")?, query.required("destination")?);
+    Ok((name("source", source)?, name("destination", destination)?))
+}
+
+/// Takes `name` or `default/name`: there is one namespace.
+fn name(parameter: &str, text: &str) -> Result<SourceName, ApiError> {
+    let plain = text.strip_prefix("default/").unwrap_or(text);
+    SourceName::parse(plain)
+        .map_err(|error| ApiError::bad_request(format!("Invalid {parameter}: {error}")))
+}
+
+fn exact(query: &Query, parameter: &str) -> Result<ServiceName, ApiError> {
+    match name(parameter, query.required(parameter)?)? {
+        SourceName::Service(name) => Ok(name),
+        SourceName::Any => {
+            let text = format!("Invalid {parameter}: name one service");
+            Err(ApiError::bad_request(text))
+        }
+    }
+}
+
+/// What is done where no intention speaks, in the word of the `Default-ACL-Policy` header.
+pub(super) fn default_word(default: IntentionAction) -> &'static str {
+    match default {
+        IntentionAction::Allow => "allow",
+        IntentionAction::Deny => "deny",
+    }
+}

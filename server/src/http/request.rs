@@ -1,0 +1,212 @@
+//! What a request asks for: the query string, taken apart once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use weft_core::catalog::Node;
+use weft_core::filter::{Filter, Schema};
+use weft_core::index::Index;
+use weft_core::name::{Datacenter, ServiceName};
+use weft_core::time::Span;
+use weft_runtime::http::Params;
+
+use super::error::ApiError;
+use crate::propose::Caller;
+use crate::read::{Consistency, ReadOptions};
+
+/// A request, read.
+pub(super) struct ApiRequest {
+    pub(super) params: Params,
+    pub(super) query: Query,
+    pub(super) body: Bytes,
+    pub(super) caller: Caller,
+}
+
+/// The query string as pairs, in their order.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Takes a query string apart.
+    pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (decode(key), decode(value)) {
+                (Some(key), Some(value)) => Ok((key, value)),
+                _ => Err(ApiError::bad_request(format!("Invalid query parameter {pair:?}"))),
+            }
+        });
+        Ok(Self(pairs.collect::<Result<_, _>>()?))
+    }
+
+    /// Whether the parameter is there, with or without a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name)
+    }
+
+    /// Returns the first value that is not empty.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.values(name).find(|value| !value.is_empty())
+    }
+
+    /// Returns every value.
+    pub(super) fn values<'a, 'b>(
+        &'a self,
+        name: &'b str,
+    ) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns a value that must be there.
+    pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
+        let text = format!("required query parameter '{name}' not set");
+        self.value(name).ok_or_else(|| ApiError::bad_request(text))
+    }
+
+    /// Reads the compare-and-set index.
+    pub(super) fn cas(&self) -> Result<Option<Index>, ApiError> {
+        let parse = |text: &str| {
+            text.parse().map(Index).map_err(|_| {
+                ApiError::bad_request(format!("Invalid value for ?cas: {text:?} is not an index"))
+            })
+        };
+        self.value("cas").map(parse).transpose()
+    }
+
+    /// Reads how fresh the answer must be, and what to wait for.
+    ///
+    /// **Source**: Consul: api-docs/features/blocking, api-docs/features/consistency.
+    pub(super) fn read_options(&self) -> Result<ReadOptions, ApiError> {
+        let (stale, consistent) = (self.has("stale"), self.has("consistent"));
+        let consistency = match (stale, consistent) {
+            (true, true) => {
+                let text = "Cannot specify ?stale with ?consistent, conflicting semantics.";
+                return Err(ApiError::bad_request(text));
+            }
+            (true, false) if !self.has("leader") => Consistency::Stale,
+            (true | false, false) => Consistency::Default,
+            (false, true) => Consistency::Consistent,
+        };
+        let newer_than = self
+            .value("index")
+            .map(|text| text.parse().map(Index).map_err(|_| ApiError::bad_request("Invalid index")))
+            .transpose()?;
+        let wait = self.value("wait").map(wait).transpose()?;
+        Ok(ReadOptions { consistency, newer_than, wait })
+    }
+
+    /// Refuses another datacenter.
+    pub(super) fn check_datacenter(&self, own: Option<&Datacenter>) -> Result<(), ApiError> {
+        let asked = self.value("dc").or_else(|| self.value("datacenter"));
+        match (asked, own) {
+            (Some(asked), Some(own)) if asked != own.as_str() => Err(ApiError::new(
+                http::StatusCode::INTERNAL_SERVER_ERROR,
+                format!("No path to datacenter {asked:?}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the filter expression, checked against the record's fields when they are known.
+    pub(super) fn filter(&self, schema: Option<&Schema>) -> Result<Option<Filter>, ApiError> {
+        let Some(text) = self.value("filter") else { return Ok(None) };
+        Ok(Some(match schema {
+            Some(schema) => Filter::parse_for(text, schema)?,
+            None => Filter::parse(text)?,
+        }))
+    }
+
+    /// Reads `passing`: there and not false.
+    pub(super) fn passing(&self) -> Result<bool, ApiError> {
+        if !self.has("passing") {
+            return Ok(false);
+        }
+        match self.value("passing").unwrap_or("1").to_ascii_lowercase().as_str() {
+            "1" | "t" | "true" => Ok(true),
+            "0" | "f" | "false" => Ok(false),
+            _ => Err(ApiError::bad_request("Invalid value for ?passing")),
+        }
+    }
+
+    /// Reads the pairs that a node's metadata must have.
+    pub(super) fn node_meta(&self) -> BTreeMap<String, String> {
+        self.values("node-meta")
+            .map(|pair| pair.split_once(':').unwrap_or((pair, "")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+}
+
+/// Whether a node has all the pairs.
+pub(super) fn has_meta(node: &Node, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| node.meta.get(key) == Some(value))
+}
+
+/// Reads a service's name from the path.
+pub(super) fn service_name(text: &str) -> Result<ServiceName, ApiError> {
+    ServiceName::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// A duration with a unit; clients also send bare seconds, which Consul refuses.
+fn wait(text: &str) -> Result<Duration, ApiError> {
+    text.parse::<Span>().map(|span| span.0).map_err(|_| ApiError::bad_request("Invalid wait time"))
+}
+
+/// Decodes `%xx` and `+`.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2)?;
+                let digits = std::str::from_utf8(digits).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = after;
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_as_clients_write_it() {
+        let query = Query::parse("stale=&tag=a&tag=b%20c&index=7&wait=5000ms&filter=a+%3D%3D+1")
+            .expect("a query");
+        assert!(query.has("stale"));
+        assert_eq!(query.values("tag").collect::<Vec<_>>(), ["a", "b c"]);
+        assert_eq!(query.value("filter"), Some("a == 1"));
+        let options = query.read_options().expect("options");
+        assert_eq!(options.consistency, Consistency::Stale);
+        assert_eq!(options.newer_than, Some(Index(7)));
+        assert_eq!(options.wait, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (text, expected) in [
+            ("index=x", "Invalid index"),
+            ("wait=10", "Invalid wait time"),
+            ("stale&consistent", "Cannot specify ?stale with ?consistent"),
+        ] {
+            let error = Query::parse(text).expect("a query").read_options();
+            assert!(error.expect_err(text).text.contains(expected), "{text}");
+        }
+        for text in ["a=%", "a=%zz", "a=%00", "a=%ff"] {
+            assert!(Query::parse(text).is_err(), "{text}");
+        }
+        for (text, expected) in [("", false), ("passing", true), ("passing=0", false)] {
+            assert_eq!(Query::parse(text).expect("a query").passing(), Ok(expected), "{text}");
+        }
+        assert!(Query::parse("passing=maybe").expect("a query").passing().is_err());
+    }
+}
