@@ -59,7 +59,7 @@ fn run(file: &str) -> anyhow::Result<()> {
         let mut proxy = Proxy::start(config, tasks.clone()).await?;
         proxy.ready().await?;
         println!("admin on {}", proxy.admin_addr());
-        weft_runtime::signal::shutdown().await;
+        weft_runtime::signal::shutdown().await?;
         tasks.cancel();
         tasks.join(std::time::Duration::from_secs(20)).await?;
         Ok(())

@@ -2,6 +2,7 @@
 //! `outbound`'s affair.
 
 mod exchange;
+pub(crate) mod general;
 pub(crate) mod h1;
 mod pump;
 mod refusal;

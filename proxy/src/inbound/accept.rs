@@ -16,6 +16,7 @@ use weft_runtime::{clock, net};
 
 use super::authorize::is_allowed;
 use super::forward::LocalApp;
+use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::listen::{Live, Local, Worker};
@@ -45,7 +46,9 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
     match (local.workload.snapshot.inbound.protocol, is_http2) {
         (Protocol::Tcp, _) => copy(&local, tls, &caller, &service, &live).await,
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
-            debug!("HTTP/2 is not served yet");
+            let tasks = worker.tasks.clone();
+            let hop = LocalApp::new(worker, local, caller, service);
+            serve((tls, Buffer::default()), Engine::Http2, hop, &live, &tasks).await;
         }
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, false) => {
             let hop = LocalApp::new(worker, local, caller, service);

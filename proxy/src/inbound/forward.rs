@@ -29,7 +29,8 @@ pub(crate) struct LocalApp {
 
 /// What was decided for one request.
 pub(crate) struct Plan {
-    local: Rc<Local>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) local: Rc<Local>,
     logged: Option<Box<(String, String)>>,
 }
 
@@ -49,12 +50,49 @@ impl LocalApp {
         Self { worker, local, caller, service, is_allowed, added_lines }
     }
 
-    /// Judges anew when the workload has changed.
-    fn refresh(&mut self) {
+    /// Lets a request in, or says why not; judges anew when the workload has changed.
+    pub(super) fn admit<R: RequestView>(&mut self, request: &R) -> Result<Plan, Refusal> {
         if !self.worker.is_current(&self.local) {
             self.local = self.worker.current();
             let intentions = &self.local.workload.snapshot.inbound.intentions;
             self.is_allowed = is_allowed(intentions, &self.service);
+        }
+        let snapshot = &self.local.workload.snapshot;
+        if !self.is_allowed {
+            self.local.inbound.denied.add(1);
+            return Err(refusal(&snapshot.inbound.intentions, &self.caller, &snapshot.service));
+        }
+        let logged = self.worker.log.is_some().then(|| {
+            let path = String::from_utf8_lossy(request.path()).into_owned();
+            Box::new((request.method().to_owned(), path))
+        });
+        Ok(Plan { worker: self.worker.clone(), local: self.local.clone(), logged })
+    }
+
+    /// Returns the value of `x-forwarded-client-cert`.
+    pub(super) fn certificate_field(&self) -> String {
+        let own = &self.local.workload.snapshot.spiffe_id;
+        format!("By={own};URI={}", self.caller)
+    }
+
+    /// Counts and logs how a request ended.
+    pub(super) fn note(&self, plan: Option<&Plan>, outcome: &Outcome) {
+        self.local.inbound.request(outcome);
+        if let (Some(log), Some(logged)) =
+            (&self.worker.log, plan.and_then(|plan| plan.logged.as_ref()))
+        {
+            log.write(AccessRecord {
+                at: clock::wall(),
+                direction: "inbound",
+                peer: self.caller.to_string(),
+                method: logged.0.clone(),
+                path: logged.1.clone(),
+                status: outcome.status,
+                cause: outcome.cause,
+                duration: outcome.duration,
+                request_bytes: outcome.request_bytes,
+                response_bytes: outcome.response_bytes,
+            });
         }
     }
 }
@@ -66,24 +104,14 @@ impl Hop for LocalApp {
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
-        self.refresh();
-        if !self.is_allowed {
-            self.local.inbound.denied.add(1);
-            let snapshot = &self.local.workload.snapshot;
-            let intentions = &snapshot.inbound.intentions;
-            return Err(refusal(intentions, &self.caller, &snapshot.service));
-        }
+        let plan = self.admit(&request)?;
         let writer = RequestWriter {
             rewrite: None,
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
             added_lines: &self.added_lines,
         };
         writer.write(request, out);
-        let logged = self.worker.log.is_some().then(|| {
-            let path = String::from_utf8_lossy(request.path()).into_owned();
-            Box::new((request.method().to_owned(), path))
-        });
-        Ok(Plan { local: self.local.clone(), logged })
+        Ok(plan)
     }
 
     async fn connect(
@@ -116,22 +144,6 @@ impl Hop for LocalApp {
     }
 
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {
-        self.local.inbound.request(outcome);
-        if let (Some(log), Some(logged)) =
-            (&self.worker.log, plan.and_then(|plan| plan.logged.as_ref()))
-        {
-            log.write(AccessRecord {
-                at: clock::wall(),
-                direction: "inbound",
-                peer: self.caller.to_string(),
-                method: logged.0.clone(),
-                path: logged.1.clone(),
-                status: outcome.status,
-                cause: outcome.cause,
-                duration: outcome.duration,
-                request_bytes: outcome.request_bytes,
-                response_bytes: outcome.response_bytes,
-            });
-        }
+        self.note(plan, outcome);
     }
 }

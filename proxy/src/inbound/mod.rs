@@ -5,6 +5,7 @@
 mod accept;
 mod authorize;
 mod forward;
+mod stream;
 
 pub(crate) use accept::accept;
 pub(crate) use authorize::is_allowed;

@@ -13,6 +13,7 @@ use weft_runtime::net::TcpStream;
 use weft_runtime::tls::peer_name;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
+use crate::http::general::{AppPool, Multiplexed};
 use crate::observe::{Series, WorkerMetrics};
 use crate::transport::{ClientTls, Endpoint};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
@@ -25,6 +26,9 @@ pub(crate) struct Local {
     pub(crate) upstreams: Vec<LocalUpstream>,
     /// The local instance.
     pub(crate) app: Rc<Endpoint<TcpStream>>,
+    /// The local instance for requests that came over HTTP/2, by what it speaks.
+    pub(crate) app_http1: Rc<AppPool>,
+    pub(crate) app_http2: Rc<Multiplexed>,
     /// Counts of what comes in.
     pub(crate) inbound: Arc<Series>,
 }
@@ -50,8 +54,31 @@ pub(crate) struct LocalTarget {
 pub(crate) struct LocalEndpoint {
     pub(crate) weight: u16,
     pub(crate) instance: InstanceId,
-    pub(crate) pool: Rc<Endpoint<ClientTls>>,
+    pub(crate) pools: Rc<Pools>,
     pub(crate) name: ServerName<'static>,
+}
+
+/// Connections to one instance.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) http1: Rc<Endpoint<ClientTls>>,
+    pub(crate) http2: Multiplexed,
+}
+
+impl Pools {
+    fn new(address: SocketAddr) -> Rc<Self> {
+        Rc::new(Self { http1: Endpoint::new(address), http2: Multiplexed::default() })
+    }
+
+    /// Returns the requests and connections on their way.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.http1.in_flight() + self.http2.streams()
+    }
+
+    fn retire(&self) {
+        self.http1.retire();
+        self.http2.retire();
+    }
 }
 
 /// What pools are found by when a workload replaces another.
@@ -66,16 +93,16 @@ impl Local {
         metrics: &WorkerMetrics,
         random: &mut Mix64,
     ) -> Self {
-        let mut pools: BTreeMap<PoolKey, Rc<Endpoint<ClientTls>>> = BTreeMap::new();
+        let mut pools: BTreeMap<PoolKey, Rc<Pools>> = BTreeMap::new();
         if let Some(before) = before {
             let same = Arc::ptr_eq(&before.workload.credentials, &workload.credentials);
             for (upstream, target, local) in before.targets() {
                 for endpoint in &local.endpoints {
-                    let pool = endpoint.pool.clone();
+                    let kept = endpoint.pools.clone();
                     if same {
-                        pools.insert(pool_key(upstream, target, pool.address), pool);
+                        pools.insert(pool_key(upstream, target, kept.http1.address), kept);
                     } else {
-                        pool.retire();
+                        kept.retire();
                     }
                 }
             }
@@ -87,23 +114,24 @@ impl Local {
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
         let address = workload.snapshot.inbound.local_app;
-        let app = match before {
-            Some(before) if before.app.address == address => before.app.clone(),
-            Some(before) => {
-                before.app.retire();
-                Endpoint::new(address)
-            }
-            None => Endpoint::new(address),
-        };
         let inbound = metrics.inbound(&workload.snapshot.service);
-        Self { workload, upstreams, app, inbound }
+        let (app, app_http1, app_http2) = match before {
+            Some(before) if before.app.address == address => {
+                (before.app.clone(), before.app_http1.clone(), before.app_http2.clone())
+            }
+            other => {
+                other.iter().for_each(|before| before.app.retire());
+                (Endpoint::new(address), Rc::default(), Rc::default())
+            }
+        };
+        Self { workload, upstreams, app, app_http1, app_http2, inbound }
     }
 
     /// Closes connections that have waited too long for a request.
     pub(crate) fn close_idle(&self, now: Instant, idle_max: Duration) {
         for (_, _, target) in self.targets() {
             for endpoint in &target.endpoints {
-                endpoint.pool.close_idle(now, idle_max);
+                endpoint.pools.http1.close_idle(now, idle_max);
             }
         }
         self.app.close_idle(now, idle_max);
@@ -119,7 +147,7 @@ impl Local {
 
 fn local_upstream(
     upstream: &Upstream,
-    pools: &mut BTreeMap<PoolKey, Rc<Endpoint<ClientTls>>>,
+    pools: &mut BTreeMap<PoolKey, Rc<Pools>>,
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
@@ -130,9 +158,9 @@ fn local_upstream(
             .map(|endpoint| LocalEndpoint {
                 weight: endpoint.weight.max(1),
                 instance: endpoint.instance.clone(),
-                pool: pools
+                pools: pools
                     .remove(&pool_key(upstream, target, endpoint.address))
-                    .unwrap_or_else(|| Endpoint::new(endpoint.address)),
+                    .unwrap_or_else(|| Pools::new(endpoint.address)),
                 name: peer_name(endpoint.address),
             })
             .collect(),

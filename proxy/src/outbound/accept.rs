@@ -10,6 +10,7 @@ use weft_runtime::net::TcpStream;
 use super::connect::open_tcp;
 use super::protocol::{Spoken, detect};
 use super::route::HttpUpstream;
+use crate::http::general::{Engine, serve};
 use crate::http::h1::RequestRef;
 use crate::http::{Session, chain};
 use crate::listen::{Live, Worker};
@@ -39,10 +40,18 @@ pub(crate) async fn accept(
                     let hop = HttpUpstream::new(worker, local, bind, number);
                     Session::new(stream, hop, live, input).run().await;
                 }
-                Spoken::Http2 => debug!("HTTP/2 is not served yet"),
+                Spoken::Http2 => {
+                    let tasks = worker.tasks.clone();
+                    let hop = HttpUpstream::new(worker, local, bind, number);
+                    serve((stream, input), Engine::Http2, hop, &live, &tasks).await;
+                }
             }
         }
-        Protocol::Grpc | Protocol::Http2 => debug!("HTTP/2 is not served yet"),
+        Protocol::Grpc | Protocol::Http2 => {
+            let tasks = worker.tasks.clone();
+            let hop = HttpUpstream::new(worker, local, bind, number);
+            serve((stream, Buffer::default()), Engine::Any, hop, &live, &tasks).await;
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::transport::{ClientTls, Lease};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
 /// failed, so trying another is always safe.
-const CONNECTS_MAX: usize = 3;
+pub(super) const CONNECTS_MAX: usize = 3;
 
 /// Gets a connection for one request.
 pub(super) async fn connect(
@@ -37,8 +37,8 @@ pub(super) async fn connect(
             return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
         };
         let mut lease = match reuse {
-            Reuse::Allowed => endpoint.pool.lease_reused(),
-            Reuse::Fresh => endpoint.pool.lease(),
+            Reuse::Allowed => endpoint.pools.http1.lease_reused(),
+            Reuse::Fresh => endpoint.pools.http1.lease(),
         };
         if lease.wire.is_none() {
             match open(endpoint, plan.tls(), plan.connect_timeout).await {
@@ -78,7 +78,7 @@ pub(super) async fn open_tcp(
             return Err(none_left(spec, of_target, &tried));
         };
         // Counts the connection as load on the endpoint while it lasts.
-        let lease = endpoint.pool.lease();
+        let lease = endpoint.pools.http1.lease();
         match open(endpoint, &of_target.tls.tcp, limit).await {
             Ok(tls) => return Ok((tls, lease)),
             Err(error) => {
@@ -93,13 +93,13 @@ pub(super) async fn open_tcp(
     }
 }
 
-async fn open(
+pub(super) async fn open(
     endpoint: &LocalEndpoint,
     config: &Arc<ClientConfig>,
     limit: Duration,
 ) -> io::Result<ClientTls> {
     let connect = async {
-        let stream = connect_tcp(endpoint.pool.address, limit).await?;
+        let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
         TlsConnector::from(config.clone()).connect(endpoint.name.clone(), stream).await
     };
     match tokio::time::timeout(limit, connect).await {
@@ -108,7 +108,12 @@ async fn open(
     }
 }
 
-fn failed(plan: &Plan, number: usize, endpoint: &LocalEndpoint, error: &io::Error) -> Refusal {
+pub(super) fn failed(
+    plan: &Plan,
+    number: usize,
+    endpoint: &LocalEndpoint,
+    error: &io::Error,
+) -> Refusal {
     let series = &plan.local_target().series;
     // rustls reports a refused handshake as invalid data; the rest is the network.
     let (status, cause) = match error.kind() {
@@ -125,7 +130,7 @@ fn failed(plan: &Plan, number: usize, endpoint: &LocalEndpoint, error: &io::Erro
         "cannot reach instance {} of {} at {} as {}: {error}",
         endpoint.instance,
         plan.target().id,
-        endpoint.pool.address,
+        endpoint.pools.http1.address,
         plan.target().spiffe_id
     );
     Refusal::new(status, cause, message).unreached()

@@ -44,7 +44,7 @@ pub(super) fn choose<'a>(
     let candidate = |number: usize| {
         let endpoint = &target.endpoints[number];
         let weight = if tried.failed.contains(&number) { 0 } else { endpoint.weight };
-        Candidate { in_flight: endpoint.pool.in_flight(), weight }
+        Candidate { in_flight: endpoint.pools.in_flight(), weight }
     };
     let number = pick_two(target.endpoints.len(), candidate, random)?;
     Some((number, &target.endpoints[number]))

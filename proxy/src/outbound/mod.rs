@@ -7,5 +7,6 @@ mod connect;
 mod endpoint;
 mod protocol;
 mod route;
+mod stream;
 
 pub(crate) use accept::accept;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use weft_core::traffic::RequestView;
+use weft_core::traffic::{RequestView, Rewrite};
 use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
@@ -27,11 +27,12 @@ pub(crate) struct HttpUpstream {
 
 /// What was decided for one request.
 pub(crate) struct Plan {
+    pub(super) worker: Rc<Worker>,
     pub(super) local: Rc<Local>,
     pub(super) upstream: usize,
     pub(super) target: usize,
     pub(super) connect_timeout: Duration,
-    request_timeout: Duration,
+    pub(super) request_timeout: Duration,
     pub(super) tried: Tried,
     logged: Option<Box<(String, String)>>,
 }
@@ -65,6 +66,33 @@ impl HttpUpstream {
         Self { worker, local, bind, number }
     }
 
+    /// Walks the chain for one request; `write` puts down what the next hop gets.
+    pub(super) fn decide<R: RequestView>(
+        &mut self,
+        request: &R,
+        write: impl FnOnce(&Upstream, Option<Rewrite<'_>>),
+    ) -> Result<Plan, Refusal> {
+        self.refresh()?;
+        let upstream = &self.local.workload.upstreams[self.number];
+        let splits = &mut *self.local.upstreams[self.number].splits.borrow_mut();
+        let routed = upstream.table.route(Some(request), splits);
+        write(upstream, routed.rewrite);
+        let logged = self.worker.log.is_some().then(|| {
+            let path = String::from_utf8_lossy(request.path()).into_owned();
+            Box::new((request.method().to_owned(), path))
+        });
+        Ok(Plan {
+            worker: self.worker.clone(),
+            local: self.local.clone(),
+            upstream: self.number,
+            target: routed.target,
+            connect_timeout: routed.connect_timeout,
+            request_timeout: routed.request_timeout,
+            tried: Tried::default(),
+            logged,
+        })
+    }
+
     /// Takes the workload in force, which may have changed since the last request.
     fn refresh(&mut self) -> Result<(), Refusal> {
         if self.worker.is_current(&self.local) {
@@ -85,28 +113,9 @@ impl Hop for HttpUpstream {
     const MESH_FIELDS: MeshFields = MeshFields::Keep;
 
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
-        self.refresh()?;
-        let upstream = &self.local.workload.upstreams[self.number];
-        let splits = &mut *self.local.upstreams[self.number].splits.borrow_mut();
-        let routed = upstream.table.route(Some(&request), splits);
-        let writer = RequestWriter {
-            rewrite: routed.rewrite,
-            host_default: upstream.service.as_str().as_bytes(),
-            added_lines: b"",
-        };
-        writer.write(request, out);
-        let logged = self.worker.log.is_some().then(|| {
-            let path = String::from_utf8_lossy(request.path()).into_owned();
-            Box::new((request.method().to_owned(), path))
-        });
-        Ok(Plan {
-            local: self.local.clone(),
-            upstream: self.number,
-            target: routed.target,
-            connect_timeout: routed.connect_timeout,
-            request_timeout: routed.request_timeout,
-            tried: Tried::default(),
-            logged,
+        self.decide(&request, |upstream, rewrite| {
+            let host_default = upstream.service.as_str().as_bytes();
+            RequestWriter { rewrite, host_default, added_lines: b"" }.write(request, out);
         })
     }
 
@@ -127,9 +136,18 @@ impl Hop for HttpUpstream {
     }
 
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {
-        let Some(plan) = plan else { return };
+        if let Some(plan) = plan {
+            plan.record(outcome);
+        }
+    }
+}
+
+impl Plan {
+    /// Counts and logs how the request ended.
+    pub(super) fn record(&self, outcome: &Outcome) {
+        let plan = self;
         plan.local_target().series.request(outcome);
-        if let (Some(log), Some(logged)) = (&self.worker.log, &plan.logged) {
+        if let (Some(log), Some(logged)) = (&plan.worker.log, &plan.logged) {
             log.write(AccessRecord {
                 at: clock::wall(),
                 direction: "outbound",

@@ -1,0 +1,145 @@
+//! Answers on their way back: passed through and counted, or made by the proxy.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::super::refusal::Refusal;
+
+/// The body of an answer.
+pub(crate) enum AnswerBody {
+    /// Of the next hop; the closure runs when the last byte has gone, or none will.
+    Passed { body: Incoming, bytes: u64, is_whole: bool, done: Option<Box<dyn FnOnce(u64, bool)>> },
+    /// Of the proxy.
+    Own(Option<Bytes>),
+}
+
+impl AnswerBody {
+    /// Makes a body that reports how many bytes have passed, and whether that was all.
+    pub(super) fn passed(body: Incoming, done: impl FnOnce(u64, bool) + 'static) -> Self {
+        let is_whole = body.is_end_stream();
+        Self::Passed { body, bytes: 0, is_whole, done: Some(Box::new(done)) }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Self::Passed { bytes, is_whole, done, .. } = self
+            && let Some(done) = done.take()
+        {
+            done(*bytes, *is_whole);
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Passed { body, bytes, is_whole, .. } => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        *bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                        *is_whole |= body.is_end_stream();
+                    }
+                    Poll::Ready(None) => *is_whole = true,
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+                }
+                polled
+            }
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Passed { body, .. } => body.is_end_stream(),
+            Self::Own(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Passed { body, .. } => body.size_hint(),
+            Self::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+        }
+    }
+}
+
+/// Turns a refusal into an answer; gRPC callers get it as a status of theirs.
+pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Own(None));
+    let headers = response.headers_mut();
+    headers.insert("x-weft-cause", HeaderValue::from_static(refusal.cause));
+    if refusal.is_unreached {
+        headers.insert("x-weft-unreached", HeaderValue::from_static("1"));
+    }
+    if is_grpc {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(grpc_status(refusal.status)));
+        if let Ok(message) = HeaderValue::from_str(&grpc_message(&refusal.message)) {
+            headers.insert("grpc-message", message);
+        }
+    } else {
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, kind);
+        *response.status_mut() =
+            StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        *response.body_mut() = AnswerBody::Own(Some(refusal.body().into()));
+    }
+    response
+}
+
+/// **Source**: Spec: gRPC over HTTP, mapping of HTTP status codes; 504 is a deadline.
+fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 => "13",
+        403 => "7",
+        404 => "12",
+        504 => "4",
+        _ => "14",
+    }
+}
+
+/// **Source**: Spec: gRPC over HTTP/2, Status-Message is percent-encoded.
+fn grpc_message(message: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'$' | b'&'..=b'~' => text.push(byte as char),
+            // Writing into a String cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_callers_terms() {
+        let refusal = Refusal::new(403, "intention-denied", "no → entry");
+        let plain = refuse(&refusal, false);
+        assert_eq!(plain.status(), 403);
+        assert_eq!(plain.headers()["x-weft-cause"], "intention-denied");
+        let grpc = refuse(&refusal, true);
+        assert_eq!(grpc.status(), 200);
+        assert_eq!(grpc.headers()["grpc-status"], "7");
+        assert_eq!(grpc.headers()["grpc-message"], "no %E2%86%92 entry");
+    }
+}

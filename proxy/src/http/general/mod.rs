@@ -1,0 +1,14 @@
+//! The general engine: HTTP/2 and what must be taken apart, by hyper. Requests become values
+//! here; where they go is the hop's decision ([`StreamHop`]).
+
+mod answer;
+mod pool;
+mod rewound;
+mod serve;
+mod view;
+
+pub(crate) use pool::{AppPool, Multiplexed};
+pub(crate) use serve::{Engine, StreamHop, serve};
+pub(crate) use view::{PartsView, set_authority};
+
+pub(crate) use hyper::body::Incoming;

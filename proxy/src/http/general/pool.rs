@@ -1,0 +1,189 @@
+//! Connections that hyper drives: HTTP/2 ones shared by many requests, HTTP/1.1 ones to the
+//! local instance. They belong to one worker.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tracing::debug;
+use weft_runtime::task::TaskTree;
+
+use super::serve::LocalExecutor;
+use crate::transport::Wire;
+
+/// Requests on one connection before another is opened beside it: as many as most servers
+/// allow at once.
+const STREAMS_PER_CONNECTION: u32 = 100;
+/// Connections to one endpoint, per worker; what comes beyond waits for a stream.
+const CONNECTIONS_MAX: usize = 8;
+/// Bytes in flight on one stream and on all: a 1 Gbit/s path of 8 ms, and four such streams.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How often a silent connection is asked whether it lives, and how long it may take.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_LIMIT: Duration = Duration::from_secs(10);
+/// HTTP/1.1 connections that wait for their next request.
+const IDLE_MAX: usize = 64;
+
+/// HTTP/2 connections to one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Multiplexed {
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// Lets a storm of first requests open one connection, not one each. Async, as opening
+    /// waits for the network.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: http2::SendRequest<Incoming>,
+    streams: Cell<u32>,
+}
+
+/// A place for one request on a connection.
+pub(crate) struct Stream {
+    connection: Rc<Connection>,
+}
+
+impl Multiplexed {
+    /// Returns the requests on their way.
+    pub(crate) fn streams(&self) -> u32 {
+        self.connections.borrow().iter().map(|connection| connection.streams.get()).sum()
+    }
+
+    /// Closes idle connections and takes no new requests on the others.
+    pub(crate) fn retire(&self) {
+        // The connection's task ends once the last sender and stream are gone.
+        self.connections.borrow_mut().clear();
+    }
+
+    /// Gets a place for a request, on a connection that is there or a new one.
+    ///
+    /// # Errors
+    /// Those of `open` and of the HTTP/2 handshake.
+    pub(crate) async fn stream<W: Wire + 'static, F: Future<Output = io::Result<W>>>(
+        &self,
+        open: impl FnOnce() -> F,
+        tasks: &TaskTree,
+    ) -> io::Result<Stream> {
+        if let Some(stream) = self.place() {
+            return Ok(stream);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(stream) = self.place() {
+            return Ok(stream);
+        }
+        let wire = open().await?;
+        let executor = LocalExecutor(tasks.clone());
+        let (sender, driver) = http2::Builder::new(executor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_LIMIT)
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(io::Error::other)?;
+        tasks.spawn_local("http2 connection", async move {
+            if let Err(error) = driver.await {
+                debug!(%error, "HTTP/2 connection ended");
+            }
+        });
+        let connection = Rc::new(Connection { sender, streams: Cell::new(0) });
+        self.connections.borrow_mut().push(connection.clone());
+        Ok(Stream::new(connection))
+    }
+
+    /// Finds a place: the connection with the fewest requests, unless there is room for more
+    /// connections and all are well used.
+    fn place(&self) -> Option<Stream> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !connection.sender.is_closed());
+        let best = connections.iter().min_by_key(|connection| connection.streams.get())?;
+        let is_full = best.streams.get() >= STREAMS_PER_CONNECTION;
+        if is_full && connections.len() < CONNECTIONS_MAX {
+            return None;
+        }
+        Some(Stream::new(best.clone()))
+    }
+}
+
+impl Stream {
+    fn new(connection: Rc<Connection>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self { connection }
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> Result<http::Response<Incoming>, hyper::Error> {
+        let mut sender = self.connection.sender.clone();
+        sender.ready().await?;
+        sender.send_request(request).await
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.streams.set(self.connection.streams.get() - 1);
+    }
+}
+
+/// HTTP/1.1 connections to the local instance for requests that came over HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct AppPool {
+    idle: Rc<RefCell<Vec<http1::SendRequest<Incoming>>>>,
+}
+
+impl AppPool {
+    /// Sends a request over a waiting connection or a new one, and waits for the head of the
+    /// answer.
+    ///
+    /// # Errors
+    /// Those of `open` and of the connection.
+    pub(crate) async fn send<W: Wire + 'static, F: Future<Output = io::Result<W>>>(
+        &self,
+        request: http::Request<Incoming>,
+        open: impl FnOnce() -> F,
+        tasks: &TaskTree,
+    ) -> io::Result<http::Response<Incoming>> {
+        let waiting = {
+            let mut idle = self.idle.borrow_mut();
+            idle.retain(|sender| !sender.is_closed());
+            idle.pop().filter(http1::SendRequest::is_ready)
+        };
+        let mut sender = match waiting {
+            Some(sender) => sender,
+            None => {
+                let wire = open().await?;
+                let (sender, driver) =
+                    http1::handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
+                tasks.spawn_local("http1 connection", async move {
+                    if let Err(error) = driver.await {
+                        debug!(%error, "connection to the local instance ended");
+                    }
+                });
+                sender
+            }
+        };
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let idle = self.idle.clone();
+        tasks.spawn_local("http1 return", async move {
+            // Ready again once the answer's body has been read.
+            if sender.ready().await.is_ok() && idle.borrow().len() < IDLE_MAX {
+                idle.borrow_mut().push(sender);
+            }
+        });
+        Ok(response)
+    }
+}

@@ -1,0 +1,117 @@
+//! A request as a value: what routing may see of it, and what must not go on to the next hop.
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+use http::uri::Authority;
+use weft_core::traffic::RequestView;
+
+use super::super::h1::is_mesh;
+use super::super::refusal::Refusal;
+
+/// Fields of one connection only, whatever `connection` says.
+///
+/// **Source**: Spec: RFC 9110 §7.6.1.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A request head for routing.
+pub(crate) struct PartsView<'a>(pub(crate) &'a Parts);
+
+impl RequestView for PartsView<'_> {
+    fn method(&self) -> &str {
+        self.0.method.as_str()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.0.uri.path().as_bytes()
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.0.uri.query().map(str::as_bytes)
+    }
+
+    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.0.headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
+    }
+}
+
+/// Takes out what is of this hop or only the mesh may say, and checks that the host has one
+/// name.
+pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
+    let refuse = |message: &str| Refusal::new(400, "bad-request", message);
+    if parts.method == http::Method::CONNECT {
+        return Err(refuse("CONNECT is not served"));
+    }
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    let authority = parts.uri.authority().map(Authority::as_str);
+    let differs = match (host, authority) {
+        (Some(host), Some(authority)) => {
+            !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+        }
+        (Some(_), None) => false,
+        (None, Some(authority)) => authority.is_empty(),
+        (None, None) => true,
+    };
+    if differs || more.is_some() {
+        return Err(refuse("the host is missing, or has two names"));
+    }
+    let trailers = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
+    clean(&mut parts.headers);
+    parts.headers.remove(header::TE);
+    if trailers {
+        parts.headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
+    }
+    strip_mesh(&mut parts.headers);
+    Ok(())
+}
+
+/// Takes out fields of one connection, those that `connection` names included.
+pub(super) fn clean(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// Takes out fields that only the mesh may set.
+pub(super) fn strip_mesh(headers: &mut HeaderMap) {
+    let made_up: Vec<HeaderName> =
+        headers.keys().filter(|name| is_mesh(name.as_str().as_bytes())).cloned().collect();
+    for name in made_up {
+        headers.remove(name);
+    }
+}
+
+/// Gives the request the target that an HTTP/2 hop needs: scheme, host and path.
+pub(crate) fn set_authority(parts: &mut Parts, path_and_query: &str, host_default: &str) {
+    let host = parts.headers.remove(header::HOST);
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().to_owned())
+        .or_else(|| host.and_then(|host| host.to_str().map(str::to_owned).ok()))
+        .unwrap_or_else(|| host_default.to_owned());
+    let uri = http::Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(path_and_query)
+        .build();
+    // A host that is no authority was taken from HTTP/1.1; its own name serves as well.
+    if let Ok(uri) = uri {
+        parts.uri = uri;
+    }
+}

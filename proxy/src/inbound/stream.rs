@@ -1,0 +1,90 @@
+//! Requests that are values on their way to the local instance, in the protocol that it speaks.
+
+use std::io;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Version, header};
+use weft_core::config_entry::Protocol;
+use weft_runtime::net;
+
+use super::forward::{LocalApp, Plan};
+use crate::http::general::{Incoming, PartsView, StreamHop, set_authority};
+use crate::http::h1::MeshFields;
+use crate::http::{Outcome, Refusal, chain};
+
+impl StreamHop for LocalApp {
+    type Plan = Plan;
+
+    const MESH_FIELDS: MeshFields = MeshFields::Strip;
+
+    fn plan(&mut self, parts: &mut Parts) -> Result<Plan, Refusal> {
+        let plan = self.admit(&PartsView(parts))?;
+        if let Ok(value) = HeaderValue::from_str(&self.certificate_field()) {
+            parts.headers.insert("x-forwarded-client-cert", value);
+        }
+        let snapshot = &plan.local.workload.snapshot;
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        match snapshot.inbound.protocol {
+            Protocol::Grpc | Protocol::Http2 => {
+                set_authority(parts, &target, snapshot.service.as_str());
+                parts.version = Version::HTTP_2;
+            }
+            Protocol::Http | Protocol::Tcp => {
+                let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+                if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
+                    parts.headers.insert(header::HOST, host);
+                }
+                parts.uri = target.parse().unwrap_or_default();
+                parts.version = Version::HTTP_11;
+                parts.headers.remove(header::TE);
+            }
+        }
+        Ok(plan)
+    }
+
+    async fn send(
+        plan: &mut Plan,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let (worker, local) = (&plan.worker, &plan.local);
+        let inbound = &local.workload.snapshot.inbound;
+        let open = || net::connect_tcp(inbound.local_app, inbound.connect_timeout);
+        let sent = async {
+            match inbound.protocol {
+                Protocol::Grpc | Protocol::Http2 => {
+                    let stream = local.app_http2.stream(open, &worker.tasks).await;
+                    let stream = stream.map_err(|error| unreachable_app(&error))?;
+                    stream.send(request).await.map_err(|error| broken(&error))
+                }
+                Protocol::Http | Protocol::Tcp => {
+                    let sent = local.app_http1.send(request, open, &worker.tasks).await;
+                    sent.map_err(|error| match error.kind() {
+                        io::ErrorKind::Other => broken(&error),
+                        _ => unreachable_app(&error),
+                    })
+                }
+            }
+        };
+        // Ten years stand for ever.
+        let limit = inbound.request_timeout.unwrap_or(Duration::from_secs(10 * 365 * 24 * 3600));
+        tokio::time::timeout(limit, sent).await.map_err(|_| {
+            let message = "the local instance did not answer within its request timeout";
+            Refusal::new(504, "request-timeout", message)
+        })?
+    }
+
+    fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
+        self.note(plan, outcome);
+    }
+}
+
+fn unreachable_app(error: &io::Error) -> Refusal {
+    let message = format!("cannot reach the local instance: {}", chain(error));
+    Refusal::new(503, "app-unreachable", message).unreached()
+}
+
+fn broken(error: &dyn std::error::Error) -> Refusal {
+    let message = format!("the local instance failed before its answer: {}", chain(error));
+    Refusal::new(502, "upstream-failed", message)
+}

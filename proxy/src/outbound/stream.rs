@@ -1,0 +1,89 @@
+//! Requests that are values on their way out: HTTP/2 between proxies.
+
+use http::request::Parts;
+use http::{Request, Response, Version};
+use weft_core::traffic::RequestView;
+
+use super::connect::{CONNECTS_MAX, failed, open};
+use super::endpoint::{choose, none_left};
+use super::route::{HttpUpstream, Plan};
+use crate::http::general::{Incoming, PartsView, StreamHop, set_authority};
+use crate::http::h1::MeshFields;
+use crate::http::{Outcome, Refusal, chain};
+
+impl StreamHop for HttpUpstream {
+    type Plan = Plan;
+
+    const MESH_FIELDS: MeshFields = MeshFields::Keep;
+
+    fn plan(&mut self, parts: &mut Parts) -> Result<Plan, Refusal> {
+        let mut host_default = String::new();
+        let mut target = Vec::new();
+        let plan = self.decide(&PartsView(parts), |upstream, rewrite| {
+            host_default = upstream.service.to_string();
+            let view = PartsView(parts);
+            match rewrite {
+                Some(rewrite) => rewrite.apply(view.path(), &mut target),
+                None => target.extend_from_slice(view.path()),
+            }
+            if let Some(query) = view.query() {
+                target.push(b'?');
+                target.extend_from_slice(query);
+            }
+        })?;
+        let target = String::from_utf8_lossy(&target);
+        set_authority(parts, &target, &host_default);
+        parts.version = Version::HTTP_2;
+        Ok(plan)
+    }
+
+    async fn send(
+        plan: &mut Plan,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let stream = loop {
+            let worker = plan.worker.clone();
+            let local = plan.local.clone();
+            let target = &local.upstreams[plan.upstream].targets[plan.target];
+            let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
+            let Some((number, endpoint)) = chosen else {
+                return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
+            };
+            let config = plan.target().tls.http2.clone();
+            let limit = plan.connect_timeout;
+            let opening = || async {
+                let tls = open(endpoint, &config, limit).await?;
+                target.series.connections_opened.add(1);
+                Ok(tls)
+            };
+            match endpoint.pools.http2.stream(opening, &worker.tasks).await {
+                Ok(stream) => break stream,
+                Err(error) => {
+                    let refusal = failed(plan, number, endpoint, &error);
+                    plan.tried.fail(number);
+                    if plan.tried.count() >= CONNECTS_MAX.min(target.endpoints.len()) {
+                        return Err(refusal);
+                    }
+                }
+            }
+        };
+        let sent = stream.send(request);
+        let answered = match plan.request_timeout.is_zero() {
+            true => sent.await,
+            false => tokio::time::timeout(plan.request_timeout, sent).await.map_err(|_| {
+                let message = "the next hop did not answer within the route's request timeout";
+                Refusal::new(504, "request-timeout", message)
+            })?,
+        };
+        answered.map_err(|error| {
+            let message = format!("the next hop failed before its answer: {}", chain(&error));
+            Refusal::new(502, "upstream-failed", message)
+        })
+    }
+
+    fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
+        if let Some(plan) = plan {
+            plan.record(outcome);
+        }
+    }
+}
