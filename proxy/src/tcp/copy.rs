@@ -138,11 +138,11 @@ impl Direction {
                         self.bytes += count as u64;
                         self.is_unflushed = true;
                     }
-                    if self.is_unflushed {
-                        if let Poll::Ready(flushed) = Pin::new(&mut *to).poll_flush(cx) {
-                            flushed?;
-                            self.is_unflushed = false;
-                        }
+                    if self.is_unflushed
+                        && let Poll::Ready(flushed) = Pin::new(&mut *to).poll_flush(cx)
+                    {
+                        flushed?;
+                        self.is_unflushed = false;
                     }
                     // A silent direction holds no buffer.
                     buffer.release();

@@ -3,9 +3,10 @@
 /// How the end of a body is told.
 ///
 /// **Source**: Spec: RFC 9112 §6.3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     Chunked,
+    #[default]
     Empty,
     Length(u64),
     UntilClose,

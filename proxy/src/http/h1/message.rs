@@ -33,12 +33,6 @@ pub(crate) struct RequestHead {
     pub(crate) wants_upgrade: bool,
 }
 
-impl Default for Framing {
-    fn default() -> Self {
-        Self::Empty
-    }
-}
-
 /// A parsed request with the bytes that it lies in.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestRef<'a> {
