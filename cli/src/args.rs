@@ -47,12 +47,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the agent of this host: services, checks, HTTP API, DNS
+    Agent(Box<cmd::agent::AgentArgs>),
     /// Run one of the demo's applications
     #[command(hide = true)]
     Bookinfo(cmd::bookinfo::BookinfoArgs),
     /// Watch a mesh of example services work, step by step
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(cmd::demo::DemoArgs),
+    /// Run a whole mesh in this one process, for trying out and developing
+    Dev(cmd::dev::DevArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority

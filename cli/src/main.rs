@@ -38,8 +38,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Agent(args) => cmd::agent::run(&args),
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
+        Command::Dev(args) => cmd::dev::run(&args),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Server(args) => cmd::server::run(&args),
         Command::Version(args) => cmd::version::run(&args),

@@ -1,9 +1,14 @@
 //! The command itself: help that teaches, exit codes, and messages that say what to do.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use weft_tests::process::{Outcome, run_weft};
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::ports::free_port;
+use weft_tests::process::{Daemon, Outcome, run_weft};
+use weft_tests::{Answer, Api, App, eventually};
 
 /// An answer comes at once; the limit is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -90,4 +95,73 @@ fn a_wrong_flag_value_names_the_flag() {
     let outcome = weft(&["server", "--drain-limit", "soon"]);
     assert_eq!(outcome.code, USAGE, "{}", outcome.output);
     shows(&outcome, &["--drain-limit", "10s"]);
+}
+
+#[test]
+fn dev_is_a_mesh_that_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let any = "127.0.0.1:0";
+    let args = ["dev", "--http-addr", any, "--dns-addr", any, "--server-addr", any];
+    let mut dev = Daemon::weft("dev", folder.path(), &args);
+    let data = PathBuf::from(dev.ready_field("data_dir"));
+    assert!(data.is_dir());
+    let http = dev.ready_field("http");
+    for part in ["curl -X PUT", "dig @127.0.0.1", &http, "Ctrl-C"] {
+        assert!(dev.log().contains(part), "{part:?} is not in:\n{}", dev.log());
+    }
+    let api = Api::new(http.parse().expect("an address"));
+    let app = App::start("web");
+    let caller_port = free_port();
+    for service in [
+        meshed("web", "web", app.port(), &[]),
+        meshed("shop", "shop", free_port(), &[("web", caller_port)]),
+    ] {
+        let answer = api.put("/v1/agent/service/register", &service);
+        answer.and_then(Answer::ok).expect("the registration is accepted");
+    }
+    let upstream = Api::new(SocketAddr::from(([127, 0, 0, 1], caller_port)));
+    eventually(SPREAD_LIMIT, "a call goes through both sidecars", || {
+        let answer = upstream.get("/")?.ok()?;
+        if answer.body.contains("\"app\":\"web\"") { Ok(()) } else { Err(answer.body) }
+    });
+    // The agent may tell the sidecar before its end is under way.
+    dev.expect_log("no longer registered");
+    api.put("/v1/agent/service/deregister/shop", &serde_json::json!({}))
+        .and_then(Answer::ok)
+        .expect("deregistered");
+    eventually(
+        SPREAD_LIMIT,
+        "the sidecar ends with its registration",
+        || match TcpStream::connect(("127.0.0.1", caller_port)) {
+            Ok(_) => Err("it still listens".to_owned()),
+            Err(_) => Ok(()),
+        },
+    );
+    // Its end closes the connections that the drain would wait for.
+    drop(app);
+    dev.terminate();
+    assert!(!data.exists(), "{} is left behind", data.display());
+}
+
+#[test]
+fn dev_names_a_port_in_use_and_the_flag_to_change() {
+    let any = "127.0.0.1:0";
+    let taken = TcpListener::bind(any).expect("loopback has a port");
+    let taken = taken.local_addr().expect("a bound socket has an address").to_string();
+    for flag in ["--http-addr", "--dns-addr", "--server-addr"] {
+        let mut args = vec!["dev"];
+        for other in ["--http-addr", "--dns-addr", "--server-addr"] {
+            args.extend([other, if other == flag { &taken } else { any }]);
+        }
+        let outcome = weft(&args);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.output);
+        shows(&outcome, &[&taken, flag]);
+    }
+}
+
+#[test]
+fn dev_listens_on_loopback_only() {
+    let outcome = weft(&["dev", "--http-addr", "0.0.0.0:8500"]);
+    assert_eq!(outcome.code, USAGE, "{}", outcome.output);
+    shows(&outcome, &["--http-addr", "loopback"]);
 }

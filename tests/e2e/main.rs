@@ -4,6 +4,7 @@
 //! beside the others.
 
 mod bad_input;
+mod cli;
 mod first_path;
 mod identity;
 mod real_programs;

@@ -1,7 +1,9 @@
 //! The subcommands, one each.
 
+pub(crate) mod agent;
 pub(crate) mod bookinfo;
 pub(crate) mod demo;
+pub(crate) mod dev;
 pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod version;

@@ -40,8 +40,7 @@ fn loads<T: DeserializeOwned>(name: &str, form: Form) -> T {
 
 #[test]
 fn the_agents_example_loads() {
-    let form = Form { lists: &["services"], aliases: &[("service", "services")] };
-    let settings: weft_agent::config::FileConfig = loads("agent.hcl", form);
+    let settings: weft_agent::config::FileConfig = loads("agent.hcl", cmd::agent::FORM);
     let config = weft_agent::config::Config::resolve(settings).expect("a good configuration");
     assert_eq!(config.data_dir, Path::new("/var/lib/weft/agent"));
 }

@@ -12,8 +12,10 @@ pub const ENVIRONMENT: &str = "WEFT_LOG";
 const DEFAULT_FILTER: &str = "info";
 
 /// Lines of libraries below this level help only whoever debugs the library.
-const QUIET: [&str; 8] = [
+const QUIET: [&str; 9] = [
     "openraft=warn",
+    // Tells again, at shutdown, what its callers are told as a result.
+    "openraft::raft::raft_inner=off",
     "sled=warn",
     "hyper=warn",
     "h2=warn",
