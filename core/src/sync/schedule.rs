@@ -12,6 +12,9 @@ const FULL_INTERVAL: Duration = Duration::from_secs(60);
 const OUTPUT_INTERVAL: Duration = Duration::from_secs(300);
 /// The pause after a comparison before the next: changes that come together go together.
 const CHANGE_PAUSE: Duration = Duration::from_millis(20);
+/// The time within which a full comparison follows a new connection, chosen by chance: many
+/// hosts come to a server at once when another one ends (Consul: 3 s).
+const CONNECTED_SPREAD: Duration = Duration::from_secs(3);
 /// The first pause after a failure.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest pause after failures (Consul: 15 s).
@@ -86,8 +89,10 @@ impl<R: RngCore> Schedule<R> {
         self.full_at = now;
     }
 
-    /// Takes note that a server is reachable again, which ends the pause after failures.
+    /// Takes note of a new connection to a server, which ends the pause after failures. A full
+    /// comparison follows soon: what happened to the catalog meanwhile is not known.
     pub fn handle_connected(&mut self, now: Instant) {
+        self.full_at = self.full_at.min(now + self.part_of(CONNECTED_SPREAD));
         if self.failures > 0 {
             self.failures = 0;
             self.not_before = now;
@@ -229,6 +234,14 @@ mod tests {
         schedule.handle_failure(now);
         schedule.handle_connected(now);
         assert_eq!(at(&mut schedule, now), FULL);
+    }
+
+    #[test]
+    fn a_new_connection_brings_a_full_comparison() {
+        let start = Instant::now();
+        let mut schedule = settled(start);
+        schedule.handle_connected(start + ms(1_000));
+        assert_eq!(at(&mut schedule, start + ms(1_000)), FULL);
     }
 
     #[test]
