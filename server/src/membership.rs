@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
 use weft_core::ca::{CaRoot, MemberRole, TrustBundle};
 use weft_core::name::{Datacenter, NodeName, TrustDomain};
@@ -18,7 +17,7 @@ use weft_runtime::store::{Store, StoreError, Table};
 use weft_runtime::tls::{self, ClientTlsCell};
 use weft_runtime::{clock, entropy};
 
-use crate::ca::{CaError, SealError, SealKey, make_root};
+use crate::ca::{CaError, SealError, SealKey, make_root, request_for_new_key};
 use crate::config::Config;
 use crate::raft::NodeId;
 
@@ -206,8 +205,7 @@ pub(crate) async fn join(
     let config = tls::client_config_pinned(&token.root_fingerprint, &["h2"])
         .map_err(|error| not_joined(&error))?;
     let cell = ClientTlsCell::new(Arc::new(config));
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::from)?;
-    let csr = CertificateParams::default().serialize_request(&key).map_err(CaError::from)?;
+    let csr_der = bytes::Bytes::from(request_for_new_key()?);
     let mut last = "it names none".to_owned();
     for server in &token.servers {
         let mut client = wire::join_client::JoinClient::new(rpc::channel_tls(server, cell.clone()));
@@ -215,7 +213,7 @@ pub(crate) async fn join(
             secret: token.secret.clone().into(),
             role: wire::Role::Server.into(),
             node_name: node.to_string(),
-            csr_der: csr.der().to_vec().into(),
+            csr_der: csr_der.clone(),
         };
         match tokio::time::timeout(JOIN_LIMIT, client.join(request)).await {
             Ok(Ok(reply)) => return read_reply(reply.into_inner()),

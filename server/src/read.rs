@@ -100,16 +100,18 @@ impl Reader {
                 !(self.consensus.is_sole_voter() && self.consensus.standing().is_leader)
             }
         };
-        while must_confirm {
+        if !must_confirm {
+            return Ok(self.hub.state());
+        }
+        loop {
             match self.consensus.read_barrier().await {
-                Ok(()) => break,
+                Ok(()) => return Ok(self.hub.state()),
                 Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
                     tokio::time::sleep(backoff.next()).await;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.hub.state())
     }
 
     /// Answers a question, at once or as soon as the answer is another.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use tonic::transport::Channel;
 use tracing::{info, warn};
 use weft_core::ca::MemberRole;
 use weft_core::identity::SpiffeId;
@@ -14,10 +13,9 @@ use weft_core::state::Command;
 use weft_proto::join_token::JoinToken;
 use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::net;
-use weft_runtime::rpc::{self, GrpcOrApi};
+use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::tls::ClientTlsCell;
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
@@ -31,7 +29,7 @@ use crate::membership::{
 };
 use crate::metrics::{self, Metrics};
 use crate::propose::{Caller, Proposer, WriteError};
-use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Dial, Member, ProposeError};
+use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
 use crate::read::Reader;
 use crate::watch::Hub;
 
@@ -201,7 +199,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         store: &store,
         snapshots: &config.data_dir.join("snapshots"),
         audience: hub.clone(),
-        dial: Arc::new(TlsDial(signer.client_tls())),
+        tls: signer.client_tls(),
     };
     let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
     stop_with(&consensus, tasks);
@@ -356,12 +354,4 @@ fn stop_with(consensus: &Consensus, tasks: &TaskTree) {
         token.cancelled().await;
         consensus.stop().await;
     });
-}
-
-struct TlsDial(ClientTlsCell);
-
-impl Dial for TlsDial {
-    fn channel(&self, address: &str) -> Channel {
-        rpc::channel_tls(address, self.0.clone())
-    }
 }

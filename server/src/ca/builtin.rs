@@ -77,6 +77,13 @@ pub(crate) fn make_root(
     })
 }
 
+/// Makes a certificate request with a key that is then forgotten: a joining server proves with
+/// it that it can ask, and signs its own certificate once it knows the root.
+pub(crate) fn request_for_new_key() -> Result<Vec<u8>, CaError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    Ok(CertificateParams::default().serialize_request(&key)?.der().to_vec())
+}
+
 /// A server's signing certificate. Its key is made anew at each start and never leaves memory.
 pub(crate) struct Intermediate {
     issuer: Issuer<'static, KeyPair>,

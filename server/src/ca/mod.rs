@@ -6,7 +6,7 @@ mod seal;
 mod signer;
 
 pub use builtin::CaError;
-pub(crate) use builtin::{Signed, make_root};
+pub(crate) use builtin::{Signed, make_root, request_for_new_key};
 pub use seal::SealError;
 pub(crate) use seal::SealKey;
 pub(crate) use signer::Signer;

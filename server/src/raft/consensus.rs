@@ -17,11 +17,12 @@ use weft_proto::grpc::v1::RaftMessage;
 use weft_runtime::clock;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
+use weft_runtime::tls::ClientTlsCell;
 
 use super::barrier::Barrier;
 use super::fold::Fold;
 use super::log::{Log, LogDamage};
-use super::network::{Dial, Links};
+use super::network::Links;
 use super::snapshot::SnapshotDamage;
 use super::state_machine::{Audience, StateMachine};
 use super::types::{Member, NodeId, Raft};
@@ -120,13 +121,13 @@ pub(super) enum FromLeader {
 
 /// Where this server stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Whether it leads.
-    pub is_leader: bool,
+    pub(crate) is_leader: bool,
     /// Who leads, as far as it knows.
-    pub leader: Option<Member>,
+    pub(crate) leader: Option<Member>,
     /// How long ago it heard from the leader; zero at the leader itself.
-    pub last_contact: Duration,
+    pub(crate) last_contact: Duration,
 }
 
 /// What consensus needs to start.
@@ -135,12 +136,12 @@ pub(crate) struct ConsensusOptions<'a> {
     pub(crate) store: &'a Store,
     pub(crate) snapshots: &'a Path,
     pub(crate) audience: Arc<dyn Audience>,
-    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) tls: ClientTlsCell,
 }
 
 /// This server's part in consensus. Clones share it.
 #[derive(Clone)]
-pub struct Consensus {
+pub(crate) struct Consensus {
     pub(super) raft: Raft,
     id: NodeId,
     fold: Fold,
@@ -160,7 +161,7 @@ impl Consensus {
         options: ConsensusOptions<'_>,
         tasks: &TaskTree,
     ) -> Result<Self, ConsensusError> {
-        let ConsensusOptions { id, store, snapshots, audience, dial } = options;
+        let ConsensusOptions { id, store, snapshots, audience, tls } = options;
         let (store, dir) = (store.clone(), snapshots.to_owned());
         let of_storage = tasks.clone();
         let opened = tasks.blocking(move || {
@@ -184,7 +185,7 @@ impl Consensus {
         };
         let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
         let config = config.validate().map_err(|error| refused(&error))?;
-        let links = Links::new(dial);
+        let links = Links::new(tls);
         let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
             .await
             .map_err(|error| refused(&error))?;
@@ -212,7 +213,7 @@ impl Consensus {
     ///
     /// # Errors
     /// [`ProposeError`]; only after [`ProposeError::Unanswered`] may the write have happened.
-    pub async fn propose(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
+    pub(crate) async fn propose(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
         match self.fold.propose(command.clone()).await {
             Err(ProposeError::NoLeader(Some(leader))) => {
                 match self.ask(&leader, &ToLeader::Propose(command)).await? {
@@ -231,7 +232,7 @@ impl Consensus {
     ///
     /// # Errors
     /// [`ProposeError`] when no leader could confirm it.
-    pub async fn read_barrier(&self) -> Result<(), ProposeError> {
+    pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
         match self.barrier.pass().await {
             Err(ProposeError::NoLeader(Some(leader))) => {
                 match self.ask(&leader, &ToLeader::ReadIndex).await? {
@@ -244,7 +245,7 @@ impl Consensus {
     }
 
     /// Returns where this server stands.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let is_leader = metrics.current_leader == Some(self.id);
@@ -267,7 +268,7 @@ impl Consensus {
     }
 
     /// Returns every server, by id.
-    pub fn members(&self) -> Vec<Member> {
+    pub(crate) fn members(&self) -> Vec<Member> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         metrics.membership_config.nodes().map(|(_, member)| member.clone()).collect()

@@ -167,15 +167,13 @@ fn piece_key(index: u64, piece: u16) -> [u8; 10] {
     key
 }
 
-/// Reads entries `from..to` (`to` exclusive); each comes with its index. An entry whose last
-/// pieces are missing ends the list with `None` in place of its bytes.
-pub(super) fn read_entries(
-    log: &Table,
-    from: u64,
-    to: u64,
-) -> Result<Vec<(u64, Option<Vec<u8>>)>, StoreError> {
+/// An entry's index with its bytes, `None` when its last pieces are missing.
+pub(super) type Found = (u64, Option<Vec<u8>>);
+
+/// Reads entries `from..to` (`to` exclusive); each comes with its index.
+pub(super) fn read_entries(log: &Table, from: u64, to: u64) -> Result<Vec<Found>, StoreError> {
     let (start, end) = (piece_key(from, 0), piece_key(to, 0));
-    let mut entries: Vec<(u64, Option<Vec<u8>>)> = Vec::new();
+    let mut entries: Vec<Found> = Vec::new();
     let (mut bytes, mut missing) = (Vec::new(), 0u16);
     let mut open: Option<u64> = None;
     for pair in log.range(Bound::Included(&start), Bound::Excluded(&end)) {

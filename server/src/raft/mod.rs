@@ -13,10 +13,9 @@ mod state_machine;
 mod suite;
 mod types;
 
-pub(crate) use consensus::ConsensusOptions;
-pub use consensus::{Consensus, ConsensusError, ProposeError, Standing};
-pub use network::Dial;
+pub(crate) use consensus::{Consensus, ConsensusOptions, Standing};
+pub use consensus::{ConsensusError, ProposeError};
 pub(crate) use service::RaftService;
-pub use state_machine::Audience;
+pub(crate) use state_machine::Audience;
 pub use types::Member;
 pub(crate) use types::NodeId;

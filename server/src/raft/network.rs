@@ -17,29 +17,26 @@ use tonic::transport::Channel;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::RaftMessage;
 use weft_proto::grpc::v1::raft_client::RaftClient;
+use weft_runtime::rpc;
+use weft_runtime::tls::ClientTlsCell;
 
 use super::types::{Member, NodeId, TypeConfig};
 
 /// Bytes of one message between servers: a full entry, or a piece of a snapshot, with a margin.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Opens channels to other servers; the transport proves who answers.
-pub trait Dial: Send + Sync + 'static {
-    /// Returns a channel that connects when it is used, and again when it broke.
-    fn channel(&self, address: &str) -> Channel;
-}
-
 /// The channels to the other servers. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Links {
-    dial: Arc<dyn Dial>,
+    /// Shows who we are, and takes servers of the mesh only.
+    tls: ClientTlsCell,
     /// One for each address that was ever a member's: a handful.
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Links {
-    pub(crate) fn new(dial: Arc<dyn Dial>) -> Self {
-        Self { dial, channels: Arc::default() }
+    pub(crate) fn new(tls: ClientTlsCell) -> Self {
+        Self { tls, channels: Arc::default() }
     }
 
     /// Returns a client of the server at an address; cheap.
@@ -48,7 +45,7 @@ impl Links {
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = self.dial.channel(address);
+                let channel = rpc::channel_tls(address, self.tls.clone());
                 channels.insert(address.to_owned(), channel.clone());
                 channel
             }

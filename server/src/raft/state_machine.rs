@@ -21,7 +21,7 @@ use super::types::{
 };
 
 /// Those who follow the state.
-pub trait Audience: Send + Sync + 'static {
+pub(crate) trait Audience: Send + Sync + 'static {
     /// Takes the state after an entry, with what the entry changed. Must not block.
     fn applied(&self, state: Arc<State>, changes: Vec<Change>);
     /// Takes a state that is not the successor of the last one. Must not block.
@@ -179,6 +179,8 @@ fn describe(applied: Option<LogId>, membership: Membership) -> SnapshotMeta {
     }
 }
 
+// The error is openraft's own, and its traits ask for it by value.
+#[allow(clippy::result_large_err)]
 fn finish<T>(
     outcome: Result<Result<T, SnapshotDamage>, weft_runtime::task::TaskFailure>,
     verb: ErrorVerb,

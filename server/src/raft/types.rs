@@ -14,11 +14,11 @@ pub(crate) type NodeId = u64;
 
 /// One replicated entry: waiting commands folded together, applied in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The leader's wall clock when it proposed the entry.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
     /// The commands.
-    pub commands: Arc<Vec<Command>>,
+    pub(crate) commands: Arc<Vec<Command>>,
 }
 
 impl std::fmt::Display for Batch {
@@ -29,11 +29,11 @@ impl std::fmt::Display for Batch {
 
 /// What came of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The index of the entry.
-    pub index: Index,
+    pub(crate) index: Index,
     /// One answer for each command, in order.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 /// A server as the others know it.
@@ -47,7 +47,7 @@ pub struct Member {
 
 openraft::declare_raft_types!(
     /// The types of this server's consensus.
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Batch,
         R = Applied,
         NodeId = NodeId,
