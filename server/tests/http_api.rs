@@ -142,6 +142,7 @@ async fn every_answer_says_what_it_is() {
         (Method::GET, "/v1/health/service/web?passing=x", 400, "Invalid value for ?passing"),
         (Method::GET, "/v1/health/service/a%20b", 400, "service name"),
         (Method::GET, "/v1/health/service/web?filter=(", 400, "Failed to create boolean"),
+        (Method::GET, "/v1/catalog/service/web?filter=A%20%3D%3D%20b", 400, "has no field A"),
         (Method::GET, "/v1/config/nothing", 400, "\"nothing\" is not a kind"),
         (Method::GET, "/v1/config/service-defaults/web", 404, "Config entry not found for"),
         (Method::PUT, "/v1/config", 400, "Request decode failed"),
@@ -211,6 +212,15 @@ async fn intentions_are_written_and_judged() {
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "true"));
     assert_eq!(world.get(check).await.1["Allowed"], true);
     world.put(&exact("*", "db"), json!({ "Action": "deny", "SourceType": "consul" })).await;
+    // Clients send back whole intentions, with what they were told of them.
+    let whole = json!({
+        "ID": "", "SourceNS": "default", "SourceName": "web", "DestinationNS": "default",
+        "DestinationName": "db", "SourceType": "consul", "Action": "allow", "Precedence": 9,
+        "CreatedAt": "0001-01-01T00:00:00Z", "UpdatedAt": "0001-01-01T00:00:00Z",
+    });
+    assert_eq!(world.put(&exact("web", "db"), whole).await.text(), "true");
+    let (_, denied) = world.get("/v1/connect/intentions?filter=Action%20%3D%3D%20deny").await;
+    assert_eq!(denied[0]["SourceName"], "*");
     let (_, all) = world.get("/v1/connect/intentions").await;
     let precedences: Vec<_> =
         all.as_array().expect("a list").iter().map(|it| &it["Precedence"]).collect();

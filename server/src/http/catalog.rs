@@ -8,7 +8,7 @@ use http::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weft_core::catalog::{Node, Service, ServiceInstance};
-use weft_core::filter::{NODE, SERVICE};
+use weft_core::filter::{CATALOG_SERVICE, NODE, SERVICE};
 use weft_core::name::NodeName;
 use weft_core::state::ServiceTags;
 use weft_core::watch::Topic;
@@ -99,7 +99,8 @@ async fn instances(
     mesh_doors: bool,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
-    let (filter, meta) = (request.query.filter(None)?, request.query.node_meta());
+    let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
+    let meta = request.query.node_meta();
     let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
     let read = page::read(context, request, [topic(name.clone())], |state| {
         let (index, instances) = match mesh_doors {

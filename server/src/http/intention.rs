@@ -7,11 +7,14 @@ use weft_core::config_entry::{
     ConfigEntry, EntryKey, EntryKind, IntentionAction, IntentionSource, ServiceIntentions,
     SourceName,
 };
+use weft_core::filter::INTENTION;
 use weft_core::name::ServiceName;
 use weft_core::state::{Command, State};
 use weft_core::watch::Topic;
-use weft_proto::json::intention::{IntentionBody, IntentionCheck, IntentionMatch, IntentionUpsert};
-use weft_proto::json::{self, Fault, Unknown};
+use weft_proto::json::Fault;
+use weft_proto::json::intention::{
+    IntentionBody, IntentionCheck, IntentionMatch, IntentionUpsert, decode_upsert,
+};
 use weft_runtime::http::Body;
 
 use super::error::ApiError;
@@ -25,7 +28,7 @@ pub(super) async fn list(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    let filter = request.query.filter(None)?;
+    let filter = request.query.filter(Some(&INTENTION))?;
     let read = page::read(context, request, [KIND], |state| {
         let mut bodies = all(state);
         if let Some(filter) = &filter {
@@ -64,7 +67,7 @@ pub(super) async fn write(
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
     let (source, destination) = pair(&request.query)?;
-    let body: IntentionUpsert = json::from_slice(&request.body, Unknown::Refuse)?;
+    let body = decode_upsert(&request.body)?;
     check(&body, &source, &destination)?;
     let source = IntentionSource {
         name: source,
@@ -181,13 +184,6 @@ fn check(
         if !said.is_empty() && said != asked.as_str() {
             faults.push(Fault::new(field, format!("is {said:?}, but the query says {asked}")));
         }
-    }
-    if !matches!(body.source_type.as_str(), "" | "consul") {
-        faults.push(Fault::new("SourceType", "write consul, or leave it out"));
-    }
-    if !body.meta.is_empty() {
-        let reason = "is kept for all sources at once; write the service-intentions entry";
-        faults.push(Fault::new("Meta", reason));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.into()) }
 }
