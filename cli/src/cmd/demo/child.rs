@@ -1,5 +1,6 @@
 //! One process of the demo: started from this same binary, logging to a file, never outliving us.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -42,11 +43,13 @@ impl Child {
         let file = file.with_context(|| format!("opening the log {}", log.display()))?;
         let again = file.try_clone().with_context(|| format!("opening {}", log.display()))?;
         let exe = std::env::current_exe().context("finding this binary")?;
-        let process = Command::new(&exe)
+        let mut command = Command::new(&exe);
+        for name in std::env::vars_os().map(|(name, _)| name).filter(is_setting) {
+            command.env_remove(name);
+        }
+        let process = command
             .args(&program.args)
             .env(watchdog::VARIABLE, "1")
-            .env_remove("WEFT_HTTP_ADDR")
-            .env_remove("NOTIFY_SOCKET")
             // The pipe that tells the child when we are gone; nothing is ever written to it.
             .stdin(Stdio::piped())
             .stdout(file)
@@ -94,6 +97,13 @@ impl Child {
     pub(super) fn last_lines(&self, count: usize) -> Vec<String> {
         last_lines(&self.log, count).unwrap_or_default()
     }
+}
+
+/// Tells whether a variable of the caller's environment would configure a process that is to be
+/// configured by the demo alone. How much it logs is left to the caller.
+fn is_setting(name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    (name.starts_with("WEFT_") && name != "WEFT_LOG") || name == "NOTIFY_SOCKET"
 }
 
 /// A log's end is looked for in this many bytes.

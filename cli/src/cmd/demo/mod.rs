@@ -19,6 +19,7 @@ pub(crate) mod watchdog;
 pub(crate) mod web;
 mod workdir;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: DemoArgs, tasks: TaskTree) -> anyhow::Result<ExitC
     entropy::fill(&mut seed);
     let mut ports = Ports::new(u16::from_le_bytes(seed));
     let topology = Topology::lay(&mut ports).await?;
-    let workdir = Workdir::create(&std::env::temp_dir(), args.keep)?;
+    let workdir = Workdir::create(&temporary_folder(), args.keep)?;
     let mesh = Mesh::new(topology, workdir)?;
     ports.release();
 
@@ -107,4 +108,12 @@ async fn toured(tour: &mut Tour, form: Form) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Returns where work directories are made: the system's temporary folder, unless its path is so
+/// long that a unix socket in it would have a name that the kernel refuses (108 bytes).
+fn temporary_folder() -> PathBuf {
+    const PATH_BYTES_MAX: usize = 50;
+    let folder = std::env::temp_dir();
+    if folder.as_os_str().len() <= PATH_BYTES_MAX { folder } else { PathBuf::from("/tmp") }
 }

@@ -41,9 +41,6 @@ pub(super) struct Broken {
     observed: String,
 }
 
-/// A line that overwrites itself is cut here, so that it stays one line.
-const PROGRESS_CHARS_MAX: usize = 78;
-
 /// Without a terminal, progress is told this often at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,11 +57,16 @@ pub(super) struct Report {
     progress: Progress,
 }
 
-#[derive(Default)]
+/// Whether a line in place is shown, and when something was last told for good.
 struct Progress {
     shown: bool,
-    told: Option<Instant>,
+    told: Instant,
 }
+
+/// Around lines that must not wrap: a terminal that is too narrow cuts them at its edge, so that
+/// they can be drawn over.
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
 
 impl Report {
     /// Tells on standard output. `pause` waits for Enter between steps, on a terminal only.
@@ -84,7 +86,7 @@ impl Report {
             step: 0,
             claims: Vec::new(),
             commands: Vec::new(),
-            progress: Progress::default(),
+            progress: Progress { shown: false, told: clock::instant() },
         }
     }
 
@@ -168,24 +170,23 @@ impl Report {
             return;
         }
         if self.terminal {
-            let cut: String = text.chars().take(PROGRESS_CHARS_MAX).collect();
-            self.put(&format!("\r\x1b[2K   {cut}"));
+            self.put(&format!("\r\x1b[2K{WRAP_OFF}   {text}{WRAP_ON}"));
             self.progress.shown = true;
-        } else if self.progress.told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+        } else if self.progress.told.elapsed() >= PROGRESS_EVERY {
             self.line(&format!("        … {text}"));
-            self.progress.told = Some(clock::instant());
         }
     }
 
     /// Draws lines over those that were drawn before, on a terminal; else prints them below.
     pub(super) fn redraw(&mut self, lines: &[String], drawn_before: usize) {
-        let up = if self.terminal && drawn_before > 0 {
-            format!("\x1b[{drawn_before}A\x1b[J")
+        let drawing = lines.join("\n");
+        if !self.terminal {
+            self.put(&format!("{drawing}\n\n"));
+        } else if drawn_before == 0 {
+            self.put(&format!("{WRAP_OFF}{drawing}{WRAP_ON}\n"));
         } else {
-            String::new()
-        };
-        let gap = if self.terminal { "" } else { "\n" };
-        self.put(&format!("{up}{}\n{gap}", lines.join("\n")));
+            self.put(&format!("\x1b[{drawn_before}A\x1b[J{WRAP_OFF}{drawing}{WRAP_ON}\n"));
+        }
     }
 
     /// Ends the tour with its result.
@@ -238,6 +239,7 @@ impl Report {
 
     fn line(&mut self, text: &str) {
         let clear = if std::mem::take(&mut self.progress.shown) { "\r\x1b[2K" } else { "" };
+        self.progress.told = clock::instant();
         self.put(&format!("{clear}{text}\n"));
     }
 

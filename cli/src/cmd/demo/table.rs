@@ -19,20 +19,29 @@ const PRINT_EVERY: Duration = Duration::from_secs(10);
 /// A little traffic, so that there is something to see.
 const PACE: Duration = Duration::from_millis(200);
 
-/// The counter of a sidecar's metrics that is shown as a rate, and its label.
+/// The counter of a sidecar's metrics that is shown as rates, and the labels of its two sides.
 const REQUESTS: &str = "weft_proxy_requests_total";
 const INBOUND: &str = "direction=\"inbound\"";
+const OUTBOUND: &str = "direction=\"outbound\"";
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
-    id: String,
+    id: &'static str,
     version: &'static str,
-    healthy: bool,
-    app: String,
-    sidecar: String,
-    pids: String,
-    rate: Option<f64>,
+    is_healthy: bool,
+    port: u16,
+    sidecar_port: u16,
+    pid: Option<u32>,
+    sidecar_pid: Option<u32>,
+    rates: Option<Rates>,
+}
+
+/// Requests per second that a sidecar takes from the mesh and brings into it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rates {
+    inbound: f64,
+    outbound: f64,
 }
 
 /// Shows the table until the future is dropped.
@@ -62,13 +71,14 @@ fn addresses(mesh: &Mesh) -> Vec<String> {
     let admin = front.admin_port;
     vec![
         String::new(),
-        format!("The mesh stays up. A request every {} ms keeps it awake.", PACE.as_millis()),
-        format!("  the front       http://127.0.0.1:{page}/productpage   (and ?u=jason)"),
+        format!("The mesh stays up; a request every {} ms keeps it busy.", PACE.as_millis()),
+        format!("  the front          http://127.0.0.1:{page}/productpage"),
+        format!("  the front, jason's http://127.0.0.1:{page}/productpage?u=jason"),
         format!("  through a sidecar  curl -s http://127.0.0.1:{reviews}/reviews/0"),
-        format!("  HTTP API        curl -s http://127.0.0.1:{http}/v1/catalog/services"),
-        format!("  DNS             dig @127.0.0.1 -p {dns} reviews.service.mesh SRV"),
-        format!("  a sidecar's metrics  curl -s http://127.0.0.1:{admin}/metrics"),
-        "Ctrl-C ends everything.".to_owned(),
+        format!("  HTTP API           curl -s http://127.0.0.1:{http}/v1/catalog/services"),
+        format!("  DNS                dig @127.0.0.1 -p {dns} reviews.service.mesh SRV"),
+        format!("  metrics            curl -s http://127.0.0.1:{admin}/metrics"),
+        "Kill what you like; Ctrl-C ends everything.".to_owned(),
         String::new(),
     ]
 }
@@ -84,29 +94,30 @@ async fn rows(mesh: &Mesh, counters: &mut Counters) -> Vec<Row> {
     }
     let mut rows = Vec::with_capacity(mesh.topology.apps.len());
     for app in &mesh.topology.apps {
-        let rate = match requests(mesh, app).await {
-            Some(total) => counters.rate(app.id, total, clock::instant()),
+        let rates = match requests(mesh, app).await {
+            Some(totals) => counters.rates(app.id, totals, clock::instant()),
             None => None,
         };
-        let pid = |name: &str| mesh.pid(name).map_or("–".to_owned(), |pid| pid.to_string());
         rows.push(Row {
-            id: app.id.to_owned(),
+            id: app.id,
             version: app.version,
-            healthy: passing[app.service].contains(&app.port),
-            app: format!("127.0.0.1:{}", app.port),
-            sidecar: format!("127.0.0.1:{}", app.sidecar_port),
-            pids: format!("{} {}", pid(app.id), pid(&sidecar_name(app.id))),
-            rate,
+            is_healthy: passing[app.service].contains(&app.port),
+            port: app.port,
+            sidecar_port: app.sidecar_port,
+            pid: mesh.pid(app.id),
+            sidecar_pid: mesh.pid(&sidecar_name(app.id)),
+            rates,
         });
     }
     rows
 }
 
-/// Returns how many requests a sidecar has taken from the mesh.
-async fn requests(mesh: &Mesh, app: &App) -> Option<f64> {
+/// Returns how many requests a sidecar has taken from the mesh and brought into it.
+async fn requests(mesh: &Mesh, app: &App) -> Option<Rates> {
     let url = format!("http://127.0.0.1:{}/metrics", app.admin_port);
     let reply = mesh.web.get(&url).await.ok().filter(|reply| reply.status == 200)?;
-    Some(sum_of(&reply.body, REQUESTS, INBOUND))
+    let sum = |side| sum_of(&reply.body, REQUESTS, side);
+    Some(Rates { inbound: sum(INBOUND), outbound: sum(OUTBOUND) })
 }
 
 /// Adds up the samples of a metric that carry a label, in the text form of Prometheus.
@@ -117,32 +128,48 @@ fn sum_of(text: &str, metric: &str, label: &str) -> f64 {
         .sum()
 }
 
-/// The last count of each sidecar, and when it was read.
+/// The last counts of each sidecar, and when they were read.
 #[derive(Debug, Default)]
-struct Counters(BTreeMap<&'static str, (f64, Instant)>);
+struct Counters(BTreeMap<&'static str, (Rates, Instant)>);
 
 impl Counters {
-    /// Takes a count and returns the rate since the last one; none after a restart.
-    fn rate(&mut self, id: &'static str, total: f64, now: Instant) -> Option<f64> {
-        let (last, at) = self.0.insert(id, (total, now))?;
+    /// Takes counts and returns the rates since the last ones; none after a restart.
+    fn rates(&mut self, id: &'static str, totals: Rates, now: Instant) -> Option<Rates> {
+        let (last, at) = self.0.insert(id, (totals, now))?;
         let seconds = now.duration_since(at).as_secs_f64();
-        (total >= last && seconds > 0.0).then(|| (total - last) / seconds)
+        let restarted = totals.inbound < last.inbound || totals.outbound < last.outbound;
+        (!restarted && seconds > 0.0).then(|| Rates {
+            inbound: (totals.inbound - last.inbound) / seconds,
+            outbound: (totals.outbound - last.outbound) / seconds,
+        })
     }
 }
 
+/// Draws the table within 80 columns.
 fn drawing(rows: &[Row]) -> Vec<String> {
-    let heading = format!(
-        "{:<15} {:<8} {:<9} {:>8}  {:<17} {:<17} {}",
-        "INSTANCE", "VERSION", "HEALTH", "REQ/S IN", "APP", "SIDECAR", "PIDS"
-    );
     let line = |row: &Row| {
-        let health = if row.healthy { "passing" } else { "critical" };
-        let rate = row.rate.map_or("–".to_owned(), |rate| format!("{rate:.1}"));
+        let health = if row.is_healthy { "passing" } else { "critical" };
+        let rate = |pick: fn(Rates) -> f64| {
+            row.rates.map_or("–".to_owned(), |rates| format!("{:.1}", pick(rates)))
+        };
+        let pid = |pid: Option<u32>| pid.map_or("–".to_owned(), |pid| pid.to_string());
         format!(
-            "{:<15} {:<8} {:<9} {:>8}  {:<17} {:<17} {}",
-            row.id, row.version, health, rate, row.app, row.sidecar, row.pids
+            "{:<14} {:<7} {:<8} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
+            row.id,
+            row.version,
+            health,
+            rate(|rates| rates.inbound),
+            rate(|rates| rates.outbound),
+            row.port,
+            row.sidecar_port,
+            pid(row.pid),
+            pid(row.sidecar_pid),
         )
     };
+    let heading = format!(
+        "{:<14} {:<7} {:<8} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
+        "INSTANCE", "VERSION", "HEALTH", "IN/S", "OUT/S", "PORT", "SIDECAR", "PID", "SIDECAR"
+    );
     std::iter::once(heading).chain(rows.iter().map(line)).collect()
 }
 
@@ -163,26 +190,32 @@ mod tests {
     fn a_rate_needs_two_counts_and_starts_anew_after_a_restart() {
         let mut counters = Counters::default();
         let start = clock::instant();
-        let second = Duration::from_secs(1);
-        assert_eq!(counters.rate("a", 10.0, start), None);
-        assert_eq!(counters.rate("a", 30.0, start + second * 2), Some(10.0));
-        assert_eq!(counters.rate("a", 5.0, start + second * 3), None);
-        assert_eq!(counters.rate("a", 6.0, start + second * 4), Some(1.0));
+        let mut after = |seconds: u64, total: f64| {
+            let totals = Rates { inbound: total, outbound: 0.0 };
+            let rates = counters.rates("a", totals, start + Duration::from_secs(seconds));
+            rates.map(|rates| rates.inbound)
+        };
+        assert_eq!(after(0, 10.0), None);
+        assert_eq!(after(2, 30.0), Some(10.0));
+        assert_eq!(after(3, 5.0), None);
+        assert_eq!(after(4, 6.0), Some(1.0));
     }
 
     #[test]
     fn an_instance_that_is_not_listed_shows_as_critical() {
         let row = Row {
-            id: "reviews-v1".to_owned(),
+            id: "productpage-1",
             version: "v1",
-            healthy: false,
-            app: "127.0.0.1:1".to_owned(),
-            sidecar: "127.0.0.1:2".to_owned(),
-            pids: "1 2".to_owned(),
-            rate: None,
+            is_healthy: false,
+            port: 65_535,
+            sidecar_port: 65_535,
+            pid: Some(4_194_304),
+            sidecar_pid: None,
+            rates: None,
         };
         let lines = drawing(&[row]);
         assert_eq!(lines.len(), 2);
         assert!(lines[1].contains("critical") && lines[1].contains('–'), "{}", lines[1]);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
     }
 }

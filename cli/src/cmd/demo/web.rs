@@ -79,7 +79,7 @@ impl Web {
 impl Reply {
     /// Returns the body's first line, cut to a length that fits a report.
     pub(crate) fn first_line(&self) -> String {
-        const CHARS_MAX: usize = 160;
+        const CHARS_MAX: usize = 300;
         self.body.lines().next().unwrap_or_default().chars().take(CHARS_MAX).collect()
     }
 }
@@ -91,6 +91,6 @@ mod tests {
     #[test]
     fn a_long_body_is_cut_to_one_short_line() {
         let reply = Reply { status: 200, body: "x".repeat(500) + "\nmore" };
-        assert_eq!(reply.first_line().len(), 160);
+        assert_eq!(reply.first_line().len(), 300);
     }
 }

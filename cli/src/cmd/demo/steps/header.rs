@@ -14,7 +14,7 @@ const WORKERS: u64 = 8;
 /// By weight alone one request in ten goes to v2, so this many in a row are no accident.
 const PROBES: u64 = 10;
 
-const EFFECT_LIMIT: Duration = Duration::from_secs(5);
+const EFFECT_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     tour.report.step("Routing: the user jason always gets reviews v2").await;

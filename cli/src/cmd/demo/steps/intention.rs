@@ -9,7 +9,7 @@ use super::{Tour, millis};
 use crate::cmd::demo::mesh::{AGENT, Mesh};
 
 /// Policy reaches proxies in milliseconds; this is where the tour stops hoping.
-const EFFECT_LIMIT: Duration = Duration::from_secs(5);
+const EFFECT_LIMIT: Duration = Duration::from_secs(10);
 
 const PATH: &str = "/v1/connect/intentions/exact?source=reviews&destination=ratings";
 

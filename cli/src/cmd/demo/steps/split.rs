@@ -16,7 +16,7 @@ const WORKERS: u64 = 8;
 /// does has a chance below one in a million unless the splitter is in force.
 const PROBES: u64 = 40;
 
-const EFFECT_LIMIT: Duration = Duration::from_secs(5);
+const EFFECT_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     tour.report.step("Traffic: 90 % to reviews v1, 10 % to v2").await;
