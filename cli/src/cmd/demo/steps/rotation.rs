@@ -11,7 +11,7 @@ use crate::cmd::demo::probe::Probe;
 /// One whole lifetime: every leaf is renewed before it is over.
 const ROTATION_LIMIT: Duration = Duration::from_secs(60);
 
-/// Traffic after the rotation, so that new connections are made under the new leaf.
+/// Traffic after the rotation, for what fails late.
 const MARGIN: Duration = Duration::from_secs(1);
 
 const WORKERS: usize = 4;
