@@ -114,7 +114,7 @@ fn an_agent_refuses_the_data_directory_of_another_cluster() {
         "bind_addr": "127.0.0.1", "advertise_addr": "127.0.0.1",
     });
     let path = file(&other_folder, "agent.json", &text.to_string());
-    refused(&["agent", "--config", &path], &[&data, "another cluster"]);
+    refused(&["agent", "--config", &path], &[&data, "belongs to cluster"]);
 }
 
 #[test]

@@ -52,12 +52,12 @@ fn public_door(cluster: &Cluster, service: &str) -> SocketAddr {
     })
 }
 
-/// The SPIFFE ID inside a certificate; a URI stands there as plain text.
+/// The SPIFFE ID inside a certificate. A URI stands there as plain text, after its length.
 fn spiffe_id(certificate: &[u8]) -> String {
-    let text = String::from_utf8_lossy(certificate);
-    let start = text.find("spiffe://").unwrap_or(text.len());
-    let is_part = |c: &char| c.is_ascii_alphanumeric() || "/:-._".contains(*c);
-    text[start..].chars().take_while(is_part).collect()
+    let mark = b"spiffe://";
+    let start = certificate.windows(mark.len()).position(|window| window == mark).unwrap_or(0);
+    let length = start.checked_sub(1).map_or(0, |at| usize::from(certificate[at]));
+    String::from_utf8_lossy(&certificate[start..start + length]).into_owned()
 }
 
 struct Seen {

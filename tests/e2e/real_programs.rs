@@ -68,15 +68,16 @@ fn dig_finds_the_services(agent: &TestAgent, web_port: u16) {
     let dns = agent.dns();
     let (at, port) = (format!("@{}", dns.ip()), dns.port().to_string());
     let dig = |args: &[&str]| -> Result<String, String> {
-        let base = [at.as_str(), "-p", port.as_str(), "+short", "+time=5", "+tries=1"];
+        let base = [at.as_str(), "-p", port.as_str(), "+time=5", "+tries=1"];
         tools::run("dig", &[&base[..], args].concat()).ok()
     };
     eventually(SPREAD_LIMIT, "dig finds the address", || {
-        expect_text(&dig(&["web.service.mesh", "A"])?, "127.0.0.1")
+        expect_text(&dig(&["+short", "web.service.mesh", "A"])?, "127.0.0.1")
     });
-    let srv = dig(&["web.service.mesh", "SRV"]).expect("dig gets an answer");
+    let srv = dig(&["+short", "web.service.mesh", "SRV"]).expect("dig gets an answer");
     assert!(srv.contains(&format!(" {web_port} ")), "the port is in the SRV record: {srv}");
-    let tcp = dig(&["+tcp", "web.service.consul", "A"]).expect("dig gets an answer over TCP");
+    let tcp =
+        dig(&["+short", "+tcp", "web.service.consul", "A"]).expect("dig gets an answer over TCP");
     assert_eq!(tcp.trim(), "127.0.0.1");
     let absent = dig(&["+noall", "+comments", "absent.service.mesh", "A"]).expect("an answer");
     assert!(absent.contains("NXDOMAIN"), "{absent}");

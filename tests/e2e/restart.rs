@@ -21,7 +21,7 @@ fn goes_on(door: Api) {
 #[test]
 fn a_killed_server_comes_back_with_everything_and_calls_go_on_meanwhile() {
     let mut cluster = Cluster::start();
-    // While the server is away, everybody who wants something of it may complain.
+    // While the server is away, the agent may complain.
     cluster.agent.process.expect_log("");
     speaks(&cluster, "web", "http");
     let mut web = called(&cluster, "web-1", "web", "v1");
@@ -93,6 +93,7 @@ fn the_agent_serves_after_a_restart_with_no_server_at_all() {
     shop.proxy.process.expect_log("");
     shop.wait_status("web", 200);
 
+    cluster.agent.process.expect_log("");
     cluster.server.process.kill();
     cluster.agent.process.kill();
     cluster.agent.restart();

@@ -203,6 +203,11 @@ impl Consensus {
 
     /// Makes this server the first of a new cluster; does nothing when it belongs to one.
     pub(crate) async fn found(&self, me: Member) -> Result<(), ConsensusError> {
+        // Asked first, since the library logs the refusal of a second founding as an error.
+        let founded = self.raft.is_initialized().await;
+        if founded.map_err(|error| ConsensusError::Refused(error.to_string()))? {
+            return Ok(());
+        }
         match self.raft.initialize(BTreeMap::from([(self.id, me)])).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(ConsensusError::Refused(error.to_string())),
