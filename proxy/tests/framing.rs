@@ -255,6 +255,21 @@ async fn a_reused_connection_that_was_closed_costs_no_request() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_ends_its_request_at_the_application() {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let pair = Pair::start(Protocol::Http, address).await;
+    let mut raw = Raw::connect(pair.call).await;
+    raw.send("GET /long-poll HTTP/1.1\r\nHost: web\r\n\r\n").await;
+    let (mut app, _) = listener.accept().await.expect("the request's connection");
+    let mut request = vec![0; 20];
+    app.read_exact(&mut request).await.expect("a request");
+    drop(raw);
+    let ended = tokio::time::timeout(LIMIT, app.read_to_end(&mut request)).await;
+    assert!(ended.is_ok(), "the application was left waiting");
+}
+
+#[tokio::test]
 async fn large_bodies_go_both_ways_unchanged() {
     let app = App::start("web").await;
     let pair = Pair::start(Protocol::Http, app.address).await;

@@ -113,9 +113,22 @@ pub async fn connect_tcp(address: SocketAddr, limit: Duration) -> io::Result<Tcp
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        unpace_loopback(&stream);
         Ok(stream)
     };
     bounded(limit, connect).await.map_err(|error| named(error, "connect to", address))
+}
+
+/// Takes a connection of this host with itself out of the system's congestion control where
+/// that paces (BBR): there is no congestion on loopback, and pacing costs a timer per packet.
+///
+/// Leaves connections with other hosts as they are, and does nothing where the system does not
+/// allow it.
+pub fn unpace_loopback(stream: &TcpStream) {
+    if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+        // Reno is always there. Refused or not, the connection works.
+        let _ = socket2::SockRef::from(stream).set_tcp_congestion(b"reno");
+    }
 }
 
 /// Connects to `host:port`, trying each address of the name in turn.

@@ -142,6 +142,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 }
                 match poll_head(cx, upstream, buffer, &mut scan) {
                     Poll::Ready(found) => Poll::Ready(found),
+                    Poll::Pending if upload.is_done && has_left(cx, client, input) => {
+                        let error = io::ErrorKind::ConnectionAborted.into();
+                        Poll::Ready(Err(Unanswered::Client(PumpError::From(error))))
+                    }
                     Poll::Pending => watch.poll(cx, timer, upload).map(Err),
                 }
             })
@@ -397,6 +401,17 @@ impl Unanswered {
             ),
         }
     }
+}
+
+/// Whether the client has closed while it waits for its answer; the next hop need not work on.
+/// What it sends instead is its next request, and is kept.
+fn has_left<C: Wire>(cx: &mut Context<'_>, client: &mut C, input: &mut Buffer) -> bool {
+    if !input.is_empty() || client.poll_readable(cx).is_pending() {
+        return false;
+    }
+    let read = input.poll_fill(cx, client);
+    input.release();
+    matches!(read, Poll::Ready(Ok(0) | Err(_)))
 }
 
 /// Reads until a head is complete.

@@ -22,7 +22,7 @@ use crate::identity::ALPN_HTTP2;
 use crate::listen::{Live, Local, Worker};
 use crate::observe::Open;
 use crate::tcp::copy_both;
-use crate::transport::{Buffer, ServerTls, Timer};
+use crate::transport::{Buffer, ServerTls, Socket, Timer};
 
 /// How long a handshake may take: one round trip and a millisecond of work, with patience for
 /// a loaded host.
@@ -65,7 +65,7 @@ async fn handshake(
 ) -> io::Result<(ServerTls, SpiffeId, ServiceName)> {
     let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
-    let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await??;
+    let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(Socket::new(stream))).await??;
     let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = peer_certificate(chain).map_err(|error| refused(&error.to_string()))?;
     if certificate.valid_before <= clock::wall() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use weft_runtime::net::{TcpListener, TcpStream};
+use weft_runtime::net::{TcpListener, TcpStream, unpace_loopback};
 
 use super::Worker;
 use crate::{inbound, outbound};
@@ -55,6 +55,7 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    unpace_loopback(&stream);
     let place = match door {
         Door::Inbound => match Place::take(worker) {
             Some(place) => Some(place),

@@ -14,7 +14,7 @@ use super::endpoint::{Tried, choose, none_left};
 use super::route::Plan;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Worker};
-use crate::transport::{ClientTls, Lease};
+use crate::transport::{ClientTls, Lease, Socket};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
 /// failed, so trying another is always safe.
@@ -100,7 +100,7 @@ pub(super) async fn open(
 ) -> io::Result<ClientTls> {
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
-        TlsConnector::from(config.clone()).connect(endpoint.name.clone(), stream).await
+        TlsConnector::from(config.clone()).connect(endpoint.name.clone(), Socket::new(stream)).await
     };
     match tokio::time::timeout(limit, connect).await {
         Ok(connected) => connected,

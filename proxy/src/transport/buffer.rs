@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Bytes of a buffer: one TLS record of plaintext.
-const BUFFER_BYTES: usize = 16 << 10;
+/// Bytes of a buffer: a TLS record of the largest size with room for most of the next.
+const BUFFER_BYTES: usize = 32 << 10;
 /// Buffers kept for reuse by one thread; the busiest connections use the warmest memory.
 const SPARE_BUFFERS_MAX: usize = 64;
 

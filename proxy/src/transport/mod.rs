@@ -6,9 +6,11 @@
 mod buffer;
 mod deadline;
 mod endpoint;
+mod socket;
 mod wire;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use deadline::Timer;
 pub(crate) use endpoint::{Endpoint, Lease};
+pub(crate) use socket::Socket;
 pub(crate) use wire::{ClientTls, ServerTls, Wire};

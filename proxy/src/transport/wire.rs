@@ -3,14 +3,15 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use super::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::tokio_rustls::{client, server};
 
 /// A connection to a proxy, as its client.
-pub(crate) type ClientTls = client::TlsStream<TcpStream>;
+pub(crate) type ClientTls = client::TlsStream<Socket>;
 /// A connection from a proxy, as its server.
-pub(crate) type ServerTls = server::TlsStream<TcpStream>;
+pub(crate) type ServerTls = server::TlsStream<Socket>;
 
 /// A connection of the data path.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -29,13 +30,13 @@ impl Wire for ClientTls {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, session) = self.get_ref();
         // A session that wants no reading holds bytes already decrypted, or has ended.
-        if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+        if session.wants_read() { socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
 impl Wire for ServerTls {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, session) = self.get_ref();
-        if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+        if session.wants_read() { socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
 }
