@@ -7,10 +7,11 @@ use std::convert::Infallible;
 
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
-use tonic::Status;
 use tower::Service;
 use weft_core::identity::{SpiffeId, Workload};
 use weft_runtime::http::{Body, PeerIdentity, full};
+
+use crate::grpc;
 
 /// The only method open to hosts without a certificate.
 const JOIN: &str = "/weft.v1.Join/Join";
@@ -79,9 +80,7 @@ where
 
 fn refuse(request: &Request<Body>, reason: &str) -> Response<Body> {
     if request.uri().path().starts_with("/weft.v1.") {
-        return Status::permission_denied(reason)
-            .into_http::<tonic::body::Body>()
-            .map(|_| full(""));
+        return grpc::denied(reason);
     }
     let mut answer = Response::new(full(format!("Permission denied: {reason}")));
     *answer.status_mut() = StatusCode::FORBIDDEN;

@@ -283,15 +283,18 @@ async fn enter(
     me: Member,
 ) -> Result<(), StartError> {
     if membership.founded_here {
-        consensus.found(me).await?;
+        consensus.found(me.clone()).await?;
     } else if !consensus.is_member()
         && let Some(token) = &config.join
     {
-        take_in(consensus, token, me).await?;
+        take_in(consensus, token, me.clone()).await?;
     }
     if let Err(error) = consensus.wait_for_leader(LEADER_WAIT).await {
         warn!(%error, "no leader yet; serving what needs none");
         return Ok(());
+    }
+    if let Err(error) = consensus.readdress(me).await {
+        warn!(%error, "the cluster could not be told this server's address");
     }
     if membership.founded_here {
         // Written once; at a restart both are there already and nothing changes.

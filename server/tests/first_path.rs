@@ -233,7 +233,9 @@ async fn after_a_restart_everything_is_there_again() {
     // The token of the first start is still good, at the new address.
     let token: JoinToken = token.parse().expect("a token");
     let token = JoinToken { servers: vec![server.address()], ..token };
-    redeem(&token, MemberRole::Agent, "n2", csr(&new_key())).await.expect("admitted");
+    let reply = redeem(&token, MemberRole::Agent, "n2", csr(&new_key())).await.expect("admitted");
+    // The cluster has learnt the new address.
+    assert_eq!(reply.servers, [server.address()]);
     server.stop().await;
 }
 

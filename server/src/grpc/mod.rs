@@ -17,6 +17,7 @@ use weft_core::config_entry::IntentionAction;
 use weft_core::limits;
 use weft_proto::envelope;
 use weft_proto::grpc::v1 as wire;
+use weft_runtime::http::{Body, empty};
 use weft_runtime::task::TaskTree;
 
 use crate::ca::Signer;
@@ -63,6 +64,11 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
         .add_service(
             wire::watch_server::WatchServer::new(watch).max_decoding_message_size(64 << 10),
         )
+}
+
+/// Answers a gRPC caller that the door turns away.
+pub(crate) fn denied(reason: &str) -> ::http::Response<Body> {
+    Status::permission_denied(reason).into_http::<tonic::body::Body>().map(|_| empty())
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Status> {

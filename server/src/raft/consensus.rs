@@ -109,6 +109,7 @@ pub(super) enum ToLeader {
     AddVoter(NodeId, Member),
     Propose(Command),
     ReadIndex,
+    Readdress(NodeId, Member),
 }
 
 /// What the leader answers.
@@ -309,6 +310,26 @@ impl Consensus {
         Ok(())
     }
 
+    /// Tells the cluster under which name and address this server is found now, when that is
+    /// not what it knows.
+    pub(crate) async fn readdress(&self, me: Member) -> Result<(), ProposeError> {
+        let known = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            metrics.membership_config.membership().get_node(&self.id).cloned()
+        };
+        if known.is_none_or(|known| known == me) {
+            return Ok(());
+        }
+        let request = ToLeader::Readdress(self.id, me.clone());
+        match self.set_member(self.id, me).await {
+            Err(ProposeError::NoLeader(Some(leader))) => {
+                self.ask(&leader, &request).await.map(drop)
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Answers another server; this one must lead.
     pub(super) async fn answer(&self, request: ToLeader) -> Result<FromLeader, ProposeError> {
         match request {
@@ -320,6 +341,9 @@ impl Consensus {
                 Ok(FromLeader::Applied(index, answer))
             }
             ToLeader::ReadIndex => self.barrier.pass().await.map(FromLeader::ReadIndex),
+            ToLeader::Readdress(id, member) => {
+                self.set_member(id, member).await.map(|()| FromLeader::Added)
+            }
         }
     }
 
@@ -343,6 +367,14 @@ impl Consensus {
         self.raft.add_learner(id, member, true).await?;
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.raft.change_membership(voters, false).await?;
+        Ok(())
+    }
+
+    async fn set_member(&self, id: NodeId, member: Member) -> Result<(), ProposeError> {
+        let _one_at_a_time = self.membership.lock().await;
+        info!(id, name = member.name, address = member.address, "a server moved");
+        let nodes = ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
+        self.raft.change_membership(nodes, true).await?;
         Ok(())
     }
 
