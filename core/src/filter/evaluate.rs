@@ -1,25 +1,29 @@
 //! Whether a record is taken.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{Absent, Condition, Expression, FieldKind, Test};
 
+/// Finds the field of a record at a path.
+type Find<'f, 'v> = dyn Fn(&[String]) -> Option<Cow<'v, Value>> + 'f;
+
 impl Expression {
-    pub(super) fn holds(&self, record: &Value) -> bool {
+    pub(super) fn holds(&self, find: &Find<'_, '_>) -> bool {
         match self {
-            Self::All(parts) => parts.iter().all(|part| part.holds(record)),
-            Self::Any(parts) => parts.iter().any(|part| part.holds(record)),
-            Self::Condition(condition) => condition.holds(record),
-            Self::Not(inner) => !inner.holds(record),
+            Self::All(parts) => parts.iter().all(|part| part.holds(find)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(find)),
+            Self::Condition(condition) => condition.holds(find),
+            Self::Not(inner) => !inner.holds(find),
         }
     }
 }
 
 impl Condition {
-    fn holds(&self, record: &Value) -> bool {
-        let found = self.selector.iter().try_fold(record, |value, step| value.get(step));
-        let outcome = match (found, self.absent) {
-            (Some(value), _) => self.test.holds(value),
+    fn holds(&self, find: &Find<'_, '_>) -> bool {
+        let outcome = match (find(&self.selector), self.absent) {
+            (Some(value), _) => self.test.holds(&value),
             (None, Absent::Empty(kind)) => self.test.holds_for_empty(kind),
             (None, Absent::Nothing) => matches!(self.test, Test::Empty),
         };

@@ -64,6 +64,35 @@ fn schemas_name_every_field_of_their_records_in_order() {
 }
 
 #[test]
+fn a_record_and_its_json_are_the_same_to_a_filter() {
+    let full = full();
+    let value = serde_json::to_value(&full).expect("a record");
+    for text in [
+        "Service.Tags.x == y",
+        "Checks.Name == c",
+        "Service.Port.x == 80",
+        "Node == host",
+        "Service.Proxy.Config.protocol == http",
+        "Service.Kind == \"connect-proxy\"",
+        "Service.Proxy.DestinationServiceName == app",
+        "Service.TaggedAddresses.lan.Port == 1",
+        "Service.Meta.version == v1",
+        "Service.Meta.none is empty",
+        "Nothing.at.all != x",
+        "v1 in Service.Tags",
+        "Service.Connect.Native == true",
+    ] {
+        let filter = Filter::parse(text).expect(text);
+        assert_eq!(filter.matches_record(&full), filter.matches(&value), "{text}");
+    }
+    let entry = json!({"Kind":"service-defaults","Name":"web","Protocol":"http"});
+    let entry: crate::config_entry::ConfigEntry = serde_json::from_value(entry).expect("an entry");
+    for text in ["Kind == \"service-defaults\"", "Name == web", "Protocol == http"] {
+        assert!(Filter::parse(text).expect(text).matches_record(&entry), "{text}");
+    }
+}
+
+#[test]
 fn long_chains_and_deep_nesting_are_bounded() {
     let long = vec!["a == b"; 800].join(" or ");
     assert!(Filter::parse(&long).is_ok());
@@ -116,6 +145,7 @@ proptest! {
             let negated = Filter::parse_for(&format!("not ({text})"), &SERVICE_INSTANCE);
             let negated = negated.expect("the same in parentheses");
             prop_assert_ne!(filter.matches(&record), negated.matches(&record));
+            prop_assert_eq!(filter.matches(&record), filter.matches_record(&full()));
         }
     }
 }
