@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_brings_a_full_comparison() {
-        let start = Instant::now();
+        let start = beginning();
         let mut schedule = settled(start);
         schedule.handle_connected(start + ms(1_000));
         assert_eq!(at(&mut schedule, start + ms(1_000)), FULL);
