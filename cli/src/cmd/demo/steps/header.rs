@@ -22,7 +22,7 @@ pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     let entry = topology::router();
     let path = tour.mesh.write("service-router-reviews.json", &format!("{entry:#}\n"))?;
     let api = tour.mesh.api.url("/v1/config");
-    tour.report.command(&format!("curl -X PUT --data @{} {api}", path.display()));
+    tour.report.command(&format!("curl -s -X PUT --data @{} {api}", path.display()));
     tour.mesh.api.put("/v1/config", &entry).await?;
     let target = Target { headers: vec![("end-user", "jason")], ..tour.reviews() };
     let look = async |mesh: &Mesh| {

@@ -57,7 +57,7 @@ async fn configure(tour: &mut Tour) -> anyhow::Result<()> {
         tour.mesh.api.put("/v1/config", &entry).await?;
         if word("Kind") == "service-resolver" {
             let url = tour.mesh.api.url("/v1/config");
-            tour.report.command(&format!("curl -X PUT --data @{} {url}", path.display()));
+            tour.report.command(&format!("curl -s -X PUT --data @{} {url}", path.display()));
         }
     }
     Ok(())
@@ -74,7 +74,7 @@ async fn start_apps(tour: &mut Tour) -> anyhow::Result<()> {
         let sidecar = tour.mesh.sidecar(app);
         if app.id == "reviews-v2" {
             let url = tour.mesh.api.url("/v1/agent/service/register");
-            tour.report.command(&format!("curl -X PUT --data @{} {url}", path.display()));
+            tour.report.command(&format!("curl -s -X PUT --data @{} {url}", path.display()));
             tour.report.command(&format!("weft {}", sidecar.args.join(" ")));
         }
         tour.mesh.start(sidecar)?;

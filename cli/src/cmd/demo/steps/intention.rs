@@ -33,7 +33,7 @@ pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     ] {
         let body = json!({ "Action": action });
         let api = tour.mesh.api.url(PATH);
-        tour.report.command(&format!("curl -X PUT --data '{body}' '{api}'"));
+        tour.report.command(&format!("curl -s -X PUT --data '{body}' '{api}'"));
         let written = clock::instant();
         tour.mesh.api.put(PATH, &body).await?;
         let look = async |mesh: &Mesh| match mesh.web.get(&url).await {
