@@ -42,16 +42,28 @@ pub struct CheckState {
     failures: u32,
     /// When the next run starts; `None` while one is under way.
     run_at: Option<Instant>,
+    /// Runs that may still follow each other sooner than the interval says.
+    eager_runs: u32,
     retirement: Retirement,
     actions: VecDeque<CheckAction>,
 }
 
+/// The pause between the first runs of a check that has not passed yet: a process that was
+/// registered before it listens is up a moment later.
+const EAGER_PAUSE: Duration = Duration::from_secs(1);
+/// How many runs come that soon; a service that is down longer waits for its interval.
+const EAGER_RUNS: u32 = 10;
+
 impl CheckState {
-    /// Starts a check. The first run comes at a moment chosen by `rng` within the first
-    /// interval, so that the checks of a host do not all run at once.
+    /// Starts a check. The first run comes at a moment chosen by `rng`: within the first
+    /// interval, so that the checks of a host do not all run at once when its agent starts
+    /// again; within the first second for one that starts critical, as a new service does, so
+    /// that it is not kept from its callers by the mere length of its interval.
     pub fn new(policy: CheckPolicy, now: Instant, rng: &mut impl RngCore) -> Self {
-        let interval_ns = u64::try_from(policy.interval.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let pause = Duration::from_nanos(rng.next_u64() % interval_ns);
+        let is_eager = policy.initial == CheckStatus::Critical;
+        let within = if is_eager { policy.interval.min(EAGER_PAUSE) } else { policy.interval };
+        let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let pause = Duration::from_nanos(rng.next_u64() % within_ns);
         let retirement = Retirement::new(policy.deregister_after, policy.initial, now);
         Self {
             status: policy.initial,
@@ -60,6 +72,7 @@ impl CheckState {
             successes: 0,
             failures: 0,
             run_at: Some(now + pause),
+            eager_runs: if is_eager { EAGER_RUNS } else { 0 },
             retirement,
             actions: VecDeque::new(),
             policy,
@@ -73,7 +86,15 @@ impl CheckState {
 
     /// Takes the result of a run that [`CheckAction::Run`] asked for.
     pub fn handle_result(&mut self, result: CheckStatus, output: String, now: Instant) {
-        self.run_at = Some(now + self.policy.interval);
+        self.eager_runs = match result {
+            CheckStatus::Passing | CheckStatus::Warning => 0,
+            CheckStatus::Critical => self.eager_runs.saturating_sub(1),
+        };
+        let pause = match self.eager_runs {
+            0 => self.policy.interval,
+            _ => self.policy.interval.min(EAGER_PAUSE),
+        };
+        self.run_at = Some(now + pause);
         let output = cut_output(output, self.policy.output_bytes_max);
         let counted = match result {
             CheckStatus::Passing | CheckStatus::Warning => {
@@ -227,12 +248,37 @@ mod tests {
     }
 
     #[test]
-    fn the_first_run_is_spread_over_the_first_interval() {
+    fn the_first_run_is_spread_over_the_first_interval_or_second() {
         let now = beginning();
-        for (random, pause_s) in [(0, 0), (3_000_000_000, 3), (13_000_000_000, 3)] {
-            let state = CheckState::new(policy(), now, &mut Always(random));
-            assert_eq!(state.poll_timeout(), Some(now + pause_s * SECOND));
+        for (initial, random, pause_ms) in [
+            (Passing, 0, 0),
+            (Passing, 3_000_000_000, 3_000),
+            (Passing, 13_000_000_000, 3_000),
+            (Critical, 300_000_000, 300),
+            (Critical, 3_300_000_000, 300),
+        ] {
+            let state =
+                CheckState::new(CheckPolicy { initial, ..policy() }, now, &mut Always(random));
+            assert_eq!(state.poll_timeout(), Some(now + Duration::from_millis(pause_ms)));
         }
+    }
+
+    #[test]
+    fn a_new_check_is_run_often_until_it_passes_or_is_down_for_long() {
+        let pauses = |results: &[CheckStatus]| -> Vec<u64> {
+            let mut now = beginning();
+            let mut state = CheckState::new(policy(), now, &mut Always(0));
+            let next = |result: &CheckStatus| {
+                state.handle_result(*result, String::new(), now);
+                let due = state.poll_timeout().expect("a run follows");
+                let pause = due - now;
+                now = due;
+                pause.as_secs()
+            };
+            results.iter().map(next).collect()
+        };
+        assert_eq!(pauses(&[Critical, Critical, Passing, Critical]), [1, 1, 10, 10]);
+        assert_eq!(pauses(&[Critical; 11]), [1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 10]);
     }
 
     #[test]
