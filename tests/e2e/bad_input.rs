@@ -102,6 +102,22 @@ fn a_proxy_without_an_agent_names_the_address() {
 }
 
 #[test]
+fn an_agent_that_reaches_no_server_says_where_it_looked() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = TestServer::start(folder.path());
+    let addr = server.process.ready_field("rpc");
+    server.process.kill();
+    let data = folder.path().join("agent").to_string_lossy().into_owned();
+    let token = server.join_token_file().to_string_lossy().into_owned();
+    let args = ["agent", "--data-dir", &data, "--join-token-file", &token];
+    // It looks for as long as a server that starts at the same time may take.
+    let outcome = run_weft(&args, 3 * REFUSAL_LIMIT);
+    assert!(outcome.code.is_some_and(|code| code != 0), "{outcome:?}");
+    let last = outcome.output.lines().last().unwrap_or_default();
+    assert!(last.contains(&addr) && last.contains("can be reached"), "{last}");
+}
+
+#[test]
 fn an_agent_refuses_the_data_directory_of_another_cluster() {
     let mut cluster = Cluster::start();
     cluster.agent.process.terminate();
