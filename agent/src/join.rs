@@ -25,7 +25,7 @@ use weft_runtime::{clock, entropy};
 
 use crate::config::{Config, JoinSource};
 use crate::leaf::{self, KeyError, KeyRequest};
-use crate::servers::{Member, MemberError, Membership};
+use crate::servers::{Member, MemberError, Membership, refusal};
 
 /// How long a server is looked for before the agent gives up: long enough for a server that
 /// starts at the same time, short enough for a person who waits.
@@ -263,7 +263,7 @@ async fn ask(
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
             Ok(Err(status)) => match status.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
-                    crate::servers::reason(&status)
+                    refusal(&status)
                 }
                 _ => return Err(JoinError::Refused { reason: status.message().to_owned() }),
             },

@@ -22,10 +22,13 @@ use weft_runtime::{clock, entropy};
 
 use crate::local::{Local, LocalServices};
 use crate::metrics::Metrics;
-use crate::servers::{Servers, reason};
+use crate::servers::{Servers, reason, refusal};
 
 /// The time for one call: a commit takes milliseconds, an election some seconds.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// Instances and checks in one call: usually some hundred bytes each, at worst 40 KiB of
+/// metadata, which is about the size of message that servers take.
+const BATCH_RECORDS_MAX: usize = 96;
 /// Bytes of the catalog's answer: some ten thousand instances on one node.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -222,10 +225,12 @@ impl Catalog {
     /// Registers before it deregisters: what moves is never missing in between.
     async fn carry_out(&mut self, differences: &Differences) -> Result<(), String> {
         if let Some(register) = &differences.register {
-            let registration: Bytes = envelope::encode(register);
-            let (services, checks) = (register.services.len(), register.checks.len());
-            in_time(self.client.register(RegisterRequest { registration })).await?;
-            debug!(services, checks, "registered in the catalog");
+            for batch in Differences::batches(register.clone(), BATCH_RECORDS_MAX) {
+                let registration: Bytes = envelope::encode(&batch);
+                let (services, checks) = (batch.services.len(), batch.checks.len());
+                in_time(self.client.register(RegisterRequest { registration })).await?;
+                debug!(services, checks, "registered in the catalog");
+            }
         }
         if let Some(deregister) = &differences.deregister {
             let deregistration: Bytes = envelope::encode(deregister);
@@ -242,7 +247,7 @@ async fn in_time<T>(
 ) -> Result<T, String> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => Err(reason(&status)),
+        Ok(Err(status)) => Err(refusal(&status)),
         Err(_) => Err(format!("no answer within {} s", CALL_LIMIT.as_secs())),
     }
 }

@@ -139,11 +139,11 @@ impl Process<'_> {
         }
     }
 
-    /// Waits for the reason to end; `None` is a signal.
+    /// Waits for the reason to end; `None` is one that was wanted.
     async fn wait(&self, tasks: &TaskTree, signals: &mut Signals) -> Option<anyhow::Error> {
         loop {
             tokio::select! {
-                // Both are cancel-safe.
+                // All are cancel-safe.
                 received = signals.next() => match received {
                     Received::Hangup => {
                         info!("configuration is read at the start only; restart to apply it");
@@ -154,6 +154,8 @@ impl Process<'_> {
                     }
                 },
                 failure = tasks.failed() => return Some(anyhow!(failure)),
+                // The process ends itself, as an agent does that was told to leave.
+                () = tasks.cancelled() => return None,
             }
         }
     }

@@ -153,8 +153,15 @@ impl Servers {
     }
 }
 
-/// Returns what a status says, with the cause below it: tonic's own text for a connection that
-/// failed does not tell why.
+/// Returns why a server did not do what it was asked.
+pub(crate) fn refusal(status: &tonic::Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
+    }
+}
+
+/// Returns what an error says, with the causes below it.
 pub(crate) fn reason(error: &dyn std::error::Error) -> String {
     let mut texts = vec![error.to_string()];
     let mut cause = error.source();

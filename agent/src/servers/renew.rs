@@ -11,7 +11,7 @@ use weft_proto::grpc::v1::ca_client::CaClient;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy};
 
-use super::{Servers, reason};
+use super::{Servers, reason, refusal};
 use crate::leaf;
 
 /// The time for one request: a server signs in milliseconds.
@@ -73,7 +73,7 @@ async fn renew(servers: &Servers, tasks: &TaskTree) -> Result<(Timestamp, Timest
     let asked = client.renew(RenewRequest { csr_der: key.csr_der.into() });
     let reply = match tokio::time::timeout(REQUEST_LIMIT, asked).await {
         Ok(Ok(reply)) => reply.into_inner(),
-        Ok(Err(status)) => return Err(reason(&status)),
+        Ok(Err(status)) => return Err(refusal(&status)),
         Err(_) => return Err(format!("no answer within {} s", REQUEST_LIMIT.as_secs())),
     };
     let leaf = Leaf {

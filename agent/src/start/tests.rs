@@ -273,6 +273,24 @@ async fn the_agents_own_certificate_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_services_reach_the_catalog_and_leave_it_with_the_agent() {
+    let (cluster, directory) = (Cluster::start().await, tempfile::tempdir().expect("a folder"));
+    let host = start(directory.path(), &cluster.token().to_string()).await.expect("joins");
+    cluster.stop().await;
+    for at in 0..150 {
+        let body = format!(r#"{{"Name":"s-{at}","Check":{{"TTL":"1m","Status":"passing"}}}}"#);
+        host.put("/v1/agent/service/register", &body).await;
+    }
+    cluster.resume().await;
+    let all = |services: &[_], checks: &[_]| (services.len(), checks.len()) == (150, 151);
+    cluster.until("host-1", "all services are there", all).await;
+    let ended = host.tasks.cancelled();
+    host.put("/v1/agent/leave", "").await;
+    tokio::time::timeout(LIMIT, ended).await.expect("the agent ends");
+    assert!(!cluster.knows("host-1"), "the node is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_good_is_refused_with_the_reason() {
     let (cluster, directory) = (Cluster::start().await, tempfile::tempdir().expect("a folder"));
     let good = cluster.token();

@@ -35,6 +35,47 @@ impl Differences {
         self.register.is_none() && self.deregister.is_none()
     }
 
+    /// Cuts a registration into several that are small enough for one message and one entry of
+    /// the log each.
+    ///
+    /// **Shape**: in order, at least one. A check comes with its instance, so that none is
+    /// ever seen healthier than it is; `records_max` bounds instances and checks together, but
+    /// an instance is never parted from its checks.
+    pub fn batches(
+        registration: CatalogRegistration,
+        records_max: usize,
+    ) -> Vec<CatalogRegistration> {
+        let CatalogRegistration { node, services, checks } = registration;
+        let mut by_service: BTreeMap<Option<InstanceId>, Vec<HealthCheck>> = BTreeMap::new();
+        for check in checks {
+            by_service.entry(check.service_id.clone()).or_default().push(check);
+        }
+        let mut batches = Vec::new();
+        let mut batch =
+            CatalogRegistration { node: node.clone(), services: Vec::new(), checks: Vec::new() };
+        let mut add = |service: Option<Service>, checks: Vec<HealthCheck>| {
+            if batch.services.len() + batch.checks.len() >= records_max {
+                let empty = CatalogRegistration {
+                    node: node.clone(),
+                    services: Vec::new(),
+                    checks: Vec::new(),
+                };
+                batches.push(std::mem::replace(&mut batch, empty));
+            }
+            batch.services.extend(service);
+            batch.checks.extend(checks);
+        };
+        for service in services {
+            let checks = by_service.remove(&Some(service.id.clone())).unwrap_or_default();
+            add(Some(service), checks);
+        }
+        for check in by_service.into_values().flatten() {
+            add(None, vec![check]);
+        }
+        batches.push(batch);
+        batches
+    }
+
     /// Returns what the catalog holds once all of this is carried out on what it `held`.
     pub fn applied_to(&self, held: CatalogRegistration) -> CatalogRegistration {
         let CatalogRegistration { mut node, services, checks } = held;

@@ -151,6 +151,11 @@ impl Cluster {
         assert!(waited, "not met: {what}; the catalog holds {:?}", self.shared.catalog.borrow());
     }
 
+    /// Whether the catalog has a node.
+    pub(super) fn knows(&self, node: &str) -> bool {
+        self.shared.catalog.borrow().contains_key(node)
+    }
+
     /// Changes the catalog behind the agents' backs.
     pub(super) fn meddle(&self, change: impl FnOnce(&mut Nodes)) {
         self.shared.catalog.send_modify(change);

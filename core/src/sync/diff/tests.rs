@@ -173,3 +173,27 @@ fn output_counts_only_when_it_is_compared() {
     assert!(diff(&local, Some(&remote), Outputs::Ignored).is_empty());
     assert_eq!(shown(&diff(&local, Some(&remote), Outputs::Compared)), "+node +web!passing");
 }
+
+#[test]
+fn a_large_registration_goes_in_batches_that_keep_checks_with_their_instances() {
+    for (text, records_max, expected) in [
+        ("", 2, vec!["+node"]),
+        ("a:1 a!passing b:2", 9, vec!["+node +a:1 +b:2 +a!passing"]),
+        (
+            "a:1 b:2 c:3 b!passing !passing",
+            2,
+            vec!["+node +a:1 +b:2 +b!passing", "+node +c:3 +disk!passing"],
+        ),
+        (
+            "a!passing b!passing c!passing",
+            2,
+            vec!["+node +a!passing +b!passing", "+node +c!passing"],
+        ),
+    ] {
+        let batches = Differences::batches(registration(text), records_max).into_iter();
+        let found: Vec<String> = batches
+            .map(|register| shown(&Differences { register: Some(register), deregister: None }))
+            .collect();
+        assert_eq!(found, expected, "{text:?} by {records_max}");
+    }
+}
