@@ -1,7 +1,6 @@
 //! What this server tells about itself, as Prometheus text on an optional loopback address.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::http::{Method, Request, Response, StatusCode, header};
@@ -11,11 +10,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use weft_runtime::http::{Body, ServeOptions, empty, full, serve};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
-use weft_runtime::telemetry::metrics::Registry;
+use weft_runtime::telemetry::metrics::{CONTENT_TYPE, Registry};
 
-use crate::config::Config;
 use crate::raft::Consensus;
-use crate::start::StartError;
 use crate::watch::Hub;
 
 /// The registry of this server.
@@ -74,16 +71,8 @@ fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Serves the metrics, when the configuration says where.
-pub(crate) async fn start(
-    config: &Config,
-    metrics: Metrics,
-    tasks: &TaskTree,
-) -> Result<Option<SocketAddr>, StartError> {
-    let Some(address) = config.telemetry_addr else { return Ok(None) };
-    let bind = |source| StartError::Bind { address, source };
-    let listener = net::bind_tcp(address).await.map_err(bind)?;
-    let bound = listener.local_addr().map_err(bind)?;
+/// Serves the metrics.
+pub(crate) fn start(listener: net::TcpListener, metrics: Metrics, tasks: &TaskTree) {
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = answer(&metrics, &request);
         async move { Ok::<_, Infallible>(answer) }
@@ -92,16 +81,13 @@ pub(crate) async fn start(
     tasks.spawn("telemetry", async move {
         serve(listener, None, service, ServeOptions::default(), &tree).await;
     });
-    Ok(Some(bound))
 }
 
 fn answer(metrics: &Metrics, request: &Request<Body>) -> Response<Body> {
     let (status, body, kind) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => (
-            StatusCode::OK,
-            full(metrics.registry.encode()),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        ),
+        (&Method::GET, "/metrics") => {
+            (StatusCode::OK, full(metrics.registry.encode()), CONTENT_TYPE)
+        }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, empty(), "text/plain; charset=utf-8"),
         _ => (StatusCode::NOT_FOUND, empty(), "text/plain; charset=utf-8"),
     };

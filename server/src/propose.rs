@@ -63,7 +63,9 @@ impl Proposer {
 
     /// Writes a command and returns once it is applied at this server.
     ///
-    /// While there is no leader the write is held and tried again: nothing was written yet.
+    /// While there is no leader the write is held and tried again. An entry of a leader that
+    /// fell may still be committed by the next one: commands are such that a second time does
+    /// no harm, it only finds done what it asks for.
     pub(crate) async fn write(
         &self,
         caller: &Caller,

@@ -1,6 +1,7 @@
 //! Starting a server, top to bottom: directory, cluster, identity, consensus, door.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,6 +175,12 @@ impl Server {
 }
 
 async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartError> {
+    // First what may fail without a trace: an address in use changes nothing on disk.
+    let (listener, rpc_addr) = bind(config.bind_addr).await?;
+    let telemetry = match config.telemetry_addr {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let store = open_store(&config, tasks).await?;
     let table = MembershipTable::open(&store)?;
     let (membership, seal) = belong(&config, &table, tasks).await?;
@@ -186,10 +193,6 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         tasks.blocking(make).await??
     };
 
-    let address = config.bind_addr;
-    let listener =
-        net::bind_tcp(address).await.map_err(|source| StartError::Bind { address, source })?;
-    let rpc_addr = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
     let advertised = config.advertise_addr.clone().unwrap_or_else(|| rpc_addr.to_string());
     let me = Member { name: config.node_name.to_string(), address: advertised };
 
@@ -227,7 +230,10 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
     enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
     keeper::start(signer, membership, hub, table, tasks);
-    let telemetry_addr = metrics::start(&config, metrics, tasks).await?;
+    let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
+    if let Some((listener, _)) = telemetry {
+        metrics::start(listener, metrics, tasks);
+    }
     let join_token_path = config.data_dir.join("join-token");
     leave_token(&join_token_path, &cluster.id, &admission, tasks).await?;
     info!(%rpc_addr, cluster = cluster.id, "server started");
@@ -240,10 +246,21 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     })
 }
 
+async fn bind(address: SocketAddr) -> Result<(net::TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = net::bind_tcp(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 async fn open_store(config: &Config, tasks: &TaskTree) -> Result<Store, StartError> {
     let dir = config.data_dir.clone();
     let opened = tasks.blocking(move || {
-        fs::create_dir_all(&dir)
+        // Keys and the catalog are nobody else's to read.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
             .map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
         Ok::<_, StartError>(Store::open(&dir.join("store"))?)
     });

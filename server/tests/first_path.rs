@@ -239,6 +239,74 @@ async fn after_a_restart_everything_is_there_again() {
     server.stop().await;
 }
 
+/// Copies a directory as it is: what a killed process leaves behind.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, &target).expect("a copy")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start(&dir.path().join("a")).await;
+    let host = TestHost::join(&server, "n1").await;
+    for number in 0..20 {
+        let mut registration = web("n1", "passing");
+        registration["services"][0]["ID"] = json!(format!("web-{number}"));
+        registration["checks"] = json!([]);
+        host.register(registration).await.expect("acknowledged");
+        if number % 5 != 0 {
+            continue;
+        }
+        // The process had no chance to close anything.
+        let killed = dir.path().join(format!("killed-{number}"));
+        copy(&dir.path().join("a"), &killed);
+        let again = TestServer::start(&killed).await;
+        let mut catalog = wire::catalog_client::CatalogClient::new(host.at(&again.address()));
+        let own = wire::NodeStateRequest { node_name: "n1".to_owned() };
+        let reply = catalog.node_state(own).await.expect("answered").into_inner();
+        let node: weft_core::catalog::CatalogRegistration =
+            envelope::decode(&reply.registration).expect("a node");
+        assert_eq!(node.services.len(), number + 1);
+        again.stop().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_and_nothing_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = TestServer::start(&dir.path().join("a")).await;
+    let file =
+        FileConfig { bind_addr: Some(server.address()), ..config(&dir.path().join("b"), "s2") };
+    let error = refusal(file).await.to_string();
+    assert!(error.contains(&server.address()), "{error}");
+    assert!(!dir.path().join("b").exists());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_are_told_on_loopback() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file =
+        FileConfig { telemetry_addr: Some("127.0.0.1:0".to_owned()), ..config(dir.path(), "s1") };
+    let server = TestServer::start_with(file).await;
+    let address = server.handle.telemetry_addr().expect("an address");
+    let client = weft_runtime::http::HttpClient::new(LIMIT, 1 << 20);
+    let answer = client.get(&format!("http://{address}/metrics")).await.expect("answered");
+    assert!(answer.text().contains("weft_server_raft_is_leader 1"), "{}", answer.text());
+    let answer = client.put(&format!("http://{address}/metrics"), "").await.expect("answered");
+    assert_eq!(answer.status.as_u16(), 405);
+    server.stop().await;
+}
+
 async fn refusal(file: FileConfig) -> StartError {
     let tasks = TaskTree::root("refused");
     let config = Config::resolve(file).expect("a configuration");

@@ -11,6 +11,8 @@ mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub(crate) use consensus::{Consensus, ConsensusOptions, Standing};
