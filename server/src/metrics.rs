@@ -49,15 +49,19 @@ impl Collector for OfState {
         let (nodes, services) = (state.nodes().1.len(), state.services().1.len());
         let members = self.consensus.members().len();
         for (name, help, value) in [
-            ("raft_is_leader", "Whether this server leads", i64::from(standing.is_leader)),
-            ("raft_members", "Servers of the cluster", count(members)),
             (
-                "state_index",
+                "weft_server_raft_is_leader",
+                "Whether this server leads",
+                i64::from(standing.is_leader),
+            ),
+            ("weft_server_raft_members", "Servers of the cluster", count(members)),
+            (
+                "weft_server_state_index",
                 "The last index applied",
                 i64::try_from(state.index().0).unwrap_or(i64::MAX),
             ),
-            ("catalog_nodes", "Nodes in the catalog", count(nodes)),
-            ("catalog_services", "Services in the catalog", count(services)),
+            ("weft_server_catalog_nodes", "Nodes in the catalog", count(nodes)),
+            ("weft_server_catalog_services", "Services in the catalog", count(services)),
         ] {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
