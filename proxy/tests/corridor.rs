@@ -253,6 +253,38 @@ async fn a_bad_snapshot_changes_nothing_and_a_good_one_after_it_counts() {
 }
 
 #[tokio::test]
+async fn a_port_in_use_is_told_at_the_start_and_taken_later() {
+    let app = App::start("web").await;
+    let mesh = Mesh::new("test.mesh");
+    // Sharing the port as a proxy does must not hide that another process has it.
+    let taken = net::bind_tcp_shared(support::pair::localhost(0)).expect("a listener");
+    let door = taken.local_addr().expect("an address");
+    let snapshot = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
+    let mut proxy = Running::launch("web", snapshot).await;
+    let error = proxy.handle.ready().await.expect_err("the port is taken").to_string();
+    assert!(error.contains(&door.to_string()) && error.contains("in use"), "{error}");
+    assert!(proxy.admin("/metrics").await.contains("listeners_failed 1\n"));
+    drop(taken);
+    eventually(|| async { proxy.admin("/metrics").await.contains("listeners_failed 0\n") }).await;
+}
+
+#[tokio::test]
+async fn upstreams_come_and_go_with_the_snapshot() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let mut kept = Raw::connect(pair.call).await;
+    kept.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
+    kept.until("}").await;
+    let gone = pair.client.snapshots.borrow().upstreams.clone();
+    pair.client.change(|snapshot| snapshot.upstreams.clear()).await;
+    assert!(net::connect_tcp(pair.call, LIMIT).await.is_err(), "the listener is still open");
+    kept.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
+    assert!(kept.until("upstream-removed").await.starts_with("HTTP/1.1 503 "));
+    pair.client.change(|snapshot| snapshot.upstreams = gone).await;
+    assert_eq!(pair.get("/").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_proxy_that_stops_finishes_what_it_has_begun() {
     let app = App::start("web").await;
     let pair = Pair::start(Protocol::Http, app.address).await;

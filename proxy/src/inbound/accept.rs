@@ -31,7 +31,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Serves one connection to its end.
 pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
     let local = worker.current();
-    let shaken = handshake(&local, stream).await;
+    // Boxed, so that its size is given back once it is done.
+    let shaken = Box::pin(handshake(&local, stream)).await;
     let (tls, caller, service) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
@@ -44,11 +45,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
     let _open = Open::new(&local.inbound);
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (local.workload.snapshot.inbound.protocol, is_http2) {
-        (Protocol::Tcp, _) => copy(&local, tls, &caller, &service, &live).await,
+        (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &service, &live)).await,
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
             let hop = LocalApp::new(worker, local, caller, service);
-            serve((tls, Buffer::default()), Engine::Http2, hop, &live, &tasks).await;
+            let input = Buffer::default();
+            Box::pin(serve((tls, input), Engine::Http2, hop, &live, &tasks)).await;
         }
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, false) => {
             let hop = LocalApp::new(worker, local, caller, service);

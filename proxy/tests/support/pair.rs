@@ -31,6 +31,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(name: &str, snapshot: ProxySnapshot) -> Self {
+        let mut running = Self::launch(name, snapshot).await;
+        running.handle.ready().await.expect("a proxy in service");
+        running
+    }
+
+    /// Starts without waiting for the first snapshot to be in force.
+    pub(crate) async fn launch(name: &str, snapshot: ProxySnapshot) -> Self {
         let (snapshots, given) = watch::channel(Arc::new(snapshot));
         let config = Config {
             source: SnapshotSource::Given(given),
@@ -40,8 +47,7 @@ impl Running {
             access_log: None,
         };
         let tasks = TaskTree::root(name);
-        let mut handle = Proxy::start(config, tasks.clone()).await.expect("a proxy");
-        handle.ready().await.expect("a proxy in service");
+        let handle = Proxy::start(config, tasks.clone()).await.expect("a proxy");
         Self { handle, snapshots, tasks }
     }
 

@@ -100,7 +100,9 @@ pub(crate) fn write_response_head(
     copy_runs(&head.fields, bytes, out, |field| match field.kind {
         Kind::ContentLength | Kind::EndToEnd | Kind::Expect | Kind::Host => true,
         Kind::Mesh => mesh_fields == MeshFields::Keep,
-        Kind::TransferEncoding => emission == Emission::Verbatim,
+        Kind::TransferEncoding => {
+            emission == Emission::Verbatim && head.status >= 200 && head.status != 204
+        }
         Kind::Upgrade => matches!(head.status, 101 | 426),
         Kind::Connection | Kind::HopByHop => false,
     });
