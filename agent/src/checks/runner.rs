@@ -13,7 +13,7 @@ use weft_core::name::{CheckId, InstanceId};
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy};
 
-use super::probe::{self, Finding};
+use super::probe::{self, Finding, ProbeTls};
 use crate::local::{CheckPlan, Local, LocalError, Plans, Probe};
 
 /// Probes under way at once: more would slow each other down and crowd out the services.
@@ -81,6 +81,7 @@ struct Runner {
     running: BTreeMap<CheckId, Running>,
     generation: u64,
     permits: Arc<Semaphore>,
+    tls: Arc<ProbeTls>,
     results: mpsc::Sender<Outcome>,
     waiting_results: mpsc::Receiver<Outcome>,
     tasks: TaskTree,
@@ -136,6 +137,7 @@ impl Runner {
             running: BTreeMap::new(),
             generation: 0,
             permits: Arc::new(Semaphore::new(PROBES_MAX)),
+            tls: Arc::default(),
             results,
             waiting_results,
             tasks,
@@ -262,11 +264,12 @@ impl Runner {
         let Some(check) = self.running.get(id) else { return };
         let (plan, generation) = (check.plan.clone(), check.generation);
         let (results, permits) = (self.results.clone(), self.permits.clone());
+        let tls = self.tls.clone();
         let cancelled = self.tasks.token();
         self.tasks.spawn("probe", async move {
             let run = async {
                 let _permit = permits.acquire().await.ok()?;
-                probe::run(&plan).await
+                probe::run(&plan, &tls).await
             };
             // A probe that is dropped closes its connection; nobody waits for the result then.
             let finding = tokio::select! {

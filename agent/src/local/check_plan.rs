@@ -54,7 +54,7 @@ pub enum Probe {
 /// The request of an http check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpProbe {
-    /// Absolute, with scheme `http`.
+    /// Absolute, with scheme `http` or `https`.
     pub url: Uri,
     /// GET unless said otherwise.
     pub method: Method,
@@ -62,6 +62,8 @@ pub struct HttpProbe {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Empty for none.
     pub body: String,
+    /// Whether the certificate of an `https` target is left unverified.
+    pub tls_skip_verify: bool,
 }
 
 impl Probe {
@@ -291,10 +293,6 @@ fn tcp_probe(address: &str, faults: &mut Faults) -> Option<Probe> {
 
 fn http_probe(definition: &CheckDefinition, faults: &mut Faults) -> Option<HttpProbe> {
     let url = match definition.http.parse::<Uri>() {
-        Ok(url) if url.scheme_str() == Some("https") => {
-            faults.add("HTTP", "https checks are not run yet; use http, tcp or ttl");
-            None
-        }
         Ok(url) if is_probeable(&url) => Some(url),
         _ => {
             let reason = format!(
@@ -310,11 +308,17 @@ fn http_probe(definition: &CheckDefinition, faults: &mut Faults) -> Option<HttpP
         word => faults.take("Method", Method::from_bytes(word.to_ascii_uppercase().as_bytes())),
     };
     let headers = headers(&definition.header, faults);
-    Some(HttpProbe { url: url?, method: method?, headers: headers?, body: definition.body.clone() })
+    Some(HttpProbe {
+        url: url?,
+        method: method?,
+        headers: headers?,
+        body: definition.body.clone(),
+        tls_skip_verify: definition.tls_skip_verify,
+    })
 }
 
 fn is_probeable(url: &Uri) -> bool {
-    url.scheme_str() == Some("http") && url.host().is_some_and(|h| !h.is_empty())
+    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|h| !h.is_empty())
 }
 
 fn headers(
