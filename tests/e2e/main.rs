@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod demo;
 mod first_path;
 mod identity;
 mod real_programs;

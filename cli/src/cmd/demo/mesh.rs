@@ -169,8 +169,8 @@ impl Mesh {
         Program::new(sidecar_name(app.id), &args)
     }
 
-    /// Returns processes that ended though nobody killed them, with how they ended.
-    fn fallen(&mut self) -> Vec<String> {
+    /// Returns processes that ended by themselves since this was asked last, with how they ended.
+    pub(super) fn fallen(&mut self) -> Vec<String> {
         let mut fallen = Vec::new();
         for child in self.children.values_mut() {
             if child.pid().is_some()

@@ -19,6 +19,7 @@ pub(crate) mod watchdog;
 pub(crate) mod web;
 mod workdir;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,33 +82,33 @@ pub(crate) async fn run(args: DemoArgs, tasks: TaskTree) -> anyhow::Result<ExitC
     ports.release();
 
     let mut tour = Tour { report, mesh, tasks, suspects: Vec::new() };
-    let status = tokio::select! {
-        // Cut short only by Ctrl-C, after which all processes are ended.
-        status = toured(&mut tour, form) => Ok(status),
-        told = signal::shutdown() => told.map(|()| ExitCode::from(INTERRUPTED)),
-    };
+    let status = until_interrupted(&mut tour, form).await;
     tour.mesh.stop().await;
     status.context("waiting for Ctrl-C")
 }
 
-/// Tells the tour to its end, and shows the table until it is cut short.
-async fn toured(tour: &mut Tour, form: Form) -> ExitCode {
-    match steps::all(tour).await {
-        Err(fault) => {
-            tour.report.end(Some(&format!("{fault:#}")));
-            let suspects = std::mem::take(&mut tour.suspects);
-            tour.mesh.show_logs(&mut tour.report, &suspects);
-            tour.mesh.keep_for_a_look(&mut tour.report);
-            ExitCode::FAILURE
-        }
-        Ok(()) => {
-            tour.report.end(None);
-            if form == Form::Tour {
-                table::show(tour).await;
-            }
-            ExitCode::SUCCESS
+/// Tells the tour, then shows the table; Ctrl-C ends either.
+async fn until_interrupted(tour: &mut Tour, form: Form) -> io::Result<ExitCode> {
+    // Steps and table are cut short only by Ctrl-C, after which all processes are ended.
+    let outcome = tokio::select! {
+        outcome = steps::all(tour) => outcome,
+        told = signal::shutdown() => return told.map(|()| ExitCode::from(INTERRUPTED)),
+    };
+    if let Err(fault) = outcome {
+        tour.report.end(Some(&format!("{fault:#}")));
+        let suspects = std::mem::take(&mut tour.suspects);
+        tour.mesh.show_logs(&mut tour.report, &suspects);
+        tour.mesh.keep_for_a_look(&mut tour.report);
+        return Ok(ExitCode::FAILURE);
+    }
+    tour.report.end(None);
+    if form == Form::Tour {
+        tokio::select! {
+            () = table::show(tour) => {}
+            told = signal::shutdown() => told?,
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns where work directories are made: the system's temporary folder, unless its path is so

@@ -54,6 +54,11 @@ pub(super) async fn show(tour: &mut Tour) {
     let mut counters = Counters::default();
     let mut drawn = 0;
     loop {
+        for fallen in tour.mesh.fallen() {
+            tour.report.note(&fallen);
+            // What is above must stay: the table goes on below it.
+            drawn = 0;
+        }
         let rows = rows(&tour.mesh, &mut counters).await;
         let lines = drawing(&rows);
         tour.report.redraw(&lines, drawn);
@@ -145,7 +150,7 @@ impl Counters {
     }
 }
 
-/// Draws the table within 80 columns.
+/// Draws the table within 80 columns; ports and process ids are those of app and sidecar.
 fn drawing(rows: &[Row]) -> Vec<String> {
     let line = |row: &Row| {
         let health = if row.is_healthy { "passing" } else { "critical" };
@@ -154,21 +159,19 @@ fn drawing(rows: &[Row]) -> Vec<String> {
         };
         let pid = |pid: Option<u32>| pid.map_or("–".to_owned(), |pid| pid.to_string());
         format!(
-            "{:<14} {:<7} {:<8} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
+            "{:<14} {:<7} {:<8} {:>7} {:>7} {:>13} {:>15}",
             row.id,
             row.version,
             health,
             rate(|rates| rates.inbound),
             rate(|rates| rates.outbound),
-            row.port,
-            row.sidecar_port,
-            pid(row.pid),
-            pid(row.sidecar_pid),
+            format!("{}/{}", row.port, row.sidecar_port),
+            format!("{}/{}", pid(row.pid), pid(row.sidecar_pid)),
         )
     };
     let heading = format!(
-        "{:<14} {:<7} {:<8} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
-        "INSTANCE", "VERSION", "HEALTH", "IN/S", "OUT/S", "PORT", "SIDECAR", "PID", "SIDECAR"
+        "{:<14} {:<7} {:<8} {:>7} {:>7} {:>13} {:>15}",
+        "INSTANCE", "VERSION", "HEALTH", "IN/S", "OUT/S", "PORT/SIDECAR", "PID/SIDECAR"
     );
     std::iter::once(heading).chain(rows.iter().map(line)).collect()
 }
