@@ -84,6 +84,8 @@ pub const DNS_KNOWN_NAMES_MAX: usize = 8_192;
 pub const DNS_UNKNOWN_NAMES_MAX: usize = 512;
 /// DNS queries that wait for the first value of a name; further ones fail at once.
 pub const DNS_WAITING_QUERIES_MAX: usize = 512;
+/// Callers that an agent's DNS serves over TCP at once; further ones wait in the system's queue.
+pub const DNS_TCP_CALLERS_MAX: usize = 1_024;
 /// DNS queries on their way to recursors; further ones fail at once.
 pub const DNS_FORWARDED_QUERIES_MAX: usize = 512;
 /// Records of one DNS answer over TCP (Consul: 4,096): what 64 KiB hold of addresses.

@@ -41,6 +41,9 @@ pub(super) struct Handler {
     rng: Rng,
 }
 
+/// The handler as hickory's UDP server wants it: whole.
+pub(super) struct Datagrams(pub(super) Arc<Handler>);
+
 /// An answer in the forms of the wire.
 struct Reply {
     metadata: Metadata,
@@ -161,6 +164,11 @@ impl Handler {
     }
 }
 
+/// Returns the code's name as tools print it, `NXDOMAIN`.
+fn mnemonic(code: WireCode) -> String {
+    format!("{code:?}").to_ascii_uppercase()
+}
+
 /// Returns the other name that an answer consists of, when addresses were asked for.
 fn alias(answer: &Answer, kind: RecordType) -> Option<String> {
     let wants_addresses = matches!(kind, RecordType::A | RecordType::Aaaa | RecordType::Any);
@@ -226,7 +234,7 @@ impl RequestHandler for Handler {
     ) -> ResponseInfo {
         let mut reply = self.reply(request).await;
         let code = reply.metadata.response_code;
-        self.answers.get_or_create(&vec![("code", code.to_string())]).inc();
+        self.answers.get_or_create(&vec![("code", mnemonic(code))]).inc();
         let mut edns = edns_of(request);
         if let Some(edns) = &mut edns {
             // The upper bits of the code travel in the OPT record.
@@ -248,5 +256,16 @@ impl RequestHandler for Handler {
                 ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
             }
         }
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Datagrams {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        response_handle: R,
+    ) -> ResponseInfo {
+        self.0.handle_request::<R, T>(request, response_handle).await
     }
 }

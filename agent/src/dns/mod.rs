@@ -1,16 +1,18 @@
 //! DNS for this host: packets to `core::dns` and back.
 //!
-//! `handler` reads a query and asks `names` for the view that the question needs; names of
+//! hickory reads datagrams, `stream` reads TCP; `handler` reads a query and asks `names` for the view that the question needs; names of
 //! other zones go to `forward`. What an answer says is decided in `core::dns`.
 
 mod forward;
 mod handler;
 mod names;
 mod records;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_server::Server;
@@ -31,10 +33,6 @@ use names::Names;
 /// UDP sockets on the one address: the kernel spreads callers over them. More bring nothing, as
 /// answers are made on the same threads.
 const UDP_SOCKETS_MAX: usize = 4;
-/// How long a caller over TCP may be silent.
-const TCP_IDLE_LIMIT: Duration = Duration::from_secs(10);
-/// Answers on their way to one caller over TCP; when full, its next query waits.
-const TCP_ANSWERS_IN_FLIGHT: usize = 16;
 /// Attempts to find a port that is free for both UDP and TCP, when any port will do.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -90,13 +88,14 @@ pub async fn start(
         views.nodes(),
         (Forwarder::new(recursors.collect()), answers),
     );
-    let mut server = Server::new(handler);
+    let handler = Arc::new(handler);
+    tasks.spawn("tcp", stream::serve(listener, handler.clone(), tasks.clone()));
+    let mut server = Server::new(handler::Datagrams(handler));
     for socket in sockets {
         server.register_socket(socket);
     }
-    server.register_listener(listener, TCP_IDLE_LIMIT, TCP_ANSWERS_IN_FLIGHT);
     let token = tasks.token();
-    tasks.spawn("serve", async move {
+    tasks.spawn("udp", async move {
         let ended = tokio::select! {
             () = token.cancelled() => server.shutdown_gracefully().await,
             ended = server.block_until_done() => ended,

@@ -347,6 +347,43 @@ async fn random_names_push_out_each_other_only() {
 }
 
 #[tokio::test]
+async fn one_connection_carries_many_queries_and_nonsense_ends_it() {
+    let world = world().await;
+    world.set("web", &addresses(1));
+    let address = world.serve("mesh", &[]).await;
+    let mut stream = net::connect_tcp(address, LIMIT).await.expect("a connection");
+    let bytes = query("web.service.mesh.", RecordType::A, None).to_vec().expect("a query");
+    for _ in 0..3 {
+        stream.write_u16(bytes.len() as u16).await.expect("sent");
+        stream.write_all(&bytes).await.expect("sent");
+    }
+    for _ in 0..3 {
+        let length = stream.read_u16().await.expect("an answer comes");
+        let mut buffer = vec![0; length.into()];
+        stream.read_exact(&mut buffer).await.expect("a whole answer");
+        assert_eq!(ips(&Message::from_vec(&buffer).expect("an answer")), ["10.1.0.0"]);
+    }
+    stream.write_all(&[0, 5, 1, 2, 3, 4, 5]).await.expect("sent");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.expect("an end");
+    assert!(rest.is_empty());
+    world.tasks.cancel();
+    world.tasks.join(LIMIT).await.expect("everything ends");
+}
+
+#[tokio::test]
+async fn a_silent_caller_is_left() {
+    let world = world().await;
+    let address = world.serve("mesh", &[]).await;
+    let mut stream = net::connect_tcp(address, LIMIT).await.expect("a connection");
+    tokio::time::pause();
+    tokio::time::advance(stream::IDLE_LIMIT).await;
+    // Time goes on by itself while everything waits.
+    assert_eq!(stream.read(&mut [0]).await.expect("an end"), 0);
+    world.tasks.cancel();
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_told() {
     let world = world().await;
     let taken = world.serve("mesh", &[]).await;
