@@ -337,7 +337,6 @@ fn touch_check(check: &HealthCheck, touched: &mut Touched) {
 fn check_limits(registration: &CatalogRegistration) -> Result<(), Refusal> {
     let CatalogRegistration { node, services, checks } = registration;
     within("Node.Meta", node.meta.len(), limits::META_PAIRS_MAX)?;
-    within("Checks", checks.len(), limits::CHECKS_PER_REGISTRATION_MAX * services.len().max(1))?;
     for service in services {
         let field = |name: &str| format!("Service {:?}: {name}", service.id.as_str());
         within(&field("Tags"), service.tags.len(), limits::TAGS_MAX)?;

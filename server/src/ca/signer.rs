@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{AcquireError, Semaphore};
 use weft_core::ca::{CaRoot, TrustBundle};
 use weft_core::identity::SpiffeId;
 use weft_core::limits;
@@ -20,6 +21,10 @@ use weft_runtime::tls::{
 
 use super::builtin::{CaError, Intermediate, Signed};
 use super::seal::SealKey;
+
+/// Signatures made at once: a signature takes some 50 µs of a core, so more threads would only
+/// crowd out other work.
+const SIGNING_AT_ONCE: usize = 8;
 
 /// States why this server has no pen, or no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,8 @@ struct Shared {
     own_ends: ArcSwap<Timestamp>,
     server_tls: ServerTlsCell,
     client_tls: ClientTlsCell,
+    /// Signatures at once; when full, further requests wait.
+    places: Semaphore,
     tasks: TaskTree,
 }
 
@@ -72,6 +79,7 @@ impl Signer {
             own_ends: ArcSwap::from_pointee(ends),
             server_tls: ServerTlsCell::new(server),
             client_tls: ClientTlsCell::new(client),
+            places: Semaphore::new(SIGNING_AT_ONCE),
             tasks: tasks.clone(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -101,6 +109,8 @@ impl Signer {
         id: SpiffeId,
         lifetime: Duration,
     ) -> Result<Signed, SignerError> {
+        let closed = |error: AcquireError| SignerError::Interrupted(error.to_string());
+        let _place = self.shared.places.acquire().await.map_err(closed)?;
         let intermediate = self.shared.intermediate.load_full();
         let now = clock::wall();
         let work =

@@ -47,10 +47,11 @@ impl wire::watch_server::Watch for WatchService {
             watches: BTreeMap::new(),
             events,
             default: self.default,
+            tasks: self.tasks.clone(),
         };
-        let (requests, tasks) = (request.into_inner(), self.tasks.clone());
+        let requests = request.into_inner();
         self.tasks.spawn(format!("watches of {caller}"), async move {
-            watcher.run(requests, tasks).await;
+            watcher.run(requests).await;
             debug!(%caller, "watch stream ended");
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -64,6 +65,7 @@ struct Watcher {
     watches: BTreeMap<u64, Watched>,
     events: mpsc::Sender<Result<wire::WatchEvent, Status>>,
     default: IntentionAction,
+    tasks: TaskTree,
 }
 
 struct Watched {
@@ -73,7 +75,7 @@ struct Watched {
 }
 
 impl Watcher {
-    async fn run(mut self, mut requests: Streaming<wire::WatchRequest>, tasks: TaskTree) {
+    async fn run(mut self, mut requests: Streaming<wire::WatchRequest>) {
         loop {
             let outcome = tokio::select! {
                 // tonic's stream keeps a half-read message across drops.
@@ -84,7 +86,7 @@ impl Watcher {
                 // A mark that was not returned stays in the mailbox.
                 watch = self.mailbox.marked() => self.show(watch).await,
                 () = self.events.closed() => return,
-                () = tasks.cancelled() => {
+                () = self.tasks.cancelled() => {
                     let bye = Status::unavailable("the server is shutting down");
                     // The agent looks for another server either way.
                     let _ = self.events.try_send(Err(bye));
@@ -92,7 +94,7 @@ impl Watcher {
                 }
             };
             if let Err(status) = outcome {
-                let _ = self.events.send(Err(status)).await;
+                let _ = self.events.try_send(Err(status));
                 return;
             }
         }
@@ -142,9 +144,12 @@ impl Watcher {
             Err(problem) => wire::watch_event::Answer::Problem(problem),
         };
         let event = wire::WatchEvent { id, index: index.shown(), answer: Some(answer) };
-        // A reader that is gone is noticed by the loop.
-        let _ = self.events.send(Ok(event)).await;
-        Ok(())
+        tokio::select! {
+            // An event that was not sent is not missed: both other ways end the stream. A
+            // reader that is gone is noticed by the loop.
+            _ = self.events.send(Ok(event)) => Ok(()),
+            () = self.tasks.cancelled() => Err(Status::unavailable("the server is shutting down")),
+        }
     }
 }
 
