@@ -17,8 +17,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 const WORKERS: usize = 4;
 const PACE: Duration = Duration::from_millis(40);
 
-/// The sidecars that every request of the load meets, as their ports take calls.
-const WATCHED: [&str; 4] = ["details-1", "details-2", "reviews-v1", "reviews-v2"];
+/// The sidecars of the load's path, at both of its ends: the front's brings requests into the
+/// mesh, the others take them.
+const WATCHED: [&str; 5] = ["productpage-1", "details-1", "details-2", "reviews-v1", "reviews-v2"];
 
 pub(super) async fn show(tour: &mut Tour) -> anyhow::Result<()> {
     tour.report.step("Identity: a certificate is replaced while traffic goes on").await;
