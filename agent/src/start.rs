@@ -19,7 +19,7 @@ use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::Parts;
 use crate::join::{JoinError, join};
 use crate::leaf::Leaves;
-use crate::local::{ExistingChecks, Local, LocalError, OpenError, Place};
+use crate::local::{Local, LocalError, OpenError, Place};
 use crate::metrics::Metrics;
 use crate::proxycfg::{Proxies, Sources};
 use crate::servers::{MemberError, Membership, Servers};
@@ -214,11 +214,8 @@ async fn open_local(config: &Config, tasks: &TaskTree) -> Result<Local, StartErr
 
 /// The services of the configuration stand as it says, whatever was registered before.
 async fn register_configured(config: &Config, local: &Local) -> Result<(), StartError> {
-    for (at, definition) in config.services.iter().enumerate() {
-        let registered = local.register(definition.clone(), ExistingChecks::Replaced).await;
-        registered.map_err(|source| StartError::ConfiguredService { at, source })?;
-    }
-    Ok(())
+    let registered = local.register_configured(config.services.clone()).await;
+    registered.map_err(|(at, source)| StartError::ConfiguredService { at, source })
 }
 
 /// This host, as the catalog is to have it.

@@ -159,16 +159,20 @@ fn note_change(
     after: &Arc<LocalServices>,
     schedule: &mut Schedule<impl rand_core::RngCore>,
 ) {
-    let silent = |services: &LocalServices| {
-        let mut silent = services.clone();
-        silent.checks.values_mut().for_each(|check| check.output.clear());
-        silent
-    };
-    if silent(before) == silent(after) {
-        schedule.handle_output_change(clock::instant());
-    } else {
+    if differ_beyond_output(before, after) {
         schedule.handle_change(clock::instant());
+    } else {
+        schedule.handle_output_change(clock::instant());
     }
+}
+
+fn differ_beyond_output(before: &LocalServices, after: &LocalServices) -> bool {
+    let same = |(before, after): (&HealthCheck, &HealthCheck)| {
+        before == after || HealthCheck { output: after.output.clone(), ..before.clone() } == *after
+    };
+    before.services != after.services
+        || before.checks.len() != after.checks.len()
+        || !before.checks.values().zip(after.checks.values()).all(same)
 }
 
 /// What the catalog should hold for this host.
@@ -249,5 +253,35 @@ async fn in_time<T>(
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(refusal(&status)),
         Err(_) => Err(format!("no answer within {} s", CALL_LIMIT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_alone_is_no_news_to_the_catalog() {
+        let node = Node {
+            id: String::new(),
+            name: "host-1".parse().expect("a name"),
+            address: String::new(),
+            datacenter: "dc1".parse().expect("a datacenter"),
+            tagged_addresses: Default::default(),
+            meta: Default::default(),
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        };
+        let check = lease_check(&node);
+        let with = |check: HealthCheck| LocalServices {
+            checks: [(check.id.clone(), check)].into(),
+            ..LocalServices::default()
+        };
+        let before = with(check.clone());
+        let said = with(HealthCheck { output: "other".to_owned(), ..check.clone() });
+        let worse = with(HealthCheck { status: CheckStatus::Warning, ..check });
+        assert!(!differ_beyond_output(&before, &said));
+        assert!(differ_beyond_output(&before, &worse));
+        assert!(differ_beyond_output(&before, &LocalServices::default()));
     }
 }

@@ -11,6 +11,8 @@ use serde_json::Value;
 use weft_core::catalog::{Service, ServiceDefinition};
 use weft_core::filter::{Filter, SERVICE};
 use weft_core::name::Datacenter;
+use weft_proto::json::{self, Options, Unknown};
+use weft_proto::text::Fault;
 use weft_runtime::http::Body;
 
 use super::answer::{self, ApiError};
@@ -23,7 +25,11 @@ impl Api {
             true => ExistingChecks::Replaced,
             false => ExistingChecks::Kept,
         };
-        let definition: ServiceDefinition = call.decode().await?;
+        let body =
+            json::parse(&call.read().await?).map_err(|fault| ApiError::Malformed(vec![fault]))?;
+        refuse_unsupported(&body)?;
+        let definition: ServiceDefinition =
+            json::from_value(&body, &Options::new(Unknown::Ignore)).map_err(ApiError::Malformed)?;
         self.parts.local.register(definition, existing).await?;
         Ok(done())
     }
@@ -103,6 +109,31 @@ impl Api {
         }
         (shown, hash)
     }
+}
+
+/// Fields that Consul knows and that change what a registration means: passing them over, as
+/// with other unknown fields, would register something else than was asked for.
+const UNSUPPORTED: [&str; 3] = ["Locality", "Ports", "SocketPath"];
+
+fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
+    let Value::Object(fields) = body else { return Ok(()) };
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    let is_unsupported = |key: &str| {
+        let folded = key.replace('_', "");
+        UNSUPPORTED.iter().any(|name| name.eq_ignore_ascii_case(&folded))
+    };
+    let faults: Vec<Fault> = fields
+        .iter()
+        .filter(|(key, value)| is_unsupported(key) && !is_empty(value))
+        .map(|(key, _)| Fault::new(key, "is not supported yet; remove it"))
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(ApiError::Malformed(faults)) }
 }
 
 /// Whether maintenance is asked for, with its reason; `None` ends it.

@@ -23,6 +23,8 @@ pub(super) struct Book {
     pub(super) services: Arc<LocalServices>,
     pub(super) plans: Arc<Plans>,
     sidecars: BTreeMap<InstanceId, InstanceId>,
+    /// Services that stand, or stood, in the agent's configuration.
+    pub(super) configured: BTreeSet<InstanceId>,
 }
 
 /// Checks that a service has and its new registration does not name.
@@ -43,7 +45,13 @@ pub(super) struct Removed {
 
 impl Book {
     pub(super) fn new(node: NodeName) -> Self {
-        Self { node, services: Arc::default(), plans: Arc::default(), sidecars: BTreeMap::new() }
+        Self {
+            node,
+            services: Arc::default(),
+            plans: Arc::default(),
+            sidecars: BTreeMap::new(),
+            configured: BTreeSet::new(),
+        }
     }
 
     /// Writes a registration down; the answer is the checks that went.
@@ -54,7 +62,7 @@ impl Book {
         registration: Registration,
         existing: ExistingChecks,
     ) -> Vec<CheckId> {
-        let Registration { service, checks, sidecar_of } = registration;
+        let Registration { service, checks, sidecar_of, is_configured } = registration;
         let gone = match existing {
             ExistingChecks::Kept => Vec::new(),
             ExistingChecks::Replaced => {
@@ -67,6 +75,10 @@ impl Book {
         for id in &gone {
             self.remove_check(id);
         }
+        match is_configured {
+            true => self.configured.insert(service.id.clone()),
+            false => self.configured.remove(&service.id),
+        };
         match sidecar_of {
             Some(application) => self.sidecars.insert(service.id.clone(), application),
             None => self.sidecars.remove(&service.id),
@@ -112,6 +124,7 @@ impl Book {
                 removed.checks.push(check);
             }
             self.sidecars.remove(&id);
+            self.configured.remove(&id);
             if Arc::make_mut(&mut self.services).services.remove(&id).is_some() {
                 removed.services.push(id);
             }

@@ -27,6 +27,8 @@ pub(super) struct Registration {
     /// The application that it was registered along with; `None` for what was registered for
     /// itself.
     pub(super) sidecar_of: Option<InstanceId>,
+    /// Whether it stands in the agent's configuration.
+    pub(super) is_configured: bool,
 }
 
 /// What the rules need to know of this host.
@@ -106,7 +108,7 @@ pub(super) fn kept_form(service: &Service) -> ServiceDefinition {
 fn resolve_one(definition: &ServiceDefinition, faults: &mut Faults) -> Option<Registration> {
     let service = service(definition, faults);
     let checks = checks(definition, service.as_ref(), faults);
-    Some(Registration { service: service?, checks, sidecar_of: None })
+    Some(Registration { service: service?, checks, sidecar_of: None, is_configured: false })
 }
 
 fn service(definition: &ServiceDefinition, faults: &mut Faults) -> Option<Service> {

@@ -31,6 +31,9 @@ struct KeptService {
     service: ServiceDefinition,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sidecar_of: Option<InstanceId>,
+    /// Whether it stood in the agent's configuration.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_configured: bool,
 }
 
 /// A file in `checks/`.
@@ -100,7 +103,8 @@ impl Disk {
         }
         let service = definition::kept_form(&registration.service);
         let sidecar_of = registration.sidecar_of.clone();
-        let kept = KeptService { version: VERSION, service, sidecar_of };
+        let is_configured = registration.is_configured;
+        let kept = KeptService { version: VERSION, service, sidecar_of, is_configured };
         self.services.put(registration.service.id.as_str(), &kept)
     }
 
@@ -142,6 +146,7 @@ fn enter_service(kept: KeptService, book: &mut Book) {
     match definition::resolve_kept(&kept.service) {
         Ok(mut registration) => {
             registration.sidecar_of = kept.sidecar_of;
+            registration.is_configured = kept.is_configured;
             book.register(registration, ExistingChecks::Kept);
         }
         Err(faults) => {

@@ -161,7 +161,27 @@ impl Local {
         definition: ServiceDefinition,
         existing: ExistingChecks,
     ) -> Result<(), LocalError> {
-        self.change(move |inner| inner.register(&definition, existing)).await
+        self.change(move |inner| inner.register(&definition, existing, false)).await
+    }
+
+    /// Registers the services of the agent's configuration, and deregisters those that an
+    /// earlier configuration had and this one has not.
+    ///
+    /// # Errors
+    /// As [`Local::register`], with the place in the list of the service concerned; those
+    /// before it stay registered.
+    pub async fn register_configured(
+        &self,
+        definitions: Vec<ServiceDefinition>,
+    ) -> Result<(), (usize, LocalError)> {
+        let before = std::mem::take(&mut self.inner.book.lock().configured);
+        let count = definitions.len();
+        for (at, definition) in definitions.into_iter().enumerate() {
+            let entered =
+                move |inner: &Inner| inner.register(&definition, ExistingChecks::Replaced, true);
+            self.change(entered).await.map_err(|error| (at, error))?;
+        }
+        self.change(move |inner| inner.retire(before)).await.map_err(|error| (count, error))
     }
 
     /// Deregisters a service with its checks and its sidecar.
@@ -237,11 +257,15 @@ impl Inner {
         &self,
         definition: &ServiceDefinition,
         existing: ExistingChecks,
+        is_configured: bool,
     ) -> Result<(), LocalError> {
         let mut disk = self.disk.lock();
         let surroundings = self.surroundings(definition);
-        let registrations =
+        let mut registrations =
             definition::resolve(definition, &surroundings).map_err(LocalError::Refused)?;
+        for registration in &mut registrations {
+            registration.is_configured = is_configured;
+        }
         self.refuse_foreign_checks(&registrations)?;
         for registration in &registrations {
             disk.put(registration).map_err(|error| self.unkept(error))?;
@@ -254,6 +278,20 @@ impl Inner {
         self.publish(&book);
         drop(book);
         disk.remove_checks(&gone).map_err(|error| self.unkept(error))
+    }
+
+    /// Deregisters those services of an earlier configuration that were not configured again.
+    fn retire(&self, before: BTreeSet<InstanceId>) -> Result<(), LocalError> {
+        for id in before {
+            let book = self.book.lock();
+            let is_gone =
+                !book.configured.contains(&id) && book.services.services.contains_key(&id);
+            drop(book);
+            if is_gone {
+                self.deregister(id.as_str())?;
+            }
+        }
+        Ok(())
     }
 
     /// What the sidecar of a definition needs to know: its port stays when it had one.

@@ -232,3 +232,46 @@ async fn a_registration_that_cannot_be_kept_changes_nothing() {
     assert!(matches!(unkept, Err(LocalError::Unkept { .. })));
     assert_ids(&local, &[], &[]);
 }
+
+#[tokio::test]
+async fn services_of_the_configuration_go_with_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let configure = async |bodies: &[&str]| {
+        let local = open(directory.path());
+        let definitions = bodies.iter().map(|body| definition(body)).collect();
+        local.register_configured(definitions).await.expect("valid");
+        ids(&local).0
+    };
+    register(&open(directory.path()), r#"{"Name":"own"}"#).await;
+    let web = r#"{"Name":"web","Connect":{"SidecarService":{}}}"#;
+    assert_eq!(
+        configure(&[web, r#"{"Name":"db"}"#]).await,
+        ["db", "own", "web", "web-sidecar-proxy"]
+    );
+    assert_eq!(configure(&[r#"{"Name":"web"}"#]).await, ["own", "web"]);
+    assert_eq!(configure(&[]).await, ["own"]);
+}
+
+#[tokio::test]
+async fn bodies_of_well_known_clients_are_taken_as_they_come() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    for body in [
+        // Go's api package.
+        r#"{"ID":"a","Name":"a","Tags":null,"Port":80,"TaggedAddresses":null,"Meta":null,
+            "Weights":null,"Check":{"Interval":"10s","HTTP":"http://127.0.0.1/","Header":null},
+            "Checks":null,"Proxy":null,"Connect":null}"#,
+        // python-consul.
+        r#"{"id":"b","name":"b","address":"127.0.0.1","port":80,"tags":["x"],
+            "check":{"ttl":"10s","deregister_critical_service_after":"90m"}}"#,
+        // Spring Cloud.
+        r#"{"ID":"c","Name":"c","Tags":["secure=false"],"Address":"10.0.0.2","Port":8080,
+            "Meta":{"secure":"false"},"EnableTagOverride":null,
+            "Check":{"Interval":"10s","HTTP":"http://10.0.0.2:8080/health","Header":{}}}"#,
+        // Nanoseconds instead of texts.
+        r#"{"Name":"d","Check":{"TCP":"127.0.0.1:1","Interval":10000000000,"Timeout":1e9}}"#,
+    ] {
+        register(&local, body).await;
+    }
+    assert_eq!(ids(&local).0, ["a", "b", "c", "d"]);
+}

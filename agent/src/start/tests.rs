@@ -188,6 +188,13 @@ async fn bad_requests_are_refused_by_name_and_change_nothing() {
         (Method::PUT, "/v1/agent/service/register", "{\"Name\":", 400, "line 1"),
         (Method::PUT, "/v1/agent/service/register", r#"{"Name":"a","Port":70000}"#, 400, "Port"),
         (Method::PUT, "/v1/agent/service/register", r#"{"Name":"a b"}"#, 400, "Name: "),
+        (
+            Method::PUT,
+            "/v1/agent/service/register",
+            r#"{"Name":"a","socket_path":"/x"}"#,
+            400,
+            "socket_path: is not supported yet",
+        ),
         (Method::PUT, "/v1/agent/service/register", &huge, 413, "longer than"),
         (Method::PUT, "/v1/agent/service/deregister/x", "", 404, "Unknown service ID \"x\""),
         (Method::PUT, "/v1/agent/check/pass/x", "", 404, "Unknown check ID \"x\""),
