@@ -170,6 +170,7 @@ impl WorkerMetrics {
 }
 
 /// Counts a connection while it is open.
+#[derive(Debug)]
 pub(crate) struct Open(Arc<Series>);
 
 impl Open {

@@ -14,7 +14,6 @@ use crate::http::general::{Engine, serve};
 use crate::http::h1::RequestRef;
 use crate::http::{Session, chain};
 use crate::listen::{Live, Worker};
-use crate::observe::Open;
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, Timer};
 
@@ -78,7 +77,6 @@ async fn copy(worker: &Rc<Worker>, mut stream: TcpStream, number: usize, live: &
             return;
         }
     };
-    let _open = Open::new(&series);
     live.set_busy(true);
     let (there, back) = (Buffer::default(), Buffer::default());
     let copied = copy_both((&mut stream, there), (&mut tls, back), Timer::default()).await;

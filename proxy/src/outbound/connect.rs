@@ -14,6 +14,7 @@ use super::endpoint::{Tried, choose, none_left};
 use super::route::Plan;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Worker};
+use crate::observe::Series;
 use crate::transport::{ClientTls, Lease, Socket};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
@@ -41,11 +42,9 @@ pub(super) async fn connect(
             Reuse::Fresh => endpoint.pools.http1.lease(),
         };
         if lease.wire.is_none() {
-            match open(endpoint, plan.tls(), plan.connect_timeout).await {
-                Ok(tls) => {
-                    plan.local_target().series.connections_opened.add(1);
-                    lease.wire = Some(tls);
-                }
+            let series = &plan.local_target().series;
+            match open(endpoint, plan.tls(), (series, plan.connect_timeout)).await {
+                Ok(tls) => lease.wire = Some(tls),
                 Err(error) => {
                     let refusal = failed(plan, number, endpoint, &error);
                     plan.tried.fail(number);
@@ -79,7 +78,7 @@ pub(super) async fn open_tcp(
         };
         // Counts the connection as load on the endpoint while it lasts.
         let lease = endpoint.pools.http1.lease();
-        match open(endpoint, &of_target.tls.tcp, limit).await {
+        match open(endpoint, &of_target.tls.tcp, (&local_target.series, limit)).await {
             Ok(tls) => return Ok((tls, lease)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
@@ -96,16 +95,30 @@ pub(super) async fn open_tcp(
 pub(super) async fn open(
     endpoint: &LocalEndpoint,
     config: &Arc<ClientConfig>,
-    limit: Duration,
+    (series, limit): (&Arc<Series>, Duration),
 ) -> io::Result<ClientTls> {
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
         TlsConnector::from(config.clone()).connect(endpoint.name.clone(), Socket::new(stream)).await
     };
-    match tokio::time::timeout(limit, connect).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    let connected = tokio::time::timeout(limit, connect).await;
+    match connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+        Ok(mut tls) => {
+            tls.get_mut().0.count(series);
+            Ok(tls)
+        }
+        Err(error) => {
+            if is_of_handshake(&error) {
+                series.handshakes_failed.add(1);
+            }
+            Err(error)
+        }
     }
+}
+
+/// Whether TLS refused; it reports that as invalid data, the rest is the network's.
+fn is_of_handshake(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 pub(super) fn failed(
@@ -114,14 +127,9 @@ pub(super) fn failed(
     endpoint: &LocalEndpoint,
     error: &io::Error,
 ) -> Refusal {
-    let series = &plan.local_target().series;
-    // rustls reports a refused handshake as invalid data; the rest is the network.
-    let (status, cause) = match error.kind() {
-        io::ErrorKind::InvalidData => {
-            series.handshakes_failed.add(1);
-            (502, "handshake-failed")
-        }
-        _ => (503, "connect-failed"),
+    let (status, cause) = match is_of_handshake(error) {
+        true => (502, "handshake-failed"),
+        false => (503, "connect-failed"),
     };
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,

@@ -51,11 +51,7 @@ impl StreamHop for HttpUpstream {
             };
             let config = plan.target().tls.http2.clone();
             let limit = plan.connect_timeout;
-            let opening = || async {
-                let tls = open(endpoint, &config, limit).await?;
-                target.series.connections_opened.add(1);
-                Ok(tls)
-            };
+            let opening = || open(endpoint, &config, (&target.series, limit));
             match endpoint.pools.http2.stream(opening, &worker.tasks).await {
                 Ok(stream) => break stream,
                 Err(error) => {

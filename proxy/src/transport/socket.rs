@@ -4,24 +4,32 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_runtime::net::TcpStream;
 
 use super::Buffer;
+use crate::observe::{Open, Series};
 
 /// The socket with what was read ahead; holds no buffer while there is nothing.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
     ahead: Buffer,
+    counted: Option<Open>,
 }
 
 impl Socket {
     /// Wraps a connected socket.
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, ahead: Buffer::default() }
+        Self { stream, ahead: Buffer::default(), counted: None }
+    }
+
+    /// Counts the connection as open from now until it is dropped.
+    pub(crate) fn count(&mut self, series: &Arc<Series>) {
+        self.counted = Some(Open::new(series));
     }
 
     /// Becomes ready when there may be something to read.
