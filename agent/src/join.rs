@@ -154,7 +154,7 @@ pub async fn join(config: &Config, tasks: &TaskTree) -> Result<Member, JoinError
     let data_dir = config.data_dir.clone();
     let kept = tasks.blocking(move || Member::load(&data_dir)).await??;
     let now = clock::wall();
-    let Some(kept) = kept else {
+    let Some(mut kept) = kept else {
         let token = token(config, tasks).await?.ok_or(JoinError::NoToken)?;
         return redeem(config, &token, entropy::uuid(), tasks).await;
     };
@@ -167,7 +167,11 @@ pub async fn join(config: &Config, tasks: &TaskTree) -> Result<Member, JoinError
         return Err(JoinError::ForeignCluster { data_dir: config.data_dir.clone(), cluster_id });
     }
     if !kept.is_expired(now) {
-        // A token that is over, used up or gone does not matter to a member.
+        // A token that is over, used up or gone does not matter to a member. Servers that are
+        // configured do: those of the papers may have moved.
+        if !config.servers.is_empty() {
+            kept.servers.clone_from(&config.servers);
+        }
         return Ok(kept);
     }
     let (data_dir, expired) = (config.data_dir.clone(), kept.leaf.valid_before);

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::process::{Daemon, Outcome, run_weft};
@@ -126,7 +129,7 @@ fn dev_is_a_mesh_that_leaves_nothing_behind() {
     });
     // The agent may tell the sidecar before its end is under way.
     dev.expect_log("no longer registered");
-    api.put("/v1/agent/service/deregister/shop", &serde_json::json!({}))
+    api.put("/v1/agent/service/deregister/shop", &json!({}))
         .and_then(Answer::ok)
         .expect("deregistered");
     eventually(
@@ -164,4 +167,55 @@ fn dev_listens_on_loopback_only() {
     let outcome = weft(&["dev", "--http-addr", "0.0.0.0:8500"]);
     assert_eq!(outcome.code, USAGE, "{}", outcome.output);
     shows(&outcome, &["--http-addr", "loopback"]);
+}
+
+#[test]
+fn dev_starts_again_from_a_kept_directory_on_other_ports() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("mesh").to_string_lossy().into_owned();
+    let any = "127.0.0.1:0";
+    let mut args = vec!["dev", "--data-dir", &data];
+    args.extend(["--http-addr", any, "--dns-addr", any, "--server-addr", any]);
+    let api = |dev: &Daemon| Api::new(dev.ready_field("http").parse().expect("an address"));
+    let entry = json!({ "Kind": "service-defaults", "Name": "web", "Protocol": "http" });
+
+    let mut dev = Daemon::weft("dev", folder.path(), &args);
+    let answer = api(&dev).put("/v1/config", &entry);
+    answer.and_then(Answer::ok).expect("the entry is accepted");
+    let service = json!({ "Name": "web", "Port": 1 });
+    let answer = api(&dev).put("/v1/agent/service/register", &service);
+    answer.and_then(Answer::ok).expect("the registration is accepted");
+    dev.kill();
+
+    let mut dev = Daemon::weft("dev", folder.path(), &args);
+    let answer = api(&dev).get("/v1/config/service-defaults/web");
+    assert_eq!(answer.and_then(Answer::ok).expect("kept").json()["Protocol"], "http");
+    eventually(SPREAD_LIMIT, "the service is in the catalog", || {
+        let answer = api(&dev).get("/v1/catalog/service/web")?.ok()?;
+        if answer.body.contains("\"web\"") { Ok(()) } else { Err(answer.body) }
+    });
+    dev.terminate();
+    assert!(folder.path().join("mesh").is_dir());
+}
+
+#[test]
+fn the_service_manager_is_told_of_readiness_and_of_the_end() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(LIMIT)).expect("a time-out can be set");
+    let told = || {
+        let mut buffer = [0; 64];
+        let length = manager.recv(&mut buffer).expect("a report in time");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut command = Command::new(weft_tests::process::weft());
+    command.args(["server", "--bind-addr", "127.0.0.1:0", "--data-dir"]);
+    command.arg(folder.path().join("data")).env("NOTIFY_SOCKET", &path);
+    let mut server = Daemon::program("server", folder.path(), command);
+    assert_eq!(told(), "READY=1");
+    // Reading the configuration again is no reason to end.
+    weft_tests::tools::run("kill", &["-HUP", &server.pid().to_string()]).ok().expect("a signal");
+    server.terminate();
+    assert_eq!(told(), "STOPPING=1");
 }

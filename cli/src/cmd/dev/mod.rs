@@ -161,6 +161,8 @@ async fn start_agent(
         node_name: Some(NODE.to_owned()),
         data_dir: Some(text(&folder.join("agent"))),
         join: Some(token.to_string()),
+        // With kept data the server may be elsewhere than at the last start.
+        servers: vec![server.rpc_addr().to_string()],
         bind_addr: Some("127.0.0.1".to_owned()),
         advertise_addr: Some("127.0.0.1".to_owned()),
         ..Default::default()
