@@ -4,6 +4,8 @@
 mod builtin;
 mod seal;
 mod signer;
+#[cfg(test)]
+mod tests;
 
 pub use builtin::CaError;
 pub(crate) use builtin::{Signed, make_root, request_for_new_key};

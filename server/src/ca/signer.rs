@@ -90,6 +90,12 @@ impl Signer {
         &self.shared.id
     }
 
+    /// Returns the fingerprint of the root under which is signed.
+    #[cfg(test)]
+    pub(super) fn root(&self) -> String {
+        self.shared.intermediate.load().root.clone()
+    }
+
     pub(crate) fn seal_key(&self) -> &SealKey {
         &self.shared.seal
     }
