@@ -177,10 +177,7 @@ impl Server {
 async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartError> {
     // First what may fail without a trace: an address in use changes nothing on disk.
     let (listener, rpc_addr) = bind(config.bind_addr).await?;
-    let telemetry = match config.telemetry_addr {
-        Some(address) => Some(bind(address).await?),
-        None => None,
-    };
+    let telemetry = bind_telemetry(&config).await?;
     let store = open_store(&config, tasks).await?;
     let table = MembershipTable::open(&store)?;
     let (membership, seal) = belong(&config, &table, tasks).await?;
@@ -251,6 +248,15 @@ async fn bind(address: SocketAddr) -> Result<(net::TcpListener, SocketAddr), Sta
     let listener = net::bind_tcp(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+async fn bind_telemetry(
+    config: &Config,
+) -> Result<Option<(net::TcpListener, SocketAddr)>, StartError> {
+    match config.telemetry_addr {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn open_store(config: &Config, tasks: &TaskTree) -> Result<Store, StartError> {
