@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use weft_runtime::telemetry::metrics::{Counter, Histogram, Registry, exponential_buckets};
+use weft_core::catalog::CheckStatus;
+use weft_core::time::Timestamp;
+use weft_runtime::telemetry::metrics::{
+    Counter, Family, Gauge, Histogram, Registry, exponential_buckets,
+};
+
+use crate::local::LocalServices;
 
 /// The agent's own counters; clones share them.
 #[derive(Debug, Clone)]
@@ -12,6 +18,9 @@ pub struct Metrics {
     sync_failures: Counter,
     requests: Counter,
     request_seconds: Histogram,
+    services: Gauge,
+    checks: Family<Vec<(&'static str, &'static str)>, Gauge>,
+    certificate_end: Gauge,
 }
 
 impl Metrics {
@@ -41,8 +50,36 @@ impl Metrics {
                 "Time to the head of an answer of the HTTP API",
                 buckets,
             ),
+            services: registry.register(
+                "services",
+                "Services registered on this host",
+                Gauge::default(),
+            ),
+            checks: registry.register(
+                "checks",
+                "Checks registered on this host, by status",
+                Family::default(),
+            ),
+            certificate_end: registry.register(
+                "certificate_end_seconds",
+                "When the agent's own certificate ends, in seconds since the Unix epoch",
+                Gauge::default(),
+            ),
             registry,
         }
+    }
+
+    /// Takes note of how things stand, for the next reading.
+    pub fn observe(&self, local: &LocalServices, certificate_end: Timestamp) {
+        let shown = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.services.set(shown(local.services.len()));
+        for status in [CheckStatus::Passing, CheckStatus::Warning, CheckStatus::Critical] {
+            let count = local.checks.values().filter(|check| check.status == status).count();
+            let label = vec![("status", status.as_str())];
+            self.checks.get_or_create(&label).set(shown(count));
+        }
+        let seconds = certificate_end.unix_seconds();
+        self.certificate_end.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// Returns the registry, for parts that count more.

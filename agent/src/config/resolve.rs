@@ -40,7 +40,8 @@ impl Config {
             .as_deref()
             .and_then(|name| take(&mut faults, "datacenter", Datacenter::parse(name)));
         check_node_meta(&file, &mut faults);
-        let data_dir = PathBuf::from(file.data_dir.as_deref().unwrap_or(DATA_DIR));
+        // Proxies, started elsewhere, are told of paths in it.
+        let data_dir = absolute(file.data_dir.as_deref().unwrap_or(DATA_DIR));
         let join = join_source(&file, &mut faults);
         for (at, server) in file.servers.iter().enumerate() {
             check_host_port(&format!("servers[{at}]"), server, &mut faults);
@@ -51,7 +52,7 @@ impl Config {
         let http = http(&file.http, &mut faults);
         let dns = dns(&file.dns, &mut faults);
         let proxy_socket = match &file.proxy.socket {
-            Some(path) => PathBuf::from(path),
+            Some(path) => absolute(path),
             None => data_dir.join("proxy.sock"),
         };
         if proxy_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -83,6 +84,10 @@ impl Config {
 
 fn take<T, E: Display>(faults: &mut Vec<Fault>, path: &str, parsed: Result<T, E>) -> Option<T> {
     parsed.map_err(|error| faults.push(Fault::new(path, error.to_string()))).ok()
+}
+
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }
 
 fn node_name(given: Option<&str>, faults: &mut Vec<Fault>) -> Option<NodeName> {

@@ -101,6 +101,8 @@ impl Api {
     }
 
     pub(super) fn metrics(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+        let valid_before = self.parts.servers.valid_before();
+        self.parts.metrics.observe(&self.parts.local.current(), valid_before);
         if call.query.get("format") == Some("prometheus") {
             let kind = HeaderValue::from_static(CONTENT_TYPE);
             return Ok(answer::text(self.parts.metrics.encode(), kind));

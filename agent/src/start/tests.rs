@@ -238,7 +238,9 @@ async fn the_agent_tells_of_itself() {
     assert_eq!(told["Weft"]["ProxySocket"], socket);
     assert!(net::connect_unix(host.handle.proxy_socket()).await.is_ok(), "the socket is open");
     let metrics = host.ask(Method::GET, "/v1/agent/metrics?format=prometheus", "").await.text();
-    assert!(metrics.contains("weft_agent_http_requests_total"), "{metrics}");
+    for line in ["weft_agent_http_requests_total", "weft_agent_checks{status=\"passing\"} 0"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     host.put("/v1/agent/service/register", r#"{"Name":"web","Check":{"TTL":"1m"}}"#).await;
     host.put("/v1/agent/check/pass/service:web?note=all%20well", "").await;
     assert_eq!(host.get("/v1/agent/checks").await["service:web"]["Output"], "all well");
