@@ -68,6 +68,7 @@ async fn handshake(
     let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
     let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(Socket::new(stream))).await??;
+    let tls = Box::new(tls);
     let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = peer_certificate(chain).map_err(|error| refused(&error.to_string()))?;
     if certificate.valid_before <= clock::wall() {

@@ -43,7 +43,9 @@ pub(super) async fn connect(
         };
         if lease.wire.is_none() {
             let series = &plan.local_target().series;
-            match open(endpoint, plan.tls(), (series, plan.connect_timeout)).await {
+            // Boxed: rare beside the requests that find a connection, and large.
+            let opening = open(endpoint, plan.tls(), (series, plan.connect_timeout));
+            match Box::pin(opening).await {
                 Ok(tls) => lease.wire = Some(tls),
                 Err(error) => {
                     let refusal = failed(plan, number, endpoint, &error);
@@ -99,7 +101,9 @@ pub(super) async fn open(
 ) -> io::Result<ClientTls> {
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
-        TlsConnector::from(config.clone()).connect(endpoint.name.clone(), Socket::new(stream)).await
+        let connector = TlsConnector::from(config.clone());
+        let tls = connector.connect(endpoint.name.clone(), Socket::new(stream)).await?;
+        Ok(Box::new(tls))
     };
     let connected = tokio::time::timeout(limit, connect).await;
     match connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {

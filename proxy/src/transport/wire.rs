@@ -8,10 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::tokio_rustls::{client, server};
 
-/// A connection to a proxy, as its client.
-pub(crate) type ClientTls = client::TlsStream<Socket>;
+/// A connection to a proxy, as its client. Boxed: it is a kilobyte and goes from hand to hand
+/// with each request.
+pub(crate) type ClientTls = Box<client::TlsStream<Socket>>;
 /// A connection from a proxy, as its server.
-pub(crate) type ServerTls = server::TlsStream<Socket>;
+pub(crate) type ServerTls = Box<server::TlsStream<Socket>>;
 
 /// A connection of the data path.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
