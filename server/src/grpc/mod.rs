@@ -25,7 +25,7 @@ use crate::join::Admission;
 use crate::propose::Proposer;
 use crate::raft::{Consensus, RaftService};
 use crate::read::Reader;
-use crate::watch::Hub;
+use crate::watch::{Hub, Views};
 
 /// Bytes of one message of an agent: a registration, or a request to sign.
 const MESSAGE_BYTES_MAX: usize = limits::API_BODY_BYTES_MAX;
@@ -52,7 +52,7 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
     let watch = watch::WatchService {
         hub: services.hub,
         tasks: tasks.child("watch"),
-        default: services.default_intention,
+        views: Arc::new(Views::new(services.default_intention)),
     };
     Routes::new(RaftService::server(services.consensus))
         .add_service(wire::join_server::JoinServer::new(join).max_decoding_message_size(64 << 10))

@@ -10,14 +10,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
-use weft_core::config_entry::IntentionAction;
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_proto::grpc::v1 as wire;
 use weft_runtime::task::TaskTree;
 
 use super::caller;
-use crate::watch::{Hub, Mailbox, Question, Seen, look};
+use crate::watch::{Hub, Mailbox, Question, Views};
 
 /// Events on their way to one agent. When full: the stream's task waits, and changes of the
 /// same value in the meantime become one.
@@ -26,7 +25,7 @@ const EVENTS_AHEAD: usize = 64;
 pub(super) struct WatchService {
     pub(super) hub: Arc<Hub>,
     pub(super) tasks: TaskTree,
-    pub(super) default: IntentionAction,
+    pub(super) views: Arc<Views>,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
@@ -46,7 +45,7 @@ impl wire::watch_server::Watch for WatchService {
             mailbox: self.hub.mailbox(),
             watches: BTreeMap::new(),
             events,
-            default: self.default,
+            views: self.views.clone(),
             tasks: self.tasks.clone(),
         };
         let requests = request.into_inner();
@@ -64,7 +63,7 @@ struct Watcher {
     mailbox: Mailbox,
     watches: BTreeMap<u64, Watched>,
     events: mpsc::Sender<Result<wire::WatchEvent, Status>>,
-    default: IntentionAction,
+    views: Arc<Views>,
     tasks: TaskTree,
 }
 
@@ -125,23 +124,22 @@ impl Watcher {
         let Some(watched) = self.watches.get_mut(&id) else { return Ok(()) };
         let (index, seen) = loop {
             let state = self.hub.state();
-            let seen = look(&watched.question, &state, self.default);
+            let seen = self.views.look(&watched.question, &state);
             if self.mailbox.follows(id, &seen.topics) {
                 break (state.index(), seen);
             }
             // Other topics than before: what changed until they were followed is seen by
             // looking once more.
-            self.mailbox.follow(id, seen.topics);
+            self.mailbox.follow(id, seen.topics.clone());
         };
-        let Seen { answer, .. } = seen;
-        let print = fingerprint(&answer);
+        let print = fingerprint(&seen.answer);
         if watched.sent == Some(print) {
             return Ok(());
         }
         watched.sent = Some(print);
-        let answer = match answer {
-            Ok(value) => wire::watch_event::Answer::Value(value),
-            Err(problem) => wire::watch_event::Answer::Problem(problem),
+        let answer = match &seen.answer {
+            Ok(value) => wire::watch_event::Answer::Value(value.clone()),
+            Err(problem) => wire::watch_event::Answer::Problem(problem.clone()),
         };
         let event = wire::WatchEvent { id, index: index.shown(), answer: Some(answer) };
         tokio::select! {

@@ -1,9 +1,12 @@
 //! What watchers see, made of the state: instances, compiled chains, intentions, trust.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use weft_core::config_entry::{EntryKey, EntryKind, IntentionAction};
+use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
@@ -23,6 +26,7 @@ pub(crate) enum Question {
 }
 
 /// What it sees, and what that depends on.
+#[derive(Clone)]
 pub(crate) struct Seen {
     /// The value as an envelope, or why there is none.
     pub(crate) answer: Result<Bytes, String>,
@@ -30,8 +34,51 @@ pub(crate) struct Seen {
     pub(crate) topics: BTreeSet<Topic>,
 }
 
-/// Looks a question up.
-pub(crate) fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
+/// Answers questions; those who ask the same of the same state share one answer, as all agents
+/// do that a change wakes.
+pub(crate) struct Views {
+    default: IntentionAction,
+    newest: Mutex<OfState>,
+}
+
+/// The answers made of one state. Bounded by the questions that are watched, as the next state
+/// clears it.
+#[derive(Default)]
+struct OfState {
+    index: Index,
+    answers: BTreeMap<Question, Arc<Seen>>,
+}
+
+impl Views {
+    pub(crate) fn new(default: IntentionAction) -> Self {
+        Self { default, newest: Mutex::default() }
+    }
+
+    /// Looks a question up.
+    pub(crate) fn look(&self, question: &Question, state: &State) -> Arc<Seen> {
+        let index = state.index();
+        {
+            let mut newest = self.newest.lock();
+            if newest.index < index {
+                *newest = OfState { index, answers: BTreeMap::new() };
+            }
+            if newest.index == index
+                && let Some(seen) = newest.answers.get(question)
+            {
+                return seen.clone();
+            }
+        }
+        // Outside the lock: two who come at once may both make it, and make the same.
+        let seen = Arc::new(look(question, state, self.default));
+        let mut newest = self.newest.lock();
+        if newest.index == index {
+            newest.answers.insert(question.clone(), seen.clone());
+        }
+        seen
+    }
+}
+
+fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
     match question {
         Question::Chain(name) => look_at_chain(name, state),
         Question::Connect(name) => {
@@ -83,4 +130,36 @@ fn seen(value: Bytes, topics: impl IntoIterator<Item = Topic>) -> Seen {
 
 fn entry(kind: EntryKind, name: &str) -> Topic {
     Topic::Entry(EntryKey::new(kind, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_core::ca::{JoinTokenRecord, MemberRole};
+    use weft_core::state::Command;
+    use weft_core::time::Timestamp;
+
+    #[test]
+    fn one_answer_is_made_for_all_who_ask_of_one_state() {
+        let views = Views::new(IntentionAction::Deny);
+        let question = Question::Service("web".parse().expect("a name"));
+        let old = State::default();
+        let first = views.look(&question, &old);
+        assert!(Arc::ptr_eq(&first, &views.look(&question, &old)));
+        let mut new = old.clone();
+        let token = JoinTokenRecord {
+            secret_sha256: "ab".to_owned(),
+            role: MemberRole::Agent,
+            expires: Timestamp(9),
+            uses_left: None,
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        };
+        new.apply(Index(5), Timestamp(1), Command::CreateJoinToken(token));
+        let second = views.look(&question, &new);
+        assert!(!Arc::ptr_eq(&first, &second));
+        // One who is late gets the answer of the state that it has, and spoils nothing.
+        assert!(!Arc::ptr_eq(&second, &views.look(&question, &old)));
+        assert!(Arc::ptr_eq(&second, &views.look(&question, &new)));
+    }
 }

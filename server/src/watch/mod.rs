@@ -3,5 +3,5 @@
 mod derived;
 mod hub;
 
-pub(crate) use derived::{Question, Seen, look};
+pub(crate) use derived::{Question, Views};
 pub(crate) use hub::{Hub, Mailbox};
