@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::Value;
-use tracing::{error, info, warn};
+use tracing::{debug, info, warn};
 use weft_proto::text::Fault;
 use weft_runtime::drain::{Drained, drain};
 use weft_runtime::signal::{Received, Signals};
@@ -116,16 +116,13 @@ impl Process<'_> {
                 return Ok(ExitCode::SUCCESS);
             }
         };
-        let serving = match started {
+        let serving = match started.and_then(|serving| self.tell_ready(serving)) {
             Ok(serving) => serving,
             Err(error) => {
                 self.end(&tasks, signals).await;
                 return Err(Failure::Run(advise(&self.doors, error)));
             }
         };
-        if let Some(path) = &self.args.ready_file {
-            write_ready_file(path, &serving.ready)?;
-        }
         keep_watchdog_quiet(&tasks);
         notify(Report::Ready);
         info!(addresses = %serving.ready, "{} is ready", self.name);
@@ -137,6 +134,13 @@ impl Process<'_> {
             None => Ok(ExitCode::SUCCESS),
             Some(failure) => Err(Failure::Run(failure)),
         }
+    }
+
+    fn tell_ready<H>(&self, serving: Serving<H>) -> anyhow::Result<Serving<H>> {
+        if let Some(path) = &self.args.ready_file {
+            write_ready_file(path, &serving.ready)?;
+        }
+        Ok(serving)
     }
 
     /// Waits for the reason to end; `None` is one that was wanted.
@@ -162,7 +166,7 @@ impl Process<'_> {
 
     async fn end(&self, tasks: &TaskTree, mut signals: Signals) {
         match drain(tasks, self.drain_limit, signals.shutdown()).await {
-            Drained::Clean => info!("ended"),
+            Drained::Clean => debug!("ended"),
             Drained::Forced(unfinished) => warn!(%unfinished, "ended by force"),
         }
     }
@@ -207,7 +211,6 @@ fn write_ready_file(path: &Path, ready: &Value) -> anyhow::Result<()> {
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, format!("{ready}\n"))
         .and_then(|()| std::fs::rename(&temporary, path))
-        .inspect_err(|error| error!(path = %path.display(), %error, "ready file not written"))
         .with_context(|| format!("cannot write the ready file {}", path.display()))
 }
 

@@ -64,11 +64,10 @@ pub(crate) struct DevArgs {
     process: ProcessArgs,
 }
 
-/// What runs, and in what it is kept. Dropped at the end, which removes a temporary folder.
+/// What runs; kept until the end.
 struct Mesh {
     _server: ServerHandle,
     _agent: AgentHandle,
-    _folder: Folder,
 }
 
 pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
@@ -88,7 +87,12 @@ pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
         threads: Threads::Many,
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT),
     };
-    process.run(|tasks| start(args.clone(), tasks))
+    let folder = match &args.data_dir {
+        Some(path) => Folder::kept(path)?,
+        None => Folder::temporary(&std::env::temp_dir())?,
+    };
+    // A temporary folder goes when all that writes to it has ended, however it ended.
+    process.run(|tasks| start(args, folder.path(), tasks))
 }
 
 /// Calls are allowed by default here, so that nothing may be reached from other hosts.
@@ -109,24 +113,20 @@ fn check_loopback(args: &DevArgs) -> Result<(), Failure> {
     if faults.is_empty() { Ok(()) } else { Err(Failure::Config(faults)) }
 }
 
-async fn start(args: DevArgs, tasks: TaskTree) -> anyhow::Result<Serving<Mesh>> {
-    let folder = match &args.data_dir {
-        Some(path) => Folder::kept(path)?,
-        None => Folder::temporary(&std::env::temp_dir())?,
-    };
-    let server = start_server(&args, folder.path(), &tasks).await?;
-    let agent = start_agent(&args, folder.path(), &server, &tasks).await?;
+async fn start(args: &DevArgs, folder: &Path, tasks: TaskTree) -> anyhow::Result<Serving<Mesh>> {
+    let server = start_server(args, folder, &tasks).await?;
+    let agent = start_agent(args, folder, &server, &tasks).await?;
     sidecars::follow(&agent, &tasks);
     let http = agent.http_addr().ok_or_else(|| anyhow!("the agent has no HTTP API"))?;
     let dns = agent.dns_addr().ok_or_else(|| anyhow!("the agent does not answer DNS"))?;
-    banner::print(&banner::Addresses { http, dns, server: server.rpc_addr() }, folder.path());
+    banner::print(&banner::Addresses { http, dns, server: server.rpc_addr() }, folder);
     let ready = serde_json::json!({
         "http": http.to_string(),
         "dns": dns.to_string(),
         "rpc": server.rpc_addr().to_string(),
-        "data_dir": folder.path(),
+        "data_dir": folder,
     });
-    Ok(Serving { handle: Mesh { _server: server, _agent: agent, _folder: folder }, ready })
+    Ok(Serving { handle: Mesh { _server: server, _agent: agent }, ready })
 }
 
 async fn start_server(
