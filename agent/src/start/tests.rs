@@ -81,8 +81,12 @@ fn config(data_dir: &Path, token: &str) -> Config {
 }
 
 async fn start(data_dir: &Path, token: &str) -> Result<Host, StartError> {
+    start_with(config(data_dir, token)).await
+}
+
+async fn start_with(config: Config) -> Result<Host, StartError> {
     let tasks = TaskTree::root("agent");
-    let handle = Agent::start(config(data_dir, token), tasks.clone()).await;
+    let handle = Agent::start(config, tasks.clone()).await;
     if handle.is_err() {
         tasks.cancel();
     }
@@ -177,6 +181,23 @@ async fn what_servers_answer_is_passed_on_and_503_without_one() {
     cluster.resume().await;
     let told = host.ask(Method::GET, "/v1/catalog/services", "").await;
     assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_passed_over() {
+    let (cluster, directory) = (Cluster::start().await, tempfile::tempdir().expect("a folder"));
+    let token = cluster.token();
+    let host = start(directory.path(), &token.to_string()).await.expect("joins");
+    host.stop().await;
+    // The kernel takes the connection, and nobody ever says a word on it.
+    let silent = net::bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+    let silent_address = silent.local_addr().expect("bound").to_string();
+    let mut config = config(directory.path(), "");
+    config.servers = vec![silent_address, token.servers[0].clone()];
+    let host = start_with(config).await.expect("a member needs no server to start");
+    let told = host.ask(Method::GET, "/v1/catalog/services", "").await;
+    assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+    cluster.until("host-1", "the node is there", |_, _| true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
