@@ -39,9 +39,9 @@ async fn a_request_arrives_with_the_callers_identity_and_nothing_forged() {
         assert!(!headers.contains(gone), "{gone}: {headers}");
     }
     assert!(headers.contains("web.example") && headers.contains("x-own"), "{headers}");
-    let metrics = pair.client.admin("/metrics").await;
+    // Counted when the last byte is out, which the caller may see first.
     let count = "{direction=\"outbound\",upstream=\"web\",target=\"web\",code=\"2xx\"} 1";
-    assert!(metrics.contains(count), "{metrics}");
+    eventually(|| async { pair.client.admin("/metrics").await.contains(count) }).await;
     let dump = pair.client.admin("/config_dump").await;
     assert!(dump.contains("(not shown)") && !dump.contains("PRIVATE KEY"), "{dump}");
     assert!(pair.client.admin("/clusters").await.contains("\"target\": \"web\""));
@@ -125,7 +125,7 @@ async fn routes_and_splits_choose_the_target() {
     for _ in 0..100 {
         assert_eq!(get(&format!("http://{call}/")).await.status, 200);
     }
-    assert!((9..=11).contains(&v2.count()), "{} of 100", v2.count());
+    assert!((8..=12).contains(&v2.count()), "{} of 100", v2.count());
     upstream.start = json!({ "Type": "router", "Routes": [
         { "Match": { "Header": [{ "Name": "end-user", "Exact": "jason" }] },
           "Action": { "PrefixRewrite": "/new" }, "NextNode": "v2" },
@@ -260,12 +260,43 @@ async fn a_port_in_use_is_told_at_the_start_and_taken_later() {
     let taken = net::bind_tcp_shared(support::pair::localhost(0)).expect("a listener");
     let door = taken.local_addr().expect("an address");
     let snapshot = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
-    let mut proxy = Running::launch("web", snapshot).await;
+    let mut proxy = Running::launch("web", snapshot, 1).await;
     let error = proxy.handle.ready().await.expect_err("the port is taken").to_string();
     assert!(error.contains(&door.to_string()) && error.contains("in use"), "{error}");
     assert!(proxy.admin("/metrics").await.contains("listeners_failed 1\n"));
     drop(taken);
     eventually(|| async { proxy.admin("/metrics").await.contains("listeners_failed 0\n") }).await;
+}
+
+#[tokio::test]
+async fn several_workers_share_the_doors() {
+    let app = App::start("web").await;
+    let mesh = Mesh::new("test.mesh");
+    let (call, door) = (free().await, free().await);
+    let server = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
+    let upstream = Upstream {
+        service: "web",
+        bind: call,
+        protocol: Protocol::Http,
+        start: serde_json::Value::Null,
+        targets: vec![("web", "web", vec![door])],
+    };
+    let client = mesh.snapshot("client", (free().await, call), Protocol::Http, &[upstream]);
+    let mut proxies = Vec::new();
+    for (name, snapshot) in [("server", server), ("client", client)] {
+        let mut proxy = Running::launch(name, snapshot, 3).await;
+        proxy.handle.ready().await.expect("a proxy in service");
+        proxies.push(proxy);
+    }
+    for _ in 0..40 {
+        assert_eq!(get(&format!("http://{call}/")).await.status, 200);
+    }
+    let count = "{direction=\"inbound\",service=\"web\",code=\"2xx\"} 40\n";
+    eventually(|| async { proxies[0].admin("/metrics").await.contains(count) }).await;
+    proxies[0].default_action(IntentionAction::Deny).await;
+    for _ in 0..10 {
+        assert_eq!(get(&format!("http://{call}/")).await.status, 403);
+    }
 }
 
 #[tokio::test]
@@ -277,7 +308,7 @@ async fn upstreams_come_and_go_with_the_snapshot() {
     kept.until("}").await;
     let gone = pair.client.snapshots.borrow().upstreams.clone();
     pair.client.change(|snapshot| snapshot.upstreams.clear()).await;
-    assert!(net::connect_tcp(pair.call, LIMIT).await.is_err(), "the listener is still open");
+    eventually(|| async { net::connect_tcp(pair.call, LIMIT).await.is_err() }).await;
     kept.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
     assert!(kept.until("upstream-removed").await.starts_with("HTTP/1.1 503 "));
     pair.client.change(|snapshot| snapshot.upstreams = gone).await;

@@ -31,18 +31,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(name: &str, snapshot: ProxySnapshot) -> Self {
-        let mut running = Self::launch(name, snapshot).await;
+        let mut running = Self::launch(name, snapshot, 1).await;
         running.handle.ready().await.expect("a proxy in service");
         running
     }
 
     /// Starts without waiting for the first snapshot to be in force.
-    pub(crate) async fn launch(name: &str, snapshot: ProxySnapshot) -> Self {
+    pub(crate) async fn launch(name: &str, snapshot: ProxySnapshot, workers: usize) -> Self {
         let (snapshots, given) = watch::channel(Arc::new(snapshot));
         let config = Config {
             source: SnapshotSource::Given(given),
             admin_addr: localhost(0),
-            workers: 1,
+            workers,
             drain_limit: Duration::from_secs(5),
             access_log: None,
         };
@@ -194,10 +194,18 @@ pub(crate) fn localhost(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// Returns an address on which nothing listens at the moment.
+/// Returns an address on which nothing listens at the moment, below the ports that the system
+/// gives to outgoing connections, which would otherwise take it now and then.
 pub(crate) async fn free() -> SocketAddr {
-    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
-    listener.local_addr().expect("an address")
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::SeqCst);
+        let port = 22_000 + (std::process::id() as usize * 131 + step) % 10_000;
+        let address = localhost(u16::try_from(port).expect("below 32 000"));
+        if net::probe_tcp(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Waits until a condition holds.
