@@ -117,7 +117,8 @@ pub enum JoinError {
     Token(#[from] InvalidJoinToken),
     /// The token is over.
     #[error(
-        "the join token expired at {}; make a new one on a server with `weft server join-token`",
+        "the join token expired at {}; a server whose token is over writes a new \
+         one to `join-token` in its data directory when it starts again",
         expired.rfc3339()
     )]
     TokenExpired {

@@ -107,9 +107,9 @@ impl Agent {
         let lock = lock_data_dir(&config.data_dir, &tasks).await?;
         let metrics = Metrics::new();
 
-        // Who we are: local services are known even while no server is.
-        let local = open_local(&config, &tasks).await?;
+        // Who we are. A host that is refused finds nothing of its own written here.
         let member = join(&config, &tasks).await?;
+        let local = open_local(&config, &tasks).await?;
         let servers = Servers::new(member, &config.data_dir)?;
         let membership = servers.membership();
         servers.keep_fresh(&tasks);

@@ -11,12 +11,13 @@ use tracing::{info, warn};
 use weft_core::ca::MemberRole;
 use weft_core::identity::SpiffeId;
 use weft_core::state::Command;
+use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
 use weft_runtime::http::{ServeOptions, serve};
-use weft_runtime::net;
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
+use weft_runtime::{clock, net};
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
@@ -351,14 +352,15 @@ async fn take_in(consensus: &Consensus, token: &JoinToken, me: Member) -> Result
     Err(StartError::NotTakenIn(last))
 }
 
-/// Leaves a token for agents in the data directory of the server that founded the cluster.
+/// Leaves a token for agents in the server's data directory, unless a good one is there.
 async fn leave_token(
     path: &Path,
     cluster: &str,
     admission: &Admission,
     tasks: &TaskTree,
 ) -> Result<(), StartError> {
-    if path.exists() {
+    let (file, now) = (path.to_owned(), clock::wall());
+    if tasks.blocking(move || has_good_token(&file, now)).await? {
         return Ok(());
     }
     let token = admission
@@ -373,6 +375,12 @@ async fn leave_token(
     Ok(())
 }
 
+/// Whether the file holds a token that hosts can still join with.
+fn has_good_token(path: &Path, now: Timestamp) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.trim().parse::<JoinToken>().is_ok_and(|token| token.expires > now)
+}
+
 /// Ends consensus when the server is told to end, which frees its storage.
 fn stop_with(consensus: &Consensus, tasks: &TaskTree) {
     let (consensus, token) = (consensus.clone(), tasks.token());
@@ -380,4 +388,28 @@ fn stop_with(consensus: &Consensus, tasks: &TaskTree) {
         token.cancelled().await;
         consensus.stop().await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_over_or_no_token_is_written_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token");
+        let token = JoinToken {
+            servers: vec!["127.0.0.1:8300".to_owned()],
+            root_fingerprint: "ab".repeat(32),
+            secret: vec![7; 32],
+            role: MemberRole::Agent,
+            expires: Timestamp(1_000),
+        };
+        assert!(!has_good_token(&path, Timestamp(0)), "there is no file");
+        fs::write(&path, format!("{token}\n")).expect("a file");
+        assert!(has_good_token(&path, Timestamp(999)));
+        assert!(!has_good_token(&path, Timestamp(1_000)), "it is over");
+        fs::write(&path, "weft1-damaged").expect("a file");
+        assert!(!has_good_token(&path, Timestamp(0)));
+    }
 }

@@ -125,7 +125,7 @@ async fn every_answer_says_what_it_is() {
         ("x-consul-lastcontact", "0"),
         ("x-consul-effective-consistency", "consistent"),
         ("x-consul-query-backend", "blocking-query"),
-        ("x-consul-default-acl-policy", "deny"),
+        ("x-consul-default-acl-policy", "allow"),
     ] {
         assert_eq!(header(&answer, name), value, "{name}");
     }

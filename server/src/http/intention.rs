@@ -209,11 +209,3 @@ fn exact(query: &Query, parameter: &str) -> Result<ServiceName, ApiError> {
         }
     }
 }
-
-/// What is done where no intention speaks, in the word of the `Default-ACL-Policy` header.
-pub(super) fn default_word(default: IntentionAction) -> &'static str {
-    match default {
-        IntentionAction::Allow => "allow",
-        IntentionAction::Deny => "deny",
-    }
-}

@@ -29,6 +29,10 @@ use crate::read::Reader;
 use error::ApiError;
 use request::{ApiRequest, Query};
 
+/// What a request without a token may do: everything, as there are no ACLs. What calls between
+/// services may do is told by intentions and their default.
+const DEFAULT_ACL_POLICY: &str = "allow";
+
 /// What the pages work with.
 struct Context {
     proposer: Proposer,
@@ -121,10 +125,9 @@ impl Api {
         };
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let policy = intention::default_word(self.context.default_intention);
         headers.insert(
             HeaderName::from_static("x-consul-default-acl-policy"),
-            HeaderValue::from_static(policy),
+            HeaderValue::from_static(DEFAULT_ACL_POLICY),
         );
         match (is_head, pretty) {
             (true, _) => response.map(|_| empty()),
