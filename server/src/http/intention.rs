@@ -4,8 +4,7 @@
 
 use http::Response;
 use weft_core::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionAction, IntentionSource, ServiceIntentions,
-    SourceName,
+    ConfigEntry, EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
 };
 use weft_core::filter::INTENTION;
 use weft_core::name::ServiceName;
