@@ -27,7 +27,7 @@ step() {
     shift
     say "$title"
     if "$@" 2>&1 | tee -a "$log"; then return 0; fi
-    echo "FAILED: $title"
+    echo "FAILED: $title" | tee -a "$log"
     failed_steps=$((failed_steps + 1))
     return 1
 }
