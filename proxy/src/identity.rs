@@ -1,7 +1,8 @@
 //! Leaf and roots as TLS configurations, made once for each change and swapped whole.
 //!
-//! New handshakes use the new ones; live connections go on; connections that wait in pools for
-//! their next request are retired with the identity that they were made with.
+//! New handshakes use the new ones; live connections go on unless the root that vouched for the
+//! caller is gone; connections that wait in pools for their next request are retired with the
+//! identity that they were made with.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::time::Timestamp;
+use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
 use weft_runtime::tls::{
     ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, TlsError, Trust, client_config,
@@ -66,6 +68,16 @@ impl Credentials {
     /// Returns until when the leaf is valid.
     pub(crate) fn valid_before(&self) -> Timestamp {
         self.identity.valid_before()
+    }
+
+    /// Whether a root that those before had is no longer trusted.
+    pub(crate) fn trusts_less_than(&self, before: &Self) -> bool {
+        !before.bundle.roots_pem.iter().all(|root| self.bundle.roots_pem.contains(root))
+    }
+
+    /// Whether a caller that has shown this chain would be accepted in a handshake now.
+    pub(crate) fn accepts(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
+        self.trust.check_peer(chain, now).is_ok()
     }
 
     /// Makes the configuration for callers; what they may speak follows from what the local

@@ -10,8 +10,9 @@ use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_runtime::net::TcpStream;
-use weft_runtime::tls::peer_certificate;
+use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::tokio_rustls::TlsAcceptor;
+use weft_runtime::tls::{PeerCertificate, peer_certificate};
 use weft_runtime::{clock, net};
 
 use super::authorize::is_allowed;
@@ -19,7 +20,7 @@ use super::forward::LocalApp;
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
-use crate::listen::{Live, Local, Worker};
+use crate::listen::{Caller, Live, Local, Worker};
 use crate::observe::Open;
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer};
@@ -33,7 +34,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
     let local = worker.current();
     // Boxed, so that its size is given back once it is done.
     let shaken = Box::pin(handshake(&local, stream)).await;
-    let (tls, caller, service) = match shaken {
+    let (tls, certificate, service) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
             local.inbound.handshakes_failed.add(1);
@@ -41,10 +42,26 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
             return;
         }
     };
-    live.set_caller(&service);
+    let protocol = local.workload.snapshot.inbound.protocol;
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain: Vec<CertificateDer<'static>> =
+        chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    // A caller decides how long its handshake takes: roots that were taken away meanwhile are
+    // judged here, intentions below.
+    let (then, local) = (local, worker.current());
+    let credentials = &local.workload.credentials;
+    if credentials.trusts_less_than(&then.workload.credentials)
+        && !credentials.accepts(&chain, clock::wall())
+    {
+        local.inbound.handshakes_failed.add(1);
+        debug!(caller = %certificate.id, "the caller's root is no longer trusted");
+        return;
+    }
+    let PeerCertificate { id: caller, valid_before, .. } = certificate;
+    live.set_caller(Caller { service: service.clone(), chain, valid_before });
     let _open = Open::new(&local.inbound);
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
-    match (local.workload.snapshot.inbound.protocol, is_http2) {
+    match (protocol, is_http2) {
         (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &service, &live)).await,
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
@@ -64,7 +81,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
 async fn handshake(
     local: &Local,
     stream: TcpStream,
-) -> io::Result<(ServerTls, SpiffeId, ServiceName)> {
+) -> io::Result<(ServerTls, PeerCertificate, ServiceName)> {
     let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
     let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(Socket::new(stream))).await??;
@@ -79,7 +96,7 @@ async fn handshake(
     }
     let service = certificate.id.service_name().cloned();
     let service = service.ok_or_else(|| refused("only services call services"))?;
-    Ok((tls, certificate.id, service))
+    Ok((tls, certificate, service))
 }
 
 /// Carries bytes to the local instance, if the caller may.

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use weft_core::name::ServiceName;
+use weft_core::time::Timestamp;
+use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
 /// The worker's handle on one connection; shared with the task that serves it.
 #[derive(Debug, Default)]
@@ -14,8 +16,18 @@ pub(crate) struct Live {
     is_busy: Cell<bool>,
     is_cut: Cell<bool>,
     is_draining: Cell<bool>,
-    caller: RefCell<Option<ServiceName>>,
+    caller: RefCell<Option<Caller>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Who called, and what it has shown.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) service: ServiceName,
+    /// Leaf first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Until when the leaf is valid.
+    pub(crate) valid_before: Timestamp,
 }
 
 impl Live {
@@ -43,15 +55,34 @@ impl Live {
     }
 
     /// Notes who calls.
-    pub(crate) fn set_caller(&self, caller: &ServiceName) {
-        *self.caller.borrow_mut() = Some(caller.clone());
+    pub(crate) fn set_caller(&self, caller: Caller) {
+        *self.caller.borrow_mut() = Some(caller);
     }
 
     /// Cuts the connection if it is busy for a caller that is refused now.
     pub(crate) fn judge(&self, is_allowed: impl FnOnce(&ServiceName) -> bool) {
-        let is_refused = self.caller.borrow().as_ref().is_some_and(|caller| !is_allowed(caller));
+        let is_refused =
+            self.caller.borrow().as_ref().is_some_and(|caller| !is_allowed(&caller.service));
         if is_refused && self.is_busy.get() {
             self.cut();
+        }
+    }
+
+    /// Cuts the connection if what its caller has shown is not accepted now.
+    pub(crate) fn judge_chain(&self, accepts: impl FnOnce(&[CertificateDer<'static>]) -> bool) {
+        let is_refused = self.caller.borrow().as_ref().is_some_and(|c| !accepts(&c.chain));
+        if is_refused {
+            self.cut();
+        }
+    }
+
+    /// Lets the connection end at the next good moment if its caller's certificate has expired:
+    /// the caller has a newer one by then, or none. Bytes without requests go on, as there is
+    /// no such moment in them.
+    pub(crate) fn drain_expired(&self, now: Timestamp) {
+        let has_expired = self.caller.borrow().as_ref().is_some_and(|c| c.valid_before <= now);
+        if has_expired && !self.is_draining() {
+            self.drain();
         }
     }
 

@@ -7,6 +7,6 @@ mod live;
 mod local;
 mod worker;
 
-pub(crate) use live::Live;
+pub(crate) use live::{Caller, Live};
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget};
 pub(crate) use worker::{Crew, CrewOptions, Unbound, Worker};

@@ -1,7 +1,7 @@
 //! Worker threads: one runtime each, nothing shared between them on the way of a request.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weft_core::traffic::Mix64;
 use weft_runtime::task::TaskTree;
+use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::{clock, entropy, net};
 
 use super::accept::{Door, accept};
 use super::{Live, Local};
+use crate::identity::Credentials;
 use crate::inbound;
 use crate::observe::{AccessLog, Metrics, WorkerMetrics};
 use crate::workload::Workload;
@@ -153,7 +155,28 @@ impl Worker {
         for live in self.lives.borrow().values() {
             live.judge(|caller| inbound::is_allowed(intentions, caller));
         }
+        let credentials = &workload.credentials;
+        if before.is_some_and(|b| credentials.trusts_less_than(&b.workload.credentials)) {
+            self.judge_chains(credentials);
+        }
         self.listen(&workload)
+    }
+
+    /// Cuts connections whose callers are vouched for by none of the roots that are left.
+    fn judge_chains(&self, credentials: &Credentials) {
+        let now = clock::wall();
+        // A signature is dear, and one caller has many connections.
+        let mut verdicts: HashMap<Vec<CertificateDer<'static>>, bool> = HashMap::new();
+        for live in self.lives.borrow().values() {
+            live.judge_chain(|chain| match verdicts.get(chain) {
+                Some(verdict) => *verdict,
+                None => {
+                    let verdict = credentials.accepts(chain, now);
+                    verdicts.insert(chain.to_vec(), verdict);
+                    verdict
+                }
+            });
+        }
     }
 
     /// Opens the listeners that are wanted and not yet there, closes those no longer wanted.
@@ -263,6 +286,8 @@ fn run_thread(
                     if let Some(local) = local {
                         local.close_idle(clock::instant(), POOL_IDLE_MAX);
                     }
+                    let now = clock::wall();
+                    worker.lives.borrow().values().for_each(|live| live.drain_expired(now));
                 }
                 () = tasks.cancelled() => break,
             }

@@ -108,12 +108,24 @@ impl Trust {
     /// # Errors
     /// [`TlsError::Chain`] with the reason.
     pub fn check(&self, identity: &Identity, now: Timestamp) -> Result<(), TlsError> {
+        self.check_peer(identity.chain(), now).map(|_| ())
+    }
+
+    /// Checks the chain that a peer has shown, leaf first, as a handshake would at `now`, and
+    /// returns who the peer is. For connections that were made under other roots.
+    ///
+    /// # Errors
+    /// [`TlsError::Chain`] with the reason.
+    pub fn check_peer(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<SpiffeId, TlsError> {
         let moment = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
         let (end_entity, intermediates) =
-            identity.chain().split_first().expect("an identity has a certificate");
+            chain.split_first().ok_or(TlsError::Identity(PeerIdentityError::Absent))?;
         verify_chain(end_entity, intermediates, self.store(), moment).map_err(TlsError::Chain)?;
-        let found = member(end_entity, self.trust_domain());
-        found.map(|_| ()).map_err(|refusal| TlsError::Chain(refusal.into()))
+        member(end_entity, self.trust_domain()).map_err(|refusal| TlsError::Chain(refusal.into()))
     }
 }
 
