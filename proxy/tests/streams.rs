@@ -185,3 +185,52 @@ async fn live_streams_are_cut_when_the_caller_is_refused() {
     let end = tokio::time::timeout(Duration::from_secs(5), body.frame()).await.expect("in time");
     assert!(matches!(end, Some(Err(_))), "{end:?}");
 }
+
+#[tokio::test]
+async fn heads_that_http1_would_refuse_are_refused_in_http2() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let mut sender = http2::<Full<Bytes>>(pair.call).await;
+    let base = || Request::post(format!("http://{}/", pair.call));
+    for (what, request) in [
+        ("userinfo", Request::post("http://user@web/")),
+        ("two lengths", base().header("content-length", "3").header("content-length", "4")),
+        ("a path that is not ASCII", Request::post("http://web/\u{e9}")),
+        ("an asterisk", Request::post("http://web").uri("*")),
+        ("two hosts", base().header("host", "other")),
+    ] {
+        let request = request.body(Full::new(Bytes::from("abc"))).expect("a request");
+        sender.ready().await.expect("a connection");
+        match sender.send_request(request).await {
+            Ok(answer) => assert_eq!(answer.status(), 400, "{what}"),
+            // Refused already by the protocol.
+            Err(_) => sender = http2::<Full<Bytes>>(pair.call).await,
+        }
+    }
+    assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
+async fn an_http1_application_gets_cookies_in_one_line_and_bodies_whole() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let mut sender = http2::<Pieces>(pair.call).await;
+    let (door, pieces) = mpsc::channel(8);
+    let request = Request::get(format!("http://{}/search", pair.call))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(StreamBody::new(ReceiverStream::new(pieces)))
+        .expect("a request");
+    let answer = sender.send_request(request);
+    door.send(Ok(Frame::data(Bytes::from("query")))).await.expect("sent");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-forwarded-client-cert", "URI=forged".parse().expect("a value"));
+    door.send(Ok(Frame::trailers(trailers))).await.expect("sent");
+    drop(door);
+    let body = answer.await.expect("an answer").into_body();
+    let body = body.collect().await.expect("a body").to_bytes();
+    let seen: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((&seen["method"], &seen["bytes"]), (&"GET".into(), &5.into()));
+    let headers = seen["headers"].to_string();
+    assert!(headers.contains("a=1; b=2"), "{headers}");
+}

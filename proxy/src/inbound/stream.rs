@@ -4,12 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http_body::Body as _;
 use weft_core::config_entry::Protocol;
 use weft_runtime::net;
 
 use super::forward::{LocalApp, Plan};
-use crate::http::general::{Incoming, PartsView, StreamHop, set_authority};
+use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
 
@@ -38,6 +39,7 @@ impl StreamHop for LocalApp {
                 parts.uri = target.parse().unwrap_or_default();
                 parts.version = Version::HTTP_11;
                 parts.headers.remove(header::TE);
+                join_cookies(&mut parts.headers);
             }
         }
         Ok(plan)
@@ -45,7 +47,7 @@ impl StreamHop for LocalApp {
 
     async fn send(
         plan: &mut Plan,
-        request: Request<Incoming>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
         let (worker, local) = (&plan.worker, &plan.local);
         let inbound = &local.workload.snapshot.inbound;
@@ -58,6 +60,7 @@ impl StreamHop for LocalApp {
                     stream.send(request).await.map_err(|error| broken(&error))
                 }
                 Protocol::Http | Protocol::Tcp => {
+                    frame_body(&mut request);
                     let sent = local.app_http1.send(request, open, &worker.tasks).await;
                     sent.map_err(|error| match error.kind() {
                         io::ErrorKind::Other => broken(&error),
@@ -76,6 +79,29 @@ impl StreamHop for LocalApp {
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.note(plan, outcome);
+    }
+}
+
+/// Joins the cookies that HTTP/2 may spread over several lines.
+///
+/// **Source**: Spec: RFC 9113 §8.2.3.
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Has a body of unknown length sent in chunks whatever the method: by itself, the library
+/// drops that of a GET.
+fn frame_body(request: &mut Request<RequestBody>) {
+    let is_unknown = request.body().size_hint().exact().is_none();
+    if is_unknown && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
     }
 }
 

@@ -7,7 +7,7 @@ use weft_core::traffic::RequestView;
 use super::connect::{CONNECTS_MAX, failed, open};
 use super::endpoint::{choose, none_left};
 use super::route::{HttpUpstream, Plan};
-use crate::http::general::{Incoming, PartsView, StreamHop, set_authority};
+use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
 
@@ -39,7 +39,7 @@ impl StreamHop for HttpUpstream {
 
     async fn send(
         plan: &mut Plan,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
         let stream = loop {
             let worker = plan.worker.clone();

@@ -2,11 +2,13 @@
 //! here; where they go is the hop's decision ([`StreamHop`]).
 
 mod answer;
+mod asked;
 mod pool;
 mod rewound;
 mod serve;
 mod view;
 
+pub(crate) use asked::RequestBody;
 pub(crate) use pool::{AppPool, Multiplexed};
 pub(crate) use serve::{Engine, StreamHop, serve};
 pub(crate) use view::{PartsView, set_authority};

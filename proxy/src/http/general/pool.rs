@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 use weft_runtime::task::TaskTree;
 
+use super::asked::RequestBody;
 use super::serve::LocalExecutor;
 use crate::transport::Wire;
 
@@ -37,11 +38,13 @@ pub(crate) struct Multiplexed {
     /// Lets a storm of first requests open one connection, not one each. Async, as opening
     /// waits for the network.
     opening: tokio::sync::Mutex<()>,
+    /// Openings that failed; who waited for one does not repeat it.
+    failures: Cell<u64>,
 }
 
 #[derive(Debug)]
 struct Connection {
-    sender: http2::SendRequest<Incoming>,
+    sender: http2::SendRequest<RequestBody>,
     streams: Cell<u32>,
 }
 
@@ -74,11 +77,16 @@ impl Multiplexed {
         if let Some(stream) = self.place() {
             return Ok(stream);
         }
+        let failures = self.failures.get();
         let _opening = self.opening.lock().await;
         if let Some(stream) = self.place() {
             return Ok(stream);
         }
-        let wire = open().await?;
+        if self.failures.get() != failures {
+            // Else each one in the queue would wait for its own attempt after all before it.
+            return Err(io::Error::other("an attempt for another request has just failed"));
+        }
+        let wire = open().await.inspect_err(|_| self.failures.set(failures + 1))?;
         let executor = LocalExecutor(tasks.clone());
         let (sender, driver) = http2::Builder::new(executor)
             .timer(TokioTimer::new())
@@ -125,7 +133,7 @@ impl Stream {
     /// Those of the connection.
     pub(crate) async fn send(
         &self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
     ) -> Result<http::Response<Incoming>, hyper::Error> {
         let mut sender = self.connection.sender.clone();
         sender.ready().await?;
@@ -142,7 +150,7 @@ impl Drop for Stream {
 /// HTTP/1.1 connections to the local instance for requests that came over HTTP/2.
 #[derive(Debug, Default)]
 pub(crate) struct AppPool {
-    idle: Rc<RefCell<Vec<http1::SendRequest<Incoming>>>>,
+    idle: Rc<RefCell<Vec<http1::SendRequest<RequestBody>>>>,
 }
 
 impl AppPool {
@@ -153,37 +161,73 @@ impl AppPool {
     /// Those of `open` and of the connection.
     pub(crate) async fn send<W: Wire + 'static, F: Future<Output = io::Result<W>>>(
         &self,
-        request: http::Request<Incoming>,
+        mut request: http::Request<RequestBody>,
         open: impl FnOnce() -> F,
         tasks: &TaskTree,
     ) -> io::Result<http::Response<Incoming>> {
-        let waiting = {
-            let mut idle = self.idle.borrow_mut();
-            idle.retain(|sender| !sender.is_closed());
-            idle.pop().filter(http1::SendRequest::is_ready)
-        };
-        let mut sender = match waiting {
-            Some(sender) => sender,
-            None => {
-                let wire = open().await?;
-                let (sender, driver) =
-                    http1::handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
-                tasks.spawn_local("http1 connection", async move {
-                    if let Err(error) = driver.await {
-                        debug!(%error, "connection to the local instance ended");
-                    }
-                });
-                sender
+        while let Some(mut sender) = self.take_idle() {
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.take_back(sender, tasks);
+                    return Ok(response);
+                }
+                Err(mut error) => match error.take_message() {
+                    // Closed while it waited: not a byte of the request was written.
+                    Some(unsent) => request = unsent,
+                    None => return Err(io::Error::other(error.into_error())),
+                },
             }
-        };
+        }
+        let wire = open().await?;
+        let (mut sender, driver) =
+            http1::handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
+        tasks.spawn_local("http1 connection", async move {
+            if let Err(error) = driver.await {
+                debug!(%error, "connection to the local instance ended");
+            }
+        });
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        self.take_back(sender, tasks);
+        Ok(response)
+    }
+
+    fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|sender| !sender.is_closed());
+        idle.pop().filter(http1::SendRequest::is_ready)
+    }
+
+    /// Keeps a connection for the next request once its answer has been read.
+    fn take_back(&self, mut sender: http1::SendRequest<RequestBody>, tasks: &TaskTree) {
         let idle = self.idle.clone();
         tasks.spawn_local("http1 return", async move {
-            // Ready again once the answer's body has been read.
             if sender.ready().await.is_ok() && idle.borrow().len() < IDLE_MAX {
                 idle.borrow_mut().push(sender);
             }
         });
-        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+    use weft_runtime::clock;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_is_silent_costs_each_request_one_attempt() {
+        let (pool, tasks) = (Multiplexed::default(), TaskTree::root("test"));
+        let limit = Duration::from_secs(5);
+        let open = || async move {
+            tokio::time::sleep(limit).await;
+            Err::<DuplexStream, _>(io::Error::from(io::ErrorKind::TimedOut))
+        };
+        let started = clock::instant();
+        let requests = (0..10).map(|_| pool.stream(open, &tasks));
+        for opened in futures::future::join_all(requests).await {
+            assert!(opened.is_err(), "nobody answered");
+        }
+        assert_eq!(clock::instant() - started, limit);
     }
 }

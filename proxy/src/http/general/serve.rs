@@ -1,10 +1,11 @@
 //! One client connection that hyper reads: each request is judged, routed and sent on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -22,16 +23,24 @@ use super::super::h1::MeshFields;
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
 use super::answer::{AnswerBody, refuse};
+use super::asked::RequestBody;
 use super::rewound::Rewound;
 use super::view::{clean, clean_request, strip_mesh};
 use crate::listen::Live;
-use crate::transport::{Buffer, Wire};
+use crate::transport::{Buffer, Timer, Wire};
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 1024;
 /// Bytes in flight on one stream and on all.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How long a client may keep a connection before its first request: clients open connections
+/// in advance.
+const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(300);
+/// How often a silent HTTP/2 client is asked whether it lives, and how long it may take: a host
+/// that is gone without a word must not hold its connections for ever.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_LIMIT: Duration = Duration::from_secs(20);
 /// How long a client may take for the head of an HTTP/1.1 request.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
@@ -49,7 +58,7 @@ pub(crate) trait StreamHop: 'static {
     /// Sends the request and waits for the head of the answer.
     fn send(
         plan: &mut Self::Plan,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Incoming>, Refusal>>;
 
     /// Takes note of how a request ended.
@@ -87,7 +96,10 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
 ) {
     live.set_busy(true);
     let hop = Rc::new(RefCell::new(hop));
+    let has_asked = Rc::new(Cell::new(false));
+    let asked = has_asked.clone();
     let service = service_fn(move |request| {
+        asked.set(true);
         let hop = hop.clone();
         async move { Ok::<_, Infallible>(handle(&hop, request).await) }
     });
@@ -99,19 +111,28 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(limits::HTTP_HEAD_BYTES_MAX as u32);
+        .max_header_list_size(limits::HTTP_HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_LIMIT);
     if engine == Engine::Http2 {
         builder = builder.http2_only();
     }
     let io = TokioIo::new(Rewound { wire, input });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut is_told = false;
+    let (mut timer, first_by) = (Timer::default(), clock::instant() + FIRST_REQUEST_LIMIT);
     let ended = poll_fn(|cx| {
         if live.is_draining() && !is_told {
             is_told = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if has_asked.get() {
+            return Poll::Pending;
+        }
+        timer.poll_past(cx, first_by).map(|()| Err("no request in time".into()))
     });
     if let Err(error) = ended.await {
         debug!(error, "connection ended");
@@ -138,7 +159,14 @@ async fn handle<H: StreamHop>(
         Ok(plan) => plan,
         Err(refusal) => return refused(None, &refusal),
     };
+    let sent_bytes = Rc::new(Cell::new(0));
+    let body = RequestBody::new(body, sent_bytes.clone());
     let answer = match H::send(&mut plan, Request::from_parts(parts, body)).await {
+        Ok(answer) if answer.status().is_informational() => {
+            let message = "the next hop changed the protocol, which nobody asked for";
+            let refusal = Refusal::new(502, "upstream-malformed", message);
+            return refused(Some(&plan), &refusal);
+        }
         Ok(answer) => answer,
         Err(refusal) => return refused(Some(&plan), &refusal),
     };
@@ -150,7 +178,7 @@ async fn handle<H: StreamHop>(
         let outcome = Outcome {
             status,
             cause: (!is_whole).then_some("answer-broken"),
-            request_bytes: 0,
+            request_bytes: sent_bytes.get(),
             response_bytes: bytes,
             duration: clock::instant() - started,
         };
@@ -163,5 +191,56 @@ fn clean_answer(headers: &mut HeaderMap, mesh_fields: MeshFields) {
     clean(headers);
     if mesh_fields == MeshFields::Strip {
         strip_mesh(headers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A hop that no request reaches.
+    struct Nowhere;
+
+    impl StreamHop for Nowhere {
+        type Plan = ();
+        const MESH_FIELDS: MeshFields = MeshFields::Strip;
+
+        fn plan(&mut self, _parts: &mut Parts) -> Result<(), Refusal> {
+            Err(Refusal::new(503, "no-endpoint", "nowhere"))
+        }
+
+        async fn send(
+            _plan: &mut (),
+            _request: Request<RequestBody>,
+        ) -> Result<Response<Incoming>, Refusal> {
+            Err(Refusal::new(503, "no-endpoint", "nowhere"))
+        }
+
+        fn record(&self, _plan: Option<&()>, _outcome: &Outcome) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_asks_for_nothing_does_not_stay() {
+        for (engine, opening) in [
+            (Engine::Http2, ""),
+            (Engine::Http2, "PRI * HTTP/2.0\r\n"),
+            (Engine::Http2, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+            (Engine::Any, "P"),
+        ] {
+            let (mut client, wire) = tokio::io::duplex(4096);
+            let (live, tasks) = (Live::default(), TaskTree::root("test"));
+            let started = clock::instant();
+            let serving = serve((wire, Buffer::default()), engine, Nowhere, &live, &tasks);
+            let calling = async {
+                client.write_all(opening.as_bytes()).await.expect("sent");
+                let _ = client.read_to_end(&mut Vec::new()).await;
+            };
+            let limit = FIRST_REQUEST_LIMIT * 2;
+            let both = async { tokio::join!(serving, calling) };
+            assert!(tokio::time::timeout(limit, both).await.is_ok(), "{opening:?} stayed");
+            assert!(clock::instant() - started <= FIRST_REQUEST_LIMIT, "{opening:?}");
+        }
     }
 }

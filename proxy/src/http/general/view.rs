@@ -1,11 +1,11 @@
 //! A request as a value: what routing may see of it, and what must not go on to the next hop.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use weft_core::traffic::RequestView;
 
-use super::super::h1::is_mesh;
+use super::super::h1::{is_host, is_mesh};
 use super::super::refusal::Refusal;
 
 /// Fields of one connection only, whatever `connection` says.
@@ -37,7 +37,14 @@ impl RequestView for PartsView<'_> {
     }
 
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.0.headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
+        let mut values = self.0.headers.get_all(name).iter().peekable();
+        if name == "host" && values.peek().is_none() {
+            // In HTTP/2 the host stands in `:authority`; a condition means it all the same.
+            if let Some(authority) = self.0.uri.authority() {
+                visit(authority.as_str().as_bytes());
+            }
+        }
+        values.for_each(|value| visit(value.as_bytes()));
     }
 }
 
@@ -61,6 +68,18 @@ pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
     };
     if differs || more.is_some() {
         return Err(refuse("the host is missing, or has two names"));
+    }
+    if !host.map(HeaderValue::as_bytes).or(authority.map(str::as_bytes)).is_some_and(is_host) {
+        return Err(refuse("the host is not a name or address with an optional port"));
+    }
+    if parts.headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
+        return Err(refuse("Content-Length is given twice"));
+    }
+    // Whoever reads the target after us may speak HTTP/1 and be less strict.
+    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let is_plain = target.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+    if !is_plain || target == "*" && parts.method != http::Method::OPTIONS {
+        return Err(refuse("the request target does not fit the method, or is not ASCII"));
     }
     let trailers = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
     clean(&mut parts.headers);

@@ -403,7 +403,7 @@ fn drop_named_fields(fields: &mut [Field], bytes: &[u8]) {
 }
 
 /// Whether a text can stand in Host: a name or address with an optional port.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     !value.is_empty()
         && value
             .iter()

@@ -12,7 +12,7 @@ mod write;
 pub(crate) use body::{BodyError, BodyReader, Framing};
 pub(crate) use field::is_mesh;
 pub(crate) use head::{HeadError, HeadScan};
-pub(crate) use message::{RequestHead, RequestRef, ResponseHead};
+pub(crate) use message::{RequestHead, RequestRef, ResponseHead, is_host};
 pub(crate) use write::{
     ConnectionField, Emission, MeshFields, RequestWriter, write_chunk_end, write_chunk_start,
     write_response_head,
