@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{TestHost, TestServer};
+use weft_proto::grpc::v1 as wire;
 use weft_runtime::http::HttpResponse;
 
 struct World {
@@ -112,6 +113,61 @@ impl World {
         let answer = self.call(Method::GET, path, "").await;
         (answer.status, answer.json().expect("JSON"))
     }
+}
+
+#[tokio::test]
+async fn a_service_is_found_in_any_spelling_and_shown_in_its_own() {
+    let world = World::start().await;
+    let (at, _) = world.get("/v1/health/service/web").await;
+    let path = format!("/v1/health/service/web?index={at}&wait=30s");
+    let registration = json!({
+        "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1", "Datacenter": "dc1",
+                  "Meta": { "rack": "r1" } },
+        "services": [
+            { "ID": "w", "Service": "Web", "Tags": ["v1"] },
+            { "ID": "w-p", "Service": "Web-sidecar-proxy", "Port": 21000, "Kind": "connect-proxy",
+              "Proxy": { "DestinationServiceName": "Web", "DestinationServiceID": "w" } },
+        ],
+        "checks": [{ "Node": "n1", "CheckID": "c", "Name": "c", "Status": "passing",
+                     "ServiceID": "w" }],
+    });
+    let written = async { world.host.register(registration).await.expect("written") };
+    let ((_, woken), _) = tokio::join!(world.get(&path), written);
+    assert_eq!(woken[0]["Service"]["Service"], "Web");
+    for name in ["web", "Web", "WEB"] {
+        for (page, pointer, expected) in [
+            ("catalog/service", "/0/ServiceName", "Web"),
+            ("catalog/connect", "/0/ServiceID", "w-p"),
+            ("health/service", "/0/Service/Service", "Web"),
+            ("health/connect", "/0/Service/ID", "w-p"),
+            ("health/checks", "/0/ServiceName", "Web"),
+        ] {
+            let (_, answer) = world.get(&format!("/v1/{page}/{name}")).await;
+            assert_eq!(answer.pointer(pointer), Some(&json!(expected)), "{page} {name}");
+        }
+    }
+    for path in ["/v1/catalog/services", "/v1/catalog/services?node-meta=rack:r1"] {
+        let (_, services) = world.get(path).await;
+        assert_eq!(services, json!({ "Web": ["v1"], "Web-sidecar-proxy": [] }), "{path}");
+    }
+    // Certificates and intentions are for exactly one spelling.
+    let csr = support::csr(&support::new_key());
+    for (service, is_signed) in [("Web", true), ("web", false)] {
+        let request =
+            wire::SignLeafRequest { service: service.into(), csr_der: csr.clone().into() };
+        assert_eq!(world.host.ca().sign_leaf(request).await.is_ok(), is_signed, "{service}");
+    }
+    let exact = "/v1/connect/intentions/exact?source=web&destination=db";
+    world.put(exact, json!({ "Action": "allow" })).await;
+    for (pair, allowed) in [
+        ("source=web&destination=db", true),
+        ("source=Web&destination=db", false),
+        ("source=web&destination=DB", false),
+    ] {
+        let check = format!("/v1/connect/intentions/check?{pair}");
+        assert_eq!(world.get(&check).await.1["Allowed"], allowed, "{pair}");
+    }
+    world.server.stop().await;
 }
 
 #[tokio::test]

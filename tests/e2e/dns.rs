@@ -57,6 +57,19 @@ fn an_instance_that_fails_leaves_the_answers() {
 }
 
 #[test]
+fn a_name_is_found_in_any_spelling() {
+    if !tools::have("a_name_is_found_in_any_spelling", &["dig"]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.agent.register(&json!({ "Name": "Web", "Port": 80, "Tags": ["V1"] }));
+    let dns = cluster.agent.dns();
+    for name in ["web.service.mesh", "WEB.service.mesh", "v1.Web.service.consul"] {
+        wait_lines(dns, &[name], &["127.0.0.1"]);
+    }
+}
+
+#[test]
 fn an_answer_that_was_cut_comes_whole_over_tcp() {
     if !tools::have("an_answer_that_was_cut_comes_whole_over_tcp", &["dig"]) {
         return;

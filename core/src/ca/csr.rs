@@ -42,7 +42,7 @@ pub enum CsrRefusal {
 }
 
 /// Decides whether an agent may have a certificate for a service: its node must have an instance
-/// of it, or a sidecar that speaks for it.
+/// of it, or a sidecar that speaks for it, registered in exactly the spelling asked for.
 ///
 /// # Errors
 /// [`CsrRefusal`] that names what is missing.
@@ -121,7 +121,10 @@ mod tests {
             let expected = id(&format!("ns/default/dc/dc1/svc/{service}"));
             assert_eq!(judge(&agent, service, Some(&node)), Ok(expected));
         }
-        assert!(judge(&agent, "api", Some(&node)).is_err());
+        // The spelling counts: another one is another identity.
+        for other in ["api", "Web", "DB"] {
+            assert!(judge(&agent, other, Some(&node)).is_err(), "{other}");
+        }
         assert!(judge(&agent, "web", None).is_err());
         for other in ["agent/server/dc/dc1/id/n1", "ns/default/dc/dc1/svc/web"] {
             let refusal = judge(&id(other), "web", Some(&node)).expect_err("not an agent");

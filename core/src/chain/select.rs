@@ -12,7 +12,8 @@ use crate::filter::{Filter, SERVICE_INSTANCE};
 /// metadata, node and weights are the same there, because a sidecar inherits them, while
 /// `Service.ID`, `Service.Service`, `Service.Port` and `Service.Kind` are the sidecar's own.
 ///
-/// Left out are instances in another datacenter, those with a critical check (or a warning,
+/// Left out are instances that speak for another spelling of the service's name: they have
+/// another identity, which callers refuse. Left out are instances in another datacenter, those with a critical check (or a warning,
 /// where the target wants passing ones only), and those without an IP address and port: a proxy
 /// asks no DNS.
 ///
@@ -30,6 +31,7 @@ pub fn select(target: &Target, instances: &[ServiceInstance]) -> Vec<Endpoint> {
     };
     let mut endpoints: Vec<Endpoint> = instances
         .iter()
+        .filter(|instance| instance.service.mesh_door_of() == Some(&target.service))
         .filter(|instance| instance.node.datacenter == target.datacenter)
         .filter(|instance| instance.status() <= worst)
         .filter(|instance| filter.as_ref().is_none_or(|filter| filter.matches_record(instance)))

@@ -180,7 +180,8 @@ fn instance(address: &str, extra: serde_json::Value) -> ServiceInstance {
     let mut record = json!({
         "Node": { "Node": "host", "Address": "10.0.0.9", "Datacenter": "dc1" },
         "Service": { "Kind": "connect-proxy", "ID": format!("at {address}"),
-            "Service": "web-sidecar-proxy", "Address": address, "Port": 21000 },
+            "Service": "web-sidecar-proxy", "Address": address, "Port": 21000,
+            "Proxy": { "DestinationServiceName": "web" } },
         "Checks": [],
     });
     for (pointer, value) in extra.as_object().expect("pointers") {
@@ -234,6 +235,13 @@ fn only_addresses_that_can_be_called_are_chosen_and_each_once() {
     ];
     let found = chosen(&target("", false), &instances);
     assert_eq!(found, ["10.0.0.9:21000 1", "[::1]:21000 1"]);
+}
+
+#[test]
+fn a_sidecar_of_another_spelling_has_another_identity_and_is_not_called() {
+    let other = json!({ "/Service/Proxy": { "DestinationServiceName": "Web" } });
+    let instances = [instance("10.0.0.1", json!({})), instance("10.0.0.2", other)];
+    assert_eq!(chosen(&target("", false), &instances), ["10.0.0.1:21000 1"]);
 }
 
 /// Makes `count` entries from a service's number, and compiles the chain of service 0.

@@ -71,7 +71,11 @@ impl FromStr for EntryKind {
     }
 }
 
-/// What a config entry is found by.
+/// What a config entry is found by; the name in exactly the spelling in which it was written.
+///
+/// Differs: Consul finds entries in any spelling of their names. Here an entry speaks of the
+/// service that is registered, and certified, in the same spelling: what is allowed to `web` is
+/// not allowed to `Web`, and neither's entry takes the place of the other's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryKey {
     /// The kind.

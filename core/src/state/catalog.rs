@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{Change, InstanceKey, NodeKey, NodeRow, Refusal, State};
+use super::{Change, InstanceKey, NodeKey, NodeRow, Refusal, ServiceKey, State};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck, Node, Service};
 use crate::index::Index;
 use crate::limits;
-use crate::name::{InstanceId, NodeName, ServiceName};
+use crate::name::{InstanceId, NodeName};
 
 /// What one write has touched on one node, before the index rows are moved.
 #[derive(Default)]
@@ -28,9 +28,9 @@ struct Touched {
     /// behind it.
     gone: BTreeSet<InstanceId>,
     /// Services that lost an instance, or whose instance is now another's.
-    services: BTreeSet<ServiceName>,
+    services: BTreeSet<ServiceKey>,
     /// Services that lost a mesh door.
-    connect: BTreeSet<ServiceName>,
+    connect: BTreeSet<ServiceKey>,
 }
 
 impl State {
@@ -169,9 +169,9 @@ impl State {
             touched.list = true;
         }
         let at: InstanceKey = (key.clone(), service.id.clone());
-        self.instances.entry(service.name.clone()).or_default().insert(at.clone());
+        self.instances.entry(ServiceKey::from(&service.name)).or_default().insert(at.clone());
         if let Some(destination) = service.mesh_door_of() {
-            self.connect.entry(destination.clone()).or_default().insert(at);
+            self.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
         }
         touched.instances.insert(service.id.clone());
         touched.checks |= follow_service(index, row, &service);
@@ -181,13 +181,15 @@ impl State {
     /// Takes an instance out of the derived maps.
     fn unlink(&mut self, key: &NodeKey, service: &Service, touched: &mut Touched) {
         let at: InstanceKey = (key.clone(), service.id.clone());
-        remove_from(&mut self.instances, &service.name, &at);
-        touched.services.insert(service.name.clone());
+        let name = ServiceKey::from(&service.name);
+        remove_from(&mut self.instances, &name, &at);
+        touched.services.insert(name);
         touched.gone.insert(service.id.clone());
         touched.list = true;
         if let Some(destination) = service.mesh_door_of() {
-            remove_from(&mut self.connect, destination, &at);
-            touched.connect.insert(destination.clone());
+            let destination = ServiceKey::from(destination);
+            remove_from(&mut self.connect, &destination, &at);
+            touched.connect.insert(destination);
         }
     }
 
@@ -208,11 +210,11 @@ impl State {
                 let seen_anew = whole_node || instances.contains(&service.id);
                 let app = service.proxy.destination_service_id.as_ref();
                 if seen_anew {
-                    services.insert(service.name.clone());
+                    services.insert(ServiceKey::from(&service.name));
                 }
                 if seen_anew || app.is_some_and(|app| instances.contains(app) || gone.contains(app))
                 {
-                    connect.extend(service.mesh_door_of().cloned());
+                    connect.extend(service.mesh_door_of().map(ServiceKey::from));
                 }
             }
         }
@@ -254,8 +256,8 @@ impl State {
 }
 
 fn remove_from(
-    map: &mut OrdMap<ServiceName, OrdSet<InstanceKey>>,
-    name: &ServiceName,
+    map: &mut OrdMap<ServiceKey, OrdSet<InstanceKey>>,
+    name: &ServiceKey,
     at: &InstanceKey,
 ) {
     if let Some(set) = map.get_mut(name) {

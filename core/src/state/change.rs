@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ServiceKey;
 use crate::config_entry::EntryKey;
-use crate::name::{NodeName, ServiceName};
+use crate::name::NodeName;
 
 /// One thing that is different from before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,7 +14,7 @@ pub enum Change {
     /// Who the cluster is.
     Cluster,
     /// The mesh doors of a service: its sidecars and native instances, or their health.
-    Connect(ServiceName),
+    Connect(ServiceKey),
     /// A config entry: written or removed.
     Entry(EntryKey),
     /// A node, or anything on it.
@@ -23,7 +24,7 @@ pub enum Change {
     /// The roots.
     Roots,
     /// The instances of a service, or their health.
-    Service(ServiceName),
+    Service(ServiceKey),
     /// The names of services, or their tags.
     ServiceList,
 }

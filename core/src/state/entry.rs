@@ -111,10 +111,7 @@ impl State {
 
     fn intentions_entry(&self, destination: &SourceName) -> Option<ServiceIntentions> {
         let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
-        match self.entries.get(&key).map(|entry| &**entry) {
-            Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry.clone()),
-            _ => None,
-        }
+        self.entries.get(&key)?.as_service_intentions().cloned()
     }
 
     fn entry_changed(&mut self, index: Index, key: EntryKey, changes: &mut BTreeSet<Change>) {

@@ -10,6 +10,7 @@ mod chain;
 mod change;
 mod command;
 mod entry;
+mod key;
 mod member;
 mod query;
 mod snapshot;
@@ -20,6 +21,7 @@ use imbl::{OrdMap, OrdSet};
 
 pub use change::Change;
 pub use command::{Answer, ClusterRecord, Command, Refusal};
+pub use key::ServiceKey;
 pub use query::ServiceTags;
 pub use snapshot::StateSnapshot;
 
@@ -27,7 +29,8 @@ use crate::ca::{CaRoot, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::{ConfigEntry, EntryKey, EntryKind};
 use crate::index::Index;
-use crate::name::{CheckId, InstanceId, NodeName, ServiceName};
+use crate::name::{CheckId, InstanceId};
+use key::NodeKey;
 
 /// Everything that the servers of a cluster agree on.
 ///
@@ -41,23 +44,13 @@ pub struct State {
     /// By name in lower case: node names are unique without regard to case.
     nodes: OrdMap<NodeKey, NodeRow>,
     /// Where the instances of a service are.
-    instances: OrdMap<ServiceName, OrdSet<InstanceKey>>,
+    instances: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
     /// Where the sidecars and native instances are that speak for a service.
-    connect: OrdMap<ServiceName, OrdSet<InstanceKey>>,
+    connect: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
     entries: OrdMap<EntryKey, Arc<ConfigEntry>>,
     roots: OrdMap<String, Arc<CaRoot>>,
     join_tokens: OrdMap<String, JoinTokenRecord>,
     rows: IndexRows,
-}
-
-/// The name of a node in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct NodeKey(Box<str>);
-
-impl From<&NodeName> for NodeKey {
-    fn from(name: &NodeName) -> Self {
-        Self(name.as_str().to_ascii_lowercase().into())
-    }
 }
 
 /// Where an instance is found.
@@ -77,12 +70,12 @@ struct NodeRow {
 /// so that a wait for a service that does not exist has an index to wait on.
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct IndexRows {
-    #[serde(default)]
-    services: OrdMap<ServiceName, Index>,
+    #[serde(default, deserialize_with = "key::newest_by_service")]
+    services: OrdMap<ServiceKey, Index>,
     #[serde(default)]
     service_extinction: Index,
-    #[serde(default)]
-    connect: OrdMap<ServiceName, Index>,
+    #[serde(default, deserialize_with = "key::newest_by_service")]
+    connect: OrdMap<ServiceKey, Index>,
     #[serde(default)]
     connect_extinction: Index,
     #[serde(default)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, State};
+use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, ServiceKey, State};
 use crate::ca::{CaRoot, JoinTokenRecord, TrustBundle};
 use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
@@ -14,7 +14,7 @@ use crate::config_entry::{
 };
 use crate::index::Index;
 use crate::intention::IntentionSet;
-use crate::name::{NodeName, ServiceName};
+use crate::name::{InstanceId, NodeName, ServiceName};
 
 /// Services by name, each with all tags of its instances.
 pub type ServiceTags = BTreeMap<ServiceName, BTreeSet<String>>;
@@ -30,39 +30,40 @@ impl State {
         self.cluster.as_ref()
     }
 
-    /// Returns every instance of a service, by node and id.
+    /// Returns every instance of a service in any spelling of its name, by node and id.
     pub fn service_instances(&self, name: &ServiceName) -> (Index, Vec<ServiceInstance>) {
-        match self.instances.get(name) {
+        let name = ServiceKey::from(name);
+        match self.instances.get(&name) {
             Some(keys) => (
-                self.rows.services.get(name).copied().unwrap_or_default(),
+                self.rows.services.get(&name).copied().unwrap_or_default(),
                 keys.iter().filter_map(|key| self.instance(key)).collect(),
             ),
             None => (self.rows.service_extinction, Vec::new()),
         }
     }
 
-    /// Returns the mesh doors of a service (sidecars and native instances), by node and id. The
-    /// checks of the application behind a sidecar are among the sidecar's.
+    /// Returns the mesh doors of a service in any spelling of its name (sidecars and native
+    /// instances), by node and id. The checks of the application behind a sidecar are among the
+    /// sidecar's.
+    ///
+    /// Each spelling is an identity of its own; `chain::select` takes the one that is meant.
     pub fn connect_instances(&self, name: &ServiceName) -> (Index, Vec<ServiceInstance>) {
-        match self.connect.get(name) {
+        let name = ServiceKey::from(name);
+        match self.connect.get(&name) {
             Some(keys) => (
-                self.rows.connect.get(name).copied().unwrap_or_default(),
+                self.rows.connect.get(&name).copied().unwrap_or_default(),
                 keys.iter().filter_map(|key| self.mesh_door(key)).collect(),
             ),
             None => (self.rows.connect_extinction, Vec::new()),
         }
     }
 
-    /// Returns the names and tags of all services.
+    /// Returns the names of all services as they are registered, and their tags.
     pub fn services(&self) -> (Index, ServiceTags) {
         let mut services = ServiceTags::new();
-        for (name, keys) in &self.instances {
-            let tags = services.entry(name.clone()).or_default();
-            for (node, id) in keys {
-                if let Some(service) = self.nodes.get(node).and_then(|row| row.services.get(id)) {
-                    tags.extend(service.tags.iter().cloned());
-                }
-            }
+        for service in self.nodes.values().flat_map(|row| row.services.values()) {
+            let tags = services.entry(service.name.clone()).or_default();
+            tags.extend(service.tags.iter().cloned());
         }
         (self.rows.service_list, services)
     }
@@ -92,11 +93,12 @@ impl State {
             .max(self.rows.services.values().copied().max().unwrap_or_default())
     }
 
-    /// Returns the checks of every instance of a service, by node and id.
+    /// Returns the checks of every instance of a service in any spelling of its name, by node
+    /// and id.
     pub fn checks_of_service(&self, name: &ServiceName) -> (Index, Vec<HealthCheck>) {
         let (index, instances) = self.service_instances(name);
         let checks = instances.into_iter().flat_map(|instance| instance.checks);
-        (index, checks.filter(|check| check.service_name.as_ref() == Some(name)).collect())
+        (index, checks.filter(|check| check.service_id.is_some()).collect())
     }
 
     /// Returns the checks of a node, by id.
@@ -137,19 +139,17 @@ impl State {
     /// absent.
     pub fn service_defaults(&self, name: &ServiceName) -> ServiceDefaults {
         let key = EntryKey::new(EntryKind::ServiceDefaults, name.as_str());
-        let mut defaults = match self.entries.get(&key).map(|entry| &**entry) {
-            Some(ConfigEntry::ServiceDefaults(entry)) => entry.clone(),
-            _ => ServiceDefaults {
-                name: name.clone(),
-                protocol: None,
-                max_inbound_connections: 0,
-                local_connect_timeout_ms: 0,
-                local_request_timeout_ms: 0,
-                meta: BTreeMap::new(),
-                create_index: Index::default(),
-                modify_index: Index::default(),
-            },
-        };
+        let present = self.entries.get(&key).and_then(|entry| entry.as_service_defaults());
+        let mut defaults = present.cloned().unwrap_or_else(|| ServiceDefaults {
+            name: name.clone(),
+            protocol: None,
+            max_inbound_connections: 0,
+            local_connect_timeout_ms: 0,
+            local_request_timeout_ms: 0,
+            meta: BTreeMap::new(),
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        });
         if defaults.protocol.is_none() {
             defaults.protocol = Some(self.default_protocol());
         }
@@ -158,24 +158,15 @@ impl State {
 
     fn default_protocol(&self) -> Protocol {
         let key = EntryKey::new(EntryKind::ProxyDefaults, "global");
-        match self.entries.get(&key).map(|entry| &**entry) {
-            Some(ConfigEntry::ProxyDefaults(entry)) => entry
-                .config
-                .get("protocol")
-                .and_then(|value| value.as_str())
-                .and_then(|word| word.parse().ok())
-                .unwrap_or_default(),
-            _ => Protocol::default(),
-        }
+        let defaults = self.entries.get(&key).and_then(|entry| entry.as_proxy_defaults());
+        let word = defaults.and_then(|entry| entry.config.get("protocol")?.as_str());
+        word.and_then(|word| word.parse().ok()).unwrap_or_default()
     }
 
     /// Returns who may call a service, with what is done when nothing says so.
     pub fn intentions(&self, name: &ServiceName, default: IntentionAction) -> IntentionSet {
         let keys = IntentionSet::reads(name);
-        let entries = keys.iter().filter_map(|key| match self.entries.get(key).map(|it| &**it) {
-            Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry),
-            _ => None,
-        });
+        let entries = keys.iter().filter_map(|key| self.entries.get(key)?.as_service_intentions());
         IntentionSet::for_destination(name, entries, default)
     }
 
@@ -226,10 +217,7 @@ impl State {
     }
 }
 
-fn checks_of(
-    row: &NodeRow,
-    speaks_of: impl Fn(Option<&crate::name::InstanceId>) -> bool,
-) -> Vec<HealthCheck> {
+fn checks_of(row: &NodeRow, speaks_of: impl Fn(Option<&InstanceId>) -> bool) -> Vec<HealthCheck> {
     row.checks
         .values()
         .filter(|check| speaks_of(check.service_id.as_ref()))

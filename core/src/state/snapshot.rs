@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, State};
+use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, ServiceKey, State};
 use crate::ca::{CaRoot, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::ConfigEntry;
@@ -68,9 +68,13 @@ impl State {
             let key = NodeKey::from(&node.name);
             for service in &services {
                 let at = (key.clone(), service.id.clone());
-                state.instances.entry(service.name.clone()).or_default().insert(at.clone());
+                state
+                    .instances
+                    .entry(ServiceKey::from(&service.name))
+                    .or_default()
+                    .insert(at.clone());
                 if let Some(destination) = service.mesh_door_of() {
-                    state.connect.entry(destination.clone()).or_default().insert(at);
+                    state.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
                 }
             }
             let row = NodeRow {

@@ -3,7 +3,7 @@
 
 use crate::config_entry::{EntryKey, EntryKind};
 use crate::name::{NodeName, ServiceName};
-use crate::state::Change;
+use crate::state::{Change, ServiceKey};
 
 /// A part of the state that someone may wait for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,7 +13,7 @@ pub enum Topic {
     /// Who the cluster is.
     Cluster,
     /// The mesh doors of a service.
-    Connect(ServiceName),
+    Connect(ServiceKey),
     /// One config entry, also while it is absent.
     Entry(EntryKey),
     /// Every entry of a kind.
@@ -25,7 +25,7 @@ pub enum Topic {
     /// The roots.
     Roots,
     /// The instances of a service.
-    Service(ServiceName),
+    Service(ServiceKey),
     /// The names and tags of services.
     ServiceList,
 }
@@ -34,6 +34,16 @@ impl Topic {
     /// Returns the topic of a node; names are compared without regard to case.
     pub fn node(name: &NodeName) -> Self {
         Self::Node(name.as_str().to_ascii_lowercase().into())
+    }
+
+    /// Returns the topic of a service's instances, in any spelling of its name.
+    pub fn service(name: &ServiceName) -> Self {
+        Self::Service(ServiceKey::from(name))
+    }
+
+    /// Returns the topic of a service's mesh doors, in any spelling of its name.
+    pub fn connect(name: &ServiceName) -> Self {
+        Self::Connect(ServiceKey::from(name))
     }
 }
 

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use http::Response;
 use serde::Serialize;
-use serde_json::{Value, json};
-use weft_core::catalog::{Node, Service, ServiceInstance};
+use weft_core::catalog::{Node, Service};
 use weft_core::filter::{CATALOG_SERVICE, NODE, SERVICE};
-use weft_core::name::NodeName;
+use weft_core::name::{NodeName, ServiceName};
 use weft_core::state::ServiceTags;
 use weft_core::watch::Topic;
+use weft_proto::json::catalog::CatalogService;
 use weft_runtime::http::Body;
 
 use super::error::ApiError;
@@ -66,7 +66,7 @@ pub(super) async fn services(
         for name in services.into_keys() {
             for instance in state.service_instances(&name).1 {
                 if has_meta(&instance.node, &meta) {
-                    let tags = on_nodes.entry(name.clone()).or_default();
+                    let tags = on_nodes.entry(instance.service.name).or_default();
                     tags.extend(instance.service.tags);
                 }
             }
@@ -81,7 +81,7 @@ pub(super) async fn service(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::Service, false).await
+    instances(context, request, Topic::service, false).await
 }
 
 /// `GET /v1/catalog/connect/:name`
@@ -89,20 +89,20 @@ pub(super) async fn connect(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::Connect, true).await
+    instances(context, request, Topic::connect, true).await
 }
 
 async fn instances(
     context: &Context,
     request: &ApiRequest,
-    topic: fn(weft_core::name::ServiceName) -> Topic,
+    topic: fn(&ServiceName) -> Topic,
     mesh_doors: bool,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
     let meta = request.query.node_meta();
     let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [topic(name.clone())], |state| {
+    let read = page::read(context, request, [topic(&name)], |state| {
         let (index, instances) = match mesh_doors {
             true => state.connect_instances(&name),
             false => state.service_instances(&name),
@@ -111,9 +111,9 @@ async fn instances(
             .into_iter()
             .filter(|instance| has_meta(&instance.node, &meta))
             .filter(|instance| has_tags(&instance.service, &tags));
-        let mut bodies: Vec<Value> = instances.map(flat).collect();
+        let mut bodies: Vec<CatalogService> = instances.map(CatalogService::from).collect();
         if let Some(filter) = &filter {
-            bodies.retain(|body| filter.matches(body));
+            bodies.retain(|body| filter.matches_record(body));
         }
         Ok((index, Some(bodies)))
     });
@@ -156,32 +156,4 @@ pub(super) fn has_tags(service: &Service, wanted: &[&str]) -> bool {
 /// Reads a node's name from the path.
 pub(super) fn node_name(text: &str) -> Result<NodeName, ApiError> {
     NodeName::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))
-}
-
-/// An instance with its node in one flat object, as clients of this page read it.
-fn flat(instance: ServiceInstance) -> Value {
-    let ServiceInstance { node, service, .. } = instance;
-    json!({
-        "ID": node.id,
-        "Node": node.name,
-        "Address": node.address,
-        "Datacenter": node.datacenter,
-        "TaggedAddresses": node.tagged_addresses,
-        "NodeMeta": node.meta,
-        "ServiceKind": service.kind,
-        "ServiceID": service.id,
-        "ServiceName": service.name,
-        "ServiceTags": service.tags,
-        "ServiceAddress": service.address,
-        "ServiceTaggedAddresses": service.tagged_addresses,
-        "ServiceWeights": service.weights,
-        "ServiceMeta": service.meta,
-        "ServicePort": service.port,
-        "ServiceSocketPath": "",
-        "ServiceEnableTagOverride": service.enable_tag_override,
-        "ServiceProxy": service.proxy,
-        "ServiceConnect": service.connect,
-        "CreateIndex": service.create_index,
-        "ModifyIndex": service.modify_index,
-    })
 }

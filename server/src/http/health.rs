@@ -21,7 +21,7 @@ pub(super) async fn service(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::Service, false).await
+    instances(context, request, Topic::service, false).await
 }
 
 /// `GET /v1/health/connect/:name`
@@ -29,13 +29,13 @@ pub(super) async fn connect(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::Connect, true).await
+    instances(context, request, Topic::connect, true).await
 }
 
 async fn instances(
     context: &Context,
     request: &ApiRequest,
-    topic: fn(ServiceName) -> Topic,
+    topic: fn(&ServiceName) -> Topic,
     mesh_doors: bool,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
@@ -43,7 +43,7 @@ async fn instances(
     let (filter, meta) = (query.filter(Some(&SERVICE_INSTANCE))?, query.node_meta());
     let only_passing = query.passing()?;
     let tags: Vec<&str> = query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [topic(name.clone())], |state| {
+    let read = page::read(context, request, [topic(&name)], |state| {
         let (index, mut instances) = match mesh_doors {
             true => state.connect_instances(&name),
             false => state.service_instances(&name),
@@ -75,7 +75,7 @@ pub(super) async fn of_service(
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
-    let topic = Topic::Service(name.clone());
+    let topic = Topic::service(&name);
     checks(context, request, topic, |state| state.checks_of_service(&name)).await
 }
 

@@ -82,7 +82,7 @@ fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
     match question {
         Question::Chain(name) => look_at_chain(name, state),
         Question::Connect(name) => {
-            seen(envelope::encode(&state.connect_instances(name).1), [Topic::Connect(name.clone())])
+            seen(envelope::encode(&state.connect_instances(name).1), [Topic::connect(name)])
         }
         Question::Intentions(name) => seen(
             envelope::encode(&state.intentions(name, default)),
@@ -97,7 +97,7 @@ fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
             topics: BTreeSet::from([Topic::Roots, Topic::Cluster]),
         },
         Question::Service(name) => {
-            seen(envelope::encode(&state.service_instances(name).1), [Topic::Service(name.clone())])
+            seen(envelope::encode(&state.service_instances(name).1), [Topic::service(name)])
         }
         Question::ServiceDefaults(name) => seen(
             envelope::encode(&state.service_defaults(name)),

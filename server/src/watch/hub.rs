@@ -164,13 +164,18 @@ impl Drop for Mailbox {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use weft_core::state::ServiceKey;
+
+    fn key(name: &str) -> ServiceKey {
+        ServiceKey::from(&name.parse().expect("a name"))
+    }
 
     #[test]
     fn a_reader_sees_one_mark_however_often_its_answer_changed() {
         let hub = Arc::<Hub>::default();
         let mut mailbox = hub.mailbox();
-        let service = |name: &str| Change::Service(name.parse().expect("a name"));
-        let topic = |name: &str| BTreeSet::from([Topic::Service(name.parse().expect("a name"))]);
+        let service = |name: &str| Change::Service(key(name));
+        let topic = |name: &str| BTreeSet::from([Topic::Service(key(name))]);
         mailbox.follow(7, topic("web"));
         mailbox.follow(8, topic("db"));
         for _ in 0..3 {

@@ -60,7 +60,7 @@ fn sidecar(upstreams: &[(&str, u16)]) -> Service {
     sidecar
 }
 
-fn instance(id: &str, address: &str) -> ServiceInstance {
+fn instance(of: &str, id: &str, address: &str) -> ServiceInstance {
     let node = Node {
         id: String::new(),
         name: "host-1".parse().expect("a name"),
@@ -71,7 +71,8 @@ fn instance(id: &str, address: &str) -> ServiceInstance {
         create_index: Index(0),
         modify_index: Index(0),
     };
-    let service = service(id, ServiceKind::ConnectProxy, 21_001);
+    let mut service = service(id, ServiceKind::ConnectProxy, 21_001);
+    service.proxy.destination_service_name = Some(name(of));
     ServiceInstance { node, service, checks: Vec::new() }
 }
 
@@ -159,7 +160,7 @@ fn bad(service: &str) -> Update {
 }
 
 fn connect(service: &str, instances: &[&str]) -> Update {
-    let instances = instances.iter().map(|id| instance(id, "10.0.0.2")).collect();
+    let instances = instances.iter().map(|id| instance(service, id, "10.0.0.2")).collect();
     Update::Connect(name(service), Arc::new(instances))
 }
 
