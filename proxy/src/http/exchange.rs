@@ -78,6 +78,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
         let (lease, buffer, length) = loop {
             attempts += 1;
+            // Whatever an attempt before this one could not write, this one writes.
+            upload.has_failed = false;
             let mut lease = match self.hop.connect(&mut plan, reuse).await {
                 Ok(lease) => lease,
                 Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
@@ -162,8 +164,12 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 let how = (Emission::Verbatim, H::MESH_FIELDS);
                 write_response_head(&self.response, &interim, ConnectionField::None, how, &mut out);
                 let mut sent = 0;
-                poll_fn(|cx| poll_write_all(cx, &mut self.client, &out, &mut sent))
+                let Self { client, timer, .. } = &mut *self;
+                let write = poll_fn(|cx| poll_write_all(cx, client, &out, &mut sent));
+                timer
+                    .bound(Some(clock::instant() + STALL_LIMIT), write)
                     .await
+                    .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
                     .map_err(|error| Unanswered::Client(PumpError::To(error)))?;
             }
             buffer.consume(length);
@@ -451,3 +457,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

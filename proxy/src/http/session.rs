@@ -148,8 +148,9 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 }
             }
         }
-        // The peer may be gone already; then there is no one to say goodbye to.
-        let _ = self.client.shutdown().await;
+        // The peer may be gone already, or take nothing; then there is no one to say goodbye to.
+        let by = Some(clock::instant() + LINGER_LIMIT);
+        let _ = self.timer.bound(by, self.client.shutdown()).await;
     }
 
     /// Waits for a complete head. An idle connection holds no buffer.
@@ -240,10 +241,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
     /// Closes in a way that lets the client read the answer first.
     async fn linger(&mut self) {
         let Self { client, input, timer, .. } = self;
-        if client.shutdown().await.is_err() {
+        let deadline = Some(clock::instant() + LINGER_LIMIT);
+        if !matches!(timer.bound(deadline, client.shutdown()).await, Ok(Ok(()))) {
             return;
         }
-        let deadline = Some(clock::instant() + LINGER_LIMIT);
         let mut left = LINGER_BYTES_MAX;
         let drain = poll_fn(|cx| {
             loop {

@@ -23,8 +23,8 @@ impl StreamHop for HttpUpstream {
             host_default = upstream.service.to_string();
             let view = PartsView(parts);
             match rewrite {
-                Some(rewrite) => rewrite.apply(view.path(), &mut target),
-                None => target.extend_from_slice(view.path()),
+                Some(rewrite) if view.path() != b"*" => rewrite.apply(view.path(), &mut target),
+                Some(_) | None => target.extend_from_slice(view.path()),
             }
             if let Some(query) = view.query() {
                 target.push(b'?');

@@ -227,11 +227,16 @@ impl Name {
     ///
     /// **Source**: Spec: RFC 9110 §6.5.1.
     fn is_forbidden(&self) -> bool {
-        let Some(name) = self.bytes.get(..self.len) else { return false };
+        // The start of a longer name is enough: only the mesh's own are told by theirs.
+        let name = &self.bytes[..self.len.min(TRAILER_NAME_BYTES)];
         !matches!(super::field::kind(name), super::field::Kind::EndToEnd)
             || name.eq_ignore_ascii_case(b"authorization")
             || name.eq_ignore_ascii_case(b"content-encoding")
+            || name.eq_ignore_ascii_case(b"content-range")
             || name.eq_ignore_ascii_case(b"content-type")
+            || name.eq_ignore_ascii_case(b"cookie")
+            || name.eq_ignore_ascii_case(b"proxy-authorization")
+            || name.eq_ignore_ascii_case(b"set-cookie")
     }
 }
 
@@ -298,6 +303,8 @@ mod tests {
             "0\r\nhost: x\r\n\r\n",
             "0\r\nx-forwarded-client-cert: x\r\n\r\n",
             "0\r\nX_Weft-Cause: x\r\n\r\n",
+            "0\r\nx-weft-a-name-of-more-bytes-than-are-kept: x\r\n\r\n",
+            "0\r\nCookie: a=b\r\n\r\n",
             "0\r\nname : x\r\n\r\n",
             "0\r\n folded\r\n\r\n",
             "0\r\nname: a\nb\r\n\r\n",

@@ -88,13 +88,14 @@ pub(super) fn kind(name: &[u8]) -> Kind {
     }
 }
 
-/// Whether only the mesh may set this header; `_` counts as `-`, as some applications read it.
+/// Whether only the mesh may set this header; what is neither letter nor digit counts as `-`,
+/// as gateways that make variables of header names read it.
 pub(crate) fn is_mesh(name: &[u8]) -> bool {
     let like = |name: &[u8], want: &[u8]| {
         name.len() == want.len()
-            && name.iter().zip(want).all(|(byte, want)| {
-                let byte = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-                byte == *want
+            && name.iter().zip(want).all(|(byte, want)| match byte.is_ascii_alphanumeric() {
+                true => byte.to_ascii_lowercase() == *want,
+                false => *want == b'-',
             })
     };
     match name.first() {

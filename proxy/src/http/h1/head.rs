@@ -7,6 +7,8 @@ use weft_core::limits;
 pub(crate) enum HeadError {
     #[error("a line ends without CR before LF")]
     BareLineFeed,
+    #[error("Connection lists more options than any sender needs")]
+    ConnectionOptions,
     #[error("Content-Length is not a plain number, or is given twice")]
     ContentLength,
     #[error("Content-Length and Transfer-Encoding are both given")]

@@ -86,7 +86,7 @@ impl RequestHead {
         for field in &self.fields {
             let value = field.value.of(bytes);
             match field.kind {
-                Kind::Connection => connection.read(value),
+                Kind::Connection => connection.read(value)?,
                 Kind::ContentLength => framing.content_length(value)?,
                 Kind::Expect => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -108,10 +108,7 @@ impl RequestHead {
                 }
                 Kind::Upgrade => {
                     upgrades += 1;
-                    // A second HTTP/2 inside would not be judged request by request.
-                    upgrade_fits &= members(value).all(|name| {
-                        !name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"))
-                    });
+                    upgrade_fits &= members(value).all(is_upgrade_known_safe);
                 }
                 Kind::EndToEnd | Kind::HopByHop | Kind::Mesh => {}
             }
@@ -181,12 +178,6 @@ impl<'a> RequestRef<'a> {
     /// Whether the answer has no body whatever its head says.
     pub(crate) fn is_head(&self) -> bool {
         self.method_bytes() == b"HEAD"
-    }
-
-    /// Returns path and query as received, without scheme and host.
-    pub(crate) fn path_and_query(&self) -> &'a [u8] {
-        let end = self.head.query.map_or(self.head.path.end(), Span::end);
-        &self.bytes[self.head.path.start()..end]
     }
 
     /// Returns the host, absent in HTTP/1.0.
@@ -267,7 +258,7 @@ impl ResponseHead {
         for line in response.headers.iter() {
             let kind = kind(line.name.as_bytes());
             match kind {
-                Kind::Connection => connection.read(line.value),
+                Kind::Connection => connection.read(line.value)?,
                 Kind::ContentLength => framing.content_length(line.value)?,
                 Kind::TransferEncoding => framing.transfer_encoding(line.value)?,
                 Kind::Mesh => self.is_unreached |= line.name.eq_ignore_ascii_case(UNREACHED),
@@ -361,11 +352,19 @@ struct Connection {
     keep_alive: bool,
     upgrade: bool,
     names_fields: bool,
+    count: u16,
 }
 
+/// Options of `connection`: each is compared with each header line.
+const CONNECTION_OPTIONS_MAX: u16 = 64;
+
 impl Connection {
-    fn read(&mut self, value: &[u8]) {
+    fn read(&mut self, value: &[u8]) -> Result<(), HeadError> {
         for option in members(value) {
+            self.count += 1;
+            if self.count > CONNECTION_OPTIONS_MAX {
+                return Err(HeadError::ConnectionOptions);
+            }
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -376,6 +375,7 @@ impl Connection {
                 self.names_fields = true;
             }
         }
+        Ok(())
     }
 
     fn is_persistent(&self, http10: bool) -> bool {
@@ -400,6 +400,15 @@ fn drop_named_fields(fields: &mut [Field], bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Whether a protocol may be changed to: HTTP inside would not be judged request by request,
+/// under whichever of its names.
+fn is_upgrade_known_safe(protocol: &[u8]) -> bool {
+    let is = |name: &[u8]| {
+        protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    !is(b"h2") && !is(b"http") && !is(b"tls")
 }
 
 /// Whether a text can stand in Host: a name or address with an optional port.

@@ -3,7 +3,7 @@
 use super::body::Framing;
 use super::field::{Field, Kind};
 use super::message::{RequestRef, ResponseHead};
-use weft_core::traffic::Rewrite;
+use weft_core::traffic::{RequestView as _, Rewrite};
 
 /// What is different in the request that the next hop gets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,26 +22,31 @@ impl RequestWriter<'_> {
         out.reserve(request.bytes.len() + self.added_lines.len() + 64);
         out.extend_from_slice(request.method_bytes());
         out.push(b' ');
-        let path = request.path_and_query();
         match &self.rewrite {
-            Some(rewrite) => rewrite.apply(path, out),
-            None if !path.starts_with(b"/") && path != b"*" => {
-                out.push(b'/');
-                out.extend_from_slice(path);
-            }
-            None => out.extend_from_slice(path),
+            // The server as a whole has no path that could be another.
+            Some(rewrite) if request.path() != b"*" => rewrite.apply(request.path(), out),
+            Some(_) | None => out.extend_from_slice(request.path()),
+        }
+        if let Some(query) = request.query() {
+            out.push(b'?');
+            out.extend_from_slice(query);
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let wants_upgrade = request.head.wants_upgrade;
+        let mut is_framing_renewed = false;
         copy_runs(&request.head.fields, request.bytes, out, |field| match field.kind {
-            Kind::ContentLength
-            | Kind::EndToEnd
-            | Kind::Expect
-            | Kind::Host
-            | Kind::TransferEncoding => true,
+            Kind::ContentLength | Kind::TransferEncoding => {
+                let is_plain = is_plain_framing(field, request.bytes);
+                is_framing_renewed |= !is_plain;
+                is_plain
+            }
+            Kind::EndToEnd | Kind::Expect | Kind::Host => true,
             Kind::Upgrade => wants_upgrade,
             Kind::Connection | Kind::HopByHop | Kind::Mesh => false,
         });
+        if is_framing_renewed {
+            write_framing(request.head.framing, out);
+        }
         if request.host().is_none() {
             out.extend_from_slice(b"host: ");
             out.extend_from_slice(self.host_default);
@@ -98,7 +103,9 @@ pub(crate) fn write_response_head(
     out.extend_from_slice(head.status_line.of(bytes));
     out.extend_from_slice(b"\r\n");
     copy_runs(&head.fields, bytes, out, |field| match field.kind {
-        Kind::ContentLength | Kind::EndToEnd | Kind::Expect | Kind::Host => true,
+        // Some clients would wait for a body that never comes.
+        Kind::ContentLength => head.status >= 200 && head.status != 204,
+        Kind::EndToEnd | Kind::Expect | Kind::Host => true,
         Kind::Mesh => mesh_fields == MeshFields::Keep,
         Kind::TransferEncoding => {
             emission == Emission::Verbatim && head.status >= 200 && head.status != 204
@@ -129,8 +136,38 @@ impl Emission {
     }
 }
 
+/// Whether a line that delimits the body is written in the one way that every recipient reads.
+///
+/// We also take other cases, blanks and leading zeros, which are legal but which some recipients
+/// pass over or read as something else.
+fn is_plain_framing(field: &Field, bytes: &[u8]) -> bool {
+    let value = field.value.of(bytes);
+    let is_plain_value = match field.kind {
+        Kind::TransferEncoding => value == b"chunked",
+        _ => value == b"0" || !value.starts_with(b"0"),
+    };
+    is_plain_value
+        && &bytes[field.name.end()..field.value.start()] == b": "
+        && bytes[field.value.end()..].starts_with(b"\r\n")
+}
+
+fn write_framing(framing: Framing, out: &mut Vec<u8>) {
+    match framing {
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Length(length) => {
+            out.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+        }
+        Framing::Empty | Framing::UntilClose => {}
+    }
+}
+
 /// Copies the lines that are kept; neighbours go in one piece.
-fn copy_runs(fields: &[Field], bytes: &[u8], out: &mut Vec<u8>, keep: impl Fn(&Field) -> bool) {
+fn copy_runs(
+    fields: &[Field],
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    mut keep: impl FnMut(&Field) -> bool,
+) {
     // The empty line at the end of the head is not part of the last line.
     let lines_end = bytes.len() - b"\r\n".len();
     let mut run: Option<usize> = None;

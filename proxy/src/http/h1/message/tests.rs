@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::write::{ConnectionField, Emission, MeshFields, write_response_head};
 use super::super::{HeadScan, RequestWriter};
 use super::*;
+use weft_core::traffic::Rewrite;
 
 fn request(text: &str) -> Result<(RequestHead, usize), HeadError> {
     let end = HeadScan::default().find_end(text.as_bytes())?.ok_or(HeadError::Syntax)?;
@@ -100,7 +101,7 @@ fn the_next_hop_gets_the_same_lines_without_those_of_this_hop() {
     );
     assert_eq!(
         forwarded(&get(
-            "X-Forwarded-Client-Cert: me\r\nx_forwarded_client-cert: me\r\nX-Weft-Cause: x\r\n\
+            "X-Forwarded-Client-Cert: me\r\nx_forwarded_client-cert: me\r\nX.Forwarded.Client.Cert: me\r\nX-Weft-Cause: x\r\n\
              TE: trailers\r\nProxy-Connection: x\r\nTrailer: x\r\nUpgrade: h2c\r\n\
              Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\n"
         )),
@@ -123,6 +124,51 @@ fn the_next_hop_gets_the_same_lines_without_those_of_this_hop() {
         "GET /?x HTTP/1.1\r\nHost: web\r\n\r\n"
     );
     assert_eq!(forwarded("OPTIONS * HTTP/1.0\r\n\r\n"), "OPTIONS * HTTP/1.1\r\nhost: web\r\n\r\n");
+}
+
+#[test]
+fn a_legal_but_odd_framing_is_written_in_the_plain_way() {
+    for (odd, plain) in [
+        ("Transfer-Encoding:\tchunked\r\n", "transfer-encoding: chunked\r\n"),
+        ("Transfer-Encoding:chunked\r\n", "transfer-encoding: chunked\r\n"),
+        ("Transfer-Encoding: chunked \r\n", "transfer-encoding: chunked\r\n"),
+        ("Transfer-Encoding: CHUNKED\r\n", "transfer-encoding: chunked\r\n"),
+        ("Content-Length:  3\r\n", "content-length: 3\r\n"),
+        ("Content-Length: 010\r\n", "content-length: 10\r\n"),
+        ("Content-Length: 3\t\r\n", "content-length: 3\r\n"),
+    ] {
+        assert_eq!(
+            forwarded(&get(&format!("A: b\r\n{odd}C: d\r\n"))),
+            get(&format!("A: b\r\nC: d\r\n{plain}"))
+        );
+    }
+}
+
+#[test]
+fn a_rewrite_changes_the_path_and_nothing_else() {
+    let rewritten = |line: &str, matched_bytes| {
+        let text = format!("{line} HTTP/1.1\r\nHost: web\r\n\r\n");
+        let (head, _) = request(&text).expect("a request");
+        let mut out = Vec::new();
+        let rewrite = Some(Rewrite { matched_bytes, replacement: "/new" });
+        RequestWriter { rewrite, ..RequestWriter::default() }
+            .write(head.on(text.as_bytes()), &mut out);
+        String::from_utf8(out).expect("text").lines().next().expect("a line").to_owned()
+    };
+    assert_eq!(rewritten("GET /a/b?c", 2), "GET /new/b?c HTTP/1.1");
+    assert_eq!(rewritten("GET http://web?c", 1), "GET /new?c HTTP/1.1");
+    assert_eq!(rewritten("OPTIONS *", 0), "OPTIONS * HTTP/1.1");
+}
+
+#[test]
+fn a_protocol_that_carries_requests_is_not_changed_to() {
+    for protocol in ["h2c", "H2", "HTTP/2.0", "TLS/1.2", "websocket, h2c"] {
+        let (head, _) = request(&get(&format!("Connection: upgrade\r\nUpgrade: {protocol}\r\n")))
+            .expect("a request");
+        assert!(!head.wants_upgrade, "{protocol}");
+    }
+    let many = format!("Connection: {}\r\n", "a,".repeat(100));
+    assert_eq!(request(&get(&many)).map(|_| ()), Err(HeadError::ConnectionOptions));
 }
 
 #[test]
