@@ -130,12 +130,12 @@ impl Report {
     }
 
     fn table(&self, columns: &[Column]) -> String {
-        let mut lines = vec![format!("{:22}", "")];
+        let mut lines = vec![format!("{:26}", "")];
         for column in columns {
             lines[0].push_str(&format!("{:>13}", column.heading));
         }
         for (name, figures) in &self.rows {
-            let mut line = format!("{name:22}");
+            let mut line = format!("{name:26}");
             for column in columns {
                 let cell = self
                     .median(figures, column.figure)
@@ -145,22 +145,25 @@ impl Report {
             }
             lines.push(line);
         }
-        let mut line = format!("{:22}", "weft / best peer");
-        for column in columns {
-            let cell = self.ratio(column).map_or_else(|| "-".into(), |r| format!("{r:.2}"));
-            line.push_str(&format!("{cell:>13}"));
+        for (name, _) in self.peers() {
+            lines.push(ratios(&format!("weft / {name}"), columns, |column| {
+                self.ratio(column, |peer| peer == *name)
+            }));
         }
-        lines.push(line);
+        lines.push(ratios("weft / best peer", columns, |column| self.ratio(column, |_| true)));
         lines.join("\n") + "\n"
     }
 
-    /// Our figure divided by the best peer's.
-    fn ratio(&self, column: &Column) -> Option<f64> {
+    fn peers(&self) -> impl Iterator<Item = &(&'static str, Figures)> {
+        self.rows.iter().filter(|(name, _)| *name != "weft" && *name != NO_PROXY)
+    }
+
+    /// Our figure divided by the best of the peers chosen.
+    fn ratio(&self, column: &Column, is_chosen: impl Fn(&str) -> bool) -> Option<f64> {
         let ours = self.median(self.row("weft")?, column.figure)?;
         let peers = self
-            .rows
-            .iter()
-            .filter(|(name, _)| *name != "weft" && *name != NO_PROXY)
+            .peers()
+            .filter(|(name, _)| is_chosen(name))
             .filter_map(|(_, figures)| self.median(figures, column.figure));
         let best = match column.better {
             Better::Less => peers.fold(f64::INFINITY, f64::min),
@@ -174,7 +177,7 @@ impl Report {
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
             "Conditions: {} UTC, Linux {}, {} cores ({}), {} rounds of {:.1} s a cell, {} s in all, \
-             real-time class {}; TLS 1.3, AES-256-GCM, X25519 in the connections counted, P-256 \
+             real-time class {}; TLS 1.3, AES-128-GCM, X25519 in the connections counted, P-256 \
              leaves, clients verified; medians; {}",
             utc_date(),
             read("/proc/sys/kernel/osrelease"),
@@ -218,10 +221,22 @@ impl Report {
     }
 }
 
+fn ratios(title: &str, columns: &[Column], ratio: impl Fn(&Column) -> Option<f64>) -> String {
+    let mut line = format!("{title:26}");
+    for column in columns {
+        let cell = ratio(column).map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+        line.push_str(&format!("{cell:>13}"));
+    }
+    line
+}
+
+/// The middle value, or the mean of the two in the middle.
 fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
 }
 
 fn read(path: &str) -> String {

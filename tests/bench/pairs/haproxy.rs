@@ -65,7 +65,7 @@ fn start(rig: &Rig, layer: Layer, between: Between) -> anyhow::Result<Pair> {
 fn config(mode: &str, rest: &str) -> String {
     format!(
         "global\n  nbthread 1\n  maxconn 6000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
-         ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\n  \
+         ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n  ssl-default-bind-curves X25519\n  \
          ssl-default-server-options ssl-min-ver TLSv1.3\n  tune.ssl.cachesize 0\n\
          defaults\n  mode {mode}\n  {reuse}\n  timeout connect 5s\n  timeout client 60s\n  \
          timeout server 60s\n{rest}",

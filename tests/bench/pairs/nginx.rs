@@ -27,7 +27,7 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     let from_a = format!(
         "ssl_certificate {crt}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
          ssl_client_certificate {ca}; ssl_verify_client on; ssl_session_tickets off;\n\
-         ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384; ssl_ecdh_curve X25519;"
+         ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256; ssl_ecdh_curve X25519;"
     );
     let (a, b) = match layer {
         Layer::Http => (
