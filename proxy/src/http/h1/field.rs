@@ -52,6 +52,8 @@ pub(super) enum Kind {
     Connection,
     /// `content-length`.
     ContentLength,
+    /// Not a framing field by its name, but one to recipients that take `_` for `-`: refused.
+    Disguised,
     /// For the recipient: passed on as it is.
     EndToEnd,
     /// `expect`: passed on.
@@ -83,6 +85,8 @@ pub(super) fn kind(name: &[u8]) -> Kind {
         14 if is(b"http2-settings") => Kind::HopByHop,
         16 if is(b"proxy-connection") => Kind::HopByHop,
         17 if is(b"transfer-encoding") => Kind::TransferEncoding,
+        14 if is_like(name, b"content-length") => Kind::Disguised,
+        17 if is_like(name, b"transfer-encoding") => Kind::Disguised,
         _ if is_mesh(name) => Kind::Mesh,
         _ => Kind::EndToEnd,
     }
@@ -91,20 +95,22 @@ pub(super) fn kind(name: &[u8]) -> Kind {
 /// Whether only the mesh may set this header; what is neither letter nor digit counts as `-`,
 /// as gateways that make variables of header names read it.
 pub(crate) fn is_mesh(name: &[u8]) -> bool {
-    let like = |name: &[u8], want: &[u8]| {
-        name.len() == want.len()
-            && name.iter().zip(want).all(|(byte, want)| match byte.is_ascii_alphanumeric() {
-                true => byte.to_ascii_lowercase() == *want,
-                false => *want == b'-',
-            })
-    };
     match name.first() {
         Some(b'x' | b'X') => {
-            like(name, b"x-forwarded-client-cert")
-                || name.get(..7).is_some_and(|start| like(start, b"x-weft-"))
+            is_like(name, b"x-forwarded-client-cert")
+                || name.get(..7).is_some_and(|start| is_like(start, b"x-weft-"))
         }
         _ => false,
     }
+}
+
+/// Whether a name is `want` to those who take all that is neither letter nor digit for `-`.
+fn is_like(name: &[u8], want: &[u8]) -> bool {
+    name.len() == want.len()
+        && name.iter().zip(want).all(|(byte, want)| match byte.is_ascii_alphanumeric() {
+            true => byte.to_ascii_lowercase() == *want,
+            false => *want == b'-',
+        })
 }
 
 /// Splits a comma-separated list, without blanks around the members and empty ones left out.

@@ -13,6 +13,8 @@ pub(crate) enum HeadError {
     ContentLength,
     #[error("Content-Length and Transfer-Encoding are both given")]
     ContentLengthAndTransferEncoding,
+    #[error("a header's name reads as Content-Length or Transfer-Encoding to some")]
+    Disguised,
     #[error("the Expect header asks for something else than 100-continue")]
     Expectation,
     #[error("Host is missing, given twice or not a host")]

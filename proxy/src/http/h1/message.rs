@@ -88,6 +88,7 @@ impl RequestHead {
             match field.kind {
                 Kind::Connection => connection.read(value)?,
                 Kind::ContentLength => framing.content_length(value)?,
+                Kind::Disguised => return Err(HeadError::Disguised),
                 Kind::Expect => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(HeadError::Expectation);
@@ -262,7 +263,12 @@ impl ResponseHead {
                 Kind::ContentLength => framing.content_length(line.value)?,
                 Kind::TransferEncoding => framing.transfer_encoding(line.value)?,
                 Kind::Mesh => self.is_unreached |= line.name.eq_ignore_ascii_case(UNREACHED),
-                Kind::EndToEnd | Kind::Expect | Kind::HopByHop | Kind::Host | Kind::Upgrade => {}
+                Kind::Disguised
+                | Kind::EndToEnd
+                | Kind::Expect
+                | Kind::HopByHop
+                | Kind::Host
+                | Kind::Upgrade => {}
             }
             self.fields.push(Field {
                 name: Span::locate(bytes, line.name.as_bytes()),

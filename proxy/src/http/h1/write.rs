@@ -42,7 +42,7 @@ impl RequestWriter<'_> {
             }
             Kind::EndToEnd | Kind::Expect | Kind::Host => true,
             Kind::Upgrade => wants_upgrade,
-            Kind::Connection | Kind::HopByHop | Kind::Mesh => false,
+            Kind::Connection | Kind::Disguised | Kind::HopByHop | Kind::Mesh => false,
         });
         if is_framing_renewed {
             write_framing(request.head.framing, out);
@@ -111,7 +111,7 @@ pub(crate) fn write_response_head(
             emission == Emission::Verbatim && head.status >= 200 && head.status != 204
         }
         Kind::Upgrade => matches!(head.status, 101 | 426),
-        Kind::Connection | Kind::HopByHop => false,
+        Kind::Connection | Kind::Disguised | Kind::HopByHop => false,
     });
     if emission == Emission::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
