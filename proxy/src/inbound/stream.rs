@@ -14,6 +14,9 @@ use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_auth
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
 
+/// Connections tried for one request when those before were being closed.
+const ATTEMPTS_MAX: u32 = 2;
+
 impl StreamHop for LocalApp {
     type Plan = Plan;
 
@@ -55,9 +58,21 @@ impl StreamHop for LocalApp {
         let sent = async {
             match inbound.protocol {
                 Protocol::Grpc | Protocol::Http2 => {
-                    let stream = local.app_http2.stream(open, &worker.tasks).await;
-                    let stream = stream.map_err(|error| unreachable_app(&error))?;
-                    stream.send(request).await.map_err(|error| broken(&error))
+                    let mut attempts = 0;
+                    loop {
+                        attempts += 1;
+                        let stream = local.app_http2.stream(open, &worker.tasks).await;
+                        let stream = stream.map_err(|error| unreachable_app(&error))?;
+                        let mut unanswered = match stream.send(request).await {
+                            Ok(response) => return Ok(response),
+                            Err(unanswered) => unanswered,
+                        };
+                        match unanswered.unsent.take() {
+                            // Nothing of it was sent: the connection was being closed.
+                            Some(unsent) if attempts < ATTEMPTS_MAX => request = *unsent,
+                            Some(_) | None => return Err(broken(&unanswered)),
+                        }
+                    }
                 }
                 Protocol::Http | Protocol::Tcp => {
                     frame_body(&mut request);

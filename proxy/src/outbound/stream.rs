@@ -7,9 +7,12 @@ use weft_core::traffic::RequestView;
 use super::connect::{CONNECTS_MAX, failed, open};
 use super::endpoint::{choose, none_left};
 use super::route::{HttpUpstream, Plan};
-use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
+use crate::http::general::{Incoming, PartsView, RequestBody, Stream, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
+
+/// Connections tried for one request when those before were being closed.
+const ATTEMPTS_MAX: u32 = 3;
 
 impl StreamHop for HttpUpstream {
     type Plan = Plan;
@@ -39,47 +42,64 @@ impl StreamHop for HttpUpstream {
 
     async fn send(
         plan: &mut Plan,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
-        let stream = loop {
-            let worker = plan.worker.clone();
-            let local = plan.local.clone();
-            let target = &local.upstreams[plan.upstream].targets[plan.target];
-            let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
-            let Some((number, endpoint)) = chosen else {
-                return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let stream = place(plan).await?;
+            let sent = stream.send(request);
+            let answered = match plan.request_timeout.is_zero() {
+                true => sent.await,
+                false => tokio::time::timeout(plan.request_timeout, sent).await.map_err(|_| {
+                    let message = "the next hop did not answer within the route's request timeout";
+                    Refusal::new(504, "request-timeout", message)
+                })?,
             };
-            let config = plan.target().tls.http2.clone();
-            let limit = plan.connect_timeout;
-            let opening = || open(endpoint, &config, (&target.series, limit));
-            match endpoint.pools.http2.stream(opening, &worker.tasks).await {
-                Ok(stream) => break stream,
-                Err(error) => {
-                    let refusal = failed(plan, number, endpoint, &error);
-                    plan.tried.fail(number);
-                    if plan.tried.count() >= CONNECTS_MAX.min(target.endpoints.len()) {
-                        return Err(refusal);
-                    }
+            let mut unanswered = match answered {
+                Ok(response) => return Ok(response),
+                Err(unanswered) => unanswered,
+            };
+            match unanswered.unsent.take() {
+                // Nothing of it was sent, so sending it elsewhere is always safe.
+                Some(unsent) if attempts < ATTEMPTS_MAX => request = *unsent,
+                Some(_) | None => {
+                    let error = chain(&unanswered);
+                    let message = format!("the next hop failed before its answer: {error}");
+                    return Err(Refusal::new(502, "upstream-failed", message));
                 }
             }
-        };
-        let sent = stream.send(request);
-        let answered = match plan.request_timeout.is_zero() {
-            true => sent.await,
-            false => tokio::time::timeout(plan.request_timeout, sent).await.map_err(|_| {
-                let message = "the next hop did not answer within the route's request timeout";
-                Refusal::new(504, "request-timeout", message)
-            })?,
-        };
-        answered.map_err(|error| {
-            let message = format!("the next hop failed before its answer: {}", chain(&error));
-            Refusal::new(502, "upstream-failed", message)
-        })
+        }
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
         if let Some(plan) = plan {
             plan.record(outcome);
+        }
+    }
+}
+
+/// Gets a place on a connection to an endpoint that can be reached.
+async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
+    let (worker, local) = (plan.worker.clone(), plan.local.clone());
+    let target = &local.upstreams[plan.upstream].targets[plan.target];
+    loop {
+        let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
+        let Some((number, endpoint)) = chosen else {
+            return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
+        };
+        let config = plan.target().tls.http2.clone();
+        let limit = plan.connect_timeout;
+        let opening = || open(endpoint, &config, (&target.series, limit));
+        match endpoint.pools.http2.stream(opening, &worker.tasks).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                let refusal = failed(plan, number, endpoint, &error);
+                plan.tried.fail(number);
+                if plan.tried.count() >= CONNECTS_MAX.min(target.endpoints.len()) {
+                    return Err(refusal);
+                }
+            }
         }
     }
 }

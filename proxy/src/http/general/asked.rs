@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::view::strip_mesh;
 
 /// Passes a body on and counts it. Trailers must not say what only the mesh may say.
+#[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
     bytes: Rc<Cell<u64>>,

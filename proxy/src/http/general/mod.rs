@@ -9,7 +9,7 @@ mod serve;
 mod view;
 
 pub(crate) use asked::RequestBody;
-pub(crate) use pool::{AppPool, Multiplexed};
+pub(crate) use pool::{AppPool, Multiplexed, Stream};
 pub(crate) use serve::{Engine, StreamHop, serve};
 pub(crate) use view::{PartsView, set_authority};
 

@@ -53,6 +53,16 @@ pub(crate) struct Stream {
     connection: Rc<Connection>,
 }
 
+/// States that a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Unanswered {
+    #[source]
+    error: hyper::Error,
+    /// The request, if not a byte of it was sent: the peer was closing the connection.
+    pub(crate) unsent: Option<Box<http::Request<RequestBody>>>,
+}
+
 impl Multiplexed {
     /// Returns the requests on their way.
     pub(crate) fn streams(&self) -> u32 {
@@ -130,14 +140,19 @@ impl Stream {
     /// Sends a request and waits for the head of the answer.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Those of the connection, with the request if it did not leave.
     pub(crate) async fn send(
         &self,
         request: http::Request<RequestBody>,
-    ) -> Result<http::Response<Incoming>, hyper::Error> {
+    ) -> Result<http::Response<Incoming>, Unanswered> {
         let mut sender = self.connection.sender.clone();
-        sender.ready().await?;
-        sender.send_request(request).await
+        if let Err(error) = sender.ready().await {
+            return Err(Unanswered { error, unsent: Some(Box::new(request)) });
+        }
+        sender.try_send_request(request).await.map_err(|mut error| {
+            let unsent = error.take_message().map(Box::new);
+            Unanswered { error: error.into_error(), unsent }
+        })
     }
 }
 
