@@ -12,7 +12,6 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use parking_lot::Mutex;
 use tracing::debug;
-use weft_core::catalog::Node;
 use weft_core::dns::{
     Answer, Asked, Delivery, Need, Question, RecordData, RecordType, ResponseCode, Settings, View,
     answer,
@@ -23,7 +22,6 @@ use weft_runtime::{clock, entropy};
 use super::forward::{Forwarder, Transport};
 use super::names::{Names, Wanted};
 use super::records;
-use crate::views;
 
 /// How often an answer that is another name is followed (Consul: 3).
 const ALIASES_MAX: usize = 3;
@@ -35,7 +33,6 @@ type ByCode = Family<Vec<(&'static str, String)>, Counter>;
 pub(super) struct Handler {
     settings: Settings,
     names: Names,
-    nodes: views::View<Vec<Node>>,
     forwarder: Forwarder,
     answers: ByCode,
     rng: Rng,
@@ -56,11 +53,10 @@ impl Handler {
     pub(super) fn new(
         settings: Settings,
         names: Names,
-        nodes: views::View<Vec<Node>>,
         (forwarder, answers): (Forwarder, ByCode),
     ) -> Self {
         let rng: Rng = Mutex::new(Box::new(entropy::rng()));
-        Self { settings, names, nodes, forwarder, answers, rng }
+        Self { settings, names, forwarder, answers, rng }
     }
 
     async fn reply(&self, request: &Request) -> Reply {
@@ -110,19 +106,12 @@ impl Handler {
                 instances.as_deref().map_or(View::Unknown, |list| View::Instances(list))
             }
             Need::Nodes => {
-                nodes = self.nodes().await;
+                nodes = self.names.nodes().await;
                 nodes.as_deref().map_or(View::Unknown, |list| View::Nodes(list))
             }
             Need::Nothing => View::Nothing,
         };
         answer(asked, view, &self.settings, &mut **self.rng.lock())
-    }
-
-    async fn nodes(&self) -> Option<Arc<Vec<Node>>> {
-        match self.nodes.current().value {
-            Some(nodes) => Some(nodes),
-            None => self.nodes.clone().first(super::names::FIRST_LIMIT).await.value,
-        }
     }
 
     /// Writes an answer of ours; one that is another name is followed.

@@ -80,14 +80,10 @@ pub async fn start(
     });
     let answers: Family<Vec<(&'static str, String)>, Counter> =
         registry.register("dns_answers", "Answers to DNS queries by code", Family::default());
-    let names = Names::new(views.clone());
+    let names = Names::new(views);
     tasks.spawn("names", names.clone().sweep_until_cancelled(tasks.clone()));
-    let handler = Handler::new(
-        settings(config, site),
-        names,
-        views.nodes(),
-        (Forwarder::new(recursors.collect()), answers),
-    );
+    let handler =
+        Handler::new(settings(config, site), names, (Forwarder::new(recursors.collect()), answers));
     let handler = Arc::new(handler);
     tasks.spawn("tcp", stream::serve(listener, handler.clone(), tasks.clone()));
     let mut server = Server::new(handler::Datagrams(handler));

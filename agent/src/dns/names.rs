@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use weft_core::catalog::ServiceInstance;
+use weft_core::catalog::{Node, ServiceInstance};
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
-use crate::views::{View, Views};
+use crate::views::{Slot, View, Views};
 
 /// How long the first value of a name is waited for: resolvers ask again after that.
-pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(2);
+const FIRST_LIMIT: Duration = Duration::from_secs(2);
 /// How long a name with instances stays after its last query.
 const KNOWN_IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a name without instances stays: some asked once more are answered from memory.
@@ -42,6 +42,7 @@ type Instances = Vec<ServiceInstance>;
 #[derive(Clone)]
 pub(super) struct Names {
     views: Views,
+    nodes: View<Vec<Node>>,
     table: Arc<Mutex<Table>>,
     /// Queries that wait for a first value.
     waiting: Arc<Semaphore>,
@@ -65,23 +66,33 @@ struct Entry {
 impl Names {
     pub(super) fn new(views: Views) -> Self {
         let waiting = Arc::new(Semaphore::new(limits::DNS_WAITING_QUERIES_MAX));
-        Self { views, table: Arc::default(), waiting }
+        let nodes = views.nodes();
+        Self { views, nodes, table: Arc::default(), waiting }
     }
 
     /// Returns the instances behind a name; `None` when no server ever said anything about it,
     /// after a wait.
     pub(super) async fn instances(&self, wanted: Wanted) -> Option<Arc<Instances>> {
-        let mut view = self.view(&wanted);
-        let mut slot = view.current();
-        if !slot.is_answered() {
-            // With that many waiting already, servers are away or somebody plays: no more wait.
-            let _waits = self.waiting.try_acquire().ok()?;
-            slot = view.first(FIRST_LIMIT).await;
-        }
-        drop(view);
+        let slot = self.answered(self.view(&wanted)).await?;
         let has_instances = slot.value.as_ref().is_some_and(|instances| !instances.is_empty());
         self.table.lock().used(&wanted, has_instances, clock::instant());
         slot.value
+    }
+
+    /// Returns every node; `None` as with [`Names::instances`].
+    pub(super) async fn nodes(&self) -> Option<Arc<Vec<Node>>> {
+        self.answered(self.nodes.clone()).await?.value
+    }
+
+    /// Returns what is known, after a wait when that is nothing.
+    async fn answered<T>(&self, mut view: View<T>) -> Option<Slot<T>> {
+        let slot = view.current();
+        if slot.is_answered() {
+            return Some(slot);
+        }
+        // With that many waiting already, servers are away or somebody plays: no more wait.
+        let _waits = self.waiting.try_acquire().ok()?;
+        Some(view.first(FIRST_LIMIT).await)
     }
 
     fn view(&self, wanted: &Wanted) -> View<Instances> {
@@ -103,7 +114,7 @@ impl Names {
         loop {
             tokio::select! {
                 () = tasks.cancelled() => return,
-                _ = interval.tick() => self.table.lock().sweep(clock::instant()),
+                _ = interval.tick() => self.sweep_at(clock::instant()),
             }
         }
     }
@@ -115,9 +126,10 @@ impl Names {
         (table.known.len(), table.unknown.len())
     }
 
-    #[cfg(test)]
     pub(super) fn sweep_at(&self, now: Instant) {
-        self.table.lock().sweep(now);
+        // What is forgotten while servers are away cannot be asked for again.
+        let known_idle_max = self.views.is_connected().then_some(KNOWN_IDLE_MAX);
+        self.table.lock().sweep(now, known_idle_max);
     }
 }
 
@@ -159,9 +171,10 @@ impl Table {
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Instant, known_idle_max: Option<Duration>) {
+        let known_idle_max = known_idle_max.unwrap_or(Duration::MAX);
         for (by_use, idle_max) in
-            [(&mut self.unknown, UNKNOWN_IDLE_MAX), (&mut self.known, KNOWN_IDLE_MAX)]
+            [(&mut self.unknown, UNKNOWN_IDLE_MAX), (&mut self.known, known_idle_max)]
         {
             while let Some(oldest) = by_use.first_entry()
                 && now.duration_since(oldest.key().0) >= idle_max

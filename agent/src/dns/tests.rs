@@ -446,3 +446,36 @@ async fn dig_is_content() {
     assert!(!said.contains("WARNING"), "{said}");
     world.tasks.cancel();
 }
+
+#[tokio::test]
+async fn names_in_use_are_not_forgotten_while_servers_are_away() {
+    let world = world().await;
+    world.set("web", &["10.0.0.2".to_owned()]);
+    let names = Names::new(world.views.clone());
+    let web = names::Wanted::Service("web".parse().expect("a name"));
+    names.instances(web.clone()).await.expect("known");
+    world.server.kill();
+    let away = async {
+        while world.views.is_connected() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, away).await.expect("the server is missed");
+    names.sweep_at(weft_runtime::clock::instant() + Duration::from_secs(86_400));
+    assert_eq!(names.counts(), (1, 0));
+    assert_eq!(names.instances(web).await.expect("still known").len(), 1);
+    world.tasks.cancel();
+}
+
+#[tokio::test]
+async fn questions_about_nodes_wait_no_more_than_others_do() {
+    let (server, calls) = FakeServer::start().await;
+    server.kill();
+    let tasks = TaskTree::root("test");
+    let names = Names::new(Views::start(calls, &tasks));
+    let waiting = (0..weft_core::limits::DNS_WAITING_QUERIES_MAX).map(|_| names.nodes());
+    let mut all = futures::future::join_all(waiting);
+    assert!(futures::poll!(&mut all).is_pending());
+    assert_eq!(futures::poll!(std::pin::pin!(names.nodes())), std::task::Poll::Ready(None));
+    tasks.cancel();
+}
