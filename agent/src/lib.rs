@@ -10,6 +10,7 @@ pub mod dns;
 pub mod grpc;
 pub mod http;
 pub mod join;
+mod keep;
 pub mod leaf;
 pub mod local;
 pub mod metrics;

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 use weft_core::catalog::Node;
@@ -18,13 +19,17 @@ use crate::dns::{DnsError, DnsSite};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::Parts;
 use crate::join::{JoinError, join};
-use crate::leaf::Leaves;
+use crate::leaf::{KeptLeaves, Leaves};
 use crate::local::{Local, LocalError, OpenError, Place};
 use crate::metrics::Metrics;
 use crate::proxycfg::{Proxies, Sources};
 use crate::servers::{MemberError, Membership, Servers};
 use crate::views::Views;
 use crate::{dns, http, roots, sync};
+
+/// How long servers may take to confirm what is known from an earlier run, before it is served
+/// unconfirmed: a server that is there needs milliseconds.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The agent.
 #[derive(Debug)]
@@ -117,10 +122,11 @@ impl Agent {
         // What we know of the mesh.
         let channels = servers.clone();
         let calls = Calls::new(move || channels.channel());
-        let views = Views::start(calls.clone(), &tasks);
+        let kept = (config.data_dir.join("views"), membership.cluster_id.as_str());
+        let views = Views::start_kept(calls.clone(), kept, &tasks).await?;
         tasks.spawn("roots", roots::follow(servers.clone(), views.clone(), tasks.clone()));
-        let leaves =
-            Leaves::start(calls, views.clone(), membership.clone(), (metrics.registry(), &tasks));
+        let leaves = open_leaves((calls, views.clone()), &servers, (&config, &metrics), &tasks);
+        let leaves = leaves.await?;
 
         // What we tell the mesh.
         let checks = Checks::start(local.clone(), &tasks);
@@ -128,7 +134,8 @@ impl Agent {
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         register_configured(&config, &local).await?;
 
-        // Whom we serve.
+        // Whom we serve: from what servers say now, or said last.
+        views.settled(SETTLE_LIMIT).await;
         let sources = Sources { views: views.clone(), leaves: leaves.clone() };
         let proxies = Proxies::start(&local, sources, (&membership, config.bind_addr), &tasks);
         serve_proxies(&config.proxy_socket, proxies, &tasks)?;
@@ -210,6 +217,20 @@ async fn open_local(config: &Config, tasks: &TaskTree) -> Result<Local, StartErr
     };
     let tree = tasks.clone();
     Ok(tasks.blocking(move || Local::open(place, &tree)).await??)
+}
+
+async fn open_leaves(
+    (calls, views): (Calls, Views),
+    servers: &Servers,
+    (config, metrics): (&Config, &Metrics),
+    tasks: &TaskTree,
+) -> Result<Leaves, TaskFailure> {
+    // Of two records of the roots either may be the newer one.
+    let seen = views.roots().current().value;
+    let trusted = seen.iter().map(|bundle| (**bundle).clone()).chain([servers.trust()]).collect();
+    let (folder, membership) = (config.data_dir.join("leaves"), servers.membership());
+    let kept = KeptLeaves::open(folder, membership.clone(), trusted, tasks).await?;
+    Ok(Leaves::start(calls, views, (membership, kept), (metrics.registry(), tasks)))
 }
 
 /// The services of the configuration stand as it says, whatever was registered before.

@@ -10,14 +10,14 @@ use weft_tests::{Cluster, eventually, tools};
 use crate::story::called;
 
 /// Asks with `dig` and returns what it prints.
-fn dig(dns: SocketAddr, args: &[&str]) -> Result<String, String> {
+pub(crate) fn dig(dns: SocketAddr, args: &[&str]) -> Result<String, String> {
     let (at, port) = (format!("@{}", dns.ip()), dns.port().to_string());
     let base = [at.as_str(), "-p", port.as_str(), "+time=5", "+tries=1"];
     tools::run("dig", &[&base[..], args].concat()).ok()
 }
 
 /// Waits until `dig` prints exactly these lines, in any order.
-fn wait_lines(dns: SocketAddr, args: &[&str], wanted: &[&str]) {
+pub(crate) fn wait_lines(dns: SocketAddr, args: &[&str], wanted: &[&str]) {
     eventually(SPREAD_LIMIT, &format!("dig {} finds {wanted:?}", args.join(" ")), || {
         let said = dig(dns, &[&["+short"], args].concat())?;
         let mut lines: Vec<&str> = said.lines().collect();

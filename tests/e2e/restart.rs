@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use weft_tests::cluster::SPREAD_LIMIT;
-use weft_tests::{Answer, Api, Cluster, consistently, eventually};
+use weft_tests::{Answer, Api, Cluster, consistently, eventually, tools};
 
+use crate::dns::wait_lines;
 use crate::story::{Shop, called, speaks, who};
 
 /// Long enough for a proxy that hangs on a dead server to show it.
@@ -83,24 +84,51 @@ fn a_killed_agent_comes_back_without_a_token_and_calls_go_on_meanwhile() {
 }
 
 #[test]
-fn the_agent_serves_after_a_restart_with_no_server_at_all() {
+fn a_host_serves_after_a_restart_of_everything_on_it_with_no_server_at_all() {
     let mut cluster = Cluster::start();
     speaks(&cluster, "web", "http");
     let mut web = called(&cluster, "web-1", "web", "v1");
-    web.proxy.process.expect_log("");
     cluster.agent.intend("shop", "web", "allow");
     let mut shop = Shop::open(&cluster, &["web"]);
-    shop.proxy.process.expect_log("");
     shop.wait_status("web", 200);
+    let has_dig = tools::have("a_host_serves_after_a_restart_of_everything_on_it", &["dig"]);
+    let srv = format!("1 1 {} node1.node.dc1.mesh.", web.app.port());
+    let finds_web = |cluster: &Cluster| {
+        if has_dig {
+            let dns = cluster.agent.dns();
+            wait_lines(dns, &["web.service.mesh"], &["127.0.0.1"]);
+            wait_lines(dns, &["SRV", "web.service.mesh"], &[&srv]);
+        }
+    };
+    finds_web(&cluster);
 
-    cluster.agent.process.expect_log("");
+    for process in [&mut cluster.agent.process, &mut web.proxy.process, &mut shop.proxy.process] {
+        process.expect_log("");
+    }
     cluster.server.process.kill();
+    goes_on(shop.to("web"));
     cluster.agent.process.kill();
     cluster.agent.restart();
     cluster.agent.process.expect_log("");
     let services = cluster.agent.api().get("/v1/agent/services").and_then(Answer::ok);
     assert!(services.expect("a list").body.contains("web-1"));
+    finds_web(&cluster);
     goes_on(shop.to("web"));
+
+    // Proxies that know nothing yet get all they need, on both sides of a call.
+    web.proxy.process.kill();
+    web.proxy = cluster.agent.sidecar("web-1");
+    shop.proxy.process.kill();
+    shop.proxy = cluster.agent.sidecar("shop");
+    shop.wait_status("web", 200);
+
+    // The server that comes back is followed again.
+    cluster.server.restart();
+    eventually(SPREAD_LIMIT, "the server answers", || {
+        cluster.agent.api().get("/v1/catalog/services")?.ok()
+    });
+    cluster.agent.intend("shop", "web", "deny");
+    shop.wait_status("web", 403);
 }
 
 #[test]

@@ -11,15 +11,19 @@ use weft_core::ca::renewal::{Output, Renewal};
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_runtime::task::TaskFailure;
-use weft_runtime::tls::{Identity, TlsError, Trust};
+use weft_runtime::tls::TlsError;
 use weft_runtime::{clock, entropy};
 
 use super::Shared;
+use super::kept;
 use super::keypair::{self, KeyError};
 use crate::grpc::CallError;
 
 /// How long the trust bundle is waited for: it comes with the views.
 const ROOTS_LIMIT: Duration = Duration::from_secs(5);
+/// How long a certificate is kept for a service without proxy: a registration that is replaced,
+/// and an agent that stops, take their receivers away for a moment.
+const LINGER: Duration = Duration::from_secs(2);
 /// The longest sleep: wall time may step, and a machine may be suspended.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -50,8 +54,14 @@ pub(super) async fn run(
 ) {
     let mut renewal = Renewal::new(Box::new(entropy::rng()));
     let mut roots = shared.views.roots();
-    let mut active_root = None;
+    let mut active_root = roots.current().value.map(|bundle| bundle.active_root.clone());
     let mut obtaining: Option<Obtaining> = None;
+    if let Some(leaf) = shared.take_kept(&service) {
+        info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified by an earlier run");
+        shared.metrics.renewed(&service, leaf.valid_before);
+        renewal.handle_certificate(leaf.valid_after, leaf.valid_before, clock::wall());
+        sender.send_replace(Some(Arc::new(leaf)));
+    }
     loop {
         while let Some(output) = renewal.poll_output() {
             match output {
@@ -73,9 +83,12 @@ pub(super) async fn run(
         // levels.
         tokio::select! {
             () = shared.tasks.cancelled() => return,
-            () = sender.closed() => {
+            () = unused(&sender) => {
                 if shared.release(&service, &sender) {
                     shared.metrics.ended(&service);
+                    let ended = shared.clone();
+                    // A file that stays is dropped when its certificate ends.
+                    let _ = shared.tasks.blocking(move || ended.forget(&service)).await;
                     return;
                 }
             }
@@ -123,6 +136,12 @@ fn report(
     }
 }
 
+/// Waits until nobody has held a receiver for a while.
+async fn unused(sender: &watch::Sender<Option<Arc<Leaf>>>) {
+    sender.closed().await;
+    tokio::time::sleep(LINGER).await;
+}
+
 async fn pending(obtaining: &mut Option<Obtaining>) -> Result<Leaf, RenewalError> {
     match obtaining {
         Some(obtaining) => obtaining.await,
@@ -132,7 +151,7 @@ async fn pending(obtaining: &mut Option<Obtaining>) -> Result<Leaf, RenewalError
 
 /// Makes a key, has it signed, and checks the answer as peers will.
 async fn obtain(shared: Arc<Shared>, service: ServiceName) -> Result<Leaf, RenewalError> {
-    let expected = shared.identity(&service);
+    let expected = kept::identity(&shared.membership, &service);
     let request = shared.tasks.blocking(keypair::generate).await??;
     let signed = shared.calls.sign_leaf(&service, request.csr_der).await?;
     let leaf = Leaf {
@@ -143,13 +162,13 @@ async fn obtain(shared: Arc<Shared>, service: ServiceName) -> Result<Leaf, Renew
     };
     let bundle =
         shared.views.roots().first(ROOTS_LIMIT).await.value.ok_or(RenewalError::NoRoots)?;
-    let identity = Identity::from_leaf(&leaf).map_err(RenewalError::Unusable)?;
-    Trust::from_bundle(&bundle)
-        .and_then(|trust| trust.check(&identity, clock::wall()))
-        .map_err(RenewalError::Unusable)?;
-    if *identity.spiffe_id() != expected {
-        let found = identity.spiffe_id().clone();
+    let bundle = std::slice::from_ref(&*bundle);
+    let found = kept::check(&leaf, bundle, clock::wall()).map_err(RenewalError::Unusable)?;
+    if found != expected {
         return Err(RenewalError::OtherIdentity { found, expected });
     }
+    // On disk before it is used.
+    let (keeper, kept) = (shared.clone(), leaf.clone());
+    shared.tasks.blocking(move || keeper.keep(&service, &kept)).await?;
     Ok(leaf)
 }

@@ -1,8 +1,10 @@
 //! The certificates of the services on this host, kept fresh.
 //!
 //! One manager per service, for as long as somebody holds its receiver. When to renew is
-//! decided by `core::ca::renewal`; what may be signed, by the servers.
+//! decided by `core::ca::renewal`; what may be signed, by the servers. Certificates are kept
+//! over restarts of the agent.
 
+mod kept;
 mod keypair;
 mod manager;
 mod metrics;
@@ -13,15 +15,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_core::ca::Leaf;
-use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::Registry;
 
 use crate::grpc::Calls;
+use crate::keep::Keep;
 use crate::servers::Membership;
 use crate::views::Views;
 
+pub use kept::KeptLeaves;
 pub use keypair::{KeyError, KeyRequest, generate};
 
 /// The certificates of local services; clones share them.
@@ -37,6 +40,9 @@ struct Shared {
     metrics: metrics::LeafMetrics,
     tasks: TaskTree,
     managed: Mutex<BTreeMap<ServiceName, watch::Sender<Option<Arc<Leaf>>>>>,
+    /// What an earlier run left and nobody has asked for yet.
+    kept: Mutex<BTreeMap<ServiceName, Leaf>>,
+    keep: Option<Arc<Keep>>,
 }
 
 impl Leaves {
@@ -44,12 +50,15 @@ impl Leaves {
     pub fn start(
         calls: Calls,
         views: Views,
-        membership: Arc<Membership>,
+        (membership, kept): (Arc<Membership>, KeptLeaves),
         (registry, tasks): (&Registry, &TaskTree),
     ) -> Self {
         let metrics = metrics::LeafMetrics::register(registry);
         let (tasks, managed) = (tasks.child("leaves"), Mutex::default());
-        Self { shared: Arc::new(Shared { calls, views, membership, metrics, tasks, managed }) }
+        let KeptLeaves { keep, leaves } = kept;
+        let kept = Mutex::new(leaves);
+        let shared = Shared { calls, views, membership, metrics, tasks, managed, kept, keep };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Returns a receiver of the service's certificate: `None` until the first one is signed,
@@ -71,11 +80,6 @@ impl Leaves {
 }
 
 impl Shared {
-    fn identity(&self, service: &ServiceName) -> SpiffeId {
-        let Membership { trust_domain, datacenter, .. } = &*self.membership;
-        SpiffeId::service(trust_domain.clone(), datacenter.clone(), service.clone())
-    }
-
     /// Forgets a manager unless somebody came back; returns whether it is to end.
     fn release(&self, service: &ServiceName, sender: &watch::Sender<Option<Arc<Leaf>>>) -> bool {
         let mut managed = self.managed.lock();
@@ -84,6 +88,28 @@ impl Shared {
         }
         managed.remove(service);
         true
+    }
+
+    /// Takes what an earlier run left for a service.
+    fn take_kept(&self, service: &ServiceName) -> Option<Leaf> {
+        self.kept.lock().remove(service)
+    }
+
+    /// Keeps a certificate over restarts. Blocks its thread.
+    fn keep(&self, service: &ServiceName, leaf: &Leaf) {
+        if let Some(keep) = &self.keep {
+            kept::write(keep, service, leaf);
+        }
+    }
+
+    /// Keeps a service's certificate no longer, unless somebody came back. Blocks its thread.
+    fn forget(&self, service: &ServiceName) {
+        let Some(keep) = &self.keep else { return };
+        // Held while the file goes, so that a new manager's is not taken away.
+        let managed = self.managed.lock();
+        if !managed.contains_key(service) {
+            kept::remove(keep, service);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Certificates from a server that signs, refuses, and goes away.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tonic::Status;
+use weft_core::ca::TrustBundle;
 use weft_core::time::Timestamp;
 use weft_proto::grpc::v1::Topic;
 
@@ -21,6 +23,11 @@ struct Host {
 
 async fn host() -> Host {
     let (server, calls) = FakeServer::start().await;
+    host_of((server, calls), None).await
+}
+
+/// Starts the leaves of a host, kept in a folder for a cluster.
+async fn host_of((server, calls): (FakeServer, Calls), kept: Option<(&Path, &str)>) -> Host {
     server.set(Topic::Roots, "", &server.ca.bundle());
     let (tasks, registry) = (TaskTree::root("test"), Registry::new("agent"));
     let views = Views::start(calls.clone(), &tasks);
@@ -29,9 +36,17 @@ async fn host() -> Host {
         node_id: String::new(),
         datacenter: "dc1".parse().expect("a datacenter"),
         trust_domain: "t.mesh".parse().expect("a trust domain"),
-        cluster_id: String::new(),
+        cluster_id: kept.map_or(String::new(), |(_, cluster_id)| cluster_id.to_owned()),
     });
-    let leaves = Leaves::start(calls, views, membership, (&registry, &tasks));
+    let kept = match kept {
+        Some((folder, _)) => {
+            let trusted = vec![server.ca.bundle()];
+            let (folder, membership) = (folder.join("leaves"), membership.clone());
+            KeptLeaves::open(folder, membership, trusted, &tasks).await.expect("opened")
+        }
+        None => KeptLeaves::default(),
+    };
+    let leaves = Leaves::start(calls, views, (membership, kept), (&registry, &tasks));
     Host { server, leaves, registry, tasks }
 }
 
@@ -120,6 +135,80 @@ async fn a_certificate_is_renewed_in_time_and_given_up_at_its_end() {
     assert_eq!(ended, None);
     assert!(clock_now() >= second.valid_before, "used until its end");
     host.tasks.cancel();
+}
+
+#[tokio::test]
+async fn a_change_of_roots_renews_a_certificate_that_was_made_before() {
+    let host = host().await;
+    *host.server.ca.lifetime.lock() = Duration::from_secs(10);
+    // Known before the first certificate, as on every host but a fresh one.
+    host.leaves.shared.views.roots().first(LIMIT).await;
+    let mut receiver = host.leaves.leaf(&web());
+    let first = next(&mut receiver, |leaf| leaf.is_some()).await.expect("certified");
+    let mut bundle = host.server.ca.bundle();
+    bundle.active_root = "another".to_owned();
+    host.server.set(Topic::Roots, "", &bundle);
+    next(&mut receiver, |leaf| leaf != Some(&first)).await.expect("renewed");
+    assert!(clock_now() < first.valid_after.saturating_add(Duration::from_secs(5)), "soon");
+    host.tasks.cancel();
+}
+
+#[tokio::test]
+async fn a_certificate_outlives_the_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    let here = Some((folder.path(), "c1"));
+    let host = host_of((server.clone(), calls.clone()), here).await;
+    let mut receiver = host.leaves.leaf(&web());
+    let leaf = next(&mut receiver, |leaf| leaf.is_some()).await;
+    let file = folder.path().join("leaves/web.kept");
+    let mode = std::fs::metadata(&file).expect("on disk before it is used").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    host.tasks.cancel();
+    drop(receiver);
+    host.tasks.join(LIMIT).await.expect("ended");
+
+    server.kill();
+    let host = host_of((server, calls), here).await;
+    let mut receiver = host.leaves.leaf(&web());
+    assert_eq!(next(&mut receiver, |leaf| leaf.is_some()).await, leaf);
+    // A service that is gone takes its certificate along.
+    drop(receiver);
+    let removed = async {
+        while file.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, removed).await.expect("it is removed");
+    host.tasks.cancel();
+}
+
+#[tokio::test]
+async fn a_kept_certificate_is_taken_only_if_peers_of_this_cluster_would() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    let host = host_of((server.clone(), calls), Some((folder.path(), "c1"))).await;
+    let mut receiver = host.leaves.leaf(&web());
+    let leaf = next(&mut receiver, |leaf| leaf.is_some()).await.expect("certified");
+    host.tasks.cancel();
+    host.tasks.join(LIMIT).await.expect("ended");
+    let membership = &*host.leaves.shared.membership;
+    let file = folder.path().join("leaves/web.kept");
+    let bytes = std::fs::read(&file).expect("kept");
+    let load = |membership: &Membership, trusted: TrustBundle, now| {
+        std::fs::write(&file, &bytes).expect("written");
+        let kept = KeptLeaves::load(folder.path().join("leaves"), membership, &[trusted], now);
+        (kept.leaves.len(), file.exists())
+    };
+    let (ours, now) = (server.ca.bundle(), clock_now());
+    assert_eq!(load(membership, ours.clone(), now), (1, true));
+    assert_eq!(load(membership, ours.clone(), leaf.valid_before), (0, false), "expired");
+    let theirs = crate::views::fake::FakeCa::default().bundle();
+    assert_eq!(load(membership, theirs, now), (0, false), "nobody trusts it");
+    let moved = Membership { datacenter: "dc2".parse().expect("one"), ..membership.clone() };
+    assert_eq!(load(&moved, ours.clone(), now), (0, false), "another identity");
+    let foreign = Membership { cluster_id: "c2".to_owned(), ..membership.clone() };
+    assert_eq!(load(&foreign, ours, now), (0, false), "another cluster");
 }
 
 fn clock_now() -> Timestamp {

@@ -3,13 +3,13 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
+use bytes::Bytes;
 use tokio::sync::watch;
 use tracing::error;
 use weft_core::index::Index;
-use weft_proto::envelope;
+use weft_proto::envelope::{self, InvalidEnvelope};
 
-use super::Slot;
+use super::{Record, Slot};
 
 /// What the stream does with a watched value.
 pub(super) trait Feed: Send + Sync {
@@ -19,6 +19,8 @@ pub(super) trait Feed: Send + Sync {
     fn take_problem(&self, index: Index, problem: &str);
     /// Takes note that nothing is confirmed any more.
     fn disconnect(&self);
+    /// Returns the last value as it came, and its index; `None` until the first one came.
+    fn last_value(&self) -> Option<(Index, Bytes)>;
     /// Whether anybody looks.
     fn has_readers(&self) -> bool;
     /// Gives the cell back as what it is.
@@ -34,6 +36,18 @@ impl<T> Cell<T> {
         Self { slot: watch::Sender::new(Slot::default()) }
     }
 
+    /// Makes a cell with the last value of an earlier run, which no server has confirmed.
+    ///
+    /// # Errors
+    /// [`InvalidEnvelope`] when it is none.
+    pub(super) fn kept(index: Index, bytes: &[u8]) -> Result<Self, InvalidEnvelope>
+    where
+        T: Record,
+    {
+        let value = Some(Arc::new(envelope::decode::<T>(bytes)?));
+        Ok(Self { slot: watch::Sender::new(Slot { value, index, ..Slot::default() }) })
+    }
+
     /// Makes a cell that never gets a value.
     pub(super) fn refused(problem: &str) -> Self {
         let slot = Slot { problem: Some(problem.into()), ..Slot::default() };
@@ -45,7 +59,7 @@ impl<T> Cell<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send + Sync + 'static> Feed for Cell<T> {
+impl<T: Record> Feed for Cell<T> {
     fn take_value(&self, index: Index, bytes: &[u8]) {
         match envelope::decode::<T>(bytes) {
             Ok(value) => {
@@ -72,6 +86,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Feed for Cell<T> {
 
     fn disconnect(&self) {
         self.slot.send_if_modified(|slot| std::mem::take(&mut slot.is_live));
+    }
+
+    fn last_value(&self) -> Option<(Index, Bytes)> {
+        let Slot { value, index, .. } = self.slot.borrow().clone();
+        value.map(|value| (index, envelope::encode(&*value)))
     }
 
     fn has_readers(&self) -> bool {

@@ -1,17 +1,21 @@
 //! What the agent knows of the mesh: values that servers keep current over one stream.
 //!
 //! DNS, the HTTP API, leaves and proxy configuration all read here. A value outlives the
-//! connection it came over: without servers the last one stays, marked. Nothing is decided here.
+//! connection it came over, and in files the agent: without servers the last one stays, marked.
+//! Nothing is decided here.
 
 #[cfg(test)]
 pub(crate) mod fake;
 mod feed;
+mod kept;
 mod stream;
 mod table;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use weft_core::ca::TrustBundle;
@@ -22,7 +26,7 @@ use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 use weft_proto::grpc::v1::Topic;
-use weft_runtime::task::TaskTree;
+use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::grpc::Calls;
 use table::{Key, Shared};
@@ -42,6 +46,11 @@ pub struct View<T> {
     shared: Arc<Shared>,
     key: Key,
 }
+
+/// What can be watched: it comes as an envelope and is kept as one.
+trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Record for T {}
 
 /// What is known of a watched thing at one moment.
 #[derive(Debug)]
@@ -70,18 +79,55 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// Whether a server has said anything yet.
+    /// Whether a server has said anything yet, in this run or an earlier one.
     pub fn is_answered(&self) -> bool {
         self.value.is_some() || self.problem.is_some()
     }
 }
 
 impl Views {
-    /// Starts the stream to the servers.
+    /// Starts the stream to the servers; nothing is kept over restarts.
     pub fn start(calls: Calls, tasks: &TaskTree) -> Self {
-        let shared = Arc::new(Shared::default());
+        Self::follow(Arc::default(), calls, tasks)
+    }
+
+    /// Starts the stream to the servers with the last values of an earlier run, and keeps the
+    /// values in use in `folder`, for this cluster only.
+    ///
+    /// # Errors
+    /// [`TaskFailure`] when the process is shutting down.
+    pub async fn start_kept(
+        calls: Calls,
+        (folder, cluster_id): (PathBuf, &str),
+        tasks: &TaskTree,
+    ) -> Result<Self, TaskFailure> {
+        let (shared, cluster_id) = (Arc::new(Shared::default()), cluster_id.to_owned());
+        let filled = shared.clone();
+        let keep = tasks.blocking(move || kept::load(folder, &cluster_id, &filled)).await?;
+        shared.keep();
+        tasks.spawn("kept-views", kept::follow(shared.clone(), keep, tasks.clone()));
+        Ok(Self::follow(shared, calls, tasks))
+    }
+
+    fn follow(shared: Arc<Shared>, calls: Calls, tasks: &TaskTree) -> Self {
         tasks.spawn("views", stream::run(shared.clone(), calls, tasks.clone()));
         Self { shared }
+    }
+
+    /// Waits until servers have spoken about every value of an earlier run, or cannot be
+    /// reached, for `limit` at most. Whoever serves nothing before that goes back to an older
+    /// value only when there is no newer one.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again, but awaited by one task only.
+    pub async fn settled(&self, limit: Duration) {
+        let settled = async {
+            while !self.shared.is_settled() {
+                self.shared.settled.notified().await;
+            }
+        };
+        // After that long the old values are what there is.
+        let _ = tokio::time::timeout(limit, settled).await;
     }
 
     /// Watches every instance of a service, also critical ones.
@@ -126,7 +172,7 @@ impl Views {
 
     fn watch<T>(&self, topic: Topic, key: &str) -> View<T>
     where
-        T: DeserializeOwned + Send + Sync + 'static,
+        T: Record,
     {
         let key = Key { topic: topic.into(), key: key.into() };
         View { slot: self.shared.subscribe(&key), shared: self.shared.clone(), key }

@@ -26,9 +26,8 @@ pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
         let session = async {
             let (requests, events) = calls.watch().await?;
             info!("views follow a server");
-            backoff.reset();
             shared.connect();
-            follow(&shared, requests, events).await
+            follow(&shared, (requests, events), &mut backoff).await
         };
         let error = tokio::select! {
             () = tasks.cancelled() => return,
@@ -50,8 +49,8 @@ pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
 /// Carries requests out and values in until the stream ends.
 async fn follow(
     shared: &Shared,
-    requests: WatchRequests,
-    mut events: WatchEvents,
+    (requests, mut events): (WatchRequests, WatchEvents),
+    backoff: &mut Backoff,
 ) -> Result<Infallible, CallError> {
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     loop {
@@ -65,7 +64,11 @@ async fn follow(
                     permit.send(request);
                 }
             }
-            event = events.next() => shared.take(&event?),
+            event = events.next() => {
+                shared.take(&event?);
+                // A server that takes streams and says nothing is not asked ever faster.
+                backoff.reset();
+            }
             () = shared.wake.notified() => {}
             _ = sweep.tick() => shared.sweep(clock::instant()),
         }

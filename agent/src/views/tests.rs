@@ -1,5 +1,6 @@
 //! Views against a server that comes and goes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use weft_core::ca::TrustBundle;
@@ -129,4 +130,126 @@ async fn an_unreadable_value_is_a_problem_and_leaves_the_last_one() {
     let slot = until(&mut view, |slot| slot.problem.is_some()).await;
     assert_eq!(slot.value.as_deref(), Some(&bundle("a")));
     tasks.cancel();
+}
+
+async fn kept(calls: Calls, folder: &Path, cluster_id: &str) -> (Views, TaskTree) {
+    let tasks = TaskTree::root("test");
+    let views = Views::start_kept(calls, (folder.join("views"), cluster_id), &tasks).await;
+    (views.expect("started"), tasks)
+}
+
+async fn end(tasks: &TaskTree) {
+    tasks.cancel();
+    tasks.join(LIMIT).await.expect("the views end");
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("views")).expect("a folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("readable").file_name();
+    let mut names: Vec<String> =
+        entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_value_outlives_the_agent_and_is_unconfirmed_until_a_server_speaks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    server.set(Topic::Roots, "", &bundle("a"));
+    server.set(Topic::Roots, "", &bundle("b"));
+    let (views, tasks) = kept(calls.clone(), folder.path(), "c1").await;
+    let before = views.roots().first(LIMIT).await;
+    // What is not on disk yet is written when the agent ends.
+    server.set(Topic::Nodes, "", &Vec::<u8>::new());
+    views.nodes().first(LIMIT).await;
+    end(&tasks).await;
+    assert_eq!(files(folder.path()), ["nodes.kept", "roots.kept"]);
+
+    server.kill();
+    let (views, tasks) = kept(calls, folder.path(), "c1").await;
+    views.settled(LIMIT).await;
+    let mut view = views.roots();
+    let slot = view.current();
+    assert_eq!((slot.value, slot.index), (before.value, before.index));
+    assert!(!slot.is_live && slot.problem.is_none());
+    server.restart();
+    server.set(Topic::Roots, "", &bundle("c"));
+    let slot = until(&mut view, |slot| slot.is_live).await;
+    assert_eq!(slot.value.as_deref(), Some(&bundle("c")));
+    end(&tasks).await;
+}
+
+#[tokio::test]
+async fn with_a_server_what_is_kept_is_served_once_it_is_confirmed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    server.set(Topic::Roots, "", &bundle("a"));
+    let (views, tasks) = kept(calls.clone(), folder.path(), "c1").await;
+    views.roots().first(LIMIT).await;
+    end(&tasks).await;
+    server.set(Topic::Roots, "", &bundle("b"));
+    let (views, tasks) = kept(calls, folder.path(), "c1").await;
+    views.settled(LIMIT).await;
+    let slot = views.roots().current();
+    assert!(slot.is_live);
+    assert_eq!(slot.value.as_deref(), Some(&bundle("b")));
+    end(&tasks).await;
+}
+
+#[tokio::test]
+async fn the_file_of_a_view_goes_with_it_and_names_of_nobody_have_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    let (views, tasks) = kept(calls.clone(), folder.path(), "c1").await;
+    let (web, nobody) = ("web".parse().expect("a name"), "nobody".parse().expect("a name"));
+    let (mut connect, mut absent) = (views.connect(&web), views.service(&nobody));
+    connect.first(LIMIT).await;
+    absent.first(LIMIT).await;
+    eventually(|| files(folder.path()) == ["connect.web.kept"]).await;
+    connect.retire();
+    eventually(|| files(folder.path()).is_empty()).await;
+    end(&tasks).await;
+    drop(server);
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_after_a_restart_ends_after_a_longer_while() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    server.set(Topic::Roots, "", &bundle("a"));
+    let (views, tasks) = kept(calls.clone(), folder.path(), "c1").await;
+    views.roots().first(LIMIT).await;
+    end(&tasks).await;
+    let (views, tasks) = kept(calls, folder.path(), "c1").await;
+    views.settled(LIMIT).await;
+    let now = weft_runtime::clock::instant();
+    views.shared.sweep(now);
+    views.shared.sweep(now + Duration::from_secs(500));
+    assert_eq!(views.shared.len(), 1);
+    views.shared.sweep(now + Duration::from_secs(700));
+    assert_eq!(views.shared.len(), 0);
+    eventually(|| files(folder.path()).is_empty()).await;
+    end(&tasks).await;
+}
+
+#[tokio::test]
+async fn values_of_another_cluster_and_damaged_ones_are_not_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    server.set(Topic::Roots, "", &bundle("a"));
+    let (views, tasks) = kept(calls.clone(), folder.path(), "c1").await;
+    views.roots().first(LIMIT).await;
+    end(&tasks).await;
+    let keep = crate::keep::Keep::open(folder.path().join("views"), "c2", |_, _| {
+        panic!("a file of another cluster was shown")
+    });
+    for (name, content) in [("roots", &b"\0\0\0\0\0\0\0\x01\x01\xc0"[..]), ("nonsense", b"")] {
+        keep.put(name, content, crate::keep::Durability::Process).expect("written");
+    }
+    server.kill();
+    let (views, tasks) = kept(calls, folder.path(), "c2").await;
+    assert!(!views.roots().current().is_answered());
+    assert_eq!(files(folder.path()), ["nonsense.kept.damaged", "roots.kept.damaged"]);
+    end(&tasks).await;
 }

@@ -18,7 +18,7 @@ use weft_runtime::rpc::channel_unix;
 use weft_runtime::telemetry::metrics::Registry;
 
 use super::*;
-use crate::leaf::Leaves;
+use crate::leaf::{KeptLeaves, Leaves};
 use crate::local::{ExistingChecks, Local, Place};
 use crate::proxycfg::Sources;
 use crate::servers::Membership;
@@ -69,7 +69,12 @@ async fn host() -> Host {
     });
     let views = Views::start(calls.clone(), &tasks);
     let registry = Registry::new("agent");
-    let leaves = Leaves::start(calls, views.clone(), membership.clone(), (&registry, &tasks));
+    let leaves = Leaves::start(
+        calls,
+        views.clone(),
+        (membership.clone(), KeptLeaves::default()),
+        (&registry, &tasks),
+    );
     let bind_address = [127, 0, 0, 1].into();
     let sources = Sources { views, leaves };
     let proxies = Proxies::start(&local, sources, (&membership, bind_address), &tasks);
