@@ -3,7 +3,8 @@
 # Each setting stands here with its default, commented out, unless a host must set it.
 # Files of a directory are read in lexical order; later ones beat earlier ones, flags beat files.
 
-# Where identity, services and check states are kept. A restart needs nothing else.
+# Where identity, services, certificates and what servers said last are kept. A restart needs
+# nothing else, not even a server.
 data_dir = "/var/lib/weft/agent"
 
 # How to join, as long as data_dir holds no identity: a file with the token that
