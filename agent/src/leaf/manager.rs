@@ -57,10 +57,7 @@ pub(super) async fn run(
     let mut active_root = roots.current().value.map(|bundle| bundle.active_root.clone());
     let mut obtaining: Option<Obtaining> = None;
     if let Some(leaf) = shared.take_kept(&service) {
-        info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified by an earlier run");
-        shared.metrics.renewed(&service, leaf.valid_before);
-        renewal.handle_certificate(leaf.valid_after, leaf.valid_before, clock::wall());
-        sender.send_replace(Some(Arc::new(leaf)));
+        take_up(&shared, (&service, leaf), &mut renewal, &sender);
     }
     loop {
         while let Some(output) = renewal.poll_output() {
@@ -94,18 +91,12 @@ pub(super) async fn run(
             }
             outcome = pending(&mut obtaining) => {
                 obtaining = None;
-                let now = clock::wall();
                 match outcome {
-                    Ok(leaf) => {
-                        info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified");
-                        shared.metrics.renewed(&service, leaf.valid_before);
-                        renewal.handle_certificate(leaf.valid_after, leaf.valid_before, now);
-                        sender.send_replace(Some(Arc::new(leaf)));
-                    }
+                    Ok(leaf) => take_up(&shared, (&service, leaf), &mut renewal, &sender),
                     Err(failure) => {
                         report(&service, &failure, &sender);
                         shared.metrics.failed(&service);
-                        renewal.handle_failure(now);
+                        renewal.handle_failure(clock::wall());
                     }
                 }
             }
@@ -120,6 +111,19 @@ pub(super) async fn run(
             () = tokio::time::sleep(sleep) => renewal.handle_timeout(clock::wall()),
         }
     }
+}
+
+/// Takes a certificate into use, a new one or one of an earlier run.
+fn take_up(
+    shared: &Shared,
+    (service, leaf): (&ServiceName, Leaf),
+    renewal: &mut Renewal,
+    sender: &watch::Sender<Option<Arc<Leaf>>>,
+) {
+    info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified");
+    shared.metrics.renewed(service, leaf.valid_before);
+    renewal.handle_certificate(leaf.valid_after, leaf.valid_before, clock::wall());
+    sender.send_replace(Some(Arc::new(leaf)));
 }
 
 /// A failure is usual before the first certificate: the servers may not know the service yet.
