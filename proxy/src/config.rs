@@ -103,9 +103,18 @@ impl Config {
         };
         let source = source(&file, &mut fault);
         let admin = file.admin_addr.as_deref().unwrap_or(ADMIN_ADDR_DEFAULT);
-        let admin_addr = admin.parse().map_err(|_| {
-            fault("admin_addr", format!("{admin:?} is not an address; write ip:port"));
-        });
+        let admin_addr = match admin.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Some(address),
+            Ok(_) => {
+                let why = "is not on loopback: it shows whom this service calls, to anyone";
+                fault("admin_addr", format!("{admin} {why}"));
+                None
+            }
+            Err(_) => {
+                fault("admin_addr", format!("{admin:?} is not an address; write ip:port"));
+                None
+            }
+        };
         let workers = match file.workers {
             None => std::thread::available_parallelism().map_or(1, usize::from),
             Some(count) => count as usize,
@@ -124,7 +133,7 @@ impl Config {
         };
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
         match (source, admin_addr, faults.is_empty()) {
-            (Some(source), Ok(admin_addr), true) => {
+            (Some(source), Some(admin_addr), true) => {
                 Ok(Self { source, admin_addr, workers, drain_limit, access_log })
             }
             _ => Err(faults),
@@ -176,6 +185,13 @@ mod tests {
         let config = Config::resolve(file).expect("a configuration");
         assert_eq!(config.admin_addr.to_string(), ADMIN_ADDR_DEFAULT);
         assert_eq!(config.access_log, None);
+        let open = FileConfig {
+            snapshot_file: Some("snapshot".into()),
+            admin_addr: Some("0.0.0.0:19000".into()),
+            ..FileConfig::default()
+        };
+        let faults = Config::resolve(open).expect_err("a fault");
+        assert!(faults[0].reason.contains("loopback"), "{faults:?}");
         let file = FileConfig {
             admin_addr: Some("here".into()),
             workers: Some(0),

@@ -235,10 +235,17 @@ async fn a_broken_answer_is_never_taken_for_a_whole_one() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     )])
     .await;
-    let (_pair, mut raw) = through(&origin).await;
+    let (pair, mut raw) = through(&origin).await;
     raw.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
     let answer = raw.rest().await;
     assert!(answer.contains("hello") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    // HTTP/1.0 has no framing of its own to tell by.
+    let mut raw = Raw::connect(pair.call).await;
+    raw.send("GET / HTTP/1.0\r\nHost: web\r\n\r\n").await;
+    let mut read = Vec::new();
+    let reading = tokio::time::timeout(LIMIT, raw.0.read_to_end(&mut read));
+    let error = reading.await.expect("in time").expect_err("a whole answer");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -133,7 +133,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 }
             };
             match next {
-                Next::Abort => return,
+                Next::Abort => {
+                    self.client.mark_broken();
+                    return;
+                }
                 Next::Close => break,
                 Next::KeepAlive => {}
                 Next::Linger => {

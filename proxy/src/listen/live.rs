@@ -126,3 +126,22 @@ impl<F: Future> Future for Guarded<'_, F> {
         this.future.poll(cx).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_drains_when_its_callers_certificate_has_expired() {
+        let live = Live::default();
+        live.drain_expired(Timestamp(u64::MAX));
+        assert!(!live.is_draining(), "nobody has called yet");
+        let service = ServiceName::parse("web").expect("a name");
+        let valid_before = Timestamp(5_000);
+        live.set_caller(Caller { service, chain: Vec::new(), valid_before });
+        live.drain_expired(Timestamp(4_999));
+        assert!(!live.is_draining());
+        live.drain_expired(Timestamp(5_000));
+        assert!(live.is_draining());
+    }
+}

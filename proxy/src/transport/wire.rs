@@ -19,11 +19,20 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Becomes ready when there may be something to read, the end included, without needing a
     /// buffer for it.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Makes sure that the peer takes what it got for broken off once the connection is
+    /// dropped. TLS says so by itself: its farewell is missing.
+    fn mark_broken(&self) {}
 }
 
 impl Wire for TcpStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn mark_broken(&self) {
+        // Where it cannot be set the socket is broken already.
+        let _ = self.set_zero_linger();
     }
 }
 
