@@ -20,6 +20,9 @@ use super::error::ApiError;
 use super::request::{ApiRequest, Query};
 use super::{Context, page};
 
+/// Names in one match: each of them gets a list of its own of all intentions that concern it.
+const MATCH_NAMES_MAX: usize = 64;
+
 const KIND: Topic = Topic::EntryKind(EntryKind::ServiceIntentions);
 
 /// `GET /v1/connect/intentions`
@@ -105,6 +108,10 @@ pub(super) async fn matching(
         }
     };
     request.query.required("name")?;
+    if request.query.values("name").count() > MATCH_NAMES_MAX {
+        let text = format!("more than {MATCH_NAMES_MAX} 'name' parameters");
+        return Err(ApiError::bad_request(text));
+    }
     let names = request
         .query
         .values("name")

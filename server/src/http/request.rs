@@ -66,13 +66,16 @@ impl Query {
     }
 
     /// Reads the compare-and-set index.
+    ///
+    /// Differs: Consul takes an empty `?cas=` for none, and then writes whatever is there; who
+    /// sends it has lost an index and means no such thing.
     pub(super) fn cas(&self) -> Result<Option<Index>, ApiError> {
         let parse = |text: &str| {
             text.parse().map(Index).map_err(|_| {
                 ApiError::bad_request(format!("Invalid value for ?cas: {text:?} is not an index"))
             })
         };
-        self.value("cas").map(parse).transpose()
+        self.values("cas").next().map(parse).transpose()
     }
 
     /// Reads how fresh the answer must be, and what to wait for.
@@ -164,8 +167,8 @@ fn decode(text: &str) -> Option<String> {
             b'+' => bytes.push(b' '),
             b'%' => {
                 let (digits, after) = rest.split_at_checked(2)?;
-                let digits = std::str::from_utf8(digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                let digit = |at: usize| char::from(digits[at]).to_digit(16);
+                bytes.push(u8::try_from(digit(0)? * 16 + digit(1)?).ok()?);
                 rest = after;
             }
             other => bytes.push(other),
@@ -195,18 +198,29 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         for (text, expected) in [
             ("index=x", "Invalid index"),
+            ("index=-1", "Invalid index"),
+            ("index=18446744073709551616", "Invalid index"),
             ("wait=10", "Invalid wait time"),
+            ("wait=-5s", "Invalid wait time"),
+            ("wait=garbage", "Invalid wait time"),
+            ("wait=99999999999h", "Invalid wait time"),
             ("stale&consistent", "Cannot specify ?stale with ?consistent"),
         ] {
             let error = Query::parse(text).expect("a query").read_options();
             assert!(error.expect_err(text).text.contains(expected), "{text}");
         }
-        for text in ["a=%", "a=%zz", "a=%00", "a=%ff"] {
+        for text in ["a=%", "a=%zz", "a=%+f", "a=%00", "a=%ff"] {
             assert!(Query::parse(text).is_err(), "{text}");
         }
         for (text, expected) in [("", false), ("passing", true), ("passing=0", false)] {
             assert_eq!(Query::parse(text).expect("a query").passing(), Ok(expected), "{text}");
         }
         assert!(Query::parse("passing=maybe").expect("a query").passing().is_err());
+        for (text, expected) in [("", Ok(None)), ("cas=0", Ok(Some(Index(0))))] {
+            assert_eq!(Query::parse(text).expect("a query").cas(), expected, "{text}");
+        }
+        for text in ["cas", "cas=", "cas=x", "cas=-1"] {
+            assert!(Query::parse(text).expect("a query").cas().is_err(), "{text}");
+        }
     }
 }
