@@ -10,6 +10,8 @@ pub const ID_BYTES_MAX: usize = 256;
 pub const DATACENTER_BYTES_MAX: usize = 64;
 /// Bytes of a trust domain (SPIFFE-ID §2.1).
 pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
+/// Bytes of a host name, or an address in its place (RFC 1035 §2.3.4).
+pub const HOST_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a SPIFFE ID that every implementation must take (SPIFFE-ID §2.3).
 pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
 

@@ -75,7 +75,9 @@ fn command(verb: &str, rest: &str, now: Timestamp) -> Command {
     let words: Vec<&str> = rest.split(' ').collect();
     match verb {
         "register" => Command::Register(registration(&words)),
+        "register-external" => Command::RegisterExternal(registration(&words)),
         "deregister" => Command::Deregister(deregistration(&words)),
+        "deregister-external" => Command::DeregisterExternal(deregistration(&words)),
         "entry" => {
             let (cas, json) = match rest.strip_prefix("cas=").and_then(|it| it.split_once(' ')) {
                 Some((cas, json)) => (Some(Index(cas.parse().expect("an index"))), json),

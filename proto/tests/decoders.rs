@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use weft_core::catalog::{CheckDefinition, ServiceDefinition};
-use weft_proto::json::{self, Unknown, config_entry};
+use weft_core::name::Datacenter;
+use weft_proto::json::registration::CatalogRegister;
+use weft_proto::json::{self, Unknown, config_entry, registration};
 use weft_proto::text;
 
 /// Bodies with every sort of field, which the properties spell, cut and mix up.
@@ -106,10 +108,14 @@ fn any_value() -> impl Strategy<Value = Value> {
 /// Decodes as everything; what matters is that it comes back.
 fn decode_all(body: &[u8]) {
     let _ = config_entry::decode(body);
+    let own: Datacenter = "dc1".parse().expect("a datacenter");
+    let _ = registration::decode_register(body).and_then(|it| it.registration(&own, None));
+    let _ = registration::decode_deregister(body).and_then(|it| it.deregistration(&own));
     for unknown in [Unknown::Ignore, Unknown::Refuse] {
         for faults in [
             json::from_slice::<ServiceDefinition>(body, unknown).err(),
             json::from_slice::<CheckDefinition>(body, unknown).err(),
+            json::from_slice::<CatalogRegister>(body, unknown).err(),
         ] {
             let faults = faults.unwrap_or_else(|| vec![text::Fault::new("", "none")]);
             assert!(!faults.is_empty(), "an error without a fault");
@@ -181,5 +187,9 @@ fn a_body_full_of_faults_is_answered_quickly_with_a_bounded_list() {
     let body = json!({"Name":"web","Checks":vec![check; 8_000]}).to_string();
     let faults = json::from_slice::<ServiceDefinition>(body.as_bytes(), Unknown::Refuse)
         .expect_err("thousands of faults");
+    assert_eq!(faults.len(), 32);
+    let check = json!({"CheckID":"c","Namespace":"team"});
+    let body = json!({"Node":"n","Checks":vec![check; 8_000]}).to_string();
+    let faults = registration::decode_register(body.as_bytes()).expect_err("thousands of faults");
     assert_eq!(faults.len(), 32);
 }

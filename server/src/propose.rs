@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use weft_core::identity::SpiffeId;
+use weft_core::identity::{SpiffeId, Workload};
 use weft_core::index::Index;
+use weft_core::name::NodeName;
 use weft_core::state::{Answer, Command, Refusal};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::{clock, entropy};
@@ -22,6 +23,18 @@ pub(crate) enum Caller {
     Member(SpiffeId),
     /// This server itself.
     Server,
+}
+
+impl Caller {
+    /// Whether it is the agent that speaks for a node.
+    pub(crate) fn is_agent_of(&self, node: &NodeName) -> bool {
+        match self {
+            Self::Member(SpiffeId { workload: Workload::Agent(own), .. }) => {
+                own.as_str().eq_ignore_ascii_case(node.as_str())
+            }
+            Self::Member(_) | Self::Server => false,
+        }
+    }
 }
 
 /// States why a write was not carried out.
@@ -89,10 +102,9 @@ impl Proposer {
     }
 }
 
-/// Decides whether the caller may write. An agent speaks for its own node only; tokens with
-/// finer rights come with ACLs.
+/// Decides whether the caller may write. An agent speaks for its own node, and passes on what
+/// operators write of hosts without one; tokens with finer rights come with ACLs.
 fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
-    use weft_core::identity::Workload;
     let (id, own) = match caller {
         Caller::Server => return Ok(()),
         Caller::Member(id) => match &id.workload {
@@ -109,6 +121,8 @@ fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
         Command::Deregister(deregistration) => &deregistration.node,
         Command::DeleteEntry { .. }
         | Command::DeleteIntention { .. }
+        | Command::DeregisterExternal(_)
+        | Command::RegisterExternal(_)
         | Command::UpsertEntry { .. }
         | Command::UpsertIntention { .. } => return Ok(()),
         Command::ActivateCaRoot { .. }
@@ -120,7 +134,7 @@ fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
             return Err(WriteError::Denied { reason });
         }
     };
-    if node.as_str().eq_ignore_ascii_case(own.as_str()) {
+    if caller.is_agent_of(node) {
         return Ok(());
     }
     Err(WriteError::Denied {

@@ -191,7 +191,21 @@ async fn every_answer_says_what_it_is() {
         (Method::GET, "/v1/nothing", 404, "Invalid URL path: not a recognized HTTP API endpoint"),
         (Method::POST, "/v1/catalog/nodes", 405, "method POST not allowed"),
         (Method::GET, "/v1/catalog/nodes?index=x", 400, "Invalid index"),
+        (Method::GET, "/v1/catalog/nodes?index=99999999999999999999", 400, "Invalid index"),
         (Method::GET, "/v1/catalog/nodes?wait=x", 400, "Invalid wait time"),
+        (Method::GET, "/v1/catalog/nodes?a=%zz", 400, "Invalid query parameter"),
+        (Method::DELETE, "/v1/config/service-defaults/web?cas=", 400, "Invalid value for ?cas"),
+        (Method::DELETE, "/v1/config/nothing/web", 400, "\"nothing\" is not a kind"),
+        (Method::PUT, "/v1/config/service-defaults/web", 405, "method PUT not allowed"),
+        (Method::DELETE, "/v1/connect/intentions/exact?source=a", 400, "'destination' not set"),
+        (Method::PUT, "/v1/connect/intentions/exact?source=a&destination=b", 400, "decode failed"),
+        (
+            Method::PUT,
+            "/v1/connect/intentions/exact?source=a%20&destination=b",
+            400,
+            "Invalid source",
+        ),
+        (Method::DELETE, "/v1/connect/intentions", 405, "method DELETE not allowed"),
         (Method::GET, "/v1/catalog/nodes?stale&consistent", 400, "Cannot specify ?stale"),
         (Method::GET, "/v1/catalog/nodes?dc=dc9", 500, "No path to datacenter \"dc9\""),
         (Method::GET, "/v1/health/state/bad", 400, "\"bad\" is not a status"),
@@ -211,8 +225,102 @@ async fn every_answer_says_what_it_is() {
         assert_eq!(header(&answer, "content-type"), "text/plain; charset=utf-8", "{path}");
         assert_eq!(header(&answer, "x-content-type-options"), "nosniff", "{path}");
     }
+    let names = "&name=a".repeat(65);
+    let path = format!("/v1/connect/intentions/match?by=source{names}");
+    let answer = world.call(Method::GET, &path, "").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn methods_that_only_ask_are_answered() {
+    let world = World::start().await;
     let answer = world.call(Method::DELETE, "/v1/config", "").await;
     assert_eq!(header(&answer, "allow"), "OPTIONS, PUT");
+    let answer = world.call(Method::OPTIONS, "/v1/config/service-defaults/web", "").await;
+    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, ""));
+    assert_eq!(header(&answer, "allow"), "OPTIONS, GET, DELETE");
+    assert_eq!(header(&answer, "x-content-type-options"), "nosniff");
+    // HEAD is GET without the body; the length, which may be left out, is.
+    for path in ["/v1/catalog/nodes", "/v1/catalog/nodes?pretty", "/v1/catalog/nodes?index=x"] {
+        let (head, get) =
+            tokio::join!(world.call(Method::HEAD, path, ""), world.call(Method::GET, path, ""));
+        assert_eq!(head.status, get.status, "{path}");
+        assert_eq!(head.text(), "", "{path}");
+        assert_eq!(header(&head, "content-length"), "", "{path}");
+        for name in ["content-type", "x-consul-index", "x-content-type-options"] {
+            assert_eq!(header(&head, name), header(&get, name), "{path} {name}");
+        }
+    }
+    let answer = world.call(Method::HEAD, "/v1/config", "").await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn hosts_without_an_agent_are_registered_and_deregistered() {
+    let world = World::start().await;
+    world.register("passing").await;
+    let host = json!({
+        "Datacenter": "dc1", "Node": "mainframe", "ID": "x", "Address": "db.example.com",
+        "NodeMeta": { "external-node": "true" },
+        "Service": { "Service": "ledger", "Port": 5432, "Tags": ["v1"] },
+        "Check": { "Name": "up", "ServiceID": "ledger", "Status": "passing" },
+    });
+    let answer = world.put("/v1/catalog/register", host).await;
+    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "true"));
+    let (_, health) = world.get("/v1/health/service/ledger?passing").await;
+    assert_eq!(health[0]["Node"]["Address"], "db.example.com");
+    assert_eq!(health[0]["Checks"][0]["ServiceName"], "ledger");
+    // Whoever only has news of a check need not know the node.
+    let news = json!({ "Node": "mainframe", "SkipNodeUpdate": true,
+        "Check": { "CheckID": "up", "ServiceID": "ledger", "Status": "critical" } });
+    assert_eq!(world.put("/v1/catalog/register", news).await.text(), "true");
+    let (_, health) = world.get("/v1/health/service/ledger").await;
+    assert_eq!(health[0]["Checks"][0]["Status"], "critical");
+    assert_eq!(health[0]["Node"]["Meta"]["external-node"], "true");
+
+    // A node with an agent is that agent's: its own, and no other's.
+    let own = json!({ "Node": "N1", "SkipNodeUpdate": true, "Service": { "Service": "extra" } });
+    assert_eq!(world.put("/v1/catalog/register", own.clone()).await.text(), "true");
+    let other = TestHost::join(&world.server, "n2").await;
+    let body = own.to_string();
+    let answer = other.call(Method::PUT, &world.server, "/v1/catalog/register", &body).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text());
+    let body = json!({ "Node": "n1", "ServiceID": "web-1" }).to_string();
+    let answer = other.call(Method::PUT, &world.server, "/v1/catalog/deregister", &body).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text());
+
+    for (path, body, told) in [
+        ("register", json!({ "Node": "x" }), "Address: is missing"),
+        ("register", json!({ "Address": "10.0.0.1" }), "Node: is missing"),
+        ("register", json!({ "Node": "x", "SkipNodeUpdate": true }), "Address: is missing"),
+        ("register", json!({ "Node": "x", "Address": "a", "Datacenter": "dc9" }), "Datacenter: is"),
+        (
+            "register",
+            json!({ "Node": "x", "Address": "a", "Check": { "Name": "c",
+            "ServiceID": "none" } }),
+            "speaks of service \"none\"",
+        ),
+        ("deregister", json!({}), "Node: is missing"),
+        ("deregister", json!({ "Node": "x", "Datacenter": "dc9" }), "Datacenter: is"),
+    ] {
+        let answer = world.put(&format!("/v1/catalog/{path}"), body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path} {told}");
+        assert!(answer.text().contains(told), "{told}: {}", answer.text());
+    }
+
+    for (body, left) in [
+        (json!({ "Node": "mainframe", "CheckID": "up" }), json!({ "ledger": ["v1"] })),
+        (json!({ "Node": "mainframe", "ServiceID": "ledger" }), json!({})),
+        (json!({ "Node": "mainframe" }), json!({})),
+        (json!({ "Node": "mainframe" }), json!({})),
+    ] {
+        assert_eq!(world.put("/v1/catalog/deregister", body).await.text(), "true");
+        let path = "/v1/catalog/services?node-meta=external-node:true";
+        assert_eq!(world.get(path).await.1, left);
+    }
+    assert_eq!(world.get("/v1/catalog/node/mainframe").await.1, Value::Null);
     world.server.stop().await;
 }
 
@@ -249,6 +357,12 @@ async fn config_entries_are_written_read_and_removed() {
     for kind in ["service-splitter", "service-resolver", "service-defaults"] {
         let answer = world.call(Method::DELETE, &format!("/v1/config/{kind}/web"), "").await;
         assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "{}"), "{kind}");
+    }
+    // To delete what is not there is no failure, unless an index was asked for.
+    for (query, text) in [("", "{}"), ("?cas=0", "false"), ("?cas=7", "false")] {
+        let path = format!("/v1/config/service-defaults/web{query}");
+        let answer = world.call(Method::DELETE, &path, "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, text), "{query}");
     }
     let answer = world.call(Method::GET, "/v1/config/service-defaults/web", "").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);

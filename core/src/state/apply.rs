@@ -59,12 +59,19 @@ impl State {
                 self.delete_intention(index, &destination, &source, changes)?;
             }
             Command::Deregister(what) => self.deregister(index, &what, changes),
+            Command::DeregisterExternal(what) => {
+                if !(what.services.is_empty() && what.checks.is_empty()) {
+                    self.check_external(&what.node)?;
+                }
+                self.deregister(index, &what, changes);
+            }
             Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
             Command::RedeemJoinToken { secret_sha256, role } => {
                 self.redeem_join_token(index, now, &secret_sha256, role)?;
                 return Ok(Answer::Done { changed: true });
             }
             Command::Register(what) => self.register(index, what, changes)?,
+            Command::RegisterExternal(what) => self.register_external(index, what, changes)?,
             Command::SetCaRoot(root) => self.set_root(index, root, changes),
             Command::UpsertEntry { entry, cas } => {
                 return self.upsert_entry(index, entry, cas, changes);

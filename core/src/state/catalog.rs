@@ -58,6 +58,31 @@ impl State {
         Ok(())
     }
 
+    /// Writes a node that no agent speaks for.
+    ///
+    /// Differs: Consul keeps the id that is given, and lets anyone who may write a node write any
+    /// node. Here an id says that an agent speaks for the node, so that nobody else writes it.
+    pub(super) fn register_external(
+        &mut self,
+        index: Index,
+        mut registration: CatalogRegistration,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<(), Refusal> {
+        self.check_external(&registration.node.name)?;
+        registration.node.id.clear();
+        self.register(index, registration, changes)
+    }
+
+    /// Refuses a node for which an agent speaks.
+    pub(super) fn check_external(&self, name: &NodeName) -> Result<(), Refusal> {
+        match self.nodes.get(&NodeKey::from(name)) {
+            Some(row) if !row.node.id.is_empty() => {
+                Err(Refusal::NotExternal { node: row.node.name.clone() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     pub(super) fn deregister(
         &mut self,
         index: Index,
@@ -130,6 +155,10 @@ impl State {
             node.name = row.node.name.clone();
             node.create_index = row.node.create_index;
             node.modify_index = row.node.modify_index;
+            // Who leaves the id out speaks of the host that is known.
+            if node.id.is_empty() {
+                node.id.clone_from(&row.node.id);
+            }
             if *row.node == node {
                 return row.clone();
             }

@@ -46,6 +46,9 @@ pub enum Command {
     },
     /// Removes services, checks or a node.
     Deregister(CatalogDeregistration),
+    /// Removes a node, or services and checks of one that no agent speaks for. A whole node may
+    /// go in any case: that is how one is rid of a dead host, and a living agent writes it anew.
+    DeregisterExternal(CatalogDeregistration),
     /// Says who the cluster is.
     InitCluster(ClusterRecord),
     /// Uses a join token once.
@@ -57,6 +60,8 @@ pub enum Command {
     },
     /// Writes a node with services and checks.
     Register(CatalogRegistration),
+    /// Writes a node that no agent speaks for, with services and checks.
+    RegisterExternal(CatalogRegistration),
     /// Adds or replaces a root; an active one takes the place of the one active so far.
     SetCaRoot(CaRoot),
     /// Creates or replaces a config entry.
@@ -151,6 +156,15 @@ pub enum Refusal {
     /// No root has that fingerprint.
     #[error("no root certificate has the fingerprint {0}")]
     UnknownRoot(String),
+    /// An agent speaks for the node, and alone writes its records.
+    #[error(
+        "node {node:?} has an agent of its own, which keeps its records; register there, with \
+         /v1/agent/service/register"
+    )]
+    NotExternal {
+        /// The node.
+        node: NodeName,
+    },
     /// A check speaks of an instance that its node does not have.
     #[error("check {check:?} speaks of service {service:?}, which node {node:?} does not have")]
     UnknownService {

@@ -56,7 +56,8 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::JoinTokenExpired
         | Refusal::JoinTokenRole { .. }
         | Refusal::JoinTokenSpent
-        | Refusal::JoinTokenUnknown => Status::permission_denied(refusal.to_string()),
+        | Refusal::JoinTokenUnknown
+        | Refusal::NotExternal { .. } => Status::permission_denied(refusal.to_string()),
         Refusal::BrokenChain { .. }
         | Refusal::ClusterExists { .. }
         | Refusal::NodeIdTaken { .. }

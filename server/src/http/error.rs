@@ -2,6 +2,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use weft_core::filter::FilterError;
+use weft_core::state::Refusal;
 use weft_proto::json::Fault;
 use weft_runtime::http::{Body, BodyError, full};
 
@@ -64,7 +65,9 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Consensus(error) => error.into(),
-            WriteError::Denied { .. } => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            WriteError::Denied { .. } | WriteError::Refused(Refusal::NotExternal { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, error.to_string())
+            }
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod intention;
 mod page;
+mod register;
 mod request;
 mod status;
 
@@ -45,8 +46,10 @@ struct Context {
 enum Endpoint {
     CatalogConnect,
     CatalogDatacenters,
+    CatalogDeregister,
     CatalogNode,
     CatalogNodes,
+    CatalogRegister,
     CatalogService,
     CatalogServices,
     Chain,
@@ -76,8 +79,10 @@ fn router() -> Router<Endpoint> {
     Router::new()
         .route(Method::GET, "/v1/catalog/connect/{service}", E::CatalogConnect)
         .route(Method::GET, "/v1/catalog/datacenters", E::CatalogDatacenters)
+        .route(Method::PUT, "/v1/catalog/deregister", E::CatalogDeregister)
         .route(Method::GET, "/v1/catalog/node/{node}", E::CatalogNode)
         .route(Method::GET, "/v1/catalog/nodes", E::CatalogNodes)
+        .route(Method::PUT, "/v1/catalog/register", E::CatalogRegister)
         .route(Method::GET, "/v1/catalog/service/{service}", E::CatalogService)
         .route(Method::GET, "/v1/catalog/services", E::CatalogServices)
         .route(Method::PUT, "/v1/config", E::ConfigWrite)
@@ -138,17 +143,15 @@ impl Api {
 
     async fn find_and_answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
         let (parts, body) = request.into_parts();
-        let method = match parts.method {
-            Method::HEAD => Method::GET,
-            other => other,
-        };
+        let asked = parts.method;
+        let method = if asked == Method::HEAD { Method::GET } else { asked.clone() };
         let (endpoint, params) = match self.router.find(&method, parts.uri.path()) {
             Found::Handler { handler, params, .. } => (*handler, params),
             Found::NotFound => {
                 let text = "Invalid URL path: not a recognized HTTP API endpoint";
                 return Err(ApiError::not_found(text));
             }
-            Found::WrongMethod { allow } => return wrong_method(&method, allow),
+            Found::WrongMethod { allow } => return wrong_method(&asked, allow),
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let state = self.context.reader.newest();
@@ -171,8 +174,10 @@ async fn dispatch(
     match endpoint {
         Endpoint::CatalogConnect => catalog::connect(context, request).await,
         Endpoint::CatalogDatacenters => catalog::datacenters(context, request).await,
+        Endpoint::CatalogDeregister => register::deregister(context, request).await,
         Endpoint::CatalogNode => catalog::node(context, request).await,
         Endpoint::CatalogNodes => catalog::nodes(context, request).await,
+        Endpoint::CatalogRegister => register::register(context, request).await,
         Endpoint::CatalogService => catalog::service(context, request).await,
         Endpoint::CatalogServices => catalog::services(context, request).await,
         Endpoint::Chain => chain::show(context, request).await,
