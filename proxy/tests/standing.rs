@@ -135,3 +135,21 @@ async fn an_idle_connection_of_a_lost_root_serves_no_further_request() {
     assert!(answer.starts_with("HTTP/1.1 50"), "{answer}");
     assert_eq!(app.count(), 1);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_cut_looks_whole_to_neither_end() {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let pair = Pair::start(Protocol::Tcp, address).await;
+    let mut raw = Raw::connect(pair.call).await;
+    let (mut app, _) = listener.accept().await.expect("the caller");
+    raw.send("half of it").await;
+    let mut read = vec![0; 10];
+    app.read_exact(&mut read).await.expect("the half");
+    pair.server.default_action(IntentionAction::Deny).await;
+    for end in [&mut raw.0, &mut app] {
+        let reading = tokio::time::timeout(LIMIT, end.read_to_end(&mut read));
+        let error = reading.await.expect("in time").expect_err("a clean end");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}

@@ -65,9 +65,11 @@ pub(crate) async fn copy_both<A: Wire, B: Wire>(
     let mut there = Direction::new();
     let mut back = Direction::new();
     let mut idle = Idle { bytes: 0, since: clock::instant() };
+    let mut ends = Ends { a, b, is_whole: false };
     let ended = poll_fn(|cx| {
-        let sent = there.poll(cx, a, &mut from_a, b);
-        let received = back.poll(cx, b, &mut from_b, a);
+        let Ends { a, b, .. } = &mut ends;
+        let sent = there.poll(cx, *a, &mut from_a, *b);
+        let received = back.poll(cx, *b, &mut from_b, *a);
         match (sent, received) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Some(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(None),
@@ -80,7 +82,25 @@ pub(crate) async fn copy_both<A: Wire, B: Wire>(
         }
     })
     .await;
+    ends.is_whole = ended.is_none();
     Copied { sent: there.bytes, received: back.bytes, error: ended }
+}
+
+/// Both connections. When the copy ends early, also by being dropped because the caller is
+/// refused, neither peer may take what it got for the whole.
+struct Ends<'a, A: Wire, B: Wire> {
+    a: &'a mut A,
+    b: &'a mut B,
+    is_whole: bool,
+}
+
+impl<A: Wire, B: Wire> Drop for Ends<'_, A, B> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.a.mark_broken();
+            self.b.mark_broken();
+        }
+    }
 }
 
 /// Notices that nothing moves, without looking at the clock while something does.
