@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::pair::{App, LIMIT, Pair, Raw, localhost};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_core::config_entry::{IntentionAction, Protocol};
@@ -197,6 +198,7 @@ async fn heads_that_http1_would_refuse_are_refused_in_http2() {
         ("two lengths", base().header("content-length", "3").header("content-length", "4")),
         ("a path that is not ASCII", Request::post("http://web/\u{e9}")),
         ("an asterisk", Request::post("http://web").uri("*")),
+        ("a disguised length", base().header("content_length", "0")),
         ("two hosts", base().header("host", "other")),
     ] {
         let request = request.body(Full::new(Bytes::from("abc"))).expect("a request");
@@ -233,4 +235,28 @@ async fn an_http1_application_gets_cookies_in_one_line_and_bodies_whole() {
     assert_eq!((&seen["method"], &seen["bytes"]), (&"GET".into(), &5.into()));
     let headers = seen["headers"].to_string();
     assert!(headers.contains("a=1; b=2"), "{headers}");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_answer_is_cut_when_the_caller_is_refused() {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let pair = Pair::start(Protocol::Http, listener.local_addr().expect("an address")).await;
+    let mut sender = http2::<Pieces>(pair.call).await;
+    let (door, pieces) = mpsc::channel(8);
+    let request = Request::post(format!("http://{}/", pair.call))
+        .body(StreamBody::new(ReceiverStream::new(pieces)))
+        .expect("a request");
+    let answer = tokio::spawn(sender.send_request(request));
+    door.send(Ok(Frame::data(Bytes::from("half")))).await.expect("sent");
+    let (mut app, _) = listener.accept().await.expect("the request's connection");
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("half") {
+        assert_ne!(app.read_buf(&mut read).await.expect("bytes"), 0);
+    }
+    pair.server.default_action(IntentionAction::Deny).await;
+    let ended = tokio::time::timeout(LIMIT, app.read_to_end(&mut read)).await;
+    assert!(ended.is_ok(), "the application is still asked");
+    assert!(!String::from_utf8_lossy(&read).ends_with("0\r\n\r\n"), "half taken for whole");
+    let answer = tokio::time::timeout(LIMIT, answer).await.expect("in time").expect("ended");
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 502));
 }

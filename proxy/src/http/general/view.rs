@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use weft_core::traffic::RequestView;
 
-use super::super::h1::{is_host, is_mesh};
+use super::super::h1::{is_disguised, is_host, is_mesh};
 use super::super::refusal::Refusal;
 
 /// Fields of one connection only, whatever `connection` says.
@@ -74,6 +74,9 @@ pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
     }
     if parts.headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
         return Err(refuse("Content-Length is given twice"));
+    }
+    if parts.headers.keys().any(|name| is_disguised(name.as_str().as_bytes())) {
+        return Err(refuse("a header's name reads as Content-Length or Transfer-Encoding to some"));
     }
     // Whoever reads the target after us may speak HTTP/1 and be less strict.
     let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);

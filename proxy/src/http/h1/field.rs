@@ -92,6 +92,11 @@ pub(super) fn kind(name: &[u8]) -> Kind {
     }
 }
 
+/// Whether a name reads as one that delimits bodies to some, but not to us.
+pub(crate) fn is_disguised(name: &[u8]) -> bool {
+    kind(name) == Kind::Disguised
+}
+
 /// Whether only the mesh may set this header; what is neither letter nor digit counts as `-`,
 /// as gateways that make variables of header names read it.
 pub(crate) fn is_mesh(name: &[u8]) -> bool {
