@@ -15,7 +15,7 @@ use weft_core::time::Timestamp;
 use weft_proto::envelope;
 use weft_runtime::clock;
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::tls::{Identity, TlsError, Trust};
+use weft_runtime::tls::{Identity, TlsError, Trust, certificates_from_pem, fingerprint};
 
 use crate::keep::{Durability, Keep, Verdict};
 use crate::servers::Membership;
@@ -98,6 +98,18 @@ pub(super) fn check(
         }
     }
     verdict.map(|()| identity.spiffe_id().clone())
+}
+
+/// Whether the active root vouches for a certificate; others of the bundle may be on their way
+/// out.
+pub(super) fn is_of_active_root(leaf: &Leaf, bundle: &TrustBundle, now: Timestamp) -> bool {
+    let is_active = |pem: &&String| {
+        certificates_from_pem("a root", pem)
+            .is_ok_and(|roots| roots.iter().any(|root| fingerprint(root) == bundle.active_root))
+    };
+    let roots_pem = bundle.roots_pem.iter().filter(is_active).cloned().collect();
+    let active = TrustBundle { roots_pem, ..bundle.clone() };
+    check(leaf, &[active], now).is_ok()
 }
 
 /// Writes a certificate down; a failure is logged, as the certificate serves anyway.

@@ -54,10 +54,16 @@ pub(super) async fn run(
 ) {
     let mut renewal = Renewal::new(Box::new(entropy::rng()));
     let mut roots = shared.views.roots();
-    let mut active_root = roots.current().value.map(|bundle| bundle.active_root.clone());
+    let present = roots.current().value;
+    let mut active_root = present.as_ref().map(|bundle| bundle.active_root.clone());
     let mut obtaining: Option<Obtaining> = None;
     if let Some(leaf) = shared.take_kept(&service) {
+        let now = clock::wall();
+        let is_current = present.is_none_or(|bundle| kept::is_of_active_root(&leaf, &bundle, now));
         take_up(&shared, (&service, leaf), &mut renewal, &sender);
+        if !is_current {
+            renewal.handle_roots_changed(now);
+        }
     }
     loop {
         while let Some(output) = renewal.poll_output() {

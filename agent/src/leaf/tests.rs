@@ -184,6 +184,34 @@ async fn a_certificate_outlives_the_agent() {
 }
 
 #[tokio::test]
+async fn a_kept_certificate_of_a_root_before_is_renewed_soon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, calls) = FakeServer::start().await;
+    *server.ca.lifetime.lock() = Duration::from_secs(10);
+    let here = Some((folder.path(), "c1"));
+    let host = host_of((server.clone(), calls.clone()), here).await;
+    let leaf = next(&mut host.leaves.leaf(&web()), |leaf| leaf.is_some()).await;
+    let leaf = leaf.expect("certified");
+    host.tasks.cancel();
+    host.tasks.join(LIMIT).await.expect("ended");
+
+    let host = host_of((server.clone(), calls), here).await;
+    let (ours, newer) = (server.ca.bundle(), crate::views::fake::FakeCa::default().bundle());
+    let roots_pem = [newer.roots_pem, ours.roots_pem].concat();
+    let active_root = newer.active_root;
+    server.set(Topic::Roots, "", &TrustBundle { active_root, roots_pem, ..ours });
+    let mut roots = host.leaves.shared.views.roots();
+    while roots.current().value.is_none_or(|bundle| bundle.roots_pem.len() < 2) {
+        tokio::time::timeout(LIMIT, roots.changed()).await.expect("the roots come");
+    }
+    let mut receiver = host.leaves.leaf(&web());
+    assert_eq!(next(&mut receiver, |leaf| leaf.is_some()).await.as_ref(), Some(&leaf));
+    next(&mut receiver, |newest| newest != Some(&leaf)).await.expect("renewed");
+    assert!(clock_now() < leaf.valid_after.saturating_add(Duration::from_secs(5)), "soon");
+    host.tasks.cancel();
+}
+
+#[tokio::test]
 async fn a_kept_certificate_is_taken_only_if_peers_of_this_cluster_would() {
     let folder = tempfile::tempdir().expect("a folder");
     let (server, calls) = FakeServer::start().await;

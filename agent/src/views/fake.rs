@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -26,7 +26,7 @@ use weft_proto::grpc::v1::{
     RenewRequest, SignLeafRequest, SignReply, Topic, WatchEvent, WatchRequest,
 };
 use weft_runtime::task::TaskTree;
-use weft_runtime::tls::fingerprint;
+use weft_runtime::tls::{certificates_from_pem, fingerprint};
 use weft_runtime::{clock, net};
 
 use crate::grpc::Calls;
@@ -42,6 +42,9 @@ pub(crate) struct FakeServer {
     /// The streams.
     tasks: Arc<Mutex<TaskTree>>,
     is_dead: Arc<AtomicBool>,
+    /// Streams opened so far, and whether each one ends as soon as it is open.
+    pub(crate) opened: Arc<AtomicUsize>,
+    pub(crate) is_short: Arc<AtomicBool>,
 }
 
 /// Signs whatever it is asked to.
@@ -69,9 +72,10 @@ impl Default for FakeCa {
 impl FakeCa {
     /// Returns what trusts the certificates.
     pub(crate) fn bundle(&self) -> TrustBundle {
+        let root = certificates_from_pem("root", &self.root_pem).expect("a root");
         TrustBundle {
             trust_domain: "t.mesh".parse().expect("a trust domain"),
-            active_root: fingerprint(self.root_pem.as_bytes()),
+            active_root: fingerprint(&root[0]),
             roots_pem: vec![self.root_pem.clone()],
         }
     }
@@ -86,6 +90,8 @@ impl FakeServer {
             ca: Arc::default(),
             tasks: Arc::new(Mutex::new(TaskTree::root("fake-server"))),
             is_dead: Arc::default(),
+            opened: Arc::default(),
+            is_short: Arc::default(),
         };
         let address = server.listen().await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
@@ -156,6 +162,10 @@ impl Watch for FakeServer {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         self.check_alive()?;
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        if self.is_short.load(Ordering::SeqCst) {
+            return Ok(Response::new(Box::pin(futures::stream::empty())));
+        }
         let (sender, receiver) = mpsc::channel(16);
         self.tasks.lock().spawn("stream", answer(self.clone(), request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

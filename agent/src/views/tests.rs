@@ -132,6 +132,25 @@ async fn an_unreadable_value_is_a_problem_and_leaves_the_last_one() {
     tasks.cancel();
 }
 
+#[tokio::test]
+async fn a_server_that_ends_every_stream_is_asked_ever_more_seldom() {
+    use std::sync::atomic::Ordering;
+    let (server, calls) = FakeServer::start().await;
+    server.is_short.store(true, Ordering::SeqCst);
+    let tasks = TaskTree::root("test");
+    let started = weft_runtime::clock::instant();
+    let _views = Views::start(calls, &tasks);
+    let asked = async {
+        while server.opened.load(Ordering::SeqCst) < 9 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(3 * LIMIT, asked).await.expect("it is asked on");
+    // Eight first pauses take 800 ms at most; eight that grow take 6 s on average.
+    assert!(started.elapsed() > Duration::from_millis(900), "{:?}", started.elapsed());
+    tasks.cancel();
+}
+
 async fn kept(calls: Calls, folder: &Path, cluster_id: &str) -> (Views, TaskTree) {
     let tasks = TaskTree::root("test");
     let views = Views::start_kept(calls, (folder.join("views"), cluster_id), &tasks).await;
