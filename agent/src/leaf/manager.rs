@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
-use weft_core::ca::Leaf;
 use weft_core::ca::renewal::{Output, Renewal};
+use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_runtime::task::TaskFailure;
@@ -57,14 +57,7 @@ pub(super) async fn run(
     let present = roots.current().value;
     let mut active_root = present.as_ref().map(|bundle| bundle.active_root.clone());
     let mut obtaining: Option<Obtaining> = None;
-    if let Some(leaf) = shared.take_kept(&service) {
-        let now = clock::wall();
-        let is_current = present.is_none_or(|bundle| kept::is_of_active_root(&leaf, &bundle, now));
-        take_up(&shared, (&service, leaf), &mut renewal, &sender);
-        if !is_current {
-            renewal.handle_roots_changed(now);
-        }
-    }
+    resume(&shared, (&service, present), &mut renewal, &sender);
     loop {
         while let Some(output) = renewal.poll_output() {
             match output {
@@ -116,6 +109,22 @@ pub(super) async fn run(
             }
             () = tokio::time::sleep(sleep) => renewal.handle_timeout(clock::wall()),
         }
+    }
+}
+
+/// Goes on with the certificate of an earlier run, if there is one.
+fn resume(
+    shared: &Shared,
+    (service, roots): (&ServiceName, Option<Arc<TrustBundle>>),
+    renewal: &mut Renewal,
+    sender: &watch::Sender<Option<Arc<Leaf>>>,
+) {
+    let Some(leaf) = shared.take_kept(service) else { return };
+    let now = clock::wall();
+    let is_current = roots.is_none_or(|bundle| kept::is_of_active_root(&leaf, &bundle, now));
+    take_up(shared, (service, leaf), renewal, sender);
+    if !is_current {
+        renewal.handle_roots_changed(now);
     }
 }
 
