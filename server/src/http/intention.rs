@@ -4,7 +4,7 @@
 
 use http::Response;
 use weft_core::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
+    EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
 };
 use weft_core::filter::INTENTION;
 use weft_core::name::ServiceName;
@@ -49,8 +49,8 @@ pub(super) async fn show(
     let (source, destination) = pair(&request.query)?;
     let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
     let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
-        let entry = state.entry(&key).map(|entry| &**entry);
-        let found = intentions(entry).and_then(|entry| {
+        let entry = state.entry(&key).and_then(|entry| entry.as_service_intentions());
+        let found = entry.and_then(|entry| {
             let source = entry.sources.iter().find(|it| it.name == source)?;
             Some(IntentionBody::new(entry, source))
         });
@@ -157,7 +157,7 @@ fn all(state: &State) -> Vec<IntentionBody> {
     let of_entry = |entry: &ServiceIntentions| -> Vec<IntentionBody> {
         entry.sources.iter().map(|source| IntentionBody::new(entry, source)).collect()
     };
-    let entries = entries.iter().filter_map(|entry| intentions(Some(&**entry)));
+    let entries = entries.iter().filter_map(|entry| entry.as_service_intentions());
     let mut bodies: Vec<IntentionBody> = entries.flat_map(of_entry).collect();
     bodies.sort_by(|a, b| {
         (b.precedence, &a.destination_name, &a.source_name).cmp(&(
@@ -167,13 +167,6 @@ fn all(state: &State) -> Vec<IntentionBody> {
         ))
     });
     bodies
-}
-
-fn intentions(entry: Option<&ConfigEntry>) -> Option<&ServiceIntentions> {
-    match entry {
-        Some(ConfigEntry::ServiceIntentions(entry)) => Some(entry),
-        _ => None,
-    }
 }
 
 /// The body may say source and destination once more, but not others.
