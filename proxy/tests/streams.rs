@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::pair::{App, LIMIT, Pair, Raw, localhost};
+use support::pair::{App, LIMIT, Pair, Raw, eventually, localhost};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -259,4 +259,27 @@ async fn a_request_that_waits_for_its_answer_is_cut_when_the_caller_is_refused()
     assert!(!String::from_utf8_lossy(&read).ends_with("0\r\n\r\n"), "half taken for whole");
     let answer = tokio::time::timeout(LIMIT, answer).await.expect("in time").expect("ended");
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 502));
+}
+
+#[tokio::test]
+async fn requests_that_callers_give_up_are_counted_once_and_leave_nothing_behind() {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let pair = Pair::start(Protocol::Http, listener.local_addr().expect("an address")).await;
+    let mut sender = http2::<Full<Bytes>>(pair.call).await;
+    for _ in 0..10 {
+        let request = Request::get(format!("http://{}/", pair.call)).body(Full::default());
+        let answer = tokio::spawn(sender.send_request(request.expect("a request")));
+        let (mut app, _) = listener.accept().await.expect("the request's connection");
+        answer.abort();
+        let ended = tokio::time::timeout(LIMIT, app.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "the application is still asked");
+    }
+    for proxy in [&pair.client, &pair.server] {
+        eventually(|| async {
+            let metrics = proxy.admin("/metrics").await;
+            metrics.contains("code=\"none\"} 10\n")
+                && metrics.contains("cause=\"client-gone\"} 10\n")
+        })
+        .await;
+    }
 }

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
@@ -155,13 +155,18 @@ async fn handle<H: StreamHop>(
         refuse(refusal, is_grpc)
     };
     let planned = clean_request(&mut parts).and_then(|()| hop.borrow_mut().plan(&mut parts));
-    let mut plan = match planned {
+    let plan = match planned {
         Ok(plan) => plan,
         Err(refusal) => return refused(None, &refusal),
     };
     let sent_bytes = Rc::new(Cell::new(0));
     let body = RequestBody::new(body, sent_bytes.clone());
-    let answer = match H::send(&mut plan, Request::from_parts(parts, body)).await {
+    let mut waiting = Waiting { hop, plan: Some(plan), started, sent_bytes: sent_bytes.clone() };
+    let request = Request::from_parts(parts, body);
+    let sending = H::send(waiting.plan.as_mut().expect("it was just put there"), request);
+    let sent = sending.await;
+    let plan = waiting.plan.take().expect("only dropping takes it otherwise");
+    let answer = match sent {
         Ok(answer) if answer.status().is_informational() => {
             let message = "the next hop changed the protocol, which nobody asked for";
             let refusal = Refusal::new(502, "upstream-malformed", message);
@@ -185,6 +190,29 @@ async fn handle<H: StreamHop>(
         hop.borrow().record(Some(&plan), &outcome);
     });
     Response::from_parts(parts, body)
+}
+
+/// A request that waits for its answer. Dropped before that, it was given up by its caller.
+struct Waiting<'a, H: StreamHop> {
+    hop: &'a RefCell<H>,
+    plan: Option<H::Plan>,
+    started: Instant,
+    sent_bytes: Rc<Cell<u64>>,
+}
+
+impl<H: StreamHop> Drop for Waiting<'_, H> {
+    fn drop(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            let outcome = Outcome {
+                status: 0,
+                cause: Some("client-gone"),
+                request_bytes: self.sent_bytes.get(),
+                response_bytes: 0,
+                duration: clock::instant() - self.started,
+            };
+            self.hop.borrow().record(Some(&plan), &outcome);
+        }
+    }
 }
 
 fn clean_answer(headers: &mut HeaderMap, mesh_fields: MeshFields) {
