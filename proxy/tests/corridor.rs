@@ -331,3 +331,25 @@ async fn a_proxy_that_stops_finishes_what_it_has_begun() {
     assert!(answer.contains("connection: close") && answer.contains("\"bytes\":4"), "{answer}");
     pair.client.tasks.join(LIMIT).await.expect("every task ends");
 }
+
+#[tokio::test]
+async fn the_admin_interface_answers_no_page_that_borrowed_its_address() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let door = pair.client.handle.admin_addr();
+    for (host, status) in [
+        ("127.0.0.1:19000", "200"),
+        ("localhost", "200"),
+        ("[::1]:19000", "200"),
+        ("rebound.example:19000", "403"),
+        ("", "403"),
+    ] {
+        let mut raw = Raw::connect(door).await;
+        raw.send(&format!(
+            "GET /config_dump HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+        let answer = raw.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+}

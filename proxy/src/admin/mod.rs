@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use weft_runtime::http::{Body, ServeOptions, full, serve};
@@ -32,12 +33,33 @@ pub(crate) fn start(
     let admin = Admin { cell, metrics };
     let tasks = tasks.child("admin");
     let service = tower::service_fn(move |request: Request<Body>| {
-        let answer = admin.answer(request.method(), request.uri().path());
+        let answer = match is_local_name(&request) {
+            true => admin.answer(request.method(), request.uri().path()),
+            false => {
+                let text = "weft: call the admin interface by its address or localhost\n";
+                reply(StatusCode::FORBIDDEN, "text/plain", text.to_owned())
+            }
+        };
         async move { Ok::<_, Infallible>(answer) }
     });
     tasks.clone().spawn("serve", async move {
         serve(listener, None, service, ServeOptions::default(), &tasks).await;
     });
+}
+
+/// Whether the caller knows this host by an address or as localhost. A web page could have its
+/// own name resolved to loopback and read what is shown here.
+fn is_local_name(request: &Request<Body>) -> bool {
+    let field = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let authority = match request.uri().authority() {
+        Some(authority) => Some(authority.clone()),
+        None => field.and_then(|host| host.parse::<Authority>().ok()),
+    };
+    authority.is_some_and(|authority| {
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+    })
 }
 
 impl Admin {
