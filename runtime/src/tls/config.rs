@@ -13,7 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{DnsName, ServerName};
 
-use super::verify::{ClientVerifier, PeerCheck, PinnedVerifier, ServerVerifier};
+use super::verify::{ClientVerifier, PeerCheck, ServerVerifier};
 use super::{Identity, TlsError, Trust, provider};
 
 /// Sessions that a client keeps for resumption: one per peer address, of those it calls often.
@@ -111,7 +111,7 @@ pub fn client_config(
     check: PeerCheck,
     alpn: &[&str],
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = ServerVerifier { trust: trust.clone(), check };
+    let verifier = ServerVerifier::Member { trust: trust.clone(), check };
     let mut config =
         client_builder(Arc::new(verifier))?.with_client_cert_resolver(identity.resolver());
     config.alpn_protocols = protocols(alpn);
@@ -131,7 +131,7 @@ pub fn client_config_anonymous(
     check: PeerCheck,
     alpn: &[&str],
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = ServerVerifier { trust: trust.clone(), check };
+    let verifier = ServerVerifier::Member { trust: trust.clone(), check };
     let mut config = client_builder(Arc::new(verifier))?.with_no_client_auth();
     config.alpn_protocols = protocols(alpn);
     config.resumption = rustls::client::Resumption::disabled();
@@ -156,7 +156,8 @@ pub fn client_config_pinned(
     if !is_sha256 {
         return Err(TlsError::Fingerprint { fingerprint: root_fingerprint.to_owned() });
     }
-    let verifier = PinnedVerifier { root_fingerprint: root_fingerprint.to_ascii_lowercase() };
+    let verifier =
+        ServerVerifier::Pinned { root_fingerprint: root_fingerprint.to_ascii_lowercase() };
     let mut config = client_builder(Arc::new(verifier))?.with_no_client_auth();
     config.alpn_protocols = protocols(alpn);
     config.resumption = rustls::client::Resumption::disabled();

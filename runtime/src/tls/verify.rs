@@ -134,11 +134,42 @@ fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
     Err(Error::General("TLS 1.2 is not offered".to_owned()))
 }
 
-/// Checks the server that a member calls.
+/// Checks the server that is called.
 #[derive(Debug)]
-pub(super) struct ServerVerifier {
-    pub(super) trust: Trust,
-    pub(super) check: PeerCheck,
+pub(super) enum ServerVerifier {
+    /// By a member, which trusts the mesh's roots.
+    Member { trust: Trust, check: PeerCheck },
+    /// By a host that joins, which knows only a root's fingerprint.
+    Pinned { root_fingerprint: String },
+}
+
+impl ServerVerifier {
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Member { trust, check } => {
+                verify_chain(end_entity, intermediates, trust.store(), now)?;
+                check.check(member(end_entity, trust.trust_domain())?)?;
+            }
+            Self::Pinned { root_fingerprint } => {
+                let root = intermediates
+                    .iter()
+                    .find(|certificate| fingerprint(certificate) == *root_fingerprint)
+                    .ok_or_else(|| Refusal::Unpinned { fingerprint: root_fingerprint.clone() })?;
+                let mut roots = RootCertStore::empty();
+                roots.add(root.clone().into_owned())?;
+                verify_chain(end_entity, intermediates, &roots, now)?;
+                let found =
+                    peer_identity(std::slice::from_ref(end_entity)).map_err(Refusal::Identity)?;
+                PeerCheck::AnyServer.check(found)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -150,58 +181,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verify_chain(end_entity, intermediates, self.trust.store(), now)?;
-        self.check.check(member(end_entity, self.trust.trust_domain())?)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signature, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
-}
-
-/// Checks the server that a joining host calls, of which it knows only a root's fingerprint.
-#[derive(Debug)]
-pub(super) struct PinnedVerifier {
-    pub(super) root_fingerprint: String,
-}
-
-impl ServerCertVerifier for PinnedVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let root = intermediates
-            .iter()
-            .find(|certificate| fingerprint(certificate) == self.root_fingerprint)
-            .ok_or_else(|| Refusal::Unpinned { fingerprint: self.root_fingerprint.clone() })?;
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone().into_owned())?;
-        verify_chain(end_entity, intermediates, &roots, now)?;
-        let found = peer_identity(std::slice::from_ref(end_entity)).map_err(Refusal::Identity)?;
-        PeerCheck::AnyServer.check(found)?;
+        self.check(end_entity, intermediates, now)?;
         Ok(ServerCertVerified::assertion())
     }
 

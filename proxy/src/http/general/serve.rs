@@ -29,8 +29,9 @@ use super::view::{clean, clean_request, strip_mesh};
 use crate::listen::Live;
 use crate::transport::{Buffer, Timer, Wire};
 
-/// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 1024;
+/// Requests at once on one HTTP/2 connection: each may open a connection to the application.
+/// A caller with more in flight opens a second connection.
+const STREAMS_MAX: u32 = 256;
 /// Bytes in flight on one stream and on all.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
