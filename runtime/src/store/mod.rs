@@ -13,6 +13,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Bytes of one value. Pages above a quarter of a segment become blob files, and a page holds
 /// many values: 256 KiB makes blobs within 40 inserts, 64 KiB makes none in 400.
@@ -20,6 +21,11 @@ pub const VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of a segment: pages of up to 2 MiB stay in the synced file. Fixed at creation.
 const SEGMENT_BYTES: usize = 8 << 20;
+
+/// How often, and after what pause, the engine's lock is tried again: two seconds in all, as an
+/// engine ends within milliseconds even on a busy machine.
+const ENGINE_END_TRIES: usize = 200;
+const ENGINE_END_PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes of sled's page cache: what a server's log tail and metadata need.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -113,17 +119,7 @@ impl Store {
         fs::create_dir_all(dir).map_err(file_error("create", dir))?;
         let lock = lock(dir)?;
         remove_unfinished_snapshots(dir)?;
-        let db = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|source| StoreError::Engine {
-                dir: dir.to_owned(),
-                doing: "opened",
-                source,
-            })?;
+        let db = open_engine(dir)?;
         let path = dir.join("db");
         let file = File::open(&path).map_err(file_error("open", &path))?;
         if is_new {
@@ -264,6 +260,28 @@ impl Table {
             key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
+}
+
+/// Opens the engine, whose own lock an earlier store of this process may hold a little longer:
+/// the engine ends on threads of its own, after the store that used it is gone. Our lock, taken
+/// before, says that nobody else uses the directory.
+fn open_engine(dir: &Path) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None);
+    let mut result = config.open();
+    for _ in 0..ENGINE_END_TRIES {
+        match &result {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(ENGINE_END_PAUSE);
+                result = config.open();
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    result.map_err(|source| StoreError::Engine { dir: dir.to_owned(), doing: "opened", source })
 }
 
 /// Makes the names in a directory survive a power cut.
