@@ -8,13 +8,14 @@ use http::Response;
 use serde::Serialize;
 use weft_core::catalog::{Node, Service};
 use weft_core::filter::{CATALOG_SERVICE, NODE, SERVICE};
-use weft_core::name::{NodeName, ServiceName};
+use weft_core::name::NodeName;
 use weft_core::state::ServiceTags;
 use weft_core::watch::Topic;
 use weft_proto::json::catalog::CatalogService;
 use weft_runtime::http::Body;
 
 use super::error::ApiError;
+use super::instances::Instances;
 use super::request::{ApiRequest, has_meta, service_name};
 use super::{Context, page};
 
@@ -81,7 +82,7 @@ pub(super) async fn service(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::service, false).await
+    instances(context, request, Instances::Service).await
 }
 
 /// `GET /v1/catalog/connect/:name`
@@ -89,24 +90,20 @@ pub(super) async fn connect(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::connect, true).await
+    instances(context, request, Instances::Connect).await
 }
 
 async fn instances(
     context: &Context,
     request: &ApiRequest,
-    topic: fn(&ServiceName) -> Topic,
-    mesh_doors: bool,
+    which: Instances,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
     let meta = request.query.node_meta();
     let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [topic(&name)], |state| {
-        let (index, instances) = match mesh_doors {
-            true => state.connect_instances(&name),
-            false => state.service_instances(&name),
-        };
+    let read = page::read(context, request, [which.topic(&name)], |state| {
+        let (index, instances) = which.read(state, &name);
         let instances = instances
             .into_iter()
             .filter(|instance| has_meta(&instance.node, &meta))

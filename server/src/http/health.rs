@@ -6,13 +6,13 @@ use http::Response;
 use weft_core::catalog::{CheckStatus, HealthCheck};
 use weft_core::filter::{CHECK, SERVICE_INSTANCE};
 use weft_core::index::Index;
-use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::watch::Topic;
 use weft_runtime::http::Body;
 
 use super::catalog::{has_tags, node_name};
 use super::error::ApiError;
+use super::instances::Instances;
 use super::request::{ApiRequest, has_meta, service_name};
 use super::{Context, page};
 
@@ -21,7 +21,7 @@ pub(super) async fn service(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::service, false).await
+    instances(context, request, Instances::Service).await
 }
 
 /// `GET /v1/health/connect/:name`
@@ -29,25 +29,21 @@ pub(super) async fn connect(
     context: &Context,
     request: &ApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    instances(context, request, Topic::connect, true).await
+    instances(context, request, Instances::Connect).await
 }
 
 async fn instances(
     context: &Context,
     request: &ApiRequest,
-    topic: fn(&ServiceName) -> Topic,
-    mesh_doors: bool,
+    which: Instances,
 ) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let query = &request.query;
     let (filter, meta) = (query.filter(Some(&SERVICE_INSTANCE))?, query.node_meta());
     let only_passing = query.passing()?;
     let tags: Vec<&str> = query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [topic(&name)], |state| {
-        let (index, mut instances) = match mesh_doors {
-            true => state.connect_instances(&name),
-            false => state.service_instances(&name),
-        };
+    let read = page::read(context, request, [which.topic(&name)], |state| {
+        let (index, mut instances) = which.read(state, &name);
         instances.retain(|instance| {
             has_meta(&instance.node, &meta)
                 && has_tags(&instance.service, &tags)

@@ -7,6 +7,7 @@ mod config_entry;
 mod connect;
 mod error;
 mod health;
+mod instances;
 mod intention;
 mod page;
 mod register;
