@@ -17,13 +17,25 @@ use weft_runtime::http::Body;
 use super::error::ApiError;
 use super::instances::Instances;
 use super::request::{ApiRequest, has_meta, service_name};
+use super::routes::Routes;
 use super::{Context, page};
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .get("/v1/catalog/connect/{service}", |context, request| {
+            Box::pin(connect(context, request))
+        })
+        .get("/v1/catalog/datacenters", |context, request| Box::pin(datacenters(context, request)))
+        .get("/v1/catalog/node/{node}", |context, request| Box::pin(node(context, request)))
+        .get("/v1/catalog/nodes", |context, request| Box::pin(nodes(context, request)))
+        .get("/v1/catalog/service/{service}", |context, request| {
+            Box::pin(service(context, request))
+        })
+        .get("/v1/catalog/services", |context, request| Box::pin(services(context, request)))
+}
+
 /// `GET /v1/catalog/datacenters`
-pub(super) async fn datacenters(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn datacenters(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let read = page::read(context, request, [Topic::Cluster], |state| {
         let names = state.cluster().map(|cluster| vec![cluster.datacenter.clone()]);
         Ok((state.index(), Some(names.unwrap_or_default())))
@@ -32,10 +44,7 @@ pub(super) async fn datacenters(
 }
 
 /// `GET /v1/catalog/nodes`
-pub(super) async fn nodes(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn nodes(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (filter, meta) = (request.query.filter(Some(&NODE))?, request.query.node_meta());
     let read = page::read(context, request, [Topic::Nodes], |state| {
         let (index, mut nodes) = state.nodes();
@@ -49,10 +58,7 @@ pub(super) async fn nodes(
 }
 
 /// `GET /v1/catalog/services`
-pub(super) async fn services(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn services(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let meta = request.query.node_meta();
     let mut topics = vec![Topic::ServiceList];
     if !meta.is_empty() {
@@ -78,18 +84,12 @@ pub(super) async fn services(
 }
 
 /// `GET /v1/catalog/service/:name`
-pub(super) async fn service(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn service(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Service).await
 }
 
 /// `GET /v1/catalog/connect/:name`
-pub(super) async fn connect(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn connect(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Connect).await
 }
 
@@ -118,10 +118,7 @@ async fn instances(
 }
 
 /// `GET /v1/catalog/node/:node`
-pub(super) async fn node(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn node(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct NodeServices {

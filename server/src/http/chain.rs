@@ -16,13 +16,15 @@ use weft_runtime::http::Body;
 use super::error::ApiError;
 use super::page::Page;
 use super::request::{ApiRequest, service_name};
+use super::routes::Routes;
 use super::{Context, page};
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table.get("/v1/discovery-chain/{service}", |context, request| Box::pin(show(context, request)))
+}
+
 /// `GET /v1/discovery-chain/:service`
-pub(super) async fn show(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let topics = |state: &State| -> BTreeSet<Topic> {
         match state.compile_chain(&name) {

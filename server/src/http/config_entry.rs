@@ -11,13 +11,19 @@ use weft_runtime::http::Body;
 
 use super::error::ApiError;
 use super::request::ApiRequest;
+use super::routes::Routes;
 use super::{Context, page};
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .put("/v1/config", |context, request| Box::pin(write(context, request)))
+        .get("/v1/config/{kind}", |context, request| Box::pin(list(context, request)))
+        .get("/v1/config/{kind}/{name}", |context, request| Box::pin(show(context, request)))
+        .delete("/v1/config/{kind}/{name}", |context, request| Box::pin(delete(context, request)))
+}
+
 /// `PUT /v1/config`
-pub(super) async fn write(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let entry = json::config_entry::decode(&request.body)?;
     let command = Command::UpsertEntry { entry, cas: request.query.cas()? };
     let written = context.proposer.write(&request.caller, command).await?;
@@ -25,10 +31,7 @@ pub(super) async fn write(
 }
 
 /// `GET /v1/config/:kind`
-pub(super) async fn list(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let kind = kind(request.params.get("kind"))?;
     let filter = request.query.filter(None)?;
     let read = page::read(context, request, [Topic::EntryKind(kind)], |state| {
@@ -42,10 +45,7 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/config/:kind/:name`
-pub(super) async fn show(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (key, missing) = key(request)?;
     let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
         let found = state.entry(&key).cloned();
@@ -59,10 +59,7 @@ pub(super) async fn show(
 }
 
 /// `DELETE /v1/config/:kind/:name`
-pub(super) async fn delete(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn delete(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (key, _) = key(request)?;
     let cas = request.query.cas()?;
     let command = Command::DeleteEntry { key, cas };

@@ -10,14 +10,16 @@ use weft_runtime::http::{Body, full};
 
 use super::error::ApiError;
 use super::request::ApiRequest;
+use super::routes::Routes;
 use super::{Context, page};
 use crate::read::Consistency;
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table.get("/v1/connect/ca/roots", |context, request| Box::pin(roots(context, request)))
+}
+
 /// `GET /v1/connect/ca/roots`
-pub(super) async fn roots(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn roots(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     if request.query.value("pem").is_some_and(|value| matches!(value, "true" | "1")) {
         return pem(context).await;
     }

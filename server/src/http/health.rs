@@ -14,21 +14,27 @@ use super::catalog::{has_tags, node_name};
 use super::error::ApiError;
 use super::instances::Instances;
 use super::request::{ApiRequest, has_meta, service_name};
+use super::routes::Routes;
 use super::{Context, page};
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .get("/v1/health/checks/{service}", |context, request| {
+            Box::pin(of_service(context, request))
+        })
+        .get("/v1/health/connect/{service}", |context, request| Box::pin(connect(context, request)))
+        .get("/v1/health/node/{node}", |context, request| Box::pin(node(context, request)))
+        .get("/v1/health/service/{service}", |context, request| Box::pin(service(context, request)))
+        .get("/v1/health/state/{state}", |context, request| Box::pin(in_state(context, request)))
+}
+
 /// `GET /v1/health/service/:name`
-pub(super) async fn service(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn service(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Service).await
 }
 
 /// `GET /v1/health/connect/:name`
-pub(super) async fn connect(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn connect(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Connect).await
 }
 
@@ -56,30 +62,21 @@ async fn instances(
 }
 
 /// `GET /v1/health/node/:node`
-pub(super) async fn node(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn node(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let name = node_name(request.params.get("node"))?;
     let topic = Topic::node(&name);
     checks(context, request, topic, |state| state.checks_of_node(&name)).await
 }
 
 /// `GET /v1/health/checks/:service`
-pub(super) async fn of_service(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn of_service(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let topic = Topic::service(&name);
     checks(context, request, topic, |state| state.checks_of_service(&name)).await
 }
 
 /// `GET /v1/health/state/:state`
-pub(super) async fn in_state(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn in_state(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let status = match request.params.get("state") {
         "any" => None,
         word => {

@@ -18,6 +18,7 @@ use weft_runtime::http::Body;
 
 use super::error::ApiError;
 use super::request::{ApiRequest, Query};
+use super::routes::Routes;
 use super::{Context, page};
 
 /// Names in one match: each of them gets a list of its own of all intentions that concern it.
@@ -25,11 +26,22 @@ const MATCH_NAMES_MAX: usize = 64;
 
 const KIND: Topic = Topic::EntryKind(EntryKind::ServiceIntentions);
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .get("/v1/connect/intentions", |context, request| Box::pin(list(context, request)))
+        .get("/v1/connect/intentions/check", |context, request| Box::pin(judge(context, request)))
+        .get("/v1/connect/intentions/exact", |context, request| Box::pin(show(context, request)))
+        .put("/v1/connect/intentions/exact", |context, request| Box::pin(write(context, request)))
+        .delete("/v1/connect/intentions/exact", |context, request| {
+            Box::pin(delete(context, request))
+        })
+        .get("/v1/connect/intentions/match", |context, request| {
+            Box::pin(matching(context, request))
+        })
+}
+
 /// `GET /v1/connect/intentions`
-pub(super) async fn list(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let filter = request.query.filter(Some(&INTENTION))?;
     let read = page::read(context, request, [KIND], |state| {
         let mut bodies = all(state);
@@ -42,10 +54,7 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/connect/intentions/exact`
-pub(super) async fn show(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (source, destination) = pair(&request.query)?;
     let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
     let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
@@ -64,10 +73,7 @@ pub(super) async fn show(
 }
 
 /// `PUT /v1/connect/intentions/exact`
-pub(super) async fn write(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (source, destination) = pair(&request.query)?;
     let body = decode_upsert(&request.body)?;
     check(&body, &source, &destination)?;
@@ -84,10 +90,7 @@ pub(super) async fn write(
 }
 
 /// `DELETE /v1/connect/intentions/exact`
-pub(super) async fn delete(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn delete(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (source, destination) = pair(&request.query)?;
     let command = Command::DeleteIntention { destination, source };
     context.proposer.write(&request.caller, command).await?;
@@ -95,10 +98,7 @@ pub(super) async fn delete(
 }
 
 /// `GET /v1/connect/intentions/match`
-pub(super) async fn matching(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn matching(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let by_source = match request.query.required("by")? {
         "source" => true,
         "destination" => false,
@@ -133,10 +133,7 @@ pub(super) async fn matching(
 }
 
 /// `GET /v1/connect/intentions/check`
-pub(super) async fn judge(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn judge(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (source, destination) =
         (exact(&request.query, "source")?, exact(&request.query, "destination")?);
     let default = context.default_intention;

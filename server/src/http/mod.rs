@@ -12,6 +12,7 @@ mod intention;
 mod page;
 mod register;
 mod request;
+mod routes;
 mod status;
 
 use std::convert::Infallible;
@@ -22,14 +23,14 @@ use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, hea
 use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
-use weft_core::limits;
-use weft_runtime::http::{Body, Found, PeerIdentity, Router, collect, empty};
+use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
 
 use crate::config::Config;
 use crate::propose::{Caller, Proposer};
 use crate::read::Reader;
 use error::ApiError;
 use request::{ApiRequest, Query};
+use routes::Routes;
 
 /// What a request without a token may do: everything, as there are no ACLs. What calls between
 /// services may do is told by intentions and their default.
@@ -42,83 +43,33 @@ struct Context {
     default_intention: IntentionAction,
 }
 
-/// A page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
-    CatalogConnect,
-    CatalogDatacenters,
-    CatalogDeregister,
-    CatalogNode,
-    CatalogNodes,
-    CatalogRegister,
-    CatalogService,
-    CatalogServices,
-    Chain,
-    ConfigDelete,
-    ConfigList,
-    ConfigShow,
-    ConfigWrite,
-    HealthChecks,
-    HealthConnect,
-    HealthNode,
-    HealthService,
-    HealthState,
-    IntentionCheck,
-    IntentionDelete,
-    IntentionList,
-    IntentionMatch,
-    IntentionShow,
-    IntentionWrite,
-    Roots,
-    StatusLeader,
-    StatusPeers,
-}
-
-fn router() -> Router<Endpoint> {
-    use Endpoint as E;
-    const EXACT: &str = "/v1/connect/intentions/exact";
-    Router::new()
-        .route(Method::GET, "/v1/catalog/connect/{service}", E::CatalogConnect)
-        .route(Method::GET, "/v1/catalog/datacenters", E::CatalogDatacenters)
-        .route(Method::PUT, "/v1/catalog/deregister", E::CatalogDeregister)
-        .route(Method::GET, "/v1/catalog/node/{node}", E::CatalogNode)
-        .route(Method::GET, "/v1/catalog/nodes", E::CatalogNodes)
-        .route(Method::PUT, "/v1/catalog/register", E::CatalogRegister)
-        .route(Method::GET, "/v1/catalog/service/{service}", E::CatalogService)
-        .route(Method::GET, "/v1/catalog/services", E::CatalogServices)
-        .route(Method::PUT, "/v1/config", E::ConfigWrite)
-        .route(Method::GET, "/v1/config/{kind}", E::ConfigList)
-        .route(Method::GET, "/v1/config/{kind}/{name}", E::ConfigShow)
-        .route(Method::DELETE, "/v1/config/{kind}/{name}", E::ConfigDelete)
-        .route(Method::GET, "/v1/connect/ca/roots", E::Roots)
-        .route(Method::GET, "/v1/connect/intentions", E::IntentionList)
-        .route(Method::GET, "/v1/connect/intentions/check", E::IntentionCheck)
-        .route(Method::GET, EXACT, E::IntentionShow)
-        .route(Method::PUT, EXACT, E::IntentionWrite)
-        .route(Method::DELETE, EXACT, E::IntentionDelete)
-        .route(Method::GET, "/v1/connect/intentions/match", E::IntentionMatch)
-        .route(Method::GET, "/v1/discovery-chain/{service}", E::Chain)
-        .route(Method::GET, "/v1/health/checks/{service}", E::HealthChecks)
-        .route(Method::GET, "/v1/health/connect/{service}", E::HealthConnect)
-        .route(Method::GET, "/v1/health/node/{node}", E::HealthNode)
-        .route(Method::GET, "/v1/health/service/{service}", E::HealthService)
-        .route(Method::GET, "/v1/health/state/{state}", E::HealthState)
-        .route(Method::GET, "/v1/status/leader", E::StatusLeader)
-        .route(Method::GET, "/v1/status/peers", E::StatusPeers)
+/// Every page; each file adds its own.
+fn routes() -> Routes {
+    let pages = [
+        catalog::routes,
+        chain::routes,
+        config_entry::routes,
+        connect::routes,
+        health::routes,
+        intention::routes,
+        register::routes,
+        status::routes,
+    ];
+    pages.into_iter().fold(Routes::default(), |table, page| page(table))
 }
 
 /// The API as a service.
 #[derive(Clone)]
 pub(crate) struct Api {
     context: Arc<Context>,
-    router: Arc<Router<Endpoint>>,
+    routes: Arc<Routes>,
 }
 
 impl Api {
     pub(crate) fn new(proposer: Proposer, reader: Reader, config: &Config) -> Self {
         let default_intention = config.default_intention;
         let context = Context { proposer, reader, default_intention };
-        Self { context: Arc::new(context), router: Arc::new(router()) }
+        Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
@@ -146,7 +97,7 @@ impl Api {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
         let method = if asked == Method::HEAD { Method::GET } else { asked.clone() };
-        let (endpoint, params) = match self.router.find(&method, parts.uri.path()) {
+        let (route, params) = match self.routes.find(&method, parts.uri.path()) {
             Found::Handler { handler, params, .. } => (*handler, params),
             Found::NotFound => {
                 let text = "Invalid URL path: not a recognized HTTP API endpoint";
@@ -161,45 +112,10 @@ impl Api {
         let caller = peer.map(Caller::Member).ok_or_else(|| {
             ApiError::new(StatusCode::FORBIDDEN, "Permission denied: no certificate")
         })?;
-        let body = collect(body, limits::API_BODY_BYTES_MAX).await?;
-        let request = ApiRequest { params, query, body, caller };
-        dispatch(endpoint, &self.context, &request).await
-    }
-}
-
-async fn dispatch(
-    endpoint: Endpoint,
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
-    match endpoint {
-        Endpoint::CatalogConnect => catalog::connect(context, request).await,
-        Endpoint::CatalogDatacenters => catalog::datacenters(context, request).await,
-        Endpoint::CatalogDeregister => register::deregister(context, request).await,
-        Endpoint::CatalogNode => catalog::node(context, request).await,
-        Endpoint::CatalogNodes => catalog::nodes(context, request).await,
-        Endpoint::CatalogRegister => register::register(context, request).await,
-        Endpoint::CatalogService => catalog::service(context, request).await,
-        Endpoint::CatalogServices => catalog::services(context, request).await,
-        Endpoint::Chain => chain::show(context, request).await,
-        Endpoint::ConfigDelete => config_entry::delete(context, request).await,
-        Endpoint::ConfigList => config_entry::list(context, request).await,
-        Endpoint::ConfigShow => config_entry::show(context, request).await,
-        Endpoint::ConfigWrite => config_entry::write(context, request).await,
-        Endpoint::HealthChecks => health::of_service(context, request).await,
-        Endpoint::HealthConnect => health::connect(context, request).await,
-        Endpoint::HealthNode => health::node(context, request).await,
-        Endpoint::HealthService => health::service(context, request).await,
-        Endpoint::HealthState => health::in_state(context, request).await,
-        Endpoint::IntentionCheck => intention::judge(context, request).await,
-        Endpoint::IntentionDelete => intention::delete(context, request).await,
-        Endpoint::IntentionList => intention::list(context, request).await,
-        Endpoint::IntentionMatch => intention::matching(context, request).await,
-        Endpoint::IntentionShow => intention::show(context, request).await,
-        Endpoint::IntentionWrite => intention::write(context, request).await,
-        Endpoint::Roots => connect::roots(context, request).await,
-        Endpoint::StatusLeader => status::leader(context, request).await,
-        Endpoint::StatusPeers => status::peers(context, request).await,
+        let body = collect(body, route.body_bytes_max).await?;
+        let request =
+            ApiRequest { method: asked, params, query, headers: parts.headers, body, caller };
+        (route.handler)(&self.context, &request).await
     }
 }
 

@@ -11,14 +11,18 @@ use weft_runtime::http::Body;
 
 use super::error::ApiError;
 use super::request::ApiRequest;
+use super::routes::Routes;
 use super::{Context, page};
 use crate::read::Consistency;
 
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .put("/v1/catalog/deregister", |context, request| Box::pin(deregister(context, request)))
+        .put("/v1/catalog/register", |context, request| Box::pin(register(context, request)))
+}
+
 /// `PUT /v1/catalog/register`
-pub(super) async fn register(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn register(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let body = decode_register(&request.body)?;
     let present = present(context, &body).await?;
     let registration = body.registration(&own(context)?, present)?;
@@ -31,10 +35,7 @@ pub(super) async fn register(
 }
 
 /// `PUT /v1/catalog/deregister`
-pub(super) async fn deregister(
-    context: &Context,
-    request: &ApiRequest,
-) -> Result<Response<Body>, ApiError> {
+async fn deregister(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let deregistration = decode_deregister(&request.body)?.deregistration(&own(context)?)?;
     let command = match request.caller.is_agent_of(&deregistration.node) {
         true => Command::Deregister(deregistration),

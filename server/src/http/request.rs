@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Method};
 
 use weft_core::catalog::Node;
 use weft_core::filter::{Filter, Schema};
@@ -18,8 +19,13 @@ use crate::read::{Consistency, ReadOptions};
 
 /// A request, read.
 pub(super) struct ApiRequest {
+    /// As asked; `HEAD` is answered as `GET` is.
+    #[expect(dead_code, reason = "the pages that ask come with the table of routes")]
+    pub(super) method: Method,
     pub(super) params: Params,
     pub(super) query: Query,
+    #[expect(dead_code, reason = "the pages that ask come with the table of routes")]
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) caller: Caller,
 }
