@@ -11,6 +11,7 @@ mod grpc;
 mod http;
 mod join;
 mod keeper;
+mod leader;
 mod membership;
 mod metrics;
 mod propose;

@@ -26,6 +26,7 @@ use crate::grpc;
 use crate::http;
 use crate::join::{Admission, JoinError};
 use crate::keeper;
+use crate::leader;
 use crate::membership::{
     self, Membership, MembershipError, MembershipTable, Recalled, recall, seal_key_path,
 };
@@ -227,6 +228,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     });
 
     enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
+    leader::start(consensus, hub.clone(), tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
     if let Some((listener, _)) = telemetry {

@@ -21,6 +21,7 @@ use weft_runtime::tls::ClientTlsCell;
 
 use super::barrier::Barrier;
 use super::fold::Fold;
+use super::leadership::Leadership;
 use super::log::{Log, LogDamage};
 use super::network::Links;
 use super::snapshot::SnapshotDamage;
@@ -232,6 +233,22 @@ impl Consensus {
             }
             outcome => outcome,
         }
+    }
+
+    /// Writes a command when this server leads, and passes it on to nobody else.
+    ///
+    /// # Errors
+    /// As [`Consensus::propose`].
+    pub(crate) async fn propose_here(
+        &self,
+        command: Command,
+    ) -> Result<(Index, Answer), ProposeError> {
+        self.fold.propose(command).await
+    }
+
+    /// Follows whether this server leads.
+    pub(crate) fn leadership(&self) -> Leadership {
+        Leadership { id: self.id, metrics: self.raft.metrics(), term: 0 }
     }
 
     /// Waits until the local state has every write that was acknowledged before the call.

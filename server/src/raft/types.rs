@@ -59,6 +59,7 @@ openraft::declare_raft_types!(
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type LogId = openraft::LogId<NodeId>;
+pub(crate) type Metrics = openraft::RaftMetrics<NodeId, Member>;
 pub(crate) type Membership = openraft::StoredMembership<NodeId, Member>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Member>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;

@@ -1,0 +1,85 @@
+//! What the leader does and nobody else: started when this server begins to lead, told to end
+//! when it leads no more.
+//!
+//! A duty is a task under the tree that it is given. It may run for a moment after another
+//! server has begun to lead; so it writes through [`Office::write`], which refuses then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use weft_core::index::Index;
+use weft_core::state::{Answer, Command, State};
+use weft_runtime::task::TaskTree;
+
+use crate::raft::{Consensus, ProposeError};
+use crate::watch::{Hub, Mailbox};
+
+/// How long duties may take to end once this server leads no more; they end at their next wait.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a duty works with, for as long as this server leads. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Office {
+    consensus: Consensus,
+    hub: Arc<Hub>,
+}
+
+#[allow(dead_code, reason = "each duty uses a part")]
+impl Office {
+    /// Writes a command as the leader that this server is.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoLeader`] when this server leads no more: the command is never passed
+    /// on to another leader, whose own duties see to it.
+    pub(crate) async fn write(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
+        self.consensus.propose_here(command).await
+    }
+
+    /// Returns the newest state. It has every write that was acknowledged before this server
+    /// began to lead.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.hub.state()
+    }
+
+    /// Opens a mailbox, to wait for changes of the state.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        self.hub.mailbox()
+    }
+}
+
+/// Starts every duty, one line each.
+fn take_up(office: &Office, tasks: &TaskTree) {
+    let _ = (office, tasks);
+}
+
+/// Follows who leads, for as long as the server runs.
+pub(crate) fn start(consensus: Consensus, hub: Arc<Hub>, tasks: &TaskTree) {
+    let tree = tasks.child("leader");
+    tasks.spawn("leadership", async move {
+        let office = Office { consensus: consensus.clone(), hub };
+        let mut leadership = consensus.leadership();
+        loop {
+            tokio::select! {
+                // Waits for a level: nothing is lost when the other branch is taken.
+                term = leadership.gained() => match term {
+                    Ok(term) => info!(term, "this server leads"),
+                    Err(_) => return,
+                },
+                () = tree.cancelled() => return,
+            }
+            let duties = tree.child("duties");
+            take_up(&office, &duties);
+            tokio::select! {
+                // As above. When consensus has ended, so has leadership.
+                _ = leadership.lost() => info!("this server leads no more"),
+                () = tree.cancelled() => {}
+            }
+            duties.cancel();
+            if let Err(unfinished) = duties.join(END_LIMIT).await {
+                warn!(%unfinished, "duties of the leader run on");
+                duties.abort();
+            }
+        }
+    });
+}
