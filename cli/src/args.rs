@@ -19,6 +19,8 @@ Run a mesh:
   server   Run a server: catalog, configuration, certificate authority
   agent    Run the agent of this host: services, checks, HTTP API, DNS
   proxy    Run the sidecar of a service
+Look and change:
+  catalog  List nodes, services and datacenters
 More:
   version  Print the version
   help     Print this help, or that of a command: weft help agent
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     /// Run one of the demo's applications
     #[command(hide = true)]
     Bookinfo(cmd::bookinfo::BookinfoArgs),
+    /// List nodes, services and datacenters
+    Catalog(cmd::catalog::CatalogArgs),
     /// Watch a mesh of example services work, step by step
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(cmd::demo::DemoArgs),

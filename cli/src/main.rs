@@ -2,10 +2,12 @@
 //! put together. No decisions about meshes here.
 
 mod args;
+mod client;
 mod cmd;
 mod config;
 mod failure;
 mod lifecycle;
+mod output;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Agent(args) => cmd::agent::run(&args),
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
+        Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
         Command::Dev(args) => cmd::dev::run(&args),
         Command::Proxy(args) => cmd::proxy::run(&args),

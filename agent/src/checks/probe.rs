@@ -42,7 +42,7 @@ impl ProbeTls {
         match cell.get() {
             Some(config) => Ok(config.clone()),
             None => {
-                let made = Arc::new(client_config_outside(trust)?);
+                let made = Arc::new(client_config_outside(&trust)?);
                 Ok(cell.get_or_init(|| made).clone())
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod bookinfo;
+pub(crate) mod catalog;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod proxy;

@@ -1,7 +1,7 @@
 //! TLS to servers outside the mesh, such as an application's own HTTPS port that a health check
 //! probes. Names and public authorities count there, not SPIFFE IDs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,7 +10,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::TlsError;
+use super::pem::key_from_pem;
+use super::{TlsError, certificates_from_pem};
 
 /// Where systems keep the authorities that they trust: Debian, Fedora, Alpine, openSUSE.
 const SYSTEM_ROOTS: [&str; 4] = [
@@ -21,10 +22,12 @@ const SYSTEM_ROOTS: [&str; 4] = [
 ];
 
 /// Whose certificates are accepted outside the mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutsideTrust {
     /// Anyone's: the connection is encrypted, but may lead to somebody else.
     Anyone,
+    /// Those that the authorities of a PEM file vouch for, under the name that was called.
+    File(PathBuf),
     /// Those that the system's authorities vouch for, under the name that was called.
     System,
 }
@@ -33,7 +36,20 @@ pub enum OutsideTrust {
 ///
 /// # Errors
 /// [`TlsError::NoCertificate`] when the system has no list of authorities.
-pub fn client_config_outside(trust: OutsideTrust) -> Result<ClientConfig, TlsError> {
+pub fn client_config_outside(trust: &OutsideTrust) -> Result<ClientConfig, TlsError> {
+    client_config_outside_with(trust, None)
+}
+
+/// Makes such a configuration that shows a certificate of its own when asked for one: a PEM
+/// chain, leaf first, and its PEM key. Reads files.
+///
+/// # Errors
+/// [`TlsError::NoCertificate`] when there is no list of authorities or no certificate, and the
+/// library's words when certificate and key do not belong together.
+pub fn client_config_outside_with(
+    trust: &OutsideTrust,
+    identity: Option<(&str, &str)>,
+) -> Result<ClientConfig, TlsError> {
     // The world outside does not speak TLS 1.3 everywhere.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -43,9 +59,22 @@ pub fn client_config_outside(trust: OutsideTrust) -> Result<ClientConfig, TlsErr
         OutsideTrust::Anyone => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyoneVerifier { provider })),
+        OutsideTrust::File(path) => builder.with_root_certificates(roots_of(path)?),
         OutsideTrust::System => builder.with_root_certificates(system_roots()?),
     };
-    Ok(config.with_no_client_auth())
+    let Some((chain, key)) = identity else { return Ok(config.with_no_client_auth()) };
+    let chain = certificates_from_pem("client certificate", chain)?;
+    config.with_client_auth_cert(chain, key_from_pem(key)?).map_err(TlsError::Key)
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
+    if roots.is_empty() {
+        return Err(TlsError::NoCertificate { what: "the file of authorities" });
+    }
+    Ok(roots)
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
@@ -136,7 +165,7 @@ mod tests {
             serve(listener, Some(tls), service, ServeOptions::default(), &tree).await;
         });
         for (trust, is_accepted) in [(OutsideTrust::Anyone, true), (OutsideTrust::System, false)] {
-            let Ok(config) = client_config_outside(trust) else {
+            let Ok(config) = client_config_outside(&trust) else {
                 // A system without authorities accepts nobody.
                 assert!(!is_accepted);
                 continue;

@@ -1,0 +1,104 @@
+//! What commands print: tables for people, JSON for scripts.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+
+/// How a command prints its answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// Print the API's JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Columns with a header, as wide as their widest cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Makes a table of a header alone.
+    pub(crate) fn new(header: &[&str]) -> Self {
+        Self { rows: vec![header.iter().map(|&title| title.to_owned()).collect()] }
+    }
+
+    /// Adds a row; an empty cell shows as `-`, and so does one that is missing.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let cells = cells.into_iter().chain(std::iter::repeat(String::new())).take(columns);
+        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
+        self.rows.push(cells.map(shown).collect());
+    }
+
+    /// Writes it as text; the last column has no blanks behind it.
+    pub(crate) fn text(&self) -> String {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let width = |at: usize| {
+            self.rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let blanks = width - cell.chars().count() + GAP;
+                line.push_str(cell);
+                line.push_str(&" ".repeat(blanks));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Prints a text as it is.
+///
+/// # Errors
+/// When standard output cannot be written; a reader that is gone is no error.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Prints a line.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
+    print(format!("{line}\n"))
+}
+
+/// Prints indented JSON.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    print_line(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["Node", "Address", "DC"]);
+        table.row(["web-1".to_owned(), "10.0.0.1".to_owned(), "dc1".to_owned()]);
+        table.row(["é".to_owned()]);
+        assert_eq!(table.text(), "Node   Address   DC\nweb-1  10.0.0.1  dc1\né      -         -\n");
+    }
+}
