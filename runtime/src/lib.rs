@@ -2,10 +2,12 @@
 //!
 //! A module enters when two of server, agent and proxy need it and its name is a concept. No
 //! rules of the mesh here. Each outside thing has one door: sockets in `net`, spawning in
-//! `task`, clocks in `clock`, randomness in `entropy`, rustls configurations in `tls`.
+//! `task`, clocks in `clock`, randomness in `entropy`, rustls configurations in `tls`; the log's
+//! files go through `disk`.
 
 pub mod backoff;
 pub mod clock;
+pub mod disk;
 pub mod drain;
 pub mod entropy;
 pub mod http;
