@@ -9,6 +9,10 @@ use weft_core::time::Timestamp;
 
 /// Returns the wall time. It may step backwards when the host's clock is set.
 pub fn wall() -> Timestamp {
+    #[cfg(feature = "sim")]
+    if let Some(world) = crate::world::current() {
+        return world.wall();
+    }
     // A clock before 1970 is not set at all; the epoch then makes every certificate "not yet
     // valid", which is the honest fault.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -12,6 +12,10 @@ use rand::rngs::{OsRng, StdRng};
 /// When the operating system has none to give, which Linux does only before its first boot
 /// phase is over; nothing secure can be done then.
 pub fn fill(bytes: &mut [u8]) {
+    #[cfg(feature = "sim")]
+    if let Some(world) = crate::world::current() {
+        return world.fill(bytes);
+    }
     OsRng.try_fill_bytes(bytes).expect("the operating system has randomness after boot");
 }
 

@@ -18,3 +18,5 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+#[cfg(feature = "sim")]
+pub mod world;

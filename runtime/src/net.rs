@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+mod member;
+
+pub use member::{MemberListener, MemberStream, connect_member, listen_members};
+
 pub use tokio::net::tcp;
 pub use tokio::net::unix;
 pub use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};

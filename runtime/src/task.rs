@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -141,7 +141,7 @@ impl TaskTree {
     ) -> impl Future<Output = Result<T, TaskFailure>> + Send + 'static {
         let guard = self.enter("blocking".to_owned());
         let name = format!("{}/blocking", self.node.path);
-        let handle = tokio::task::spawn_blocking(move || {
+        let handle = start_blocking(move || {
             let _guard = guard;
             work()
         });
@@ -154,6 +154,40 @@ impl TaskTree {
                 TaskFailure { name, message }
             })
         }
+    }
+
+    /// Starts a worker that blocks its thread (disk): it takes what waits in a queue, at most
+    /// `group_max` at a time and in order, and ends when the queue is closed.
+    ///
+    /// Its panic is logged and reported as that of a task; what comes to the queue afterwards
+    /// is refused.
+    pub fn worker<T: Send + 'static>(
+        &self,
+        name: impl Into<String>,
+        mut queue: mpsc::Receiver<T>,
+        group_max: usize,
+        mut handle: impl FnMut(Vec<T>) + Send + 'static,
+    ) {
+        let name = name.into();
+        #[cfg(feature = "sim")]
+        if let Some(world) = crate::world::current() {
+            return self.spawn(name, async move {
+                while let Some(first) = queue.recv().await {
+                    tokio::time::sleep(world.disk_pause()).await;
+                    handle(group_of(first, &mut queue, group_max));
+                }
+            });
+        }
+        let work = self.blocking(move || {
+            while let Some(first) = queue.blocking_recv() {
+                handle(group_of(first, &mut queue, group_max));
+            }
+        });
+        self.spawn(name, async move {
+            if let Err(failure) = work.await {
+                std::panic::resume_unwind(Box::new(failure.message));
+            }
+        });
     }
 
     /// Tells every task here and below to end.
@@ -354,6 +388,29 @@ impl Drop for Guard {
     }
 }
 
+/// In a simulation the work is done on the spot: there are no other threads.
+fn start_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(feature = "sim")]
+    if crate::world::current().is_some() {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+        return tokio::spawn(async move {
+            done.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        });
+    }
+    tokio::task::spawn_blocking(work)
+}
+
+/// The first with those that wait behind it, `max` in all.
+fn group_of<T>(first: T, queue: &mut mpsc::Receiver<T>, max: usize) -> Vec<T> {
+    let mut group = vec![first];
+    while group.len() < max
+        && let Ok(next) = queue.try_recv()
+    {
+        group.push(next);
+    }
+    group
+}
+
 fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
@@ -421,6 +478,32 @@ mod tests {
         let root = TaskTree::root("test");
         assert_eq!(root.blocking(|| 7).await, Ok(7));
         let failure = root.blocking(|| panic!("on purpose")).await.expect_err("it panics");
+        assert_eq!(failure.message, "on purpose");
+    }
+
+    #[tokio::test]
+    async fn a_worker_takes_what_waits_in_order_and_ends_with_its_queue() {
+        let root = TaskTree::root("test");
+        let (queue, waiting) = mpsc::channel(8);
+        for n in 0..5 {
+            queue.send(n).await.expect("room");
+        }
+        let (groups, mut seen) = mpsc::unbounded_channel();
+        root.worker("worker", waiting, 2, move |group| drop(groups.send(group)));
+        let mut all = Vec::new();
+        while all.len() < 5 {
+            let group: Vec<i32> = seen.recv().await.expect("a group");
+            assert!(group.len() <= 2, "{group:?}");
+            all.extend(group);
+        }
+        assert_eq!(all, [0, 1, 2, 3, 4]);
+        drop(queue);
+        root.join(LIMIT).await.expect("it ends");
+
+        let (queue, waiting) = mpsc::channel(1);
+        root.worker("bad", waiting, 1, |_: Vec<()>| panic!("on purpose"));
+        queue.send(()).await.expect("room");
+        let failure = tokio::time::timeout(LIMIT, root.failed()).await.expect("reported");
         assert_eq!(failure.message, "on purpose");
     }
 

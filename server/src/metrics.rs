@@ -76,7 +76,7 @@ fn count(number: usize) -> i64 {
 }
 
 /// Serves the metrics.
-pub(crate) fn start(listener: net::TcpListener, metrics: Metrics, tasks: &TaskTree) {
+pub(crate) fn start(listener: net::MemberListener, metrics: Metrics, tasks: &TaskTree) {
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = answer(&metrics, &request);
         async move { Ok::<_, Infallible>(answer) }

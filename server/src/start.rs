@@ -246,16 +246,16 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     })
 }
 
-async fn bind(address: SocketAddr) -> Result<(net::TcpListener, SocketAddr), StartError> {
+async fn bind(address: SocketAddr) -> Result<(net::MemberListener, SocketAddr), StartError> {
     let failed = |source| StartError::Bind { address, source };
-    let listener = net::bind_tcp(address).await.map_err(failed)?;
+    let listener = net::listen_members(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
 
 async fn bind_telemetry(
     config: &Config,
-) -> Result<Option<(net::TcpListener, SocketAddr)>, StartError> {
+) -> Result<Option<(net::MemberListener, SocketAddr)>, StartError> {
     match config.telemetry_addr {
         Some(address) => bind(address).await.map(Some),
         None => Ok(None),

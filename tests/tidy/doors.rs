@@ -54,9 +54,11 @@ const DOORS: [Door; 12] = [
         paths: &[],
         endings: &[
             "ServerConfig::builder",
+            "ServerConfig::builder_with_details",
             "ServerConfig::builder_with_provider",
             "ServerConfig::builder_with_protocol_versions",
             "ClientConfig::builder",
+            "ClientConfig::builder_with_details",
             "ClientConfig::builder_with_provider",
             "ClientConfig::builder_with_protocol_versions",
         ],

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use crate::net::{MemberListener, MemberStream, TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The other end of a connection. In the extensions of every request served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub trait Accept: Send + 'static {
     /// # Cancel safety
     /// May be dropped and called again at any time.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Remote)>> + Send;
+}
+
+impl Accept for MemberListener {
+    type Stream = MemberStream;
+
+    async fn accept(&self) -> io::Result<(MemberStream, Remote)> {
+        let (stream, address) = MemberListener::accept(self).await?;
+        Ok((stream, Remote::Tcp(address)))
+    }
 }
 
 impl Accept for TcpListener {

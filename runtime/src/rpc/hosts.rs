@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::net::{self, TcpStream};
+use crate::net::{self, MemberStream};
 use crate::tls::tokio_rustls::TlsConnector;
 use crate::tls::tokio_rustls::client::TlsStream;
 use crate::tls::{ClientTlsCell, peer_name};
@@ -59,7 +59,7 @@ impl Hosts {
     }
 
     /// Connects to the first host that answers, from the current one on, each tried once.
-    pub(super) async fn connect(&self, tls: &ClientTlsCell) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(&self, tls: &ClientTlsCell) -> io::Result<TlsStream<MemberStream>> {
         let mut failure =
             io::Error::new(io::ErrorKind::AddrNotAvailable, "no host is known to connect to");
         let attempts = self.inner.lock().hosts.len();
@@ -99,8 +99,8 @@ impl Hosts {
     }
 }
 
-async fn connect(host: &str, tls: &ClientTlsCell) -> io::Result<TlsStream<TcpStream>> {
-    let stream = net::connect_host(host, HOST_LIMIT).await?;
+async fn connect(host: &str, tls: &ClientTlsCell) -> io::Result<TlsStream<MemberStream>> {
+    let stream = net::connect_member(host, HOST_LIMIT).await?;
     let name = peer_name(stream.peer_addr()?);
     TlsConnector::from(tls.load()).connect(name, stream).await
 }

@@ -5,7 +5,10 @@
 //! by an fdatasync of the database file, values are bounded, each carries its own checksum, and
 //! a blob file is an error.
 
+mod engine;
 mod record;
+#[cfg(feature = "sim")]
+mod twin;
 
 use std::fs::{self, File};
 use std::io;
@@ -13,22 +16,14 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+use engine::{Engine, Tree};
+#[cfg(feature = "sim")]
+pub use twin::Twin;
 
 /// Bytes of one value. Pages above a quarter of a segment become blob files, and a page holds
 /// many values: 256 KiB makes blobs within 40 inserts, 64 KiB makes none in 400.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes of a segment: pages of up to 2 MiB stay in the synced file. Fixed at creation.
-const SEGMENT_BYTES: usize = 8 << 20;
-
-/// How often, and after what pause, the engine's lock is tried again: two seconds in all, as an
-/// engine ends within milliseconds even on a busy machine.
-const ENGINE_END_TRIES: usize = 200;
-const ENGINE_END_PAUSE: Duration = Duration::from_millis(10);
-
-/// Bytes of sled's page cache: what a server's log tail and metadata need.
-const CACHE_BYTES: u64 = 64 << 20;
 
 /// States why the store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +96,8 @@ pub struct Store {
 
 struct Shared {
     dir: PathBuf,
-    db: sled::Db,
-    /// Opened apart from sled's own descriptor, for fdatasync.
-    file: File,
+    engine: Engine,
     poisoned: AtomicBool,
-    /// Held for as long as the store is open.
-    _lock: File,
 }
 
 impl Store {
@@ -115,22 +106,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when another process holds it, or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let is_new = !dir.join("db").exists();
-        fs::create_dir_all(dir).map_err(file_error("create", dir))?;
-        let lock = lock(dir)?;
-        remove_unfinished_snapshots(dir)?;
-        let db = open_engine(dir)?;
-        let path = dir.join("db");
-        let file = File::open(&path).map_err(file_error("open", &path))?;
-        if is_new {
-            file.sync_all().map_err(file_error("sync", &path))?;
-            sync_dir(dir)?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                sync_dir(parent)?;
-            }
-        }
-        let poisoned = AtomicBool::new(false);
-        let shared = Shared { dir: dir.to_owned(), db, file, poisoned, _lock: lock };
+        let engine = Engine::open(dir)?;
+        let shared = Shared { dir: dir.to_owned(), engine, poisoned: AtomicBool::new(false) };
         let store = Self { shared: Arc::new(shared) };
         store.refuse_blobs()?;
         Ok(store)
@@ -141,8 +118,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the engine refuses.
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
-        let tree =
-            self.shared.db.open_tree(name).map_err(|source| self.engine("opened", source))?;
+        let tree = self.shared.engine.tree(name).map_err(|source| self.engine("opened", source))?;
         Ok(Table { store: self.clone(), tree, name: name.into() })
     }
 
@@ -152,18 +128,7 @@ impl Store {
     /// [`StoreError`] when the disk refused; the store takes no more writes then.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.refuse_poisoned()?;
-        let synced = self
-            .shared
-            .db
-            .flush()
-            .map_err(|source| self.engine("written", source))
-            .and_then(|_| {
-                self.shared
-                    .file
-                    .sync_data()
-                    .map_err(file_error("sync", &self.shared.dir.join("db")))
-            })
-            .and_then(|()| self.refuse_blobs());
+        let synced = self.shared.engine.sync(&self.shared.dir).and_then(|()| self.refuse_blobs());
         if synced.is_err() {
             self.shared.poisoned.store(true, Ordering::Release);
         }
@@ -198,7 +163,7 @@ impl Store {
 #[derive(Clone)]
 pub struct Table {
     store: Store,
-    tree: sled::Tree,
+    tree: Tree,
     name: Box<str>,
 }
 
@@ -243,9 +208,9 @@ impl Table {
         to: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = Result<Pair, StoreError>> + use<'a> {
         let keys = (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec));
-        self.tree.range::<Vec<u8>, _>(keys).map(|pair| {
+        self.tree.range(keys).map(|pair| {
             let (key, bytes) = pair.map_err(|source| self.store.engine("read", source))?;
-            Ok((key.to_vec(), self.open(&key, &bytes)?))
+            Ok((key.clone(), self.open(&key, &bytes)?))
         })
     }
 
@@ -260,28 +225,6 @@ impl Table {
             key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
-}
-
-/// Opens the engine, whose own lock an earlier store of this process may hold a little longer:
-/// the engine ends on threads of its own, after the store that used it is gone. Our lock, taken
-/// before, says that nobody else uses the directory.
-fn open_engine(dir: &Path) -> Result<sled::Db, StoreError> {
-    let config = sled::Config::new()
-        .path(dir)
-        .cache_capacity(CACHE_BYTES)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(None);
-    let mut result = config.open();
-    for _ in 0..ENGINE_END_TRIES {
-        match &result {
-            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
-                std::thread::sleep(ENGINE_END_PAUSE);
-                result = config.open();
-            }
-            Ok(_) | Err(_) => break,
-        }
-    }
-    result.map_err(|source| StoreError::Engine { dir: dir.to_owned(), doing: "opened", source })
 }
 
 /// Makes the names in a directory survive a power cut.
@@ -324,33 +267,6 @@ pub fn write_file(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), StoreError
         Some(parent) => sync_dir(parent),
         None => sync_dir(Path::new(".")),
     }
-}
-
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("lock");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(file_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Busy { dir: dir.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(file_error("lock", &path)(source)),
-    }
-}
-
-/// A `snap.*.generating` left by a crash has made sled unable to open (sled #1166).
-fn remove_unfinished_snapshots(dir: &Path) -> Result<(), StoreError> {
-    for file in fs::read_dir(dir).map_err(file_error("read", dir))? {
-        let path = file.map_err(file_error("read", dir))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        if name.is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
-            fs::remove_file(&path).map_err(file_error("remove", &path))?;
-        }
-    }
-    Ok(())
 }
 
 fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {

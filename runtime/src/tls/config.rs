@@ -13,6 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{DnsName, ServerName};
 
+use super::provider::WallClock;
 use super::verify::{ClientVerifier, PeerCheck, ServerVerifier};
 use super::{Identity, TlsError, Trust, provider};
 
@@ -81,7 +82,7 @@ pub fn server_config_with(
     options: &ServerOptions<'_>,
 ) -> Result<ServerConfig, TlsError> {
     let verifier = ClientVerifier::new(trust, options.client_auth)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(WallClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Library)?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -180,7 +181,7 @@ pub fn peer_name(address: SocketAddr) -> ServerName<'static> {
 fn client_builder(
     verifier: Arc<dyn ServerCertVerifier>,
 ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, TlsError> {
-    Ok(ClientConfig::builder_with_provider(provider())
+    Ok(ClientConfig::builder_with_details(provider(), Arc::new(WallClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Library)?
         .dangerous()

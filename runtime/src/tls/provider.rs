@@ -1,9 +1,14 @@
 //! The one crypto provider: aws-lc-rs. Passed explicitly; the process-wide default is not used.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
+
+use crate::clock;
 
 /// Returns the provider of every TLS configuration.
 ///
@@ -29,4 +34,14 @@ pub fn provider() -> Arc<CryptoProvider> {
             })
         })
         .clone()
+}
+
+/// The wall clock by which certificates are judged in handshakes.
+#[derive(Debug)]
+pub(super) struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(clock::wall().0)))
+    }
 }

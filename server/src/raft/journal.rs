@@ -61,11 +61,8 @@ impl Journal {
     /// Starts the thread. It ends when the last handle is dropped.
     pub(super) fn start(store: Store, log: Table, marks: Table, tasks: &TaskTree) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        let work = tasks.blocking(move || run(&store, &log, &marks, waiting));
-        tasks.spawn("journal", async move {
-            if let Err(failure) = work.await {
-                error!(%failure, "the log can no longer be written");
-            }
+        tasks.worker("journal", waiting, GROUP_MAX, move |group| {
+            carry_out_group(&store, &log, &marks, group);
         });
         Self { queue }
     }
@@ -85,28 +82,20 @@ impl Journal {
     }
 }
 
-fn run(store: &Store, log: &Table, marks: &Table, mut waiting: mpsc::Receiver<(Write, Done)>) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && let Ok(next) = waiting.try_recv()
-        {
-            group.push(next);
-        }
-        let durable = group.iter().any(|(write, _)| write.must_be_durable());
-        let result = group
-            .iter()
-            .try_for_each(|(write, _)| carry_out(log, marks, write))
-            .and_then(|()| if durable { store.sync() } else { Ok(()) });
-        if let Err(error) = &result {
-            error!(%error, "the log could not be written");
-        }
-        for (_, done) in group {
-            done(match &result {
-                Ok(()) => Ok(()),
-                Err(error) => Err(io::Error::other(error.to_string())),
-            });
-        }
+fn carry_out_group(store: &Store, log: &Table, marks: &Table, group: Vec<(Write, Done)>) {
+    let durable = group.iter().any(|(write, _)| write.must_be_durable());
+    let result = group
+        .iter()
+        .try_for_each(|(write, _)| carry_out(log, marks, write))
+        .and_then(|()| if durable { store.sync() } else { Ok(()) });
+    if let Err(error) = &result {
+        error!(%error, "the log could not be written");
+    }
+    for (_, done) in group {
+        done(match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        });
     }
 }
 
