@@ -202,7 +202,11 @@ impl World {
             create_index: Index(1),
             modify_index: Index(1),
         };
-        let instance = ServiceInstance { node: node.clone(), service, checks: vec![check] };
+        let instance = ServiceInstance {
+            node: node.clone().into(),
+            service: service.into(),
+            checks: vec![check.into()],
+        };
         if let Some(destination) = destination {
             self.sidecars.entry(destination).or_default().push(instance.clone());
         }

@@ -227,7 +227,7 @@ fn show(state: &State, what: &str, out: &mut String) {
         "services" => line(out, format!("at {} {:?}", state.services().0, state.services().1)),
         "nodes" => {
             let (index, nodes) = state.nodes();
-            let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
+            let nodes: Vec<_> = nodes.into_iter().map(|node| node.name.clone()).collect();
             line(out, format!("at {index} {nodes:?}"));
         }
         "intentions" => {

@@ -46,7 +46,7 @@ impl Collector for OfState {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let state = self.hub.state();
         let standing = self.consensus.standing();
-        let (nodes, services) = (state.nodes().1.len(), state.services().1.len());
+        let (nodes, services) = state.catalog_size();
         let members = self.consensus.members().len();
         for (name, help, value) in [
             (

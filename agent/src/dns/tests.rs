@@ -92,7 +92,8 @@ fn instance(service: &str, id: &str, address: &str) -> ServiceInstance {
         create_index: Index(1),
         modify_index: Index(1),
     };
-    ServiceInstance { node: node("host-1", "10.0.0.1"), service, checks: Vec::new() }
+    let node = node("host-1", "10.0.0.1").into();
+    ServiceInstance { node, service: service.into(), checks: Vec::new() }
 }
 
 fn addresses(count: u8) -> Vec<String> {

@@ -1,10 +1,14 @@
 //! An instance with all that decides whether it is used.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CheckStatus, HealthCheck, Node, Service};
 
 /// A service instance with its node and every check that speaks of either.
+///
+/// A copy shares the records, so that a list of instances costs little beside the catalog.
 ///
 /// **Shape**: checks of the node first, then those of the instance, each by id.
 /// **Source**: Consul: api-docs/health#list-service-instances-for-service.
@@ -12,11 +16,11 @@ use super::{CheckStatus, HealthCheck, Node, Service};
 #[serde(rename_all = "PascalCase")]
 pub struct ServiceInstance {
     /// The host.
-    pub node: Node,
+    pub node: Arc<Node>,
     /// The instance.
-    pub service: Service,
+    pub service: Arc<Service>,
     /// The checks.
-    pub checks: Vec<HealthCheck>,
+    pub checks: Vec<Arc<HealthCheck>>,
 }
 
 impl ServiceInstance {

@@ -53,9 +53,23 @@ impl State {
             write_check(index, &mut row, check, &mut touched)?;
         }
         let name = row.node.name.clone();
-        self.nodes.insert(key.clone(), row);
+        self.set_row(&key, row);
         self.settle(index, &key, &name, touched, changes);
         Ok(())
+    }
+
+    /// Puts a node in place of what was there, and keeps whose its id is.
+    fn set_row(&mut self, key: &NodeKey, row: NodeRow) {
+        let id = row.node.id.clone();
+        let before = self.nodes.insert(key.clone(), row);
+        let id_before = before.as_ref().map_or("", |row| row.node.id.as_str());
+        if id_before == id {
+            return;
+        }
+        self.node_ids.remove(id_before);
+        if !id.is_empty() {
+            self.node_ids.insert(id.into(), key.clone());
+        }
     }
 
     /// Writes a node that no agent speaks for.
@@ -95,11 +109,13 @@ impl State {
         let name = row.node.name.clone();
         if what.services.is_empty() && what.checks.is_empty() {
             for service in row.services.values() {
+                self.names.remove(service);
                 self.unlink(&key, service, &mut touched);
             }
             touched.checks |= !row.checks.is_empty();
             touched.node_record = true;
             self.nodes.remove(&key);
+            self.node_ids.remove(row.node.id.as_str());
             self.settle(index, &key, &name, touched, changes);
             return;
         }
@@ -115,6 +131,7 @@ impl State {
             for check in &gone {
                 row.checks.remove(check);
             }
+            self.names.remove(&service);
             self.unlink(&key, &service, &mut touched);
         }
         for id in &what.checks {
@@ -134,8 +151,9 @@ impl State {
         if node.id.is_empty() || self.nodes.get(key).is_some_and(|row| row.node.id == node.id) {
             return Ok(());
         }
-        match self.nodes.iter().find(|(other, row)| *other != key && row.node.id == node.id) {
-            Some((_, row)) => {
+        let holder = self.node_ids.get(node.id.as_str()).filter(|holder| *holder != key);
+        match holder.and_then(|holder| self.nodes.get(holder)) {
+            Some(row) => {
                 Err(Refusal::NodeIdTaken { id: node.id.clone(), holder: row.node.name.clone() })
             }
             None => Ok(()),
@@ -191,12 +209,15 @@ impl State {
             }
             service.modify_index = index;
             touched.list |= present.tags != service.tags;
+            self.names.remove(&present);
             if present.name != service.name || present.mesh_door_of() != service.mesh_door_of() {
                 self.unlink(key, &present, touched);
             }
         } else {
             touched.list = true;
         }
+        service.name = self.names.shared(&service.name);
+        self.names.add(&service);
         let at: InstanceKey = (key.clone(), service.id.clone());
         self.instances.entry(ServiceKey::from(&service.name)).or_default().insert(at.clone());
         if let Some(destination) = service.mesh_door_of() {
@@ -336,6 +357,8 @@ fn write_check(
                 service: id.clone(),
                 node: row.node.name.clone(),
             })?;
+            // Shared texts, not equal ones: there are as many checks as instances.
+            check.service_id = Some(service.id.clone());
             check.service_name = Some(service.name.clone());
             check.service_tags.clone_from(&service.tags);
         }

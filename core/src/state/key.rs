@@ -5,6 +5,7 @@
 //! together, and are two identities none of which has the other's rights.
 
 use std::fmt;
+use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,7 +19,7 @@ use crate::name::{NodeName, ServiceName};
 /// lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "ServiceName")]
-pub struct ServiceKey(Box<str>);
+pub struct ServiceKey(Arc<str>);
 
 impl From<&ServiceName> for ServiceKey {
     fn from(name: &ServiceName) -> Self {
@@ -40,7 +41,7 @@ impl fmt::Debug for ServiceKey {
 
 /// The name of a node in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NodeKey(Box<str>);
+pub(super) struct NodeKey(Arc<str>);
 
 impl From<&NodeName> for NodeKey {
     fn from(name: &NodeName) -> Self {

@@ -12,6 +12,7 @@ mod command;
 mod entry;
 mod key;
 mod member;
+mod names;
 mod query;
 mod snapshot;
 
@@ -43,8 +44,11 @@ pub struct State {
     cluster: Option<ClusterRecord>,
     /// By name in lower case: node names are unique without regard to case.
     nodes: OrdMap<NodeKey, NodeRow>,
+    /// Whose an id is, so that a copied data directory is noticed without a look at every node.
+    node_ids: OrdMap<Arc<str>, NodeKey>,
     /// Where the instances of a service are.
     instances: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
+    names: names::ServiceNames,
     /// Where the sidecars and native instances are that speak for a service.
     connect: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
     entries: OrdMap<EntryKey, Arc<ConfigEntry>>,

@@ -60,17 +60,17 @@ impl State {
 
     /// Returns the names of all services as they are registered, and their tags.
     pub fn services(&self) -> (Index, ServiceTags) {
-        let mut services = ServiceTags::new();
-        for service in self.nodes.values().flat_map(|row| row.services.values()) {
-            let tags = services.entry(service.name.clone()).or_default();
-            tags.extend(service.tags.iter().cloned());
-        }
-        (self.rows.service_list, services)
+        (self.rows.service_list, self.names.with_tags())
+    }
+
+    /// Returns how many nodes and how many names of services there are.
+    pub fn catalog_size(&self) -> (usize, usize) {
+        (self.nodes.len(), self.names.len())
     }
 
     /// Returns every node, by name.
-    pub fn nodes(&self) -> (Index, Vec<Node>) {
-        (self.rows.nodes, self.nodes.values().map(|row| Node::clone(&row.node)).collect())
+    pub fn nodes(&self) -> (Index, Vec<Arc<Node>>) {
+        (self.rows.nodes, self.nodes.values().map(|row| row.node.clone()).collect())
     }
 
     /// Returns a node with all that is on it.
@@ -95,24 +95,24 @@ impl State {
 
     /// Returns the checks of every instance of a service in any spelling of its name, by node
     /// and id.
-    pub fn checks_of_service(&self, name: &ServiceName) -> (Index, Vec<HealthCheck>) {
+    pub fn checks_of_service(&self, name: &ServiceName) -> (Index, Vec<Arc<HealthCheck>>) {
         let (index, instances) = self.service_instances(name);
         let checks = instances.into_iter().flat_map(|instance| instance.checks);
         (index, checks.filter(|check| check.service_id.is_some()).collect())
     }
 
     /// Returns the checks of a node, by id.
-    pub fn checks_of_node(&self, name: &NodeName) -> (Index, Vec<HealthCheck>) {
+    pub fn checks_of_node(&self, name: &NodeName) -> (Index, Vec<Arc<HealthCheck>>) {
         let row = self.nodes.get(&NodeKey::from(name));
         let checks = row.into_iter().flat_map(|row| row.checks.values());
-        (self.rows.checks, checks.map(|check| HealthCheck::clone(check)).collect())
+        (self.rows.checks, checks.cloned().collect())
     }
 
     /// Returns all checks with a status, or all there are, by node and id.
-    pub fn checks_in_state(&self, status: Option<CheckStatus>) -> (Index, Vec<HealthCheck>) {
+    pub fn checks_in_state(&self, status: Option<CheckStatus>) -> (Index, Vec<Arc<HealthCheck>>) {
         let checks = self.nodes.values().flat_map(|row| row.checks.values());
         let checks = checks.filter(|check| status.is_none_or(|status| check.status == status));
-        (self.rows.checks, checks.map(|check| HealthCheck::clone(check)).collect())
+        (self.rows.checks, checks.cloned().collect())
     }
 
     /// Returns one config entry.
@@ -196,13 +196,9 @@ impl State {
     fn instance(&self, (node, id): &InstanceKey) -> Option<ServiceInstance> {
         let row = self.nodes.get(node)?;
         let service = row.services.get(id)?;
-        let mut checks: Vec<HealthCheck> = checks_of(row, |of| of.is_none());
+        let mut checks: Vec<_> = checks_of(row, |of| of.is_none()).collect();
         checks.extend(checks_of(row, |of| of == Some(id)));
-        Some(ServiceInstance {
-            node: Node::clone(&row.node),
-            service: Service::clone(service),
-            checks,
-        })
+        Some(ServiceInstance { node: row.node.clone(), service: service.clone(), checks })
     }
 
     fn mesh_door(&self, key: &InstanceKey) -> Option<ServiceInstance> {
@@ -217,10 +213,9 @@ impl State {
     }
 }
 
-fn checks_of(row: &NodeRow, speaks_of: impl Fn(Option<&InstanceId>) -> bool) -> Vec<HealthCheck> {
-    row.checks
-        .values()
-        .filter(|check| speaks_of(check.service_id.as_ref()))
-        .map(|check| HealthCheck::clone(check))
-        .collect()
+fn checks_of(
+    row: &NodeRow,
+    speaks_of: impl Fn(Option<&InstanceId>) -> bool,
+) -> impl Iterator<Item = Arc<HealthCheck>> {
+    row.checks.values().filter(move |check| speaks_of(check.service_id.as_ref())).cloned()
 }

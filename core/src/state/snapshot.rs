@@ -67,6 +67,7 @@ impl State {
         for NodeRecord { node, services, checks } in nodes {
             let key = NodeKey::from(&node.name);
             for service in &services {
+                state.names.add(service);
                 let at = (key.clone(), service.id.clone());
                 state
                     .instances
@@ -82,6 +83,9 @@ impl State {
                 services: services.into_iter().map(|it| (it.id.clone(), it)).collect(),
                 checks: checks.into_iter().map(|it| (it.id.clone(), it)).collect(),
             };
+            if !row.node.id.is_empty() {
+                state.node_ids.insert(row.node.id.as_str().into(), key.clone());
+            }
             state.nodes.insert(key, row);
         }
         state.entries = entries.into_iter().map(|it| (it.key(), it)).collect();

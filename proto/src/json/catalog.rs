@@ -1,6 +1,7 @@
 //! The bodies of `/v1/catalog/…` that are not records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{
@@ -64,6 +65,7 @@ pub struct CatalogService {
 impl From<ServiceInstance> for CatalogService {
     fn from(instance: ServiceInstance) -> Self {
         let ServiceInstance { node, service, checks: _ } = instance;
+        let (node, service) = (Arc::unwrap_or_clone(node), Arc::unwrap_or_clone(service));
         Self {
             id: node.id,
             node: node.name,

@@ -73,8 +73,8 @@ async fn services(context: &Context, request: &ApiRequest) -> Result<Response<Bo
         for name in services.into_keys() {
             for instance in state.service_instances(&name).1 {
                 if has_meta(&instance.node, &meta) {
-                    let tags = on_nodes.entry(instance.service.name).or_default();
-                    tags.extend(instance.service.tags);
+                    let tags = on_nodes.entry(instance.service.name.clone()).or_default();
+                    tags.extend(instance.service.tags.iter().cloned());
                 }
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! **Source**: Consul: api-docs/health.
 
+use std::sync::Arc;
+
 use http::Response;
 use weft_core::catalog::{CheckStatus, HealthCheck};
 use weft_core::filter::{CHECK, SERVICE_INSTANCE};
@@ -91,7 +93,7 @@ async fn checks(
     context: &Context,
     request: &ApiRequest,
     topic: Topic,
-    look: impl Fn(&State) -> (Index, Vec<HealthCheck>) + Send + Sync,
+    look: impl Fn(&State) -> (Index, Vec<Arc<HealthCheck>>) + Send + Sync,
 ) -> Result<Response<Body>, ApiError> {
     let filter = request.query.filter(Some(&CHECK))?;
     let read = page::read(context, request, [topic], |state| {

@@ -73,7 +73,7 @@ fn instance(of: &str, id: &str, address: &str) -> ServiceInstance {
     };
     let mut service = service(id, ServiceKind::ConnectProxy, 21_001);
     service.proxy.destination_service_name = Some(name(of));
-    ServiceInstance { node, service, checks: Vec::new() }
+    ServiceInstance { node: node.into(), service: service.into(), checks: Vec::new() }
 }
 
 fn leaf(serial: u64) -> Update {
