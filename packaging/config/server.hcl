@@ -30,6 +30,28 @@ advertise_addr = "10.0.0.1:8300"
 # Where metrics are served over plain HTTP, on loopback; nowhere when left out.
 # telemetry_addr = "127.0.0.1:20201"
 
+# The HTTP API on the server itself. Hosts usually run an agent, which has it on port 8500, so
+# nothing is served by default. Without TLS on loopback only; allowed_hosts are the names by
+# which browsers may call it besides localhost.
+http {
+  # addr          = "127.0.0.1:8500"
+  # allowed_hosts = ["weft.internal"]
+}
+
+# The same with TLS, under a certificate of your own. With ca_file, callers must show a
+# certificate of one of these authorities. Files are read again when they change.
+https {
+  # addr      = "0.0.0.0:8501"
+  # cert_file = "/etc/weft/tls/api.pem"
+  # key_file  = "/etc/weft/tls/api-key.pem"
+  # ca_file   = "/etc/weft/tls/callers-ca.pem"
+}
+
+# Bounds, so that no caller can exhaust the server.
+limits {
+  # http_max_conns_per_client = 200 # connections of one IP address; 0 for no bound
+}
+
 # Logs go to standard error. WEFT_LOG beats the level.
 log {
   # level  = "info"

@@ -21,6 +21,7 @@ mod start;
 mod watch;
 
 pub use ca::{CaError, SealError, SignerError};
+pub use http::door::HttpsError;
 pub use join::JoinError;
 pub use membership::MembershipError;
 pub use propose::WriteError;

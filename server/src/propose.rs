@@ -21,6 +21,9 @@ pub(crate) const LEADERLESS_HOLD: Duration = Duration::from_secs(7);
 pub(crate) enum Caller {
     /// A member, by its certificate.
     Member(SpiffeId),
+    /// Someone at a door of the HTTP API, where nobody shows who they are: what they may do is
+    /// what their token may do.
+    Outsider,
     /// This server itself.
     Server,
 }
@@ -32,7 +35,7 @@ impl Caller {
             Self::Member(SpiffeId { workload: Workload::Agent(own), .. }) => {
                 own.as_str().eq_ignore_ascii_case(node.as_str())
             }
-            Self::Member(_) | Self::Server => false,
+            Self::Member(_) | Self::Outsider | Self::Server => false,
         }
     }
 }
@@ -105,10 +108,11 @@ impl Proposer {
 /// Decides whether the caller may write. An agent speaks for its own node, and passes on what
 /// operators write of hosts without one; tokens with finer rights come with ACLs.
 fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
-    let (id, own) = match caller {
+    let own = match caller {
         Caller::Server => return Ok(()),
+        Caller::Outsider => None,
         Caller::Member(id) => match &id.workload {
-            Workload::Agent(node) => (id, node),
+            Workload::Agent(node) => Some((id, node)),
             Workload::Server(_) => return Ok(()),
             Workload::Service(_) => {
                 let reason = format!("{id} is a service; services do not write");
@@ -130,14 +134,21 @@ fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
         | Command::InitCluster(_)
         | Command::RedeemJoinToken { .. }
         | Command::SetCaRoot(_) => {
-            let reason = format!("{id} is an agent; only servers write this");
+            let reason = match own {
+                Some((id, _)) => format!("{id} is an agent; only servers write this"),
+                None => "only servers write this".to_owned(),
+            };
             return Err(WriteError::Denied { reason });
         }
     };
     if caller.is_agent_of(node) {
         return Ok(());
     }
-    Err(WriteError::Denied {
-        reason: format!("{id} may write records of node {own:?} only, not of {node:?}"),
-    })
+    let reason = match own {
+        Some((id, own)) => {
+            format!("{id} may write records of node {own:?} only, not of {node:?}")
+        }
+        None => format!("only the agent of node {node:?} writes this"),
+    };
+    Err(WriteError::Denied { reason })
 }

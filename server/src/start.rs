@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::door::Door;
 use crate::grpc;
 use crate::http;
+use crate::http::door::{ApiAddresses, ApiDoors, HttpsError};
 use crate::join::{Admission, JoinError};
 use crate::keeper;
 use crate::leader;
@@ -74,6 +75,9 @@ pub enum StartError {
         /// What the state says.
         state: String,
     },
+    /// The API cannot be served with TLS.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// Work was cut short.
     #[error("{0}")]
     Interrupted(String),
@@ -112,6 +116,7 @@ pub struct Server;
 pub struct ServerHandle {
     rpc_addr: SocketAddr,
     telemetry_addr: Option<SocketAddr>,
+    api: ApiAddresses,
     cluster_id: String,
     admission: Admission,
     join_token_path: PathBuf,
@@ -132,6 +137,16 @@ impl ServerHandle {
     /// Returns where metrics are served, if anywhere.
     pub fn telemetry_addr(&self) -> Option<SocketAddr> {
         self.telemetry_addr
+    }
+
+    /// Returns where the HTTP API is served without TLS, if anywhere.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.api.http
+    }
+
+    /// Returns where the HTTP API is served with TLS, if anywhere.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.api.https
     }
 
     /// Returns the id of the cluster.
@@ -180,17 +195,14 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     // First what may fail without a trace: an address in use changes nothing on disk.
     let (listener, rpc_addr) = bind(config.bind_addr).await?;
     let telemetry = bind_telemetry(&config).await?;
+    let doors = ApiDoors::bind(&config.http, tasks).await?;
     let store = open_store(&config, tasks).await?;
     let table = MembershipTable::open(&store)?;
     let (membership, seal) = belong(&config, &table, tasks).await?;
     let node = config.node_name.clone();
     let cluster = membership.cluster.clone();
     let id = SpiffeId::server(cluster.trust_domain.clone(), cluster.datacenter.clone(), node);
-    let signer = {
-        let (id, membership, tree) = (id.clone(), membership.clone(), tasks.child("ca"));
-        let make = move || Signer::make(&id, &seal, &membership.root, &membership.bundle(), &tree);
-        tasks.blocking(make).await??
-    };
+    let signer = make_signer(id.clone(), membership.clone(), seal, tasks).await?;
 
     let advertised = config.advertise_addr.clone().unwrap_or_else(|| rpc_addr.to_string());
     let me = Member { name: config.node_name.to_string(), address: advertised };
@@ -221,7 +233,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         leaf_lifetime: config.leaf_lifetime,
     };
     let api = http::Api::new(proposer.clone(), reader, &config);
-    let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api));
+    let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
         serve(listener, Some(tls), door, ServeOptions::default(), &tree).await;
@@ -230,6 +242,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
     leader::start(consensus, hub.clone(), tasks);
     keeper::start(signer, membership, hub, table, tasks);
+    let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
     if let Some((listener, _)) = telemetry {
         metrics::start(listener, metrics, tasks);
@@ -240,13 +253,28 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     Ok(ServerHandle {
         rpc_addr,
         telemetry_addr,
+        api: addresses,
         cluster_id: cluster.id,
         admission,
         join_token_path,
     })
 }
 
-async fn bind(address: SocketAddr) -> Result<(net::MemberListener, SocketAddr), StartError> {
+/// Makes this server's certificates.
+async fn make_signer(
+    id: SpiffeId,
+    membership: Membership,
+    seal: crate::ca::SealKey,
+    tasks: &TaskTree,
+) -> Result<Signer, StartError> {
+    let tree = tasks.child("ca");
+    let make = move || Signer::make(&id, &seal, &membership.root, &membership.bundle(), &tree);
+    Ok(tasks.blocking(make).await??)
+}
+
+pub(crate) async fn bind(
+    address: SocketAddr,
+) -> Result<(net::MemberListener, SocketAddr), StartError> {
     let failed = |source| StartError::Bind { address, source };
     let listener = net::listen_members(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

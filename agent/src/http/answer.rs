@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use weft_proto::text::Fault;
-use weft_runtime::http::{Body, BodyError, full};
+use weft_runtime::http::{Body, BodyError, ForeignRequest, full};
 
 use crate::checks::ReportError;
 use crate::local::LocalError;
@@ -27,8 +27,8 @@ pub(super) enum ApiError {
     #[error("cannot read the request's body")]
     Body(#[from] BodyError),
     /// A page of another site may have sent it.
-    #[error("{0}")]
-    Foreign(String),
+    #[error(transparent)]
+    Foreign(#[from] ForeignRequest),
     /// A server was asked and none answered.
     #[error(transparent)]
     Forward(#[from] ForwardError),

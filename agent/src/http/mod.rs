@@ -1,12 +1,11 @@
 //! The HTTP API of this host: `/v1/agent/…` is answered here, the rest of `/v1` by a server.
 //!
-//! A request is checked for where it comes from (`guard`), found in the table (`route`) and
+//! A request is checked for where it comes from, found in the table (`route`) and
 //! answered by the file of its page; errors become statuses in `answer` only.
 
 mod answer;
 mod check;
 mod connect;
-mod guard;
 mod health;
 mod node;
 mod query;
@@ -24,7 +23,9 @@ use serde::de::DeserializeOwned;
 use weft_core::limits;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
-use weft_runtime::http::{Body, Found, Params, ServeOptions, collect, full, serve};
+use weft_runtime::http::{
+    Body, Found, OwnHosts, Params, ServeOptions, check_foreign, collect, full, serve,
+};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
@@ -121,7 +122,7 @@ impl Api {
     }
 
     async fn dispatch(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
-        guard::check(&request, &self.parts.config.http.allowed_hosts)?;
+        check_foreign(&request, OwnHosts::Named(&self.parts.config.http.allowed_hosts))?;
         let path = request.uri().path();
         let route = match self.routes.find(request.method(), path) {
             Found::Handler { handler, params, .. } => (*handler, params),

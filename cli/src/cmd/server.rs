@@ -49,6 +49,9 @@ pub(crate) struct ServerArgs {
     /// Under which address they reach this server
     #[arg(long, value_name = "HOST:PORT")]
     advertise_addr: Option<String>,
+    /// Where the HTTP API is served without TLS, on loopback [default: nowhere; agents have it]
+    #[arg(long, value_name = "IP:PORT")]
+    http_addr: Option<String>,
     /// A join token for servers: joins that mesh instead of founding one
     #[arg(long, value_name = "TOKEN", conflicts_with = "join_token_file")]
     join: Option<String>,
@@ -72,6 +75,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         given.advertise_addr,
         &mut settings.advertise_addr,
     );
+    origins.set(("--http-addr", "http.addr"), given.http_addr, &mut settings.http.addr);
     if given.join.is_some() || given.join_token_file.is_some() {
         // The flag stands for either setting of the files.
         (settings.join, settings.join_token_file) = (None, None);
@@ -89,12 +93,15 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
     let telemetry = config
         .telemetry_addr
         .map(|address| door(address, "telemetry_addr in a configuration file"));
+    let http = config.http.addr.map(|address| door(address, "--http-addr (http.addr in a file)"));
+    let https = config.http.https.as_ref();
+    let https = https.map(|https| door(https.addr, "https.addr in a configuration file"));
     let process = Process {
         name: "server",
         args: &args.process,
         doors: [door(config.bind_addr, "--bind-addr (bind_addr in a file)")]
             .into_iter()
-            .chain(telemetry)
+            .chain([telemetry, http, https].into_iter().flatten())
             .collect(),
         threads: Threads::Many,
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
@@ -107,6 +114,8 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         }
         let ready = serde_json::json!({
             "rpc": handle.rpc_addr().to_string(),
+            "http": handle.http_addr().map(|address| address.to_string()),
+            "https": handle.https_addr().map(|address| address.to_string()),
             "telemetry": handle.telemetry_addr().map(|address| address.to_string()),
             "cluster_id": handle.cluster_id(),
             "join_token_file": handle.join_token_path(),

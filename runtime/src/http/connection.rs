@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::{Service, ServiceExt};
 
 use super::body::Limited;
-use super::{Body, BoxError, PeerIdentity, Remote, ServeOptions};
+use super::{Body, BoxError, Callers, PeerIdentity, Remote, ServeOptions};
 use crate::task::TaskTree;
 use crate::tls::rustls::ServerConfig;
 use crate::tls::{peer_identity, tokio_rustls::TlsAcceptor};
@@ -64,9 +64,9 @@ where
     let stream = tokio::time::timeout(options.handshake_limit, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))??;
-    let peer = match stream.get_ref().1.peer_certificates() {
-        Some(certificates) => PeerIdentity(Some(peer_identity(certificates)?)),
-        None => PeerIdentity(None),
+    let peer = match (options.callers, stream.get_ref().1.peer_certificates()) {
+        (Callers::Members, Some(certificates)) => PeerIdentity(Some(peer_identity(certificates)?)),
+        (Callers::Members, None) | (Callers::Outsiders, _) => PeerIdentity(None),
     };
     serve_stream(stream, Origin { remote, peer, options }, service, tasks).await
 }

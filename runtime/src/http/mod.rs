@@ -5,15 +5,18 @@
 mod accept;
 mod body;
 mod client;
+mod clients;
 mod connection;
+mod guard;
 mod router;
 mod serve;
 
 pub use accept::{Accept, Remote};
 pub use body::{Body, BodyError, BoxError, collect, empty, full};
 pub use client::{CallError, HttpClient, HttpResponse};
+pub use guard::{ForeignRequest, OwnHosts, check_foreign};
 pub use router::{Found, Params, Router};
-pub use serve::{PeerIdentity, ServeOptions, serve};
+pub use serve::{Callers, PeerIdentity, ServeOptions, serve};
 
 #[cfg(test)]
 mod tests;

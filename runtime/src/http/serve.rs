@@ -13,6 +13,7 @@ use tower::Service;
 use tracing::{debug, warn};
 use weft_core::identity::SpiffeId;
 
+use super::clients::{self, Clients};
 use super::connection::{Connection, serve_connection};
 use super::{Accept, Body, BoxError, Remote};
 use crate::backoff::Backoff;
@@ -24,11 +25,25 @@ use crate::tls::ServerTlsCell;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity(pub Option<SpiffeId>);
 
+/// Who calls at a door, and hence whose certificates are shown there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// Members of the mesh, if they show a certificate; it says who they are.
+    Members,
+    /// Anyone; a certificate was checked in the handshake and says nothing to us.
+    Outsiders,
+}
+
 /// The bounds of a server, so that no caller can exhaust it.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// Connections open at once. When full: further ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// Connections open at once from one IP address; further ones are answered 429 and closed.
+    /// `None` for no bound.
+    pub connections_per_client_max: Option<usize>,
+    /// Who calls.
+    pub callers: Callers,
     /// The time for a TLS handshake.
     pub handshake_limit: Duration,
     /// The time for a request's head, and between two requests of an HTTP/1.1 connection.
@@ -53,6 +68,8 @@ impl Default for ServeOptions {
             // A host has some thousand clients of its API at most; 20,000 open files is a
             // usual limit of a process.
             connections_max: 8192,
+            connections_per_client_max: None,
+            callers: Callers::Members,
             // A handshake takes a millisecond of work and two round trips.
             handshake_limit: Duration::from_secs(10),
             head_limit: Duration::from_secs(30),
@@ -87,6 +104,7 @@ pub async fn serve<L, S, B>(
     let options = Arc::new(options);
     let connections = tasks.isolated("connections");
     let places = Arc::new(Semaphore::new(options.connections_max));
+    let clients = Clients::new(options.connections_per_client_max);
     let mut backoff =
         Backoff::new(Duration::from_millis(10), Duration::from_secs(1), entropy::rng());
     loop {
@@ -103,6 +121,7 @@ pub async fn serve<L, S, B>(
         match accepted {
             Ok((stream, remote)) => {
                 backoff.reset();
+                let client = clients.enter(remote);
                 let connection = Connection {
                     stream,
                     remote,
@@ -112,10 +131,14 @@ pub async fn serve<L, S, B>(
                 };
                 let service = service.clone();
                 connections.spawn(format!("connection from {remote:?}"), async move {
-                    if let Err(error) = serve_connection(connection, service).await {
+                    let served = match client {
+                        Some(_) => serve_connection(connection, service).await,
+                        None => clients::turn_away(connection).await,
+                    };
+                    if let Err(error) = served {
                         debug!(?remote, %error, "connection ended with an error");
                     }
-                    drop(place);
+                    drop((place, client));
                 });
             }
             // The peer was gone before we came.

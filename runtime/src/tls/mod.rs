@@ -25,7 +25,9 @@ pub use config::{
 };
 pub use error::TlsError;
 pub use identity::Identity;
-pub use outside::{OutsideTrust, client_config_outside, client_config_outside_with};
+pub use outside::{
+    OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,
+};
 pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
 pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint};
 pub use provider::provider;

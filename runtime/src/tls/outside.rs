@@ -1,12 +1,15 @@
-//! TLS to servers outside the mesh, such as an application's own HTTPS port that a health check
-//! probes. Names and public authorities count there, not SPIFFE IDs.
+//! TLS with those outside the mesh: an application's own HTTPS port that a health check probes,
+//! and callers of our HTTPS API. Names and public authorities count there, not SPIFFE IDs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -75,6 +78,44 @@ fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
         return Err(TlsError::NoCertificate { what: "the file of authorities" });
     }
     Ok(roots)
+}
+
+/// Makes the configuration of a door for callers outside the mesh, from the operator's own
+/// certificate.
+///
+/// With `callers_ca_pem`, callers must show a certificate of one of those authorities.
+///
+/// # Errors
+/// [`TlsError`] when a text is not what it should be, or the key does not fit.
+pub fn server_config_outside(
+    chain_pem: &str,
+    key_pem: &str,
+    callers_ca_pem: Option<&str>,
+    alpn: &[&str],
+) -> Result<ServerConfig, TlsError> {
+    let chain = certificates_from_pem("the certificate file", chain_pem)?;
+    let key = key_from_pem(key_pem)?;
+    // TLS 1.2 too: callers outside are of every age.
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Library)?;
+    let builder = match callers_ca_pem {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates_from_pem("the authorities' file", pem)? {
+                roots.add(certificate).map_err(TlsError::Root)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| TlsError::Library(Error::General(error.to_string())))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Key)?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Ok(config)
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {

@@ -1,5 +1,7 @@
 //! The server's configuration: what a file can say, and what it comes to.
 
+mod http;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use weft_core::name::{Datacenter, NodeName};
 use weft_core::time::Span;
 use weft_proto::join_token::JoinToken;
 use weft_proto::text::Fault;
+
+pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection, LimitsSection};
 
 /// What a configuration file can say; everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +37,12 @@ pub struct FileConfig {
     pub default_intention_policy: Option<String>,
     /// Where metrics are served over plain HTTP, `ip:port` on loopback; nowhere when left out.
     pub telemetry_addr: Option<String>,
+    /// The HTTP API without TLS, for callers on this host.
+    pub http: HttpSection,
+    /// The HTTP API with TLS.
+    pub https: HttpsSection,
+    /// Bounds.
+    pub limits: LimitsSection,
     /// A join token for the role of a server: joins that cluster instead of founding one.
     pub join: Option<String>,
     /// A file with such a token, instead of `join`.
@@ -58,6 +68,8 @@ pub struct Config {
     pub default_intention: IntentionAction,
     /// Where metrics are served.
     pub telemetry_addr: Option<SocketAddr>,
+    /// The doors of the HTTP API.
+    pub http: HttpConfig,
     /// The cluster to join, when this server has none yet.
     pub join: Option<JoinToken>,
 }
@@ -110,6 +122,7 @@ impl Config {
             let reason = "metrics are served without TLS; use a loopback address";
             faults.push(Fault::new("telemetry_addr", reason));
         }
+        let http = http::resolve(file.http, file.https, &file.limits, &mut faults);
         let join = join_token(file.join, file.join_token_file, &mut faults);
         match (data_dir, node_name, bind_addr) {
             (Some(data_dir), Some(node_name), Some(bind_addr)) if faults.is_empty() => Ok(Self {
@@ -121,6 +134,7 @@ impl Config {
                 leaf_lifetime,
                 default_intention,
                 telemetry_addr,
+                http,
                 join,
             }),
             _ => Err(faults),
@@ -209,6 +223,9 @@ mod tests {
             leaf_lifetime: Some(Span::seconds(5)),
             default_intention_policy: Some("maybe".to_owned()),
             telemetry_addr: Some("0.0.0.0:9102".to_owned()),
+            http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
+            https: HttpsSection::default(),
+            limits: LimitsSection::default(),
             join: Some("abc".to_owned()),
             join_token_file: None,
         };
@@ -225,6 +242,7 @@ mod tests {
                 "leaf_lifetime",
                 "default_intention_policy",
                 "telemetry_addr",
+                "http.addr",
                 "join",
             ]
         );

@@ -1,10 +1,11 @@
-//! The JSON API for requests that agents pass on. One file per page; status codes are mapped in
+//! The JSON API, for what agents pass on and for callers at its own doors. One file per page; status codes are mapped in
 //! `error` alone.
 
 mod catalog;
 mod chain;
 mod config_entry;
 mod connect;
+pub(crate) mod door;
 mod error;
 mod health;
 mod instances;
@@ -72,11 +73,11 @@ impl Api {
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 
-    async fn answer(self, request: Request<Body>) -> Response<Body> {
+    async fn answer(self, request: Request<Body>, caller: Caller) -> Response<Body> {
         let query = request.uri().query().unwrap_or_default();
         let pretty = Query::parse(query).is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
-        let mut response = match self.find_and_answer(request).await {
+        let mut response = match self.find_and_answer(request, caller).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
@@ -93,7 +94,11 @@ impl Api {
         }
     }
 
-    async fn find_and_answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
+    async fn find_and_answer(
+        &self,
+        request: Request<Body>,
+        caller: Caller,
+    ) -> Result<Response<Body>, ApiError> {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
         let method = if asked == Method::HEAD { Method::GET } else { asked.clone() };
@@ -108,10 +113,6 @@ impl Api {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let state = self.context.reader.newest();
         query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
-        let peer = parts.extensions.get::<PeerIdentity>().and_then(|peer| peer.0.clone());
-        let caller = peer.map(Caller::Member).ok_or_else(|| {
-            ApiError::new(StatusCode::FORBIDDEN, "Permission denied: no certificate")
-        })?;
         let body = collect(body, route.body_bytes_max).await?;
         let request =
             ApiRequest { method: asked, params, query, headers: parts.headers, body, caller };
@@ -156,6 +157,14 @@ impl Service<Request<Body>> for Api {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let api = self.clone();
-        Box::pin(async move { Ok(api.answer(request).await) })
+        let peer = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.0.clone());
+        Box::pin(async move {
+            // The door of this port has let members in only.
+            let Some(peer) = peer else {
+                let text = "Permission denied: no certificate";
+                return Ok(ApiError::new(StatusCode::FORBIDDEN, text).into_response());
+            };
+            Ok(api.answer(request, Caller::Member(peer)).await)
+        })
     }
 }
