@@ -7,7 +7,7 @@
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
 //! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` |
-//! | records | `catalog` `config_entry` `ca` |
+//! | records | `acl` `catalog` `config_entry` `ca` |
 //! | ground | `name` `identity` `index` `time` `limits` |
 //!
 //! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
@@ -20,6 +20,7 @@ pub mod limits;
 pub mod name;
 pub mod time;
 
+pub mod acl;
 pub mod ca;
 pub mod catalog;
 pub mod config_entry;

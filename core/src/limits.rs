@@ -102,6 +102,30 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines of one HTTP message in the proxy (Envoy: 100; browsers and gRPC need less).
 pub const HTTP_HEADERS_MAX: usize = 128;
 
+/// Bytes of a policy's name (Consul: 128).
+pub const ACL_POLICY_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a role's name (Consul: 256).
+pub const ACL_ROLE_NAME_BYTES_MAX: usize = 256;
+/// Bytes of the rules of one policy: some thousand rules, of which each token that has the
+/// policy holds a copy while it is in use.
+pub const ACL_RULES_BYTES_MAX: usize = 256 << 10;
+/// Rules of one policy.
+pub const ACL_RULES_MAX: usize = 4_096;
+/// Policies, roles, identities and templates of one token or role, counted together.
+pub const ACL_GRANTS_MAX: usize = 256;
+/// Tokens of a cluster: each login makes one, so that this bounds what a runaway client costs.
+pub const ACL_TOKENS_MAX: usize = 1_000_000;
+/// Policies of a cluster.
+pub const ACL_POLICIES_MAX: usize = 100_000;
+/// Roles of a cluster.
+pub const ACL_ROLES_MAX: usize = 100_000;
+/// Expired tokens removed by one command: bounds the time of one apply.
+pub const ACL_TOKENS_PER_REAP_MAX: usize = 1_024;
+/// The shortest lifetime of a token that ends (Consul: 1 min).
+pub const ACL_TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// The longest lifetime of a token that ends (Consul: 24 h).
+pub const ACL_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The lifetime of a leaf certificate.
 pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.

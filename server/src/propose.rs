@@ -123,7 +123,8 @@ fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
     let node = match command {
         Command::Register(registration) => &registration.node.name,
         Command::Deregister(deregistration) => &deregistration.node,
-        Command::DeleteEntry { .. }
+        Command::Acl(_)
+        | Command::DeleteEntry { .. }
         | Command::DeleteIntention { .. }
         | Command::DeregisterExternal(_)
         | Command::RegisterExternal(_)

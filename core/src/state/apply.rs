@@ -45,6 +45,7 @@ impl State {
         changes: &mut BTreeSet<Change>,
     ) -> Result<Answer, Refusal> {
         match command {
+            Command::Acl(command) => self.apply_acl(index, now, command, changes)?,
             Command::ActivateCaRoot { fingerprint } => {
                 self.activate_root(index, &fingerprint, changes)?;
             }

@@ -3,12 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::ServiceKey;
+use crate::acl::{AccessorId, PolicyId, RoleId};
 use crate::config_entry::EntryKey;
 use crate::name::NodeName;
 
 /// One thing that is different from before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Change {
+    /// An ACL policy.
+    AclPolicy(PolicyId),
+    /// An ACL role.
+    AclRole(RoleId),
+    /// A token.
+    AclToken(AccessorId),
     /// Some check, anywhere.
     Checks,
     /// Who the cluster is.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::acl::{AclCommand, AclRefusal};
 use crate::ca::{CaRoot, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
@@ -23,6 +24,8 @@ pub struct ClusterRecord {
 /// One write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
+    /// Writes tokens, policies or roles.
+    Acl(AclCommand),
     /// Makes a known root the one under which is signed.
     ActivateCaRoot {
         /// The root's fingerprint.
@@ -98,6 +101,9 @@ pub enum Answer {
 /// Why a write was refused. The caller is at fault in every case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
+    /// ACLs refuse it.
+    #[error(transparent)]
+    Acl(#[from] AclRefusal),
     /// A chain would no longer compile.
     #[error("the discovery chain of {service:?} would break: {reason}")]
     BrokenChain {

@@ -4,6 +4,7 @@
 //! so readers and snapshots keep one while writes go on. Waiting for a change is `watch`'s and
 //! the server's affair.
 
+mod acl;
 mod apply;
 mod catalog;
 mod chain;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+pub use acl::{
+    AclCommand, AclRecords, AclRefusal, AclState, Expiry, RoleDraft, TokenDraft, Writing,
+};
 pub use change::Change;
 pub use command::{Answer, ClusterRecord, Command, Refusal};
 pub use key::ServiceKey;
@@ -41,6 +45,7 @@ use key::NodeKey;
 pub struct State {
     /// The last index applied.
     index: Index,
+    acl: AclState,
     cluster: Option<ClusterRecord>,
     /// By name in lower case: node names are unique without regard to case.
     nodes: OrdMap<NodeKey, NodeRow>,

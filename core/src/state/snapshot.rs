@@ -5,6 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::acl::{AclRecords, AclState};
 use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, ServiceKey, State};
 use crate::ca::{CaRoot, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
@@ -15,6 +16,8 @@ use crate::index::Index;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StateSnapshot {
     index: Index,
+    #[serde(default)]
+    acl: AclRecords,
     #[serde(default)]
     cluster: Option<ClusterRecord>,
     #[serde(default)]
@@ -43,6 +46,7 @@ impl State {
     pub fn to_snapshot(&self) -> StateSnapshot {
         StateSnapshot {
             index: self.index,
+            acl: self.acl.to_records(),
             cluster: self.cluster.clone(),
             nodes: self
                 .nodes
@@ -62,8 +66,10 @@ impl State {
 
     /// Makes a state of records.
     pub fn from_snapshot(snapshot: StateSnapshot) -> Self {
-        let StateSnapshot { index, cluster, nodes, entries, roots, join_tokens, rows } = snapshot;
-        let mut state = Self { index, cluster, rows, ..Self::default() };
+        let StateSnapshot { index, acl, cluster, nodes, entries, roots, join_tokens, rows } =
+            snapshot;
+        let acl = AclState::from_records(acl);
+        let mut state = Self { index, acl, cluster, rows, ..Self::default() };
         for NodeRecord { node, services, checks } in nodes {
             let key = NodeKey::from(&node.name);
             for service in &services {

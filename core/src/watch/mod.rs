@@ -1,6 +1,7 @@
 //! What can be waited for, and which of it a change touches. Who waits, and how, is the
 //! server's affair.
 
+use crate::acl::{AccessorId, PolicyId, RoleId};
 use crate::config_entry::{EntryKey, EntryKind};
 use crate::name::{NodeName, ServiceName};
 use crate::state::{Change, ServiceKey};
@@ -8,6 +9,18 @@ use crate::state::{Change, ServiceKey};
 /// A part of the state that someone may wait for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
+    /// Any ACL policy.
+    AclPolicies,
+    /// One ACL policy.
+    AclPolicy(PolicyId),
+    /// One ACL role.
+    AclRole(RoleId),
+    /// Any ACL role.
+    AclRoles,
+    /// One token.
+    AclToken(AccessorId),
+    /// Any token.
+    AclTokens,
     /// Any check.
     Checks,
     /// Who the cluster is.
@@ -50,6 +63,9 @@ impl Topic {
 /// Returns the topics that a change touches.
 pub fn touched(change: &Change) -> Vec<Topic> {
     match change {
+        Change::AclPolicy(id) => vec![Topic::AclPolicies, Topic::AclPolicy(id.clone())],
+        Change::AclRole(id) => vec![Topic::AclRoles, Topic::AclRole(id.clone())],
+        Change::AclToken(id) => vec![Topic::AclTokens, Topic::AclToken(id.clone())],
         Change::Checks => vec![Topic::Checks],
         Change::Cluster => vec![Topic::Cluster],
         Change::Connect(name) => vec![Topic::Connect(name.clone())],

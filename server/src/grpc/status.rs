@@ -58,7 +58,8 @@ fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::JoinTokenSpent
         | Refusal::JoinTokenUnknown
         | Refusal::NotExternal { .. } => Status::permission_denied(refusal.to_string()),
-        Refusal::BrokenChain { .. }
+        Refusal::Acl(_)
+        | Refusal::BrokenChain { .. }
         | Refusal::ClusterExists { .. }
         | Refusal::NodeIdTaken { .. }
         | Refusal::UnknownRoot(_)

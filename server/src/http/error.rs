@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use weft_core::filter::FilterError;
-use weft_core::state::Refusal;
+use weft_core::state::{AclRefusal, Refusal};
 use weft_proto::json::Fault;
 use weft_runtime::http::{Body, BodyError, full};
 
@@ -67,6 +67,10 @@ impl From<WriteError> for ApiError {
             WriteError::Consensus(error) => error.into(),
             WriteError::Denied { .. } | WriteError::Refused(Refusal::NotExternal { .. }) => {
                 Self::new(StatusCode::FORBIDDEN, error.to_string())
+            }
+            // As Consul says it, and clients look for.
+            WriteError::Refused(Refusal::Acl(AclRefusal::BootstrapDone { .. })) => {
+                Self::new(StatusCode::FORBIDDEN, format!("Permission denied: {error}"))
             }
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }

@@ -1,0 +1,49 @@
+//! ACLs as plain records, for snapshots.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AclRows, AclState};
+use crate::acl::{Policy, Role, Token};
+
+/// [`AclState`] in the form in which it is written down. Secrets are in it as digests only.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct AclRecords {
+    #[serde(default)]
+    policies: Vec<Arc<Policy>>,
+    #[serde(default)]
+    roles: Vec<Arc<Role>>,
+    #[serde(default)]
+    tokens: Vec<Arc<Token>>,
+    #[serde(default)]
+    rows: AclRows,
+}
+
+impl AclState {
+    pub(in crate::state) fn to_records(&self) -> AclRecords {
+        AclRecords {
+            policies: self.policies.values().cloned().collect(),
+            roles: self.roles.values().cloned().collect(),
+            tokens: self.tokens.values().cloned().collect(),
+            rows: self.rows.clone(),
+        }
+    }
+
+    pub(in crate::state) fn from_records(records: AclRecords) -> Self {
+        let AclRecords { policies, roles, tokens, rows } = records;
+        let mut acl = Self { rows, ..Self::default() };
+        for policy in policies {
+            acl.policy_names.insert(policy.name.clone(), policy.id.clone());
+            acl.policies.insert(policy.id.clone(), policy);
+        }
+        for role in roles {
+            acl.role_names.insert(role.name.clone(), role.id.clone());
+            acl.roles.insert(role.id.clone(), role);
+        }
+        for token in tokens {
+            acl.insert_token(token);
+        }
+        acl
+    }
+}
