@@ -13,6 +13,7 @@ use weft_core::identity::SpiffeId;
 use weft_core::state::Command;
 use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
+use weft_runtime::disk::RealDisk;
 use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
@@ -210,8 +211,9 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let hub = Arc::<Hub>::default();
     let options = ConsensusOptions {
         id: membership.node_id,
+        disk: Arc::new(RealDisk),
         store: &store,
-        snapshots: &config.data_dir.join("snapshots"),
+        dir: &config.data_dir,
         audience: hub.clone(),
         tls: signer.client_tls(),
     };

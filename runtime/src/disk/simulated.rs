@@ -117,6 +117,27 @@ impl SimulatedDisk {
         Self { world: Arc::new(Mutex::new(next)) }
     }
 
+    /// Returns a disk of its own with all that was written, synced or not: what the next start
+    /// finds after a program was killed.
+    pub fn image(&self) -> Self {
+        let world = self.world.lock();
+        let copy = |content: &Content| Content {
+            now: content.now.clone(),
+            kept: content.now.clone(),
+            writes: Vec::new(),
+        };
+        let image = World {
+            files: world.files.iter().map(|(id, content)| (*id, copy(content))).collect(),
+            next_file: world.next_file,
+            directories: world.directories.clone(),
+            names: world.names.clone(),
+            kept_names: world.names.clone(),
+            capacity: world.capacity,
+            ..World::default()
+        };
+        Self { world: Arc::new(Mutex::new(image)) }
+    }
+
     /// Changes one byte of a file for good, as a failing medium does.
     ///
     /// # Errors
@@ -394,6 +415,7 @@ mod tests {
         disk.plan(1, Fault::Error);
         assert!(file.sync().is_err());
         file.sync().expect("the system says it is well");
+        assert_eq!(read(&disk.image(), "/d/a"), Some(vec![1; 100]), "a kill loses nothing");
         let after = disk.cut(&mut StdRng::seed_from_u64(1));
         assert_eq!(read(&after, "/d/a"), Some(Vec::new()));
     }
