@@ -13,12 +13,11 @@ use weft_core::identity::SpiffeId;
 use weft_core::state::Command;
 use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
-use weft_runtime::disk::RealDisk;
 use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::{clock, net};
+use weft_runtime::{clock, disk, net};
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
@@ -211,7 +210,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let hub = Arc::<Hub>::default();
     let options = ConsensusOptions {
         id: membership.node_id,
-        disk: Arc::new(RealDisk),
+        disk: disk::system(),
         store: &store,
         dir: &config.data_dir,
         audience: hub.clone(),

@@ -44,6 +44,7 @@ struct World {
     calls: u64,
     plan: Option<(u64, Fault)>,
     is_cut: bool,
+    forgets_syncs: bool,
     capacity: Option<u64>,
 }
 
@@ -79,6 +80,11 @@ impl SimulatedDisk {
     /// **Units**: bytes.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.lock().capacity = bytes;
+    }
+
+    /// Makes every later sync do nothing, as a planted bug or a disk that lies.
+    pub fn forget_syncs(&self) {
+        self.world.lock().forgets_syncs = true;
     }
 
     /// Cuts the power and returns the disk as the next start finds it. All that was open on
@@ -279,6 +285,9 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
         world.call()?;
+        if world.forgets_syncs {
+            return Ok(());
+        }
         let world = &mut *world;
         let (here, elsewhere) =
             std::mem::take(&mut world.renamings).into_iter().partition(|it| it.is_in(dir));
@@ -340,7 +349,7 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         let mut world = self.disk.world.lock();
         let outcome = world.call();
-        if world.is_cut {
+        if world.is_cut || world.forgets_syncs {
             return outcome;
         }
         let content = world.files.entry(self.id).or_default();
