@@ -48,6 +48,24 @@ pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
 pub const CONDITIONS_PER_ROUTE_MAX: usize = 64;
 /// Subsets of one service-resolver: each is a target with a watch of its own.
 pub const SUBSETS_PER_RESOLVER_MAX: usize = 256;
+/// Places of one failover: each is a target with a watch of its own.
+pub const FAILOVER_TARGETS_MAX: usize = 64;
+/// Services of one exported list, gateway or listener.
+pub const ENTRY_SERVICES_MAX: usize = 10_000;
+/// Listeners of one gateway: each is a socket.
+pub const LISTENERS_PER_GATEWAY_MAX: usize = 1_024;
+/// Paths of one service that are reached without mutual TLS: each is a listener.
+pub const EXPOSED_PATHS_MAX: usize = 64;
+/// Further attempts of one request: more of them turn one failure into an overload.
+pub const RETRIES_MAX: u32 = 100;
+/// Bytes of a certificate with those above it, or of its key, in a config entry.
+pub const CERTIFICATE_BYTES_MAX: usize = 128 << 10;
+/// Bytes of the name of a file (Linux: `PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of a text in a config entry that is passed on as it is, such as a key set.
+pub const OPAQUE_TEXT_BYTES_MAX: usize = 64 << 10;
+/// Warnings that one write is answered with.
+pub const ENTRY_WARNINGS_MAX: usize = 32;
 /// The longest time-out of a config entry: longer ones are slips of the unit.
 pub const ENTRY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Legs of one service-splitter.
@@ -74,9 +92,6 @@ pub const BLOCKING_WAIT_MAX: Duration = Duration::from_secs(600);
 pub const COMMANDS_PER_ENTRY_MAX: usize = 4_096;
 /// Bytes of one replicated entry before a further command starts the next.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
-/// Bytes of one file of a server's log: some hundred thousand small writes, and made in advance
-/// within a fraction of a second.
-pub const LOG_SEGMENT_BYTES: u64 = 16 << 20;
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 

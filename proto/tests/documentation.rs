@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use weft_core::chain::check_write;
-use weft_core::config_entry::{ConfigEntry, EntryKey};
+use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind, standing_table};
 use weft_proto::json::config_entry;
 use weft_proto::text;
 
@@ -80,5 +80,13 @@ fn config_entries_are_accepted_and_refused_as_their_page_says() {
         }
     }
     let kinds: std::collections::BTreeSet<_> = stored.keys().map(|key| key.kind).collect();
-    assert_eq!(kinds.len(), 6, "every kind has an example");
+    assert_eq!(kinds.len(), EntryKind::ALL.len(), "every kind has an example");
+}
+
+#[test]
+fn the_table_of_what_is_in_force_is_that_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config-entries.md");
+    let page = std::fs::read_to_string(path).expect("the page is there");
+    let table = standing_table();
+    assert!(page.contains(&table), "docs/config-entries.md must have this table:\n{table}");
 }

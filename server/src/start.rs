@@ -17,7 +17,7 @@ use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::{clock, disk, net};
+use weft_runtime::{clock, net};
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
@@ -210,9 +210,8 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let hub = Arc::<Hub>::default();
     let options = ConsensusOptions {
         id: membership.node_id,
-        disk: disk::system(),
         store: &store,
-        dir: &config.data_dir,
+        snapshots: &config.data_dir.join("snapshots"),
         audience: hub.clone(),
         tls: signer.client_tls(),
     };
@@ -233,7 +232,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
     };
-    let api = http::Api::new(proposer.clone(), reader, &config);
+    let api = http::Api::new(proposer.clone(), reader, signer.seal_key().clone(), &config);
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {

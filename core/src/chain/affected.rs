@@ -44,7 +44,17 @@ fn affected<'a>(
     }
     match key.kind {
         EntryKind::ProxyDefaults => return shaped.into_iter().cloned().collect(),
-        EntryKind::ServiceIntentions => return BTreeSet::new(),
+        EntryKind::ApiGateway
+        | EntryKind::ExportedServices
+        | EntryKind::FileSystemCertificate
+        | EntryKind::HttpRoute
+        | EntryKind::IngressGateway
+        | EntryKind::InlineCertificate
+        | EntryKind::JwtProvider
+        | EntryKind::Mesh
+        | EntryKind::ServiceIntentions
+        | EntryKind::TcpRoute
+        | EntryKind::TerminatingGateway => return BTreeSet::new(),
         EntryKind::ServiceDefaults
         | EntryKind::ServiceResolver
         | EntryKind::ServiceRouter
@@ -66,9 +76,19 @@ fn affected<'a>(
 /// Returns the service that an entry shapes and the services to which it leads.
 fn ways(entry: &ConfigEntry) -> Option<(&ServiceName, Vec<&ServiceName>)> {
     match entry {
-        ConfigEntry::ProxyDefaults(_)
+        ConfigEntry::ApiGateway(_)
+        | ConfigEntry::ExportedServices(_)
+        | ConfigEntry::FileSystemCertificate(_)
+        | ConfigEntry::HttpRoute(_)
+        | ConfigEntry::IngressGateway(_)
+        | ConfigEntry::InlineCertificate(_)
+        | ConfigEntry::JwtProvider(_)
+        | ConfigEntry::Mesh(_)
+        | ConfigEntry::ProxyDefaults(_)
         | ConfigEntry::ServiceDefaults(_)
-        | ConfigEntry::ServiceIntentions(_) => None,
+        | ConfigEntry::ServiceIntentions(_)
+        | ConfigEntry::TcpRoute(_)
+        | ConfigEntry::TerminatingGateway(_) => None,
         ConfigEntry::ServiceResolver(entry) => {
             let redirect = entry.redirect.iter();
             Some((&entry.name, redirect.filter_map(|to| to.service.as_ref()).collect()))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use regex::bytes::RegexBuilder;
 
-use super::InvalidEntry;
+use super::{EntryKind, InvalidEntry, ResourceReference};
 use crate::limits;
+use crate::name::ServiceName;
 use crate::time::Span;
 
 /// Everything found wrong with one entry, in the order of its fields.
@@ -46,6 +47,86 @@ impl Findings {
     pub(super) fn count(&mut self, field: &str, count: usize, max: usize) {
         if count > max {
             self.add(field, format!("has {count} items, more than the {max} allowed"));
+        }
+    }
+
+    /// A text keeps to its limit.
+    pub(super) fn bytes(&mut self, field: &str, bytes: usize, max: usize) {
+        if bytes > max {
+            self.add(field, format!("has {bytes} bytes, more than the {max} allowed"));
+        }
+    }
+
+    /// An entry of which there is one has its one name.
+    pub(super) fn only_name(&mut self, name: &str, only: &str) {
+        if name != only {
+            self.add("Name", format!("must be {only:?}; there is one such entry"));
+        }
+    }
+
+    /// A name is one that a service may have.
+    pub(super) fn name(&mut self, field: &str, name: &str) {
+        if let Err(error) = ServiceName::parse(name) {
+            self.add(field, error.to_string());
+        }
+    }
+
+    /// A port is one to listen on.
+    pub(super) fn port(&mut self, field: &str, port: u16) {
+        if port == 0 {
+            self.add(field, "must be a port, 1 to 65535");
+        }
+    }
+
+    /// A host name has labels of letters, digits and `-`.
+    ///
+    /// **Source**: Spec: RFC 1123 §2.1.
+    pub(super) fn host(&mut self, field: &str, host: &str) {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if host.len() > limits::HOST_NAME_BYTES_MAX || !host.split('.').all(is_label) {
+            let host = shortened(host);
+            self.add(field, format!("{host:?} is not a host name"));
+        }
+    }
+
+    /// A host name, perhaps with `*` for its first label, or a port behind it.
+    pub(super) fn host_pattern(&mut self, field: &str, pattern: &str) {
+        let host = match pattern.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => host,
+            Some(_) | None => pattern,
+        };
+        match host.strip_prefix("*.") {
+            Some(rest) => self.host(field, rest),
+            None if host == "*" => {}
+            None => self.host(field, host),
+        }
+    }
+
+    /// A text is base64 with padding; empty texts are left to others.
+    pub(super) fn base64(&mut self, field: &str, text: &str) {
+        let body = text.trim_end_matches('=');
+        let digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+        if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 || !body.bytes().all(digit)
+        {
+            self.add(field, "is not base64");
+        }
+    }
+
+    /// A route names the gateways that it belongs to, each once.
+    pub(super) fn parents(&mut self, parents: &mut [ResourceReference], kind: EntryKind) {
+        self.count("Parents", parents.len(), limits::CONDITIONS_PER_ROUTE_MAX);
+        let mut first = BTreeMap::new();
+        for (at, parent) in parents.iter_mut().enumerate() {
+            let field = format!("Parents[{at}]");
+            parent.normalise(&field, &[kind], self);
+            if let Some(earlier) = first.insert(parent.clone(), at) {
+                self.add(field, format!("is the same as Parents[{earlier}]"));
+            }
         }
     }
 

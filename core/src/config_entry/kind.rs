@@ -9,26 +9,65 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
+    /// Where requests from outside come in.
+    ApiGateway,
+    /// What other clusters may see.
+    ExportedServices,
+    /// A certificate in files on a gateway's host.
+    FileSystemCertificate,
+    /// Which requests of an API gateway go where.
+    HttpRoute,
+    /// Services that are reached from outside.
+    IngressGateway,
+    /// A certificate that the servers keep.
+    InlineCertificate,
+    /// Who issues the tokens that requests carry.
+    JwtProvider,
+    /// Settings of the whole mesh.
+    Mesh,
     /// Defaults of all proxies.
     ProxyDefaults,
     /// Defaults of one service.
     ServiceDefaults,
     /// Who may call one service.
     ServiceIntentions,
-    /// What the instances of one service are.
+    /// What the instances of one service are, and where else to look for it.
     ServiceResolver,
     /// Where requests to one service go by their content.
     ServiceRouter,
     /// Where requests to one service go by weight.
     ServiceSplitter,
+    /// To which service connections of an API gateway go.
+    TcpRoute,
+    /// Services outside the mesh, reached through a gateway.
+    TerminatingGateway,
 }
 
 impl EntryKind {
     /// Every kind, in the order of their words.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 16] = [
+        Self::ApiGateway,
+        Self::ExportedServices,
+        Self::FileSystemCertificate,
+        Self::HttpRoute,
+        Self::IngressGateway,
+        Self::InlineCertificate,
+        Self::JwtProvider,
+        Self::Mesh,
         Self::ProxyDefaults,
         Self::ServiceDefaults,
         Self::ServiceIntentions,
+        Self::ServiceResolver,
+        Self::ServiceRouter,
+        Self::ServiceSplitter,
+        Self::TcpRoute,
+        Self::TerminatingGateway,
+    ];
+
+    /// The kinds of which discovery chains are made.
+    pub const OF_CHAINS: [Self; 5] = [
+        Self::ProxyDefaults,
+        Self::ServiceDefaults,
         Self::ServiceResolver,
         Self::ServiceRouter,
         Self::ServiceSplitter,
@@ -37,15 +76,49 @@ impl EntryKind {
     /// Returns the word of the public API.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ApiGateway => "api-gateway",
+            Self::ExportedServices => "exported-services",
+            Self::FileSystemCertificate => "file-system-certificate",
+            Self::HttpRoute => "http-route",
+            Self::IngressGateway => "ingress-gateway",
+            Self::InlineCertificate => "inline-certificate",
+            Self::JwtProvider => "jwt-provider",
+            Self::Mesh => "mesh",
             Self::ProxyDefaults => "proxy-defaults",
             Self::ServiceDefaults => "service-defaults",
             Self::ServiceIntentions => "service-intentions",
             Self::ServiceResolver => "service-resolver",
             Self::ServiceRouter => "service-router",
             Self::ServiceSplitter => "service-splitter",
+            Self::TcpRoute => "tcp-route",
+            Self::TerminatingGateway => "terminating-gateway",
         }
     }
+
+    /// Says why a kind that Consul has is not taken; `None` for words that are no such kind.
+    pub fn refused(word: &str) -> Option<&'static str> {
+        REFUSED.iter().find(|(kind, _)| *kind == word).map(|(_, reason)| *reason)
+    }
 }
+
+/// Kinds of Consul that are not taken, and why.
+pub(super) const REFUSED: [(&str, &str); 4] = [
+    (
+        "control-plane-request-limit",
+        "nothing limits requests to the servers yet, and an entry that says so would promise a \
+         protection that is not there",
+    ),
+    ("inference-gateway", "there is no such gateway here"),
+    (
+        "rate-limit",
+        "nothing limits requests to the servers yet, and an entry that says so would promise a \
+         protection that is not there",
+    ),
+    (
+        "sameness-group",
+        "there are no partitions, and clusters do not peer yet, so nothing could be the same",
+    ),
+];
 
 impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,11 +128,12 @@ impl fmt::Display for EntryKind {
 
 /// States that a word is not the kind of a config entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a kind of config entry; the kinds are proxy-defaults, service-defaults, \
-     service-intentions, service-resolver, service-router and service-splitter"
-)]
+#[error("{0:?} is not a kind of config entry; the kinds are {kinds}", kinds = kinds())]
 pub struct UnknownKind(pub String);
+
+fn kinds() -> String {
+    EntryKind::ALL.map(EntryKind::as_str).join(", ")
+}
 
 impl FromStr for EntryKind {
     type Err = UnknownKind;

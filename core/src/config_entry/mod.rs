@@ -3,52 +3,190 @@
 //! One file per kind, with the record and the checks that concern that entry alone. What
 //! several entries mean together is compiled by `chain` and judged by `intention`.
 
+mod api_gateway;
+mod blank;
+mod certificates;
+mod exported_services;
+mod expose;
+mod failover;
 mod findings;
+mod gateway_tls;
+mod header_changes;
 mod header_match;
+mod http_route;
+mod ingress_gateway;
+mod jwt_provider;
 mod kind;
+mod load_balancer;
+mod mesh;
 mod proxy_defaults;
+mod resource_reference;
+mod retry;
 mod service_defaults;
 mod service_intentions;
 mod service_resolver;
 mod service_router;
 mod service_splitter;
+mod standing;
+mod tcp_route;
+mod terminating_gateway;
 #[cfg(test)]
 mod tests;
+mod upstream_config;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use api_gateway::{ApiGateway, ApiListener, ApiListenerProtocol, ApiListenerTls};
+pub use certificates::{FileSystemCertificate, InlineCertificate, SecretText};
+pub use exported_services::{ExportedService, ExportedServices, ServiceConsumer};
+pub use expose::{
+    Expose, ExposedPath, MeshGateway, MeshGatewayMode, MutualTlsMode, ProxyMode, TransparentProxy,
+};
+pub use failover::{
+    FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,
+    ResolverFailover,
+};
+pub use gateway_tls::{GatewaySds, GatewayTls, TlsDirection, TlsVersion};
+pub use header_changes::HeaderChanges;
 pub use header_match::{HeaderMatch, QueryMatch};
+pub use http_route::{
+    HttpRoute, HttpRouteFilters, HttpRouteMatch, HttpRouteResponseFilters, HttpRouteRule,
+    HttpRouteService, MatchHow, NamedMatch, PathMatch, TimeoutFilter, UrlRewrite,
+};
+pub use ingress_gateway::{
+    IngressGateway, IngressLimits, IngressListener, IngressService, IngressServiceTls,
+};
+pub use jwt_provider::{
+    JwksCluster, JwksDiscovery, JwksPauses, JwksProviderInstance, JwksRetries, JwksTrust,
+    JwksTrustedCa, JwtCache, JwtForwarding, JwtHeader, JwtKeySet, JwtLocalKeys, JwtLocation,
+    JwtNamed, JwtProvider, JwtRemoteKeys,
+};
 pub use kind::{EntryKey, EntryKind, UnknownKind};
-pub use proxy_defaults::ProxyDefaults;
-pub use service_defaults::{Protocol, ServiceDefaults, UnknownProtocol};
+pub use load_balancer::{
+    BalancePolicy, CookieConfig, HashField, HashPolicy, LeastRequestConfig, LoadBalancer,
+    RingHashConfig,
+};
+pub use mesh::{Mesh, MeshHttp, MeshHttpIncoming, MeshPeering, MeshTls, MeshTransparentProxy};
+pub use proxy_defaults::{AccessLogType, AccessLogs, ProxyDefaults};
+pub use resource_reference::ResourceReference;
+pub use retry::RetryPolicy;
+pub use service_defaults::{Protocol, ServiceDefaults, ServiceDestination, UnknownProtocol};
 pub use service_intentions::{
     IntentionAction, IntentionSource, ServiceIntentions, SourceName, precedence,
 };
 pub use service_resolver::{ResolverRedirect, ResolverSubset, ServiceResolver};
 pub use service_router::{HttpMatch, RouteDestination, RouteMatch, ServiceRoute, ServiceRouter};
 pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
+pub use standing::{KindStanding, standing_table};
+pub use tcp_route::{TcpRoute, TcpRouteService};
+pub use terminating_gateway::{LinkedService, TerminatingGateway};
+pub use upstream_config::{
+    BalanceConnections, PassiveHealthCheck, UpstreamConfig, UpstreamConfigs, UpstreamLimits,
+};
 
 use crate::index::Index;
 use crate::name::InvalidName;
 
-/// Any config entry.
-///
-/// **Source**: Consul: docs/connect/config-entries. `Kind` is the tag in the public JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "Kind", rename_all = "kebab-case")]
-pub enum ConfigEntry {
+/// Writes the enum of all entries, and what is the same for each kind.
+macro_rules! config_entries {
+    ($($(#[$doc:meta])* $kind:ident as $as:ident $as_doc:literal;)*) => {
+        /// Any config entry.
+        ///
+        /// **Source**: Consul: docs/connect/config-entries. `Kind` is the tag in the public JSON.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "Kind", rename_all = "kebab-case")]
+        pub enum ConfigEntry {
+            $($(#[$doc])* $kind($kind),)*
+        }
+
+        impl ConfigEntry {
+            /// Checks what concerns the entry alone and brings it into the form that is stored:
+            /// words in their usual case, sources by precedence, defaults that were written out
+            /// left out.
+            ///
+            /// # Errors
+            /// Everything found wrong, by field.
+            pub fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
+                Ok(match self {
+                    $(Self::$kind(entry) => Self::$kind(entry.normalise()?),)*
+                })
+            }
+
+            /// Returns the entry's kind.
+            pub fn kind(&self) -> EntryKind {
+                match self {
+                    $(Self::$kind(_) => EntryKind::$kind,)*
+                }
+            }
+
+            /// Returns the entry's name.
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$kind(entry) => entry.name.as_ref(),)*
+                }
+            }
+
+            /// Returns when the entry was created and last changed.
+            pub fn indexes(&self) -> (Index, Index) {
+                match self {
+                    $(Self::$kind(entry) => (entry.create_index, entry.modify_index),)*
+                }
+            }
+
+            /// Returns the entry with the given indexes.
+            pub fn with_indexes(mut self, create: Index, modify: Index) -> Self {
+                let (create_index, modify_index) = match &mut self {
+                    $(Self::$kind(entry) => (&mut entry.create_index, &mut entry.modify_index),)*
+                };
+                (*create_index, *modify_index) = (create, modify);
+                self
+            }
+
+            $(
+                #[doc = $as_doc]
+                pub fn $as(&self) -> Option<&$kind> {
+                    if let Self::$kind(entry) = self { Some(entry) } else { None }
+                }
+            )*
+        }
+    };
+}
+
+config_entries! {
+    /// Where requests from outside come in.
+    ApiGateway as as_api_gateway "Returns the entry if it is an API gateway.";
+    /// What other clusters may see.
+    ExportedServices as as_exported_services "Returns the entry if it is a list of exported services.";
+    /// A certificate in files on a gateway's host.
+    FileSystemCertificate as as_file_system_certificate "Returns the entry if it is a certificate in files.";
+    /// Which requests of an API gateway go where.
+    HttpRoute as as_http_route "Returns the entry if it is a route of requests.";
+    /// Services that are reached from outside.
+    IngressGateway as as_ingress_gateway "Returns the entry if it is an ingress gateway.";
+    /// A certificate that the servers keep.
+    InlineCertificate as as_inline_certificate "Returns the entry if it is a certificate.";
+    /// Who issues the tokens that requests carry.
+    JwtProvider as as_jwt_provider "Returns the entry if it is an issuer of tokens.";
+    /// Settings of the whole mesh.
+    Mesh as as_mesh "Returns the entry if it is settings of the mesh.";
     /// Defaults of all proxies.
-    ProxyDefaults(ProxyDefaults),
+    ProxyDefaults as as_proxy_defaults "Returns the entry if it is defaults of all proxies.";
     /// Defaults of one service.
-    ServiceDefaults(ServiceDefaults),
+    ServiceDefaults as as_service_defaults "Returns the entry if it is defaults of a service.";
     /// Who may call one service.
-    ServiceIntentions(ServiceIntentions),
+    ServiceIntentions as as_service_intentions "Returns the entry if it is intentions.";
     /// What the instances of one service are, and where else to look for it.
-    ServiceResolver(ServiceResolver),
+    ServiceResolver as as_service_resolver "Returns the entry if it is a resolver.";
     /// Where requests to one service go by their content.
-    ServiceRouter(ServiceRouter),
+    ServiceRouter as as_service_router "Returns the entry if it is a router.";
     /// Where requests to one service go by weight.
-    ServiceSplitter(ServiceSplitter),
+    ServiceSplitter as as_service_splitter "Returns the entry if it is a splitter.";
+    /// To which service connections of an API gateway go.
+    TcpRoute as as_tcp_route "Returns the entry if it is a route of connections.";
+    /// Services outside the mesh, reached through a gateway.
+    TerminatingGateway as as_terminating_gateway "Returns the entry if it is a terminating gateway.";
 }
 
 /// States what is wrong with one config entry.
@@ -75,104 +213,20 @@ impl InvalidEntry {
 }
 
 impl ConfigEntry {
-    /// Checks what concerns the entry alone and brings it into the form that is stored: words in
-    /// their usual case, sources by precedence, defaults that were written out left out.
-    ///
-    /// # Errors
-    /// Everything found wrong, by field.
-    pub fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
-        Ok(match self {
-            Self::ProxyDefaults(entry) => Self::ProxyDefaults(entry.normalise()?),
-            Self::ServiceDefaults(entry) => Self::ServiceDefaults(entry.normalise()?),
-            Self::ServiceIntentions(entry) => Self::ServiceIntentions(entry.normalise()?),
-            Self::ServiceResolver(entry) => Self::ServiceResolver(entry.normalise()?),
-            Self::ServiceRouter(entry) => Self::ServiceRouter(entry.normalise()?),
-            Self::ServiceSplitter(entry) => Self::ServiceSplitter(entry.normalise()?),
-        })
-    }
-
-    /// Returns the entry's kind.
-    pub fn kind(&self) -> EntryKind {
-        match self {
-            Self::ProxyDefaults(_) => EntryKind::ProxyDefaults,
-            Self::ServiceDefaults(_) => EntryKind::ServiceDefaults,
-            Self::ServiceIntentions(_) => EntryKind::ServiceIntentions,
-            Self::ServiceResolver(_) => EntryKind::ServiceResolver,
-            Self::ServiceRouter(_) => EntryKind::ServiceRouter,
-            Self::ServiceSplitter(_) => EntryKind::ServiceSplitter,
-        }
-    }
-
-    /// Returns the entry's name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::ProxyDefaults(entry) => &entry.name,
-            Self::ServiceDefaults(entry) => entry.name.as_str(),
-            Self::ServiceIntentions(entry) => entry.name.as_str(),
-            Self::ServiceResolver(entry) => entry.name.as_str(),
-            Self::ServiceRouter(entry) => entry.name.as_str(),
-            Self::ServiceSplitter(entry) => entry.name.as_str(),
-        }
-    }
-
-    /// Returns the entry if it is defaults of all proxies.
-    pub fn as_proxy_defaults(&self) -> Option<&ProxyDefaults> {
-        if let Self::ProxyDefaults(entry) = self { Some(entry) } else { None }
-    }
-
-    /// Returns the entry if it is defaults of a service.
-    pub fn as_service_defaults(&self) -> Option<&ServiceDefaults> {
-        if let Self::ServiceDefaults(entry) = self { Some(entry) } else { None }
-    }
-
-    /// Returns the entry if it is intentions.
-    pub fn as_service_intentions(&self) -> Option<&ServiceIntentions> {
-        if let Self::ServiceIntentions(entry) = self { Some(entry) } else { None }
-    }
-
-    /// Returns the entry if it is a resolver.
-    pub fn as_service_resolver(&self) -> Option<&ServiceResolver> {
-        if let Self::ServiceResolver(entry) = self { Some(entry) } else { None }
-    }
-
-    /// Returns the entry if it is a router.
-    pub fn as_service_router(&self) -> Option<&ServiceRouter> {
-        if let Self::ServiceRouter(entry) = self { Some(entry) } else { None }
-    }
-
-    /// Returns the entry if it is a splitter.
-    pub fn as_service_splitter(&self) -> Option<&ServiceSplitter> {
-        if let Self::ServiceSplitter(entry) = self { Some(entry) } else { None }
-    }
-
     /// Returns what the entry is found by.
     pub fn key(&self) -> EntryKey {
         EntryKey { kind: self.kind(), name: self.name().into() }
     }
 
-    /// Returns when the entry was created and last changed.
-    pub fn indexes(&self) -> (Index, Index) {
-        match self {
-            Self::ProxyDefaults(entry) => (entry.create_index, entry.modify_index),
-            Self::ServiceDefaults(entry) => (entry.create_index, entry.modify_index),
-            Self::ServiceIntentions(entry) => (entry.create_index, entry.modify_index),
-            Self::ServiceResolver(entry) => (entry.create_index, entry.modify_index),
-            Self::ServiceRouter(entry) => (entry.create_index, entry.modify_index),
-            Self::ServiceSplitter(entry) => (entry.create_index, entry.modify_index),
+    /// Returns the entry as it may be shown: without the key of a certificate.
+    pub fn shown(self: &Arc<Self>) -> Arc<Self> {
+        match self.as_inline_certificate() {
+            Some(entry) => {
+                let private_key = SecretText::default();
+                let entry = InlineCertificate { private_key, ..entry.clone() };
+                Arc::new(Self::InlineCertificate(entry))
+            }
+            None => self.clone(),
         }
-    }
-
-    /// Returns the entry with the given indexes.
-    pub fn with_indexes(mut self, create: Index, modify: Index) -> Self {
-        let (create_index, modify_index) = match &mut self {
-            Self::ProxyDefaults(entry) => (&mut entry.create_index, &mut entry.modify_index),
-            Self::ServiceDefaults(entry) => (&mut entry.create_index, &mut entry.modify_index),
-            Self::ServiceIntentions(entry) => (&mut entry.create_index, &mut entry.modify_index),
-            Self::ServiceResolver(entry) => (&mut entry.create_index, &mut entry.modify_index),
-            Self::ServiceRouter(entry) => (&mut entry.create_index, &mut entry.modify_index),
-            Self::ServiceSplitter(entry) => (&mut entry.create_index, &mut entry.modify_index),
-        };
-        (*create_index, *modify_index) = (create, modify);
-        self
     }
 }

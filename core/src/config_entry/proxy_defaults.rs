@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::Findings;
-use super::{InvalidEntry, Protocol};
+use super::blank::is_blank;
+use super::findings::{Findings, shortened};
+use super::{
+    Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode, PrioritizeByLocality,
+    Protocol, ProxyMode, TransparentProxy,
+};
 use crate::index::Index;
+use crate::limits;
 
 /// Defaults of all proxies; there is one entry, named `global`.
 ///
@@ -19,6 +24,30 @@ pub struct ProxyDefaults {
     /// Opaque settings, `protocol` among them.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// How proxies come to the connections of their instances.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mode: ProxyMode,
+    /// How redirected connections are treated.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub transparent_proxy: TransparentProxy,
+    /// Whether proxies take connections without mutual TLS; they do not.
+    #[serde(rename = "MutualTLSMode", default, skip_serializing_if = "is_blank")]
+    pub mutual_tls_mode: MutualTlsMode,
+    /// Through which gateway they go to other datacenters.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_gateway: MeshGateway,
+    /// Paths that are reached without mutual TLS.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub expose: Expose,
+    /// What proxies write about requests.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub access_logs: Option<AccessLogs>,
+    /// In which order places of failover are tried.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub failover_policy: Option<FailoverPolicy>,
+    /// Whether near instances come first.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub prioritize_by_locality: Option<PrioritizeByLocality>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -28,6 +57,67 @@ pub struct ProxyDefaults {
     /// When the entry last changed.
     #[serde(default)]
     pub modify_index: Index,
+}
+
+/// What proxies write about requests.
+///
+/// **Source**: Consul: docs/connect/config-entries/proxy-defaults#accesslogs.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AccessLogs {
+    /// Whether they write anything.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub enabled: bool,
+    /// Whether connections that no listener takes are left out.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub disable_listener_logs: bool,
+    /// Where it goes.
+    #[serde(rename = "Type", skip_serializing_if = "is_blank")]
+    pub kind: AccessLogType,
+    /// The file, with the type `file`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub path: String,
+    /// The form of a line, as JSON.
+    #[serde(rename = "JSONFormat", skip_serializing_if = "is_blank")]
+    pub json_format: String,
+    /// The form of a line, as text.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub text_format: String,
+}
+
+/// Where lines about requests go.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogType {
+    /// To a file.
+    File,
+    /// To standard error.
+    Stderr,
+    /// To standard output.
+    Stdout,
+    /// To standard output.
+    #[default]
+    #[serde(rename = "")]
+    Unset,
+}
+
+impl AccessLogs {
+    fn check(&self, findings: &mut Findings) {
+        let is_file = self.kind == AccessLogType::File;
+        if is_file && self.path.is_empty() {
+            findings.add("AccessLogs.Path", "is needed with the Type file");
+        } else if !is_file && !self.path.is_empty() {
+            findings.add("AccessLogs.Path", "goes with the Type file");
+        }
+        findings.bytes("AccessLogs.Path", self.path.len(), limits::PATH_BYTES_MAX);
+        if !self.json_format.is_empty() && !self.text_format.is_empty() {
+            findings.add("AccessLogs", "write one of JSONFormat and TextFormat, not both");
+        }
+        let json = &self.json_format;
+        if !json.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
+            findings.add("AccessLogs.JSONFormat", format!("{:?} is not JSON", shortened(json)));
+        }
+    }
 }
 
 impl ProxyDefaults {
@@ -41,15 +131,18 @@ impl ProxyDefaults {
 
     pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
         let mut findings = Findings::default();
-        if self.name != Self::NAME {
-            findings.add("Name", format!("must be {:?}; there is one such entry", Self::NAME));
-        }
+        findings.only_name(&self.name, Self::NAME);
         if let Some(value) = self.config.get_mut("protocol") {
             match value.as_str().map(str::parse::<Protocol>) {
                 Some(Ok(protocol)) => *value = protocol.as_str().into(),
                 Some(Err(error)) => findings.add("Config.protocol", error.to_string()),
                 None => findings.add("Config.protocol", "must be a text such as \"http\""),
             }
+        }
+        self.mutual_tls_mode.check(&mut findings);
+        self.expose.check("Expose", &mut findings);
+        if let Some(logs) = &self.access_logs {
+            logs.check(&mut findings);
         }
         findings.meta(&self.meta);
         findings.result(self)

@@ -7,9 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidEntry;
-use super::findings::Findings;
+use super::blank::is_blank;
+use super::findings::{Findings, shortened};
+use super::{
+    BalanceConnections, Expose, InvalidEntry, MeshGateway, MutualTlsMode, ProxyMode,
+    TransparentProxy, UpstreamConfigs,
+};
 use crate::index::Index;
+use crate::limits;
 use crate::name::ServiceName;
 
 /// What a service speaks.
@@ -86,6 +91,30 @@ pub struct ServiceDefaults {
     /// What it speaks; `None` means that of proxy-defaults, else tcp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// How its proxies come to the connections of their instances.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mode: ProxyMode,
+    /// How redirected connections are treated.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub transparent_proxy: TransparentProxy,
+    /// Whether its proxies take connections without mutual TLS; they do not.
+    #[serde(rename = "MutualTLSMode", default, skip_serializing_if = "is_blank")]
+    pub mutual_tls_mode: MutualTlsMode,
+    /// Through which gateway they go to other datacenters.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_gateway: MeshGateway,
+    /// Paths that are reached without mutual TLS.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub expose: Expose,
+    /// The server name under which a service outside the mesh is known.
+    #[serde(rename = "ExternalSNI", default, skip_serializing_if = "is_blank")]
+    pub external_sni: String,
+    /// How it calls others.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub upstream_config: Option<UpstreamConfigs>,
+    /// Where a service outside the mesh is.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub destination: Option<ServiceDestination>,
     /// Connections that its proxy takes at once; 0 means no limit of its own.
     #[serde(default)]
     pub max_inbound_connections: u32,
@@ -99,6 +128,14 @@ pub struct ServiceDefaults {
     /// **Units**: milliseconds.
     #[serde(default)]
     pub local_request_timeout_ms: u32,
+    /// How connections are spread over the threads of its proxy.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub balance_inbound_connections: BalanceConnections,
+    /// The largest head of a request.
+    ///
+    /// **Units**: 1024 bytes; `None` means the default.
+    #[serde(rename = "MaxRequestHeadersKB", default, skip_serializing_if = "is_blank")]
+    pub max_request_headers_kb: Option<u32>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -110,7 +147,71 @@ pub struct ServiceDefaults {
     pub modify_index: Index,
 }
 
+/// Where a service outside the mesh is.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServiceDestination {
+    /// Its host names or IP addresses.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub addresses: Vec<String>,
+    /// Its port.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub port: u16,
+}
+
+impl ServiceDestination {
+    fn check(&self, protocol: Option<Protocol>, findings: &mut Findings) {
+        findings.port("Destination.Port", self.port);
+        if self.addresses.is_empty() {
+            findings.add("Destination.Addresses", "must name at least one");
+        }
+        let count = self.addresses.len();
+        findings.count("Destination.Addresses", count, limits::CONDITIONS_PER_ROUTE_MAX);
+        let mut seen = std::collections::BTreeSet::new();
+        for (at, address) in self.addresses.iter().enumerate() {
+            let field = format!("Destination.Addresses[{at}]");
+            if !seen.insert(address) {
+                findings.add(&field, format!("{:?} is given twice", shortened(address)));
+            }
+            let is_ip = address.parse::<std::net::IpAddr>().is_ok();
+            // A wildcard would need the host that is asked for, which only HTTP tells.
+            match address.strip_prefix("*.") {
+                Some(rest) if protocol.is_some_and(Protocol::is_http_like) => {
+                    findings.host(&field, rest);
+                }
+                Some(_) => findings.add(&field, "a wildcard needs the Protocol http"),
+                None if is_ip => {}
+                None => findings.host(&field, address),
+            }
+        }
+    }
+}
+
 impl ServiceDefaults {
+    /// Makes the entry that says nothing.
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            protocol: None,
+            mode: ProxyMode::default(),
+            transparent_proxy: TransparentProxy::default(),
+            mutual_tls_mode: MutualTlsMode::default(),
+            mesh_gateway: MeshGateway::default(),
+            expose: Expose::default(),
+            external_sni: String::new(),
+            upstream_config: None,
+            destination: None,
+            max_inbound_connections: 0,
+            local_connect_timeout_ms: 0,
+            local_request_timeout_ms: 0,
+            balance_inbound_connections: BalanceConnections::default(),
+            max_request_headers_kb: None,
+            meta: BTreeMap::new(),
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        }
+    }
+
     pub(super) fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
         let mut findings = Findings::default();
         for (field, ms) in [
@@ -119,7 +220,24 @@ impl ServiceDefaults {
         ] {
             findings.timeout(field, Duration::from_millis(ms.into()));
         }
+        self.mutual_tls_mode.check(&mut findings);
+        self.expose.check("Expose", &mut findings);
+        if !self.external_sni.is_empty() {
+            findings.host("ExternalSNI", &self.external_sni);
+        }
+        if let Some(upstreams) = &self.upstream_config {
+            upstreams.check(&mut findings);
+        }
+        if let Some(destination) = &self.destination {
+            destination.check(self.protocol, &mut findings);
+        }
+        if self.max_request_headers_kb.is_some_and(|kb| !(1..=HEAD_KB_MAX).contains(&kb)) {
+            findings.add("MaxRequestHeadersKB", format!("must be 1 to {HEAD_KB_MAX}"));
+        }
         findings.meta(&self.meta);
         findings.result(self)
     }
 }
+
+/// The largest head of a request that an entry may allow (Envoy: 8192 KiB).
+const HEAD_KB_MAX: u32 = 8_192;

@@ -52,6 +52,12 @@ impl TryFrom<String> for SourceName {
     }
 }
 
+impl AsRef<str> for SourceName {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl From<SourceName> for String {
     fn from(name: SourceName) -> String {
         name.as_str().to_owned()

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidEntry;
+use super::blank::is_blank;
 use super::findings::{Findings, shortened};
+use super::{InvalidEntry, LoadBalancer, PrioritizeByLocality, ResolverFailover};
 use crate::index::Index;
 use crate::limits;
 use crate::name::{Datacenter, ServiceName};
@@ -28,6 +29,15 @@ pub struct ServiceResolver {
     /// Where to look instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<ResolverRedirect>,
+    /// Where else to look when no instance is healthy; by subset, `*` for all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failover: BTreeMap<String, ResolverFailover>,
+    /// How one of several instances is chosen.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub load_balancer: Option<LoadBalancer>,
+    /// Whether near instances come first.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub prioritize_by_locality: Option<PrioritizeByLocality>,
     /// How long a proxy waits for a connection; `None` means 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Span>,
@@ -92,6 +102,10 @@ impl ServiceResolver {
             }
         }
         self.check_redirect(&mut findings);
+        self.check_failover(&mut findings);
+        if let Some(balancer) = &self.load_balancer {
+            balancer.check(&mut findings);
+        }
         for (field, timeout) in [
             ("ConnectTimeout", &mut self.connect_timeout),
             ("RequestTimeout", &mut self.request_timeout),
@@ -102,6 +116,20 @@ impl ServiceResolver {
         }
         findings.meta(&self.meta);
         findings.result(self)
+    }
+
+    fn check_failover(&self, findings: &mut Findings) {
+        findings.count("Failover", self.failover.len(), limits::SUBSETS_PER_RESOLVER_MAX);
+        if self.redirect.is_some() && !self.failover.is_empty() {
+            findings.add("Failover", "must be left out with a Redirect");
+        }
+        for (subset, failover) in &self.failover {
+            let field = format!("Failover.{}", shortened(subset));
+            if subset != "*" && !self.subsets.contains_key(subset) {
+                findings.add(&field, "is neither \"*\" nor among Subsets");
+            }
+            failover.check(&field, self, findings);
+        }
     }
 
     fn check_redirect(&self, findings: &mut Findings) {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::blank::is_blank;
 use super::findings::{Findings, shortened};
-use super::{HeaderMatch, InvalidEntry, QueryMatch};
+use super::{HeaderChanges, HeaderMatch, InvalidEntry, QueryMatch, RetryPolicy};
 use crate::index::Index;
 use crate::limits;
 use crate::name::ServiceName;
@@ -98,6 +99,39 @@ pub struct RouteDestination {
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
+    /// How long a proxy keeps a request open on which nothing moves; `None` means the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+    /// Further attempts.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub num_retries: u32,
+    /// Whether a connection that failed is tried again.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub retry_on_connect_failure: bool,
+    /// What is tried again, in Envoy's words.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub retry_on: Vec<String>,
+    /// Which statuses are tried again.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub retry_on_status_codes: Vec<u16>,
+    /// Changes to requests.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub request_headers: Option<HeaderChanges>,
+    /// Changes to answers.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub response_headers: Option<HeaderChanges>,
+}
+
+impl RouteDestination {
+    /// Returns how often a request is tried, and after what.
+    pub fn retries(&self) -> RetryPolicy {
+        RetryPolicy {
+            num_retries: self.num_retries,
+            retry_on: self.retry_on.clone(),
+            retry_on_status_codes: self.retry_on_status_codes.clone(),
+            retry_on_connect_failure: self.retry_on_connect_failure,
+        }
+    }
 }
 
 impl ServiceRouter {
@@ -178,8 +212,19 @@ impl RouteDestination {
         if let Some(rewrite) = &self.prefix_rewrite {
             findings.path(&format!("{field}.PrefixRewrite"), rewrite);
         }
-        self.request_timeout = self.request_timeout.filter(|timeout| *timeout != Span::default());
-        let timeout = self.request_timeout.unwrap_or_default();
-        findings.timeout(&format!("{field}.RequestTimeout"), timeout.0);
+        for (name, timeout) in
+            [("RequestTimeout", &mut self.request_timeout), ("IdleTimeout", &mut self.idle_timeout)]
+        {
+            *timeout = timeout.filter(|timeout| *timeout != Span::default());
+            findings.timeout(&format!("{field}.{name}"), timeout.unwrap_or_default().0);
+        }
+        self.retries().check(field, findings);
+        for (name, changes) in
+            [("RequestHeaders", &self.request_headers), ("ResponseHeaders", &self.response_headers)]
+        {
+            if let Some(changes) = changes {
+                changes.check(&format!("{field}.{name}"), findings);
+            }
+        }
     }
 }

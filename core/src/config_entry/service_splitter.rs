@@ -6,8 +6,9 @@ use std::fmt;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::InvalidEntry;
+use super::blank::is_blank;
 use super::findings::Findings;
+use super::{HeaderChanges, InvalidEntry};
 use crate::index::Index;
 use crate::limits;
 use crate::name::ServiceName;
@@ -97,6 +98,12 @@ pub struct ServiceSplit {
     /// A subset; empty means the default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_subset: String,
+    /// Changes to requests.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub request_headers: Option<HeaderChanges>,
+    /// Changes to answers.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub response_headers: Option<HeaderChanges>,
 }
 
 impl ServiceSplitter {
@@ -114,6 +121,16 @@ impl ServiceSplitter {
             if let Some(earlier) = first.insert((service, &split.service_subset), at) {
                 let reason = format!("leads to the same place as Splits[{earlier}]");
                 findings.add(format!("Splits[{at}]"), reason);
+            }
+        }
+        for (at, split) in self.splits.iter().enumerate() {
+            for (name, changes) in [
+                ("RequestHeaders", &split.request_headers),
+                ("ResponseHeaders", &split.response_headers),
+            ] {
+                if let Some(changes) = changes {
+                    changes.check(&format!("Splits[{at}].{name}"), &mut findings);
+                }
             }
         }
         for split in &mut self.splits {

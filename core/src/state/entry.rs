@@ -20,6 +20,7 @@ impl State {
     ) -> Result<Answer, Refusal> {
         let key = entry.key();
         let present = self.entries.get(&key);
+        let entry = with_kept_key(entry, present.map(|entry| &**entry))?;
         let (created, modified) = present.map_or_else(Default::default, |entry| entry.indexes());
         if cas.is_some_and(|cas| cas != modified) {
             return Ok(Answer::CasMismatch);
@@ -118,4 +119,24 @@ impl State {
         self.rows.entries.insert(key.kind, index);
         changes.insert(Change::Entry(key));
     }
+}
+
+/// A certificate written without its key keeps the key that is there, as answers show none.
+fn with_kept_key(
+    entry: ConfigEntry,
+    present: Option<&ConfigEntry>,
+) -> Result<ConfigEntry, Refusal> {
+    let ConfigEntry::InlineCertificate(mut entry) = entry else { return Ok(entry) };
+    if entry.private_key.is_empty() {
+        let present = present.and_then(ConfigEntry::as_inline_certificate);
+        match present.filter(|present| present.certificate == entry.certificate) {
+            Some(present) => entry.private_key = present.private_key.clone(),
+            None => {
+                let reason = "PrivateKey: is missing; it can be left out only where the same \
+                              Certificate is written again";
+                return Err(Refusal::InvalidEntry(reason.to_owned()));
+            }
+        }
+    }
+    Ok(ConfigEntry::InlineCertificate(entry))
 }

@@ -140,16 +140,7 @@ impl State {
     pub fn service_defaults(&self, name: &ServiceName) -> ServiceDefaults {
         let key = EntryKey::new(EntryKind::ServiceDefaults, name.as_str());
         let present = self.entries.get(&key).and_then(|entry| entry.as_service_defaults());
-        let mut defaults = present.cloned().unwrap_or_else(|| ServiceDefaults {
-            name: name.clone(),
-            protocol: None,
-            max_inbound_connections: 0,
-            local_connect_timeout_ms: 0,
-            local_request_timeout_ms: 0,
-            meta: BTreeMap::new(),
-            create_index: Index::default(),
-            modify_index: Index::default(),
-        });
+        let mut defaults = present.cloned().unwrap_or_else(|| ServiceDefaults::new(name.clone()));
         if defaults.protocol.is_none() {
             defaults.protocol = Some(self.default_protocol());
         }

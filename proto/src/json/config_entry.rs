@@ -38,24 +38,27 @@ fn from_value(value: Value, options: Options) -> Result<ConfigEntry, Vec<Fault>>
     let kind = take_kind(&mut object).map_err(|fault| vec![fault])?;
     drop_editions(&mut object);
     let value = Value::Object(object);
+    let options = options.not_yet(kind.standing().refused);
     let entry = match kind {
-        EntryKind::ProxyDefaults => {
-            record(&value, options.not_yet(PROXY_DEFAULTS)).map(ConfigEntry::ProxyDefaults)
+        EntryKind::ApiGateway => record(&value, options).map(ConfigEntry::ApiGateway),
+        EntryKind::ExportedServices => record(&value, options).map(ConfigEntry::ExportedServices),
+        EntryKind::FileSystemCertificate => {
+            record(&value, options).map(ConfigEntry::FileSystemCertificate)
         }
-        EntryKind::ServiceDefaults => {
-            record(&value, options.not_yet(SERVICE_DEFAULTS)).map(ConfigEntry::ServiceDefaults)
-        }
-        EntryKind::ServiceIntentions => {
-            record(&value, options.not_yet(SERVICE_INTENTIONS)).map(ConfigEntry::ServiceIntentions)
-        }
-        EntryKind::ServiceResolver => {
-            record(&value, options.not_yet(SERVICE_RESOLVER)).map(ConfigEntry::ServiceResolver)
-        }
-        EntryKind::ServiceRouter => {
-            record(&value, options.not_yet(SERVICE_ROUTER)).map(ConfigEntry::ServiceRouter)
-        }
-        EntryKind::ServiceSplitter => {
-            record(&value, options.not_yet(SERVICE_SPLITTER)).map(ConfigEntry::ServiceSplitter)
+        EntryKind::HttpRoute => record(&value, options).map(ConfigEntry::HttpRoute),
+        EntryKind::IngressGateway => record(&value, options).map(ConfigEntry::IngressGateway),
+        EntryKind::InlineCertificate => record(&value, options).map(ConfigEntry::InlineCertificate),
+        EntryKind::JwtProvider => record(&value, options).map(ConfigEntry::JwtProvider),
+        EntryKind::Mesh => record(&value, options).map(ConfigEntry::Mesh),
+        EntryKind::ProxyDefaults => record(&value, options).map(ConfigEntry::ProxyDefaults),
+        EntryKind::ServiceDefaults => record(&value, options).map(ConfigEntry::ServiceDefaults),
+        EntryKind::ServiceIntentions => record(&value, options).map(ConfigEntry::ServiceIntentions),
+        EntryKind::ServiceResolver => record(&value, options).map(ConfigEntry::ServiceResolver),
+        EntryKind::ServiceRouter => record(&value, options).map(ConfigEntry::ServiceRouter),
+        EntryKind::ServiceSplitter => record(&value, options).map(ConfigEntry::ServiceSplitter),
+        EntryKind::TcpRoute => record(&value, options).map(ConfigEntry::TcpRoute),
+        EntryKind::TerminatingGateway => {
+            record(&value, options).map(ConfigEntry::TerminatingGateway)
         }
     }?;
     entry.normalise().map_err(|invalid| invalid.into_iter().map(fault).collect())
@@ -97,107 +100,40 @@ fn take_kind(object: &mut Map<String, Value>) -> Result<EntryKind, Fault> {
 
 fn unknown_kind(word: &str, plain: &str, kinds: &str) -> String {
     let word: String = word.chars().take(64).collect();
-    match KINDS_NOT_YET.contains(&plain) {
-        true => format!("{word:?} is not supported yet; the kinds are {kinds}"),
-        false => format!("{word:?} is not a kind of config entry; the kinds are {kinds}"),
+    match EntryKind::refused(plain) {
+        Some(reason) => format!("{word:?} is not taken: {reason}"),
+        None => format!("{word:?} is not a kind of config entry; the kinds are {kinds}"),
     }
 }
 
-/// Drops what only says "the one there is": namespace and partition `default`, and the hash that
-/// exports carry.
+/// Drops what only says "the one there is", wherever it stands: namespace and partition
+/// `default`, a protocol that is not said, and at the top what exports carry along.
 fn drop_editions(object: &mut Map<String, Value>) {
-    object.retain(|key, value| {
-        let tenancy = is_key(key, "Namespace") || is_key(key, "Partition");
-        let default = matches!(value.as_str(), Some("" | "default"));
-        let hash = is_key(key, "Hash");
-        !(hash || tenancy && default)
-    });
+    object.retain(|key, _| !(is_key(key, "Hash") || is_key(key, "Status")));
+    drop_tenancy(object);
 }
 
-const KINDS_NOT_YET: &[&str] = &[
-    "api-gateway",
-    "control-plane-request-limit",
-    "exported-services",
-    "file-system-certificate",
-    "http-route",
-    "ingress-gateway",
-    "inline-certificate",
-    "jwt-provider",
-    "mesh",
-    "sameness-group",
-    "tcp-route",
-    "terminating-gateway",
-];
+fn drop_tenancy(object: &mut Map<String, Value>) {
+    object.retain(|key, value| {
+        let tenancy = is_key(key, "Namespace") || is_key(key, "Partition");
+        let unsaid = value.as_str() == Some("") && (tenancy || is_key(key, "Protocol"));
+        !(unsaid || tenancy && value.as_str() == Some("default"))
+    });
+    for (key, value) in object {
+        // Keys of free maps are the writer's own.
+        let is_free = FREE_MAPS.iter().any(|free| is_key(key, free));
+        match value {
+            Value::Object(inner) if !is_free => drop_tenancy(inner),
+            Value::Array(items) => {
+                items.iter_mut().filter_map(Value::as_object_mut).for_each(drop_tenancy);
+            }
+            _ => {}
+        }
+    }
+}
 
-// Consul's fields, of an entry and of what is inside it, that do nothing here yet.
-
-const PROXY_DEFAULTS: &[&str] = &[
-    "AccessLogs",
-    "EnvoyExtensions",
-    "Expose",
-    "FailoverPolicy",
-    "MeshGateway",
-    "Mode",
-    "MutualTLSMode",
-    "Namespace",
-    "Partition",
-    "PrioritizeByLocality",
-    "TransparentProxy",
-];
-
-const SERVICE_DEFAULTS: &[&str] = &[
-    "BalanceInboundConnections",
-    "Destination",
-    "EnvoyExtensions",
-    "Expose",
-    "ExternalSNI",
-    "MaxRequestHeadersKB",
-    "MeshGateway",
-    "Mode",
-    "MutualTLSMode",
-    "Namespace",
-    "Partition",
-    "RateLimits",
-    "TransparentProxy",
-    "UpstreamConfig",
-];
-
-const SERVICE_INTENTIONS: &[&str] = &[
-    "JWT",
-    "LegacyCreateTime",
-    "LegacyID",
-    "LegacyMeta",
-    "LegacyUpdateTime",
-    "Namespace",
-    "Partition",
-    "Peer",
-    "Permissions",
-    "SamenessGroup",
-];
-
-const SERVICE_RESOLVER: &[&str] = &[
-    "Failover",
-    "LoadBalancer",
-    "Namespace",
-    "Partition",
-    "Peer",
-    "PrioritizeByLocality",
-    "SamenessGroup",
-];
-
-const SERVICE_ROUTER: &[&str] = &[
-    "IdleTimeout",
-    "Namespace",
-    "NumRetries",
-    "Partition",
-    "RequestHeaders",
-    "ResponseHeaders",
-    "RetryOn",
-    "RetryOnConnectFailure",
-    "RetryOnStatusCodes",
-];
-
-const SERVICE_SPLITTER: &[&str] = &["Namespace", "Partition", "RequestHeaders", "ResponseHeaders"];
+/// Maps whose keys are the writer's own.
+const FREE_MAPS: [&str; 5] = ["Add", "Config", "LegacyMeta", "Meta", "Set"];
 
 #[cfg(test)]
 mod tests {
@@ -220,16 +156,12 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_none_is_answered_with_those_that_are() {
-        let kinds = "the kinds are proxy-defaults, service-defaults, service-intentions, \
-                     service-resolver, service-router, service-splitter";
+        let kinds = format!("the kinds are {}", EntryKind::ALL.map(EntryKind::as_str).join(", "));
         assert_eq!(
             faults(r#"{"Kind":"service-spliter","Name":"web"}"#),
             [format!("Kind: \"service-spliter\" is not a kind of config entry; {kinds}")]
         );
-        assert_eq!(
-            faults(r#"{"Kind":"mesh"}"#),
-            [format!("Kind: \"mesh\" is not supported yet; {kinds}")]
-        );
+        assert!(faults(r#"{"Kind":"sameness-group"}"#)[0].contains("is not taken: there are no"),);
         assert!(faults(r#"{"Name":"web"}"#)[0].starts_with("Kind: is missing; write one of"));
         assert_eq!(faults(r#"{"Kind":"mesh","kind":"mesh"}"#), ["Kind: is given twice"]);
         assert_eq!(faults("[1]"), ["must be an object with a Kind and a Name"]);
@@ -268,10 +200,10 @@ mod tests {
         assert_eq!(
             faults(
                 r#"{"Kind":"service-defaults","Name":"web","Namespace":"a",
-                "Expose":{"Checks":true}}"#
+                "EnvoyExtensions":[{"Name":"builtin/ext-authz"}]}"#
             ),
             [
-                "Expose: is not supported yet; remove it",
+                "EnvoyExtensions: is not supported yet; remove it",
                 "Namespace: is not supported yet; remove it",
             ]
         );

@@ -17,7 +17,7 @@ use weft_core::name::TrustDomain;
 use weft_core::time::Timestamp;
 use weft_runtime::{entropy, tls};
 
-use super::seal::{SealError, SealKey};
+use super::seal::{Purpose, SealError, SealKey};
 
 /// States why a certificate was not made.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub(crate) fn make_root(
         fingerprint: tls::fingerprint(certificate.der()),
         name,
         certificate_pem: certificate.pem(),
-        sealed_key: seal.seal(key.serialize_pem().as_bytes()),
+        sealed_key: seal.seal(Purpose::RootKey, key.serialize_pem().as_bytes()),
         valid_after,
         valid_before,
         active: true,
@@ -103,7 +103,7 @@ impl Intermediate {
         seal: &SealKey,
         now: Timestamp,
     ) -> Result<Self, CaError> {
-        let root_key = String::from_utf8(seal.open(&root.sealed_key)?)
+        let root_key = String::from_utf8(seal.open(Purpose::RootKey, &root.sealed_key)?)
             .map_err(|_| CaError::RootKey)
             .and_then(|pem| KeyPair::from_pem(&pem).map_err(|_| CaError::RootKey))?;
         let above = Issuer::from_ca_cert_pem(&root.certificate_pem, root_key)?;

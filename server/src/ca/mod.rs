@@ -2,6 +2,7 @@
 //! by `core::ca`.
 
 mod builtin;
+mod entry_key;
 mod seal;
 mod signer;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 
 pub use builtin::CaError;
 pub(crate) use builtin::{Signed, make_root, request_for_new_key};
+pub(crate) use entry_key::seal_entry_key;
 pub use seal::SealError;
 pub(crate) use seal::SealKey;
 pub(crate) use signer::Signer;

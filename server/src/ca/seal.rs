@@ -12,8 +12,23 @@ use weft_runtime::store::{self, StoreError};
 const KEY_BYTES: usize = 32;
 /// Bytes of the nonce that stands before each sealed text.
 const NONCE_BYTES: usize = 12;
-/// Bound to each sealed text, so that one of another purpose is refused.
-const PURPOSE: &[u8] = b"weft ca root key v1";
+/// What a text is sealed for; bound to it, so that one of another purpose is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The key of a certificate in a config entry.
+    EntryKey,
+    /// The key of a root of the CA.
+    RootKey,
+}
+
+impl Purpose {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::EntryKey => b"weft config entry key v1",
+            Self::RootKey => b"weft ca root key v1",
+        }
+    }
+}
 
 /// States why something cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -105,23 +120,23 @@ impl SealKey {
     }
 
     /// Seals a text.
-    pub(crate) fn seal(&self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&self, purpose: Purpose, text: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         entropy::fill(&mut nonce);
         let mut body = text.to_vec();
         self.cipher()
-            .seal_in_place_append_tag(Nonce::from(&nonce), Aad::from(PURPOSE), &mut body)
+            .seal_in_place_append_tag(Nonce::from(&nonce), Aad::from(purpose.bytes()), &mut body)
             .expect("a text far below the cipher's bound of 64 GiB is sealed");
         [nonce.as_slice(), &body].concat()
     }
 
     /// Opens a sealed text.
-    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn open(&self, purpose: Purpose, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::WrongKey)?;
         let mut body = body.to_vec();
         let text = self
             .cipher()
-            .open_in_place(Nonce::from(nonce), Aad::from(PURPOSE), &mut body)
+            .open_in_place(Nonce::from(nonce), Aad::from(purpose.bytes()), &mut body)
             .map_err(|_| SealError::WrongKey)?;
         Ok(text.to_vec())
     }
@@ -145,15 +160,16 @@ mod tests {
     #[test]
     fn only_the_same_key_opens_what_was_sealed() {
         let key = SealKey::generate();
-        let sealed = key.seal(b"a private key");
-        assert_eq!(key.open(&sealed).expect("the same key"), b"a private key");
-        assert!(SealKey::generate().open(&sealed).is_err());
+        let sealed = key.seal(Purpose::RootKey, b"a private key");
+        assert_eq!(key.open(Purpose::RootKey, &sealed).expect("the same key"), b"a private key");
+        assert!(SealKey::generate().open(Purpose::RootKey, &sealed).is_err());
+        assert!(key.open(Purpose::EntryKey, &sealed).is_err(), "sealed for something else");
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
             damaged[at] ^= 1;
-            assert!(key.open(&damaged).is_err(), "byte {at}");
+            assert!(key.open(Purpose::RootKey, &damaged).is_err(), "byte {at}");
         }
-        assert!(key.open(&[]).is_err());
+        assert!(key.open(Purpose::RootKey, &[]).is_err());
     }
 
     #[test]

@@ -29,12 +29,12 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     let topics = |state: &State| -> BTreeSet<Topic> {
         match state.compile_chain(&name) {
             Ok(chain) => chain.reads.into_iter().map(Topic::Entry).collect(),
-            Err(_) => EntryKind::ALL.into_iter().map(Topic::EntryKind).collect(),
+            Err(_) => EntryKind::OF_CHAINS.into_iter().map(Topic::EntryKind).collect(),
         }
     };
     let answer = |state: &State| {
         let chain = state.compile_chain(&name).map_err(ApiError::bad_request)?;
-        let kinds = EntryKind::ALL.into_iter().filter(|kind| *kind != EntryKind::ServiceIntentions);
+        let kinds = EntryKind::OF_CHAINS.into_iter();
         let index = kinds.map(|kind| state.entry_kind_index(kind)).max().unwrap_or_default();
         Ok((index, Some(json!({ "Chain": body(&chain) }))))
     };

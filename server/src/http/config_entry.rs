@@ -2,8 +2,8 @@
 //!
 //! **Source**: Consul: api-docs/config.
 
-use http::Response;
-use weft_core::config_entry::{EntryKey, EntryKind, UnknownKind};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind, UnknownKind};
 use weft_core::state::Command;
 use weft_core::watch::Topic;
 use weft_proto::json;
@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::routes::Routes;
 use super::{Context, page};
+use crate::ca::seal_entry_key;
 
 pub(super) fn routes(table: Routes) -> Routes {
     table
@@ -24,10 +25,38 @@ pub(super) fn routes(table: Routes) -> Routes {
 
 /// `PUT /v1/config`
 async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
-    let entry = json::config_entry::decode(&request.body)?;
+    let entry = with_sealed_key(context, json::config_entry::decode(&request.body)?)?;
+    let warnings = entry.warnings();
     let command = Command::UpsertEntry { entry, cas: request.query.cas()? };
     let written = context.proposer.write(&request.caller, command).await?;
-    Ok(page::verdict(written.matched))
+    let mut response = page::verdict(written.matched);
+    if written.matched {
+        warn(response.headers_mut(), &warnings);
+    }
+    Ok(response)
+}
+
+/// What of an entry has no effect yet is told beside the answer, whose shape is Consul's.
+fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    for warning in warnings {
+        // Names are ASCII; what came of a map's key and is not cannot stand in a header.
+        let plain: String =
+            warning.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        if let Ok(value) = HeaderValue::from_str(&plain) {
+            headers.append(HeaderName::from_static("x-weft-warning"), value);
+        }
+    }
+}
+
+/// A certificate's key is sealed before anything else sees it.
+fn with_sealed_key(context: &Context, entry: ConfigEntry) -> Result<ConfigEntry, ApiError> {
+    let key = entry.key();
+    let ConfigEntry::InlineCertificate(mut entry) = entry else { return Ok(entry) };
+    let state = context.reader.newest();
+    let present = state.entry(&key).and_then(|present| present.as_inline_certificate());
+    entry.private_key =
+        seal_entry_key(&entry, present, &context.seal).map_err(ApiError::bad_request)?;
+    Ok(ConfigEntry::InlineCertificate(entry))
 }
 
 /// `GET /v1/config/:kind`
@@ -35,7 +64,8 @@ async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     let kind = kind(request.params.get("kind"))?;
     let filter = request.query.filter(None)?;
     let read = page::read(context, request, [Topic::EntryKind(kind)], |state| {
-        let (index, mut entries) = state.entries(Some(kind));
+        let (index, entries) = state.entries(Some(kind));
+        let mut entries: Vec<_> = entries.iter().map(ConfigEntry::shown).collect();
         if let Some(filter) = &filter {
             entries.retain(|entry| filter.matches_record(&**entry));
         }
@@ -48,7 +78,7 @@ async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
 async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (key, missing) = key(request)?;
     let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
-        let found = state.entry(&key).cloned();
+        let found = state.entry(&key).map(ConfigEntry::shown);
         let index = match &found {
             Some(entry) => entry.indexes().1,
             None => state.entry_kind_index(key.kind),

@@ -26,6 +26,7 @@ use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
 
+use crate::ca::SealKey;
 use crate::config::Config;
 use crate::propose::{Caller, Proposer};
 use crate::read::Reader;
@@ -42,6 +43,8 @@ struct Context {
     proposer: Proposer,
     reader: Reader,
     default_intention: IntentionAction,
+    /// Seals the keys of certificates in config entries.
+    seal: SealKey,
 }
 
 /// Every page; each file adds its own.
@@ -67,9 +70,9 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(proposer: Proposer, reader: Reader, config: &Config) -> Self {
+    pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
         let default_intention = config.default_intention;
-        let context = Context { proposer, reader, default_intention };
+        let context = Context { proposer, reader, default_intention, seal };
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 

@@ -3,6 +3,7 @@
 mod barrier;
 mod consensus;
 mod fold;
+mod journal;
 mod leadership;
 mod log;
 mod network;

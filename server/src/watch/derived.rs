@@ -118,7 +118,7 @@ fn look_at_chain(name: &ServiceName, state: &State) -> Seen {
             topics: chain.reads.iter().cloned().map(Topic::Entry).collect(),
         },
         Err(problem) => {
-            let kinds = EntryKind::ALL.into_iter().map(Topic::EntryKind);
+            let kinds = EntryKind::OF_CHAINS.into_iter().map(Topic::EntryKind);
             Seen { answer: Err(problem), topics: kinds.chain([Topic::Cluster]).collect() }
         }
     }

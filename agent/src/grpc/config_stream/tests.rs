@@ -7,7 +7,6 @@ use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{IntentionAction, Protocol, ServiceDefaults};
 use weft_core::identity::SpiffeId;
-use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_core::name::{Datacenter, ServiceName, TrustDomain};
 use weft_core::proxycfg::ProxySnapshot;
@@ -91,16 +90,8 @@ impl Host {
             json::from_slice(body, Unknown::Refuse).expect("a definition");
         self.local.register(definition, ExistingChecks::Kept).await.expect("a good definition");
         self.set_intentions(IntentionAction::Deny);
-        let defaults = ServiceDefaults {
-            name: name("web"),
-            protocol: Some(Protocol::Http),
-            max_inbound_connections: 0,
-            local_connect_timeout_ms: 0,
-            local_request_timeout_ms: 0,
-            meta: BTreeMap::new(),
-            create_index: Index(0),
-            modify_index: Index(0),
-        };
+        let defaults =
+            ServiceDefaults { protocol: Some(Protocol::Http), ..ServiceDefaults::new(name("web")) };
         self.server.set(Topic::ServiceDefaults, "web", &defaults);
         self.server.set(Topic::Chain, "db", &chain("db"));
         self.server.set(Topic::Connect, "db", &Vec::<u8>::new());

@@ -94,14 +94,9 @@ fn roots() -> Update {
 
 fn defaults(protocol: Protocol) -> Update {
     let defaults = ServiceDefaults {
-        name: name("web"),
         protocol: Some(protocol),
-        max_inbound_connections: 0,
-        local_connect_timeout_ms: 0,
         local_request_timeout_ms: 250,
-        meta: BTreeMap::new(),
-        create_index: Index(0),
-        modify_index: Index(0),
+        ..ServiceDefaults::new(name("web"))
     };
     Update::ServiceDefaults(name("web"), Arc::new(defaults))
 }

@@ -87,7 +87,8 @@ impl<'a> Node<'a> {
             return;
         }
         let key_folded = folded(key);
-        let not_yet = self.run.options.not_yet.iter().any(|field| folded(field) == key_folded);
+        let not_yet = self.run.options.not_yet.iter().chain(&TENANCY);
+        let not_yet = not_yet.into_iter().any(|field| folded(field) == key_folded);
         let reason = match (not_yet, suggestion(key, fields)) {
             (true, _) if is_empty(value) => return,
             (true, _) => "is not supported yet; remove it".to_owned(),
@@ -102,6 +103,9 @@ impl<'a> Node<'a> {
         self.run.faults.borrow_mut().add(&path.place(), reason);
     }
 }
+
+/// Fields that say where a name is meant; there is one place.
+const TENANCY: [&str; 2] = ["Namespace", "Partition"];
 
 /// Fields that a message lists when none is near the one written.
 const FIELDS_LISTED_MAX: usize = 8;

@@ -1,0 +1,181 @@
+//! How one of several instances is chosen.
+
+use serde::{Deserialize, Serialize};
+
+use super::blank::is_blank;
+use super::findings::Findings;
+use crate::limits;
+use crate::time::Span;
+
+/// How one of several instances is chosen.
+///
+/// **Source**: Consul: docs/connect/config-entries/service-resolver#loadbalancer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LoadBalancer {
+    /// The policy.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub policy: BalancePolicy,
+    /// Settings of `ring_hash`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub ring_hash_config: Option<RingHashConfig>,
+    /// Settings of `least_request`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub least_request_config: Option<LeastRequestConfig>,
+    /// What is hashed, for `ring_hash` and `maglev`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub hash_policies: Vec<HashPolicy>,
+}
+
+/// A policy.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BalancePolicy {
+    /// Of two at random, the one with less to do.
+    LeastRequest,
+    /// By a table of hashes.
+    Maglev,
+    /// At random.
+    Random,
+    /// By a ring of hashes.
+    RingHash,
+    /// In turn.
+    RoundRobin,
+    /// As the proxy thinks best.
+    #[default]
+    #[serde(rename = "")]
+    Unset,
+}
+
+impl BalancePolicy {
+    /// Whether it hashes something of the request.
+    pub fn is_hash_based(self) -> bool {
+        match self {
+            Self::Maglev | Self::RingHash => true,
+            Self::LeastRequest | Self::Random | Self::RoundRobin | Self::Unset => false,
+        }
+    }
+}
+
+/// Settings of `ring_hash`.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RingHashConfig {
+    /// Entries of the ring, at least.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub minimum_ring_size: u64,
+    /// Entries of the ring, at most.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub maximum_ring_size: u64,
+}
+
+/// Settings of `least_request`.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LeastRequestConfig {
+    /// Instances that are looked at.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub choice_count: u32,
+}
+
+/// What is hashed.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HashPolicy {
+    /// A part of the request; unset with `SourceIP`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub field: HashField,
+    /// The name of the header, cookie or parameter.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub field_value: String,
+    /// The cookie that is made when there is none.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub cookie_config: Option<CookieConfig>,
+    /// Whether the caller's address is hashed.
+    #[serde(rename = "SourceIP", skip_serializing_if = "is_blank")]
+    pub source_ip: bool,
+    /// Whether further policies are passed over once this one has found something.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub terminal: bool,
+}
+
+/// A part of a request.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashField {
+    /// A cookie.
+    Cookie,
+    /// A header.
+    Header,
+    /// A query parameter.
+    QueryParameter,
+    /// None of them.
+    #[default]
+    #[serde(rename = "")]
+    Unset,
+}
+
+/// A cookie that is made when there is none.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CookieConfig {
+    /// Whether it ends with the browser.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub session: bool,
+    /// For how long it holds.
+    #[serde(rename = "TTL", skip_serializing_if = "is_blank")]
+    pub ttl: Span,
+    /// For which path.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub path: String,
+}
+
+impl LoadBalancer {
+    pub(super) fn check(&self, findings: &mut Findings) {
+        let field = |name: &str| format!("LoadBalancer.{name}");
+        if self.ring_hash_config.is_some() && self.policy != BalancePolicy::RingHash {
+            findings.add(field("RingHashConfig"), "goes with the Policy ring_hash");
+        }
+        if let Some(ring) = &self.ring_hash_config
+            && ring.maximum_ring_size != 0
+            && ring.minimum_ring_size > ring.maximum_ring_size
+        {
+            let name = field("RingHashConfig.MaximumRingSize");
+            findings.add(name, "is less than MinimumRingSize");
+        }
+        if self.least_request_config.is_some() && self.policy != BalancePolicy::LeastRequest {
+            findings.add(field("LeastRequestConfig"), "goes with the Policy least_request");
+        }
+        if !self.hash_policies.is_empty() && !self.policy.is_hash_based() {
+            findings.add(field("HashPolicies"), "goes with the Policy ring_hash or maglev");
+        }
+        let max = limits::CONDITIONS_PER_ROUTE_MAX;
+        findings.count(&field("HashPolicies"), self.hash_policies.len(), max);
+        for (at, policy) in self.hash_policies.iter().enumerate() {
+            policy.check(&field(&format!("HashPolicies[{at}]")), findings);
+        }
+    }
+}
+
+impl HashPolicy {
+    fn check(&self, field: &str, findings: &mut Findings) {
+        let named = self.field != HashField::Unset;
+        if named == self.source_ip {
+            findings.add(field, "write exactly one of Field and SourceIP");
+        }
+        if named && self.field_value.is_empty() {
+            findings.add(format!("{field}.FieldValue"), "must name what is hashed");
+        }
+        if !named && !self.field_value.is_empty() {
+            findings.add(format!("{field}.FieldValue"), "goes with a Field");
+        }
+        let Some(cookie) = &self.cookie_config else { return };
+        if self.field != HashField::Cookie {
+            findings.add(format!("{field}.CookieConfig"), "goes with the Field cookie");
+        }
+        if cookie.session && cookie.ttl != Span::default() {
+            findings.add(format!("{field}.CookieConfig.TTL"), "must be left out with Session");
+        }
+        findings.timeout(&format!("{field}.CookieConfig.TTL"), cookie.ttl.0);
+    }
+}
