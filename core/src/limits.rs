@@ -92,6 +92,9 @@ pub const BLOCKING_WAIT_MAX: Duration = Duration::from_secs(600);
 pub const COMMANDS_PER_ENTRY_MAX: usize = 4_096;
 /// Bytes of one replicated entry before a further command starts the next.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one file of a server's log: some hundred thousand small writes, and made in advance
+/// within a fraction of a second.
+pub const LOG_SEGMENT_BYTES: u64 = 16 << 20;
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 

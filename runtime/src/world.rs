@@ -1,7 +1,7 @@
 //! The seam of the simulation: what stands in for the outside world on a thread that simulates
 //! it. Only there with the feature `sim`; no program that we ship has it.
 //!
-//! The doors (`clock`, `entropy`, `net`, `store`, `task`) ask here first. A world belongs to one
+//! The doors (`clock`, `disk`, `entropy`, `net`, `store`, `task`) ask here first. A world belongs to one
 //! simulated host; the simulation enters it before that host runs, and leaves it afterwards.
 
 use std::cell::RefCell;
@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weft_core::time::Timestamp;
 
+use crate::disk::{Disk, RealDisk};
 use crate::store::Twin;
 
 /// One simulated host, as what runs on it sees the outside.
@@ -35,6 +36,12 @@ pub trait World: Send + Sync {
 
     /// Connects to `ip:port`.
     fn connect(&self, host_port: &str) -> BoxFuture<'static, io::Result<Box<dyn WorldStream>>>;
+
+    /// Returns the disk of the log and of snapshots. Its content must outlive a crash as far as
+    /// the simulation wants it to; what is here by itself outlives every crash.
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(RealDisk)
+    }
 
     /// Returns what the store in a directory keeps over a crash.
     fn twin(&self, dir: &Path) -> Twin;

@@ -17,7 +17,7 @@ use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::{clock, net};
+use weft_runtime::{clock, disk, net};
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
@@ -210,8 +210,9 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let hub = Arc::<Hub>::default();
     let options = ConsensusOptions {
         id: membership.node_id,
+        disk: disk::system(),
         store: &store,
-        snapshots: &config.data_dir.join("snapshots"),
+        dir: &config.data_dir,
         audience: hub.clone(),
         tls: signer.client_tls(),
     };

@@ -9,9 +9,19 @@ mod simulated;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use real::RealDisk;
 pub use simulated::{Fault, SimulatedDisk};
+
+/// Returns the machine's own disk, or that of the simulated world that was entered.
+pub fn system() -> Arc<dyn Disk> {
+    #[cfg(feature = "sim")]
+    if let Some(world) = crate::world::current() {
+        return world.disk();
+    }
+    Arc::new(RealDisk)
+}
 
 /// A disk. Every method blocks its thread.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {

@@ -44,6 +44,7 @@ struct World {
     calls: u64,
     plan: Option<(u64, Fault)>,
     is_cut: bool,
+    forgets_syncs: bool,
     capacity: Option<u64>,
 }
 
@@ -81,6 +82,11 @@ impl SimulatedDisk {
         self.world.lock().capacity = bytes;
     }
 
+    /// Makes every later sync do nothing, as a planted bug or a disk that lies.
+    pub fn forget_syncs(&self) {
+        self.world.lock().forgets_syncs = true;
+    }
+
     /// Cuts the power and returns the disk as the next start finds it. All that was open on
     /// this one fails from here on.
     pub fn cut(&self, dice: &mut impl RngCore) -> Self {
@@ -115,6 +121,27 @@ impl SimulatedDisk {
             ..World::default()
         };
         Self { world: Arc::new(Mutex::new(next)) }
+    }
+
+    /// Returns a disk of its own with all that was written, synced or not: what the next start
+    /// finds after a program was killed.
+    pub fn image(&self) -> Self {
+        let world = self.world.lock();
+        let copy = |content: &Content| Content {
+            now: content.now.clone(),
+            kept: content.now.clone(),
+            writes: Vec::new(),
+        };
+        let image = World {
+            files: world.files.iter().map(|(id, content)| (*id, copy(content))).collect(),
+            next_file: world.next_file,
+            directories: world.directories.clone(),
+            names: world.names.clone(),
+            kept_names: world.names.clone(),
+            capacity: world.capacity,
+            ..World::default()
+        };
+        Self { world: Arc::new(Mutex::new(image)) }
     }
 
     /// Changes one byte of a file for good, as a failing medium does.
@@ -258,6 +285,9 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
         world.call()?;
+        if world.forgets_syncs {
+            return Ok(());
+        }
         let world = &mut *world;
         let (here, elsewhere) =
             std::mem::take(&mut world.renamings).into_iter().partition(|it| it.is_in(dir));
@@ -319,7 +349,7 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         let mut world = self.disk.world.lock();
         let outcome = world.call();
-        if world.is_cut {
+        if world.is_cut || world.forgets_syncs {
             return outcome;
         }
         let content = world.files.entry(self.id).or_default();
@@ -394,6 +424,7 @@ mod tests {
         disk.plan(1, Fault::Error);
         assert!(file.sync().is_err());
         file.sync().expect("the system says it is well");
+        assert_eq!(read(&disk.image(), "/d/a"), Some(vec![1; 100]), "a kill loses nothing");
         let after = disk.cut(&mut StdRng::seed_from_u64(1));
         assert_eq!(read(&after, "/d/a"), Some(Vec::new()));
     }

@@ -15,6 +15,7 @@ use weft_core::state::{Answer, Command};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::RaftMessage;
 use weft_runtime::clock;
+use weft_runtime::disk::Disk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::ClientTlsCell;
@@ -135,8 +136,10 @@ pub(crate) struct Standing {
 /// What consensus needs to start.
 pub(crate) struct ConsensusOptions<'a> {
     pub(crate) id: NodeId,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store: &'a Store,
-    pub(crate) snapshots: &'a Path,
+    /// The directory with the log's files and those of snapshots in it.
+    pub(crate) dir: &'a Path,
     pub(crate) audience: Arc<dyn Audience>,
     pub(crate) tls: ClientTlsCell,
 }
@@ -163,12 +166,13 @@ impl Consensus {
         options: ConsensusOptions<'_>,
         tasks: &TaskTree,
     ) -> Result<Self, ConsensusError> {
-        let ConsensusOptions { id, store, snapshots, audience, tls } = options;
-        let (store, dir) = (store.clone(), snapshots.to_owned());
+        let ConsensusOptions { id, disk, store, dir, audience, tls } = options;
+        let (store, dir) = (store.clone(), dir.to_owned());
         let of_storage = tasks.clone();
         let opened = tasks.blocking(move || {
-            let log = Log::open(&store, &of_storage)?;
-            let machine = StateMachine::open(&dir, audience, &of_storage)?;
+            let log = Log::open(disk, &dir.join("log"), &store, &of_storage)?;
+            let machine = StateMachine::open(&dir.join("snapshots"), audience, &of_storage)?;
+            log.check_reach(machine.applied())?;
             Ok::<_, ConsensusError>((log, machine))
         });
         let (log, machine) =

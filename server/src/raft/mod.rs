@@ -3,7 +3,6 @@
 mod barrier;
 mod consensus;
 mod fold;
-mod journal;
 mod leadership;
 mod log;
 mod network;

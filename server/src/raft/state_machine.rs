@@ -64,6 +64,11 @@ impl StateMachine {
         })
     }
 
+    /// Returns the last entry in the state.
+    pub(super) fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
     async fn apply_batch(
         &mut self,
         index: Index,

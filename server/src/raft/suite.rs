@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use openraft::testing::{StoreBuilder, Suite};
 use weft_core::state::{Change, State};
+use weft_runtime::disk::RealDisk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
@@ -18,14 +19,24 @@ impl Audience for Deaf {
     fn replaced(&self, _state: Arc<State>) {}
 }
 
-struct InTempDir;
+#[derive(Clone, Copy)]
+enum Medium {
+    Segments,
+    Tables,
+}
 
-impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for InTempDir {
+impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for Medium {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, StateMachine), StorageError> {
         let dir = tempfile::tempdir().expect("a directory");
         let tasks = TaskTree::root("suite");
         let store = Store::open(&dir.path().join("store")).expect("a new store");
-        let log = Log::open(&store, &tasks).expect("a new log");
+        let log = match self {
+            Self::Segments => {
+                Log::open(Arc::new(RealDisk), &dir.path().join("log"), &store, &tasks)
+            }
+            Self::Tables => Log::open_tables(&store, &tasks),
+        };
+        let log = log.expect("a new log");
         let snapshots = dir.path().join("snapshots");
         let machine =
             StateMachine::open(&snapshots, Arc::new(Deaf), &tasks).expect("a new state machine");
@@ -34,6 +45,11 @@ impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for InTempDi
 }
 
 #[test]
-fn the_storage_suite_of_openraft_passes() {
-    Suite::test_all(InTempDir).expect("every test of the suite");
+fn the_storage_suite_of_openraft_passes_on_segments() {
+    Suite::test_all(Medium::Segments).expect("every test of the suite");
+}
+
+#[test]
+fn the_storage_suite_of_openraft_passes_on_tables() {
+    Suite::test_all(Medium::Tables).expect("every test of the suite");
 }

@@ -10,6 +10,7 @@ use weft_core::catalog::CatalogRegistration;
 use weft_core::identity::SpiffeId;
 use weft_core::state::{Change, Command, State};
 use weft_runtime::clock;
+use weft_runtime::disk::RealDisk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
@@ -53,8 +54,9 @@ impl Node {
         let newest = Arc::<Newest>::default();
         let options = ConsensusOptions {
             id: 1,
+            disk: Arc::new(RealDisk),
             store: &Store::open(&dir.join("store")).expect("a store"),
-            snapshots: &dir.join("snapshots"),
+            dir,
             audience: newest.clone(),
             tls: signer.client_tls(),
         };

@@ -1,46 +1,45 @@
-//! The log of consensus: its tail in memory, all of it in the store.
+//! The log of consensus: its tail in memory, all of it on the disk.
 //!
 //! An entry can be read as soon as it is appended and counts as kept once the journal says so.
+
+mod damage;
+mod journal;
+mod medium;
+mod migrate;
+mod segment;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
+use tracing::error;
 use weft_proto::envelope;
-use weft_runtime::store::{Store, StoreError, Table};
+use weft_runtime::disk::Disk;
+use weft_runtime::store::{Store, Table};
 use weft_runtime::task::TaskTree;
 
-use super::journal::{self, Journal, Write};
+pub(crate) use self::damage::LogDamage;
+use self::journal::{Journal, Marks, Write};
+use self::medium::{Bounds, Entries, Medium};
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 
 /// Entries kept in memory beyond those on their way to the disk: what a follower that is a
 /// little behind asks for.
 const TAIL_ENTRIES: usize = 1024;
-
-/// States why the log of a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogDamage {
-    /// An entry is missing in the middle.
-    #[error(
-        "the log lacks entry {index}; move the data directory aside and join again as a new server"
-    )]
-    Hole {
-        /// The first index that is missing.
-        index: u64,
-    },
-    /// A record is there and not readable.
-    #[error("the log has a record that cannot be understood")]
-    Record(#[from] envelope::InvalidEnvelope),
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+/// Bytes of these entries, in the form in which they are written: in memory they take a few
+/// times as much.
+const TAIL_BYTES: u64 = 16 << 20;
+/// Bytes of the entries that a follower is sent at once, beyond the first: far below the bound of
+/// a message.
+const SENT_BYTES: u64 = 4 << 20;
 
 /// The log. Clones share it.
 #[derive(Clone)]
@@ -49,7 +48,7 @@ pub(crate) struct Log {
 }
 
 struct Shared {
-    table: Table,
+    entries: Arc<dyn Entries>,
     marks: Table,
     journal: Journal,
     tasks: TaskTree,
@@ -59,53 +58,102 @@ struct Shared {
 struct Tail {
     purged: Option<LogId>,
     last: Option<LogId>,
-    /// The newest entries; without holes up to `last`.
-    entries: BTreeMap<u64, Entry>,
+    /// The newest entries with their bytes; without holes up to `last`.
+    entries: BTreeMap<u64, (Entry, u64)>,
+    /// The bytes of these entries.
+    bytes: u64,
     /// The last index of which the journal said that it is on disk.
     durable: u64,
 }
 
 impl Log {
-    /// Opens the log, checks all of it and starts its journal.
-    pub(crate) fn open(store: &Store, tasks: &TaskTree) -> Result<Self, LogDamage> {
-        let (table, marks) = (store.table("log")?, store.table("marks")?);
-        let purged: Option<LogId> = read_mark(&marks, journal::PURGED)?;
-        let last = check(&table, purged)?;
+    /// Opens the log in a directory, checks all of it and starts its journal. The log of an
+    /// earlier release is moved there out of the store.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        store: &Store,
+        tasks: &TaskTree,
+    ) -> Result<Self, LogDamage> {
+        Self::over(migrate::open(disk, dir, store)?, store, tasks)
+    }
+
+    /// Opens the log in tables of the store.
+    #[cfg(test)]
+    pub(crate) fn open_tables(store: &Store, tasks: &TaskTree) -> Result<Self, LogDamage> {
+        Self::over(table::TableLog::open(store)?, store, tasks)
+    }
+
+    fn over(medium: impl Medium, store: &Store, tasks: &TaskTree) -> Result<Self, LogDamage> {
+        let marks = store.table("marks")?;
+        let Bounds { purged, last } = medium.bounds();
+        let entries = medium.entries();
         let durable = last.map_or(0, |id| id.index);
-        let journal = Journal::start(store.clone(), table.clone(), marks.clone(), tasks);
-        let tail = Tail { purged, last, entries: BTreeMap::new(), durable };
+        let of_journal = Marks { store: store.clone(), table: marks.clone() };
+        let journal = Journal::start(medium, of_journal, tasks);
+        let tail = Tail { purged, last, entries: BTreeMap::new(), bytes: 0, durable };
         let tasks = tasks.clone();
-        let shared = Shared { table, marks, journal, tasks, tail: Mutex::new(tail) };
+        let shared = Shared { entries, marks, journal, tasks, tail: Mutex::new(tail) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    async fn read(&self, from: u64, to: u64) -> Result<Vec<Entry>, StorageError> {
-        let (mut newer, first_in_memory) = {
+    /// Checks that nothing is gone of what the cluster has agreed on, up to what a snapshot has.
+    pub(crate) fn check_reach(&self, snapshot: Option<LogId>) -> Result<(), LogDamage> {
+        let committed: Option<LogId> = read_mark(&self.shared.marks, journal::COMMITTED)?;
+        let last = {
+            let tail = self.shared.tail.lock();
+            tail.last.max(tail.purged).max(snapshot)
+        };
+        match committed {
+            Some(committed) if Some(committed) > last => Err(LogDamage::Short {
+                last: last.map_or(0, |id| id.index),
+                committed: committed.index,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads the first of the entries `from..to`, as many as have so many bytes, at least one.
+    async fn read(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, StorageError> {
+        let (newer, from, first_in_memory) = {
             let tail = self.shared.tail.lock();
             let end = to.min(tail.last.map_or(0, |id| id.index + 1));
             let from = from.max(tail.purged.map_or(0, |id| id.index + 1));
             if from >= end {
                 return Ok(Vec::new());
             }
-            let newer: Vec<Entry> =
-                tail.entries.range(from..end).map(|(_, entry)| entry.clone()).collect();
-            let first = newer.first().map_or(end, |entry| entry.log_id.index);
-            (newer, first)
+            let first = tail.entries.range(from..end).next().map_or(end, |(index, _)| *index);
+            let mut sum = 0;
+            let newer: Vec<Entry> = tail
+                .entries
+                .range(from..end)
+                .take_while(|(index, (_, bytes))| {
+                    sum += bytes;
+                    sum <= bytes_max || **index == from
+                })
+                .map(|(_, (entry, _))| entry.clone())
+                .collect();
+            (newer, from, first)
         };
         if from >= first_in_memory {
             return Ok(newer);
         }
-        let table = self.shared.table.clone();
+        let entries = self.shared.entries.clone();
         let older = self
             .shared
             .tasks
-            .blocking(move || read_decoded(&table, from, first_in_memory))
+            .blocking(move || {
+                let found = entries.read(from, first_in_memory, bytes_max)?;
+                let decoded = found.iter().map(|bytes| Ok(envelope::decode(bytes)?));
+                decoded.collect::<Result<Vec<Entry>, LogDamage>>()
+            })
             .await
-            .map_err(|failure| read_error(io::Error::other(failure.message)))?
-            .map_err(|damage| read_error(io::Error::other(damage.to_string())))?;
-        let mut entries = older;
-        entries.append(&mut newer);
-        Ok(entries)
+            .map_err(|failure| read_error(io::Error::other(failure.message)))?;
+        let mut older = older.map_err(damage_error)?;
+        if bytes_max == u64::MAX {
+            older.extend(newer);
+        }
+        Ok(older)
     }
 }
 
@@ -124,7 +172,15 @@ impl RaftLogReader<TypeConfig> for Log {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(from, to).await
+        self.read(from, to, u64::MAX).await
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.read(start, end, SENT_BYTES).await
     }
 }
 
@@ -177,7 +233,7 @@ impl RaftLogStorage<TypeConfig> for Log {
             for entry in entries {
                 records.push((entry.log_id.index, envelope::encode(&entry)));
                 tail.last = Some(entry.log_id);
-                tail.entries.insert(entry.log_id.index, entry);
+                tail.put(entry, records.last().map_or(0, |(_, bytes)| bytes.len() as u64));
             }
         }
         let upto = records.last().map_or(0, |(index, _)| *index);
@@ -195,9 +251,10 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
         let from = since.index;
         self.shared.journal.write_durably(Write::Truncate { from }).await.map_err(write_error)?;
-        let before = self.read(from.saturating_sub(1), from).await?;
+        let before = self.read(from.saturating_sub(1), from, u64::MAX).await?;
         let mut tail = self.shared.tail.lock();
-        tail.entries.split_off(&from);
+        let removed = tail.entries.split_off(&from);
+        tail.bytes -= removed.values().map(|(_, bytes)| bytes).sum::<u64>();
         tail.durable = tail.durable.min(from.saturating_sub(1));
         tail.last = before.last().map(|entry| entry.log_id);
         Ok(())
@@ -207,25 +264,38 @@ impl RaftLogStorage<TypeConfig> for Log {
         {
             let mut tail = self.shared.tail.lock();
             tail.purged = Some(upto);
-            tail.entries = tail.entries.split_off(&(upto.index + 1));
+            let kept = tail.entries.split_off(&(upto.index + 1));
+            let removed = std::mem::replace(&mut tail.entries, kept);
+            tail.bytes -= removed.values().map(|(_, bytes)| bytes).sum::<u64>();
             if tail.last.is_some_and(|last| last.index <= upto.index) {
                 tail.last = None;
             }
         }
-        let write = Write::Purge { upto: upto.index, mark: envelope::encode(&upto) };
-        self.shared.journal.write_durably(write).await.map_err(write_error)
+        // Not waited for: when it is lost, the next start purges again.
+        let done = Box::new(|result: io::Result<()>| {
+            if let Err(error) = result {
+                error!(%error, "the log could not be purged");
+            }
+        });
+        self.shared.journal.write(Write::Purge { upto }, done).await;
+        Ok(())
     }
 }
 
 impl Tail {
+    fn put(&mut self, entry: Entry, bytes: u64) {
+        self.bytes += bytes;
+        self.entries.insert(entry.log_id.index, (entry, bytes));
+    }
+
     /// Notes what is on disk, and forgets the oldest of what is there too.
     fn kept(&mut self, upto: u64) {
         self.durable = self.durable.max(upto);
-        while self.entries.len() > TAIL_ENTRIES
+        while (self.entries.len() > TAIL_ENTRIES || self.bytes > TAIL_BYTES)
             && let Some(first) = self.entries.first_entry()
             && *first.key() <= self.durable
         {
-            first.remove();
+            self.bytes -= first.remove().1;
         }
     }
 }
@@ -235,44 +305,6 @@ fn read_mark<T: serde::de::DeserializeOwned>(
     name: &[u8],
 ) -> Result<Option<T>, LogDamage> {
     Ok(marks.get(name)?.map(|bytes| envelope::decode(&bytes)).transpose()?)
-}
-
-fn read_decoded(table: &Table, from: u64, to: u64) -> Result<Vec<Entry>, LogDamage> {
-    let mut entries = Vec::new();
-    for (expected, (index, bytes)) in (from..).zip(journal::read_entries(table, from, to)?) {
-        let bytes = bytes.filter(|_| index == expected);
-        let bytes = bytes.ok_or(LogDamage::Hole { index: expected })?;
-        entries.push(envelope::decode(&bytes)?);
-    }
-    Ok(entries)
-}
-
-/// Walks through the whole log. Removes what a crash left: entries that were to be purged, and
-/// a last entry of which only a part was written (nobody was told that it is kept).
-fn check(table: &Table, purged: Option<LogId>) -> Result<Option<LogId>, LogDamage> {
-    let first = purged.map_or(0, |id| id.index + 1);
-    let mut remove: Vec<u64> = Vec::new();
-    let (mut expected, mut last) = (None, None);
-    for (index, bytes) in journal::read_entries(table, 0, u64::MAX)? {
-        if index < first {
-            remove.push(index);
-            continue;
-        }
-        // A torn entry may only be the last one: what follows it would be a hole.
-        let expect = expected.unwrap_or(if purged.is_some() { first } else { index });
-        if index != expect || remove.last().is_some_and(|torn| *torn >= first) {
-            return Err(LogDamage::Hole { index: expect });
-        }
-        expected = Some(index + 1);
-        match bytes {
-            Some(bytes) => last = Some(envelope::decode::<Entry>(&bytes)?.log_id),
-            None => remove.push(index),
-        }
-    }
-    for index in remove {
-        journal::remove_entry(table, index)?;
-    }
-    Ok(last)
 }
 
 fn damage_error(damage: LogDamage) -> StorageError {
