@@ -5,6 +5,7 @@
 
 pub mod config;
 
+mod acl;
 mod ca;
 mod door;
 mod grpc;
@@ -20,6 +21,7 @@ mod read;
 mod start;
 mod watch;
 
+pub use acl::Secret;
 pub use ca::{CaError, SealError, SignerError};
 pub use http::door::HttpsError;
 pub use join::JoinError;

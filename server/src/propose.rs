@@ -1,15 +1,19 @@
 //! The one door for writes: authorise, hand to consensus, wait for the applied answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use weft_core::acl::Denial;
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::index::Index;
 use weft_core::name::NodeName;
-use weft_core::state::{Answer, Command, Refusal};
+use weft_core::state::{Answer, Command, Refusal, State};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::{clock, entropy};
 
+use crate::acl::{Forbidden, Rights, check_command};
 use crate::raft::{Consensus, ProposeError};
+use crate::watch::Hub;
 
 /// How long a request is held while there is no leader.
 ///
@@ -19,23 +23,31 @@ pub(crate) const LEADERLESS_HOLD: Duration = Duration::from_secs(7);
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
-    /// A member, by its certificate.
+    /// A request of the HTTP API: what it may do is what its token may do.
+    Client {
+        /// What the token may do.
+        rights: Rights,
+        /// The member that passes it on, which gives it no right; `None` at the doors of the
+        /// API, where nobody shows who they are.
+        through: Option<SpiffeId>,
+    },
+    /// A member at a gRPC service, by its certificate.
     Member(SpiffeId),
-    /// Someone at a door of the HTTP API, where nobody shows who they are: what they may do is
-    /// what their token may do.
-    Outsider,
     /// This server itself.
     Server,
 }
 
 impl Caller {
-    /// Whether it is the agent that speaks for a node.
+    /// Whether it is the agent that speaks for a node, or comes through it.
     pub(crate) fn is_agent_of(&self, node: &NodeName) -> bool {
-        match self {
-            Self::Member(SpiffeId { workload: Workload::Agent(own), .. }) => {
-                own.as_str().eq_ignore_ascii_case(node.as_str())
-            }
-            Self::Member(_) | Self::Outsider | Self::Server => false,
+        let member = match self {
+            Self::Client { through, .. } => through.as_ref(),
+            Self::Member(id) => Some(id),
+            Self::Server => None,
+        };
+        match member.map(|id| &id.workload) {
+            Some(Workload::Agent(own)) => own.as_str().eq_ignore_ascii_case(node.as_str()),
+            Some(Workload::Server(_) | Workload::Service(_)) | None => false,
         }
     }
 }
@@ -52,6 +64,9 @@ pub enum WriteError {
         /// Who asked for what, and what is missing.
         reason: String,
     },
+    /// The caller's token lacks a right.
+    #[error(transparent)]
+    Lacks(#[from] Denial),
     /// The state refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -70,11 +85,12 @@ pub(crate) struct Written {
 #[derive(Clone)]
 pub(crate) struct Proposer {
     consensus: Consensus,
+    hub: Arc<Hub>,
 }
 
 impl Proposer {
-    pub(crate) fn new(consensus: Consensus) -> Self {
-        Self { consensus }
+    pub(crate) fn new(consensus: Consensus, hub: Arc<Hub>) -> Self {
+        Self { consensus, hub }
     }
 
     /// Writes a command and returns once it is applied at this server.
@@ -87,7 +103,7 @@ impl Proposer {
         caller: &Caller,
         command: Command,
     ) -> Result<Written, WriteError> {
-        authorise(caller, &command)?;
+        authorise(caller, &self.hub.state(), &command)?;
         let until = clock::instant() + LEADERLESS_HOLD;
         let mut backoff =
             Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
@@ -105,51 +121,45 @@ impl Proposer {
     }
 }
 
-/// Decides whether the caller may write. An agent speaks for its own node, and passes on what
-/// operators write of hosts without one; tokens with finer rights come with ACLs.
-fn authorise(caller: &Caller, command: &Command) -> Result<(), WriteError> {
-    let own = match caller {
+/// Decides whether the caller may write.
+///
+/// A member writes by its certificate: an agent the records of its own node. Whoever comes by
+/// the HTTP API writes by their token, whoever passes it on; but an agent's node is written
+/// through that agent alone, which would undo anything else.
+fn authorise(caller: &Caller, state: &State, command: &Command) -> Result<(), WriteError> {
+    let denied = |reason: String| Err(WriteError::Denied { reason });
+    match caller {
         Caller::Server => return Ok(()),
-        Caller::Outsider => None,
-        Caller::Member(id) => match &id.workload {
-            Workload::Agent(node) => Some((id, node)),
-            Workload::Server(_) => return Ok(()),
-            Workload::Service(_) => {
-                let reason = format!("{id} is a service; services do not write");
-                return Err(WriteError::Denied { reason });
+        Caller::Client { rights, .. } => match check_command(rights, state, command) {
+            Ok(()) => {}
+            Err(Forbidden::Denied(denial)) => return Err(denial.into()),
+            Err(Forbidden::ServersOnly) => return denied("only servers write this".to_owned()),
+        },
+        Caller::Member(id) => match (&id.workload, command) {
+            (Workload::Agent(_), Command::Register(_) | Command::Deregister(_)) => {}
+            (Workload::Server(_), _) => return Ok(()),
+            (Workload::Agent(_), _) => {
+                return denied(format!("{id} is an agent; it writes its own node only"));
+            }
+            (Workload::Service(_), _) => {
+                return denied(format!("{id} is a service; services do not write"));
             }
         },
-    };
-    let node = match command {
-        Command::Register(registration) => &registration.node.name,
-        Command::Deregister(deregistration) => &deregistration.node,
-        Command::Acl(_)
-        | Command::DeleteEntry { .. }
-        | Command::DeleteIntention { .. }
-        | Command::DeregisterExternal(_)
-        | Command::RegisterExternal(_)
-        | Command::UpsertEntry { .. }
-        | Command::UpsertIntention { .. } => return Ok(()),
-        Command::ActivateCaRoot { .. }
-        | Command::CreateJoinToken(_)
-        | Command::InitCluster(_)
-        | Command::RedeemJoinToken { .. }
-        | Command::SetCaRoot(_) => {
-            let reason = match own {
-                Some((id, _)) => format!("{id} is an agent; only servers write this"),
-                None => "only servers write this".to_owned(),
-            };
-            return Err(WriteError::Denied { reason });
-        }
+    }
+    let node = if let Command::Register(registration) = command {
+        &registration.node.name
+    } else if let Command::Deregister(deregistration) = command {
+        &deregistration.node
+    } else {
+        return Ok(());
     };
     if caller.is_agent_of(node) {
         return Ok(());
     }
-    let reason = match own {
-        Some((id, own)) => {
-            format!("{id} may write records of node {own:?} only, not of {node:?}")
+    match caller {
+        Caller::Member(id) => denied(format!("{id} may not write the records of node {node:?}")),
+        Caller::Client { .. } | Caller::Server => {
+            denied(format!("only the agent of node {node:?} writes this"))
         }
-        None => format!("only the agent of node {node:?} writes this"),
-    };
-    Err(WriteError::Denied { reason })
+    }
 }

@@ -219,7 +219,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
     stop_with(&consensus, tasks);
 
-    let proposer = Proposer::new(consensus.clone());
+    let proposer = Proposer::new(consensus.clone(), hub.clone());
     let reader = Reader::new(consensus.clone(), hub.clone(), tasks.clone());
     let admission = Admission::new(proposer.clone(), reader.clone(), signer.clone());
     let metrics = Metrics::new(&consensus, &hub);

@@ -1,5 +1,6 @@
 //! The server's configuration: what a file can say, and what it comes to.
 
+mod acl;
 mod http;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use weft_core::time::Span;
 use weft_proto::join_token::JoinToken;
 use weft_proto::text::Fault;
 
+pub use acl::{AclConfig, AclSection, AclTokensSection};
 pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection, LimitsSection};
 
 /// What a configuration file can say; everything may be left out.
@@ -37,6 +39,8 @@ pub struct FileConfig {
     pub default_intention_policy: Option<String>,
     /// Where metrics are served over plain HTTP, `ip:port` on loopback; nowhere when left out.
     pub telemetry_addr: Option<String>,
+    /// Who may do what over the HTTP API.
+    pub acl: AclSection,
     /// The HTTP API without TLS, for callers on this host.
     pub http: HttpSection,
     /// The HTTP API with TLS.
@@ -68,6 +72,8 @@ pub struct Config {
     pub default_intention: IntentionAction,
     /// Where metrics are served.
     pub telemetry_addr: Option<SocketAddr>,
+    /// Who may do what over the HTTP API.
+    pub acl: AclConfig,
     /// The doors of the HTTP API.
     pub http: HttpConfig,
     /// The cluster to join, when this server has none yet.
@@ -122,6 +128,7 @@ impl Config {
             let reason = "metrics are served without TLS; use a loopback address";
             faults.push(Fault::new("telemetry_addr", reason));
         }
+        let acl = acl::resolve(file.acl, &mut faults);
         let http = http::resolve(file.http, file.https, &file.limits, &mut faults);
         let join = join_token(file.join, file.join_token_file, &mut faults);
         match (data_dir, node_name, bind_addr) {
@@ -134,6 +141,7 @@ impl Config {
                 leaf_lifetime,
                 default_intention,
                 telemetry_addr,
+                acl,
                 http,
                 join,
             }),
@@ -223,6 +231,11 @@ mod tests {
             leaf_lifetime: Some(Span::seconds(5)),
             default_intention_policy: Some("maybe".to_owned()),
             telemetry_addr: Some("0.0.0.0:9102".to_owned()),
+            acl: AclSection {
+                default_policy: Some("maybe".to_owned()),
+                tokens: AclTokensSection { initial_management_file: Some("/none".into()) },
+                ..AclSection::default()
+            },
             http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
             https: HttpsSection::default(),
             limits: LimitsSection::default(),
@@ -242,6 +255,8 @@ mod tests {
                 "leaf_lifetime",
                 "default_intention_policy",
                 "telemetry_addr",
+                "acl.default_policy",
+                "acl.tokens.initial_management_file",
                 "http.addr",
                 "join",
             ]

@@ -12,7 +12,9 @@ use crate::raft::ProposeError;
 pub(super) fn of_write(error: &WriteError) -> Status {
     match error {
         WriteError::Consensus(error) => of_consensus(error),
-        WriteError::Denied { .. } => Status::permission_denied(error.to_string()),
+        WriteError::Denied { .. } | WriteError::Lacks(_) => {
+            Status::permission_denied(error.to_string())
+        }
         WriteError::Refused(refusal) => of_refusal(refusal),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn routes(table: Routes) -> Routes {
 
 /// `GET /v1/catalog/datacenters`
 async fn datacenters(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
-    let read = page::read(context, request, [Topic::Cluster], |state| {
+    let read = page::read(context, request, [Topic::Cluster], |state, _| {
         let names = state.cluster().map(|cluster| vec![cluster.datacenter.clone()]);
         Ok((state.index(), Some(names.unwrap_or_default())))
     });
@@ -46,9 +46,9 @@ async fn datacenters(context: &Context, request: &ApiRequest) -> Result<Response
 /// `GET /v1/catalog/nodes`
 async fn nodes(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (filter, meta) = (request.query.filter(Some(&NODE))?, request.query.node_meta());
-    let read = page::read(context, request, [Topic::Nodes], |state| {
+    let read = page::read(context, request, [Topic::Nodes], |state, rights| {
         let (index, mut nodes) = state.nodes();
-        nodes.retain(|node| has_meta(node, &meta));
+        nodes.retain(|node| has_meta(node, &meta) && rights.see_node(&node.name));
         if let Some(filter) = &filter {
             nodes.retain(|node| filter.matches_record(node));
         }
@@ -64,15 +64,16 @@ async fn services(context: &Context, request: &ApiRequest) -> Result<Response<Bo
     if !meta.is_empty() {
         topics.push(Topic::Nodes);
     }
-    let read = page::read(context, request, topics, |state| {
-        let (index, services) = state.services();
+    let read = page::read(context, request, topics, |state, rights| {
+        let (index, mut services) = state.services();
+        services.retain(|name, _| rights.see_name(name));
         if meta.is_empty() {
             return Ok((index, Some(services)));
         }
         let mut on_nodes = ServiceTags::new();
         for name in services.into_keys() {
             for instance in state.service_instances(&name).1 {
-                if has_meta(&instance.node, &meta) {
+                if has_meta(&instance.node, &meta) && rights.see_node(&instance.node.name) {
                     let tags = on_nodes.entry(instance.service.name.clone()).or_default();
                     tags.extend(instance.service.tags.iter().cloned());
                 }
@@ -102,8 +103,8 @@ async fn instances(
     let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
     let meta = request.query.node_meta();
     let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [which.topic(&name)], |state| {
-        let (index, instances) = which.read(state, &name);
+    let read = page::read(context, request, [which.topic(&name)], |state, rights| {
+        let (index, instances) = which.read(state, &name, rights);
         let instances = instances
             .into_iter()
             .filter(|instance| has_meta(&instance.node, &meta))
@@ -127,12 +128,14 @@ async fn node(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     }
     let name = node_name(request.params.get("node"))?;
     let filter = request.query.filter(Some(&SERVICE))?;
-    let read = page::read(context, request, [Topic::node(&name)], |state| {
-        let found = state.node(&name).map(|found| NodeServices {
+    let read = page::read(context, request, [Topic::node(&name)], |state, rights| {
+        let found = state.node(&name).filter(|found| rights.see_node(&found.node.name));
+        let found = found.map(|found| NodeServices {
             node: found.node,
             services: found
                 .services
                 .into_iter()
+                .filter(|it| rights.see_service(it))
                 .filter(|it| filter.as_ref().is_none_or(|filter| filter.matches_record(it)))
                 .map(|it| (it.id.to_string(), it))
                 .collect(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Response;
 use serde_json::{Map, Value, json};
+use weft_core::acl::{Permission, Resource};
 use weft_core::chain::{ChainNode, ChainRoute, CompiledChain, Target};
 use weft_core::config_entry::EntryKind;
 use weft_core::state::State;
@@ -18,6 +19,7 @@ use super::page::Page;
 use super::request::{ApiRequest, service_name};
 use super::routes::Routes;
 use super::{Context, page};
+use crate::acl::Rights;
 
 pub(super) fn routes(table: Routes) -> Routes {
     table.get("/v1/discovery-chain/{service}", |context, request| Box::pin(show(context, request)))
@@ -32,7 +34,8 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
             Err(_) => EntryKind::OF_CHAINS.into_iter().map(Topic::EntryKind).collect(),
         }
     };
-    let answer = |state: &State| {
+    let answer = |state: &State, rights: &Rights| {
+        rights.require(Permission::read(Resource::Service, name.as_str()))?;
         let chain = state.compile_chain(&name).map_err(ApiError::bad_request)?;
         let kinds = EntryKind::OF_CHAINS.into_iter();
         let index = kinds.map(|kind| state.entry_kind_index(kind)).max().unwrap_or_default();

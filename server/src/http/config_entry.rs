@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::routes::Routes;
 use super::{Context, page};
+use crate::acl::read_entry;
 use crate::ca::seal_entry_key;
 
 pub(super) fn routes(table: Routes) -> Routes {
@@ -63,9 +64,13 @@ fn with_sealed_key(context: &Context, entry: ConfigEntry) -> Result<ConfigEntry,
 async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let kind = kind(request.params.get("kind"))?;
     let filter = request.query.filter(None)?;
-    let read = page::read(context, request, [Topic::EntryKind(kind)], |state| {
+    let read = page::read(context, request, [Topic::EntryKind(kind)], |state, rights| {
         let (index, entries) = state.entries(Some(kind));
-        let mut entries: Vec<_> = entries.iter().map(ConfigEntry::shown).collect();
+        let mut entries: Vec<_> = entries
+            .iter()
+            .filter(|entry| read_entry(&entry.key()).is_none_or(|asked| rights.see(asked)))
+            .map(ConfigEntry::shown)
+            .collect();
         if let Some(filter) = &filter {
             entries.retain(|entry| filter.matches_record(&**entry));
         }
@@ -77,7 +82,10 @@ async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
 /// `GET /v1/config/:kind/:name`
 async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (key, missing) = key(request)?;
-    let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
+    let read = page::read(context, request, [Topic::Entry(key.clone())], |state, rights| {
+        if let Some(asked) = read_entry(&key) {
+            rights.require(asked)?;
+        }
         let found = state.entry(&key).map(ConfigEntry::shown);
         let index = match &found {
             Some(entry) => entry.indexes().1,

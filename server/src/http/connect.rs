@@ -24,7 +24,7 @@ async fn roots(context: &Context, request: &ApiRequest) -> Result<Response<Body>
         return pem(context).await;
     }
     let topics = [Topic::Roots, Topic::Cluster];
-    let read = page::read(context, request, topics, |state| {
+    let read = page::read(context, request, topics, |state, _| {
         let (index, roots) = state.roots();
         let active = roots.iter().find(|root| root.active).map(|root| &root.fingerprint);
         let body = json!({

@@ -23,7 +23,6 @@ use weft_runtime::tls::{ServerTlsCell, TlsError, server_config_outside};
 use super::Api;
 use super::error::ApiError;
 use crate::config::{HttpConfig, HttpsConfig};
-use crate::propose::Caller;
 use crate::start::{StartError, bind};
 
 /// How often the files of the certificate are looked at: a new one is there hours before the
@@ -207,6 +206,6 @@ impl Service<Request<Body>> for OutsideDoor {
             return Box::pin(std::future::ready(Ok(refused.into_response())));
         }
         let api = self.api.clone();
-        Box::pin(async move { Ok(api.answer(request, Caller::Outsider).await) })
+        Box::pin(async move { Ok(api.answer(request, None).await) })
     }
 }

@@ -1,11 +1,13 @@
 //! The only mapping from our errors to HTTP status codes and texts.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use weft_core::acl::Denial;
 use weft_core::filter::FilterError;
 use weft_core::state::{AclRefusal, Refusal};
 use weft_proto::json::Fault;
 use weft_runtime::http::{Body, BodyError, full};
 
+use crate::acl::UnknownToken;
 use crate::propose::WriteError;
 use crate::raft::ProposeError;
 
@@ -45,6 +47,18 @@ impl ApiError {
     }
 }
 
+impl From<Denial> for ApiError {
+    fn from(denial: Denial) -> Self {
+        Self::new(StatusCode::FORBIDDEN, denial.to_string())
+    }
+}
+
+impl From<UnknownToken> for ApiError {
+    fn from(error: UnknownToken) -> Self {
+        Self::new(StatusCode::FORBIDDEN, error.to_string())
+    }
+}
+
 impl From<ProposeError> for ApiError {
     /// **Source**: Consul answers 500 `No cluster leader`, which clients look for. Differs: a
     /// leader without a majority and a server that is going down say 503, so that an agent asks
@@ -65,7 +79,9 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Consensus(error) => error.into(),
-            WriteError::Denied { .. } | WriteError::Refused(Refusal::NotExternal { .. }) => {
+            WriteError::Denied { .. }
+            | WriteError::Lacks(_)
+            | WriteError::Refused(Refusal::NotExternal { .. }) => {
                 Self::new(StatusCode::FORBIDDEN, error.to_string())
             }
             // As Consul says it, and clients look for.

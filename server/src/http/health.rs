@@ -50,8 +50,8 @@ async fn instances(
     let (filter, meta) = (query.filter(Some(&SERVICE_INSTANCE))?, query.node_meta());
     let only_passing = query.passing()?;
     let tags: Vec<&str> = query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [which.topic(&name)], |state| {
-        let (index, mut instances) = which.read(state, &name);
+    let read = page::read(context, request, [which.topic(&name)], |state, rights| {
+        let (index, mut instances) = which.read(state, &name, rights);
         instances.retain(|instance| {
             has_meta(&instance.node, &meta)
                 && has_tags(&instance.service, &tags)
@@ -96,8 +96,9 @@ async fn checks(
     look: impl Fn(&State) -> (Index, Vec<Arc<HealthCheck>>) + Send + Sync,
 ) -> Result<Response<Body>, ApiError> {
     let filter = request.query.filter(Some(&CHECK))?;
-    let read = page::read(context, request, [topic], |state| {
+    let read = page::read(context, request, [topic], |state, rights| {
         let (index, mut checks) = look(state);
+        checks.retain(|check| rights.see_check(check));
         if let Some(filter) = &filter {
             checks.retain(|check| filter.matches_record(check));
         }

@@ -6,6 +6,8 @@ use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::watch::Topic;
 
+use crate::acl::Rights;
+
 /// What a service's name stands for on a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Instances {
@@ -24,11 +26,18 @@ impl Instances {
         }
     }
 
-    /// Returns the instances with the index of the last change to any of them.
-    pub(super) fn read(self, state: &State, name: &ServiceName) -> (Index, Vec<ServiceInstance>) {
-        match self {
+    /// Returns the instances that a caller sees, with the index of the last change to any.
+    pub(super) fn read(
+        self,
+        state: &State,
+        name: &ServiceName,
+        rights: &Rights,
+    ) -> (Index, Vec<ServiceInstance>) {
+        let (index, mut instances) = match self {
             Self::Connect => state.connect_instances(name),
             Self::Service => state.service_instances(name),
-        }
+        };
+        instances.retain(|instance| rights.see_instance(instance));
+        (index, instances)
     }
 }

@@ -3,6 +3,7 @@
 //! **Source**: Consul: api-docs/connect/intentions.
 
 use http::Response;
+use weft_core::acl::{Permission, Resource};
 use weft_core::config_entry::{
     EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
 };
@@ -20,6 +21,7 @@ use super::error::ApiError;
 use super::request::{ApiRequest, Query};
 use super::routes::Routes;
 use super::{Context, page};
+use crate::acl::Rights;
 
 /// Names in one match: each of them gets a list of its own of all intentions that concern it.
 const MATCH_NAMES_MAX: usize = 64;
@@ -43,8 +45,9 @@ pub(super) fn routes(table: Routes) -> Routes {
 /// `GET /v1/connect/intentions`
 async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let filter = request.query.filter(Some(&INTENTION))?;
-    let read = page::read(context, request, [KIND], |state| {
+    let read = page::read(context, request, [KIND], |state, rights| {
         let mut bodies = all(state);
+        bodies.retain(|body| is_seen(body, rights));
         if let Some(filter) = &filter {
             bodies.retain(|body| filter.matches_record(body));
         }
@@ -57,7 +60,10 @@ async fn list(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
 async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (source, destination) = pair(&request.query)?;
     let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
-    let read = page::read(context, request, [Topic::Entry(key.clone())], |state| {
+    let read = page::read(context, request, [Topic::Entry(key.clone())], |state, rights| {
+        if !rights.may(read(&source)) {
+            rights.require(read(&destination))?;
+        }
         let entry = state.entry(&key).and_then(|entry| entry.as_service_intentions());
         let found = entry.and_then(|entry| {
             let source = entry.sources.iter().find(|it| it.name == source)?;
@@ -117,7 +123,10 @@ async fn matching(context: &Context, request: &ApiRequest) -> Result<Response<Bo
         .values("name")
         .map(|text| name("name", text).map(|name| (text.to_owned(), name)))
         .collect::<Result<Vec<_>, _>>()?;
-    let read = page::read(context, request, [KIND], |state| {
+    let read = page::read(context, request, [KIND], |state, rights| {
+        for (_, name) in &names {
+            rights.require(read(name))?;
+        }
         let bodies = all(state);
         let matching = names.iter().map(|(text, name)| {
             let concerns = |body: &&IntentionBody| {
@@ -137,7 +146,8 @@ async fn judge(context: &Context, request: &ApiRequest) -> Result<Response<Body>
     let (source, destination) =
         (exact(&request.query, "source")?, exact(&request.query, "destination")?);
     let default = context.default_intention;
-    let read = page::read(context, request, [KIND], |state| {
+    let read = page::read(context, request, [KIND], |state, rights| {
+        rights.require(Permission::read(Resource::Service, destination.as_str()))?;
         let set = state.intentions(&destination, default);
         let check = IntentionCheck {
             allowed: set.evaluate(&source).allowed,
@@ -146,6 +156,16 @@ async fn judge(context: &Context, request: &ApiRequest) -> Result<Response<Body>
         Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(check)))
     });
     Ok(read.await?.or_null(context))
+}
+
+/// The right to see who may call a service, or whom it may call.
+fn read(name: &SourceName) -> Permission<'_> {
+    Permission::read(Resource::Intention, name.as_str())
+}
+
+/// An intention is seen from both of its ends.
+fn is_seen(body: &IntentionBody, rights: &Rights) -> bool {
+    rights.may(read(&body.source_name)) || rights.see(read(&body.destination_name))
 }
 
 /// Every intention, by falling precedence, then by destination and source.

@@ -24,8 +24,10 @@ use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, hea
 use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
+use weft_core::identity::SpiffeId;
 use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
 
+use crate::acl::Gate;
 use crate::ca::SealKey;
 use crate::config::Config;
 use crate::propose::{Caller, Proposer};
@@ -34,14 +36,11 @@ use error::ApiError;
 use request::{ApiRequest, Query};
 use routes::Routes;
 
-/// What a request without a token may do: everything, as there are no ACLs. What calls between
-/// services may do is told by intentions and their default.
-const DEFAULT_ACL_POLICY: &str = "allow";
-
 /// What the pages work with.
 struct Context {
     proposer: Proposer,
     reader: Reader,
+    gate: Gate,
     default_intention: IntentionAction,
     /// Seals the keys of certificates in config entries.
     seal: SealKey,
@@ -72,15 +71,17 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
         let default_intention = config.default_intention;
-        let context = Context { proposer, reader, default_intention, seal };
+        let gate = Gate::new(config.acl.clone());
+        let context = Context { proposer, reader, gate, default_intention, seal };
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 
-    async fn answer(self, request: Request<Body>, caller: Caller) -> Response<Body> {
+    /// Answers a request that a member passes on, or that came to a door of the API.
+    async fn answer(self, request: Request<Body>, through: Option<SpiffeId>) -> Response<Body> {
         let query = request.uri().query().unwrap_or_default();
         let pretty = Query::parse(query).is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
-        let mut response = match self.find_and_answer(request, caller).await {
+        let mut response = match self.find_and_answer(request, through).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
@@ -88,7 +89,7 @@ impl Api {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(
             HeaderName::from_static("x-consul-default-acl-policy"),
-            HeaderValue::from_static(DEFAULT_ACL_POLICY),
+            HeaderValue::from_static(self.context.gate.default_policy().as_str()),
         );
         match (is_head, pretty) {
             (true, _) => response.map(|_| empty()),
@@ -100,7 +101,7 @@ impl Api {
     async fn find_and_answer(
         &self,
         request: Request<Body>,
-        caller: Caller,
+        through: Option<SpiffeId>,
     ) -> Result<Response<Body>, ApiError> {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
@@ -116,9 +117,20 @@ impl Api {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let state = self.context.reader.newest();
         query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
+        let credential = request::credential(&query, &parts.headers);
+        let rights = self.context.gate.rights(&state, &credential)?;
         let body = collect(body, route.body_bytes_max).await?;
-        let request =
-            ApiRequest { method: asked, params, query, headers: parts.headers, body, caller };
+        let caller = Caller::Client { rights: rights.clone(), through };
+        let request = ApiRequest {
+            method: asked,
+            params,
+            query,
+            headers: parts.headers,
+            body,
+            caller,
+            credential,
+            rights,
+        };
         (route.handler)(&self.context, &request).await
     }
 }
@@ -167,7 +179,7 @@ impl Service<Request<Body>> for Api {
                 let text = "Permission denied: no certificate";
                 return Ok(ApiError::new(StatusCode::FORBIDDEN, text).into_response());
             };
-            Ok(api.answer(request, Caller::Member(peer)).await)
+            Ok(api.answer(request, Some(peer)).await)
         })
     }
 }

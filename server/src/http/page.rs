@@ -1,6 +1,7 @@
 //! What every page is made of: a question to the read door, and the headers of its answer.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -13,34 +14,51 @@ use weft_runtime::http::{Body, full};
 use super::Context;
 use super::error::ApiError;
 use super::request::ApiRequest;
+use crate::acl::{Credential, Gate, Rights, UnknownToken};
 use crate::read::{Answer, Ask, Consistency, ReadOptions};
 
 /// A question of one page.
 pub(super) struct Page<T, A> {
     /// The topics whose change may change the answer.
     pub(super) topics: T,
-    /// The answer; `None` for what does not exist.
+    /// The answer to who has these rights; `None` for what does not exist.
     pub(super) answer: A,
 }
 
-impl<T, A, R> Ask<ApiError> for Page<T, A>
+/// A page as one caller asks for it: who the caller is and what they may do is judged on each
+/// state that is answered from, so that a wait ends with the token that it began with.
+struct Asked<'a, T, A> {
+    page: Page<T, A>,
+    gate: &'a Gate,
+    credential: &'a Credential,
+    filtered: AtomicBool,
+}
+
+impl<T, A, R> Ask<ApiError> for Asked<'_, T, A>
 where
-    T: Fn(&State) -> BTreeSet<Topic> + Send,
-    A: Fn(&State) -> Result<(Index, Option<R>), ApiError> + Send,
+    T: Fn(&State) -> BTreeSet<Topic> + Send + Sync,
+    A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
     fn topics(&self, state: &State) -> BTreeSet<Topic> {
-        (self.topics)(state)
+        let mut topics = (self.page.topics)(state);
+        topics.extend(self.gate.topics(state, self.credential));
+        topics
     }
 
     fn answer(&self, state: &State) -> Result<Answer, ApiError> {
-        let (index, found) = (self.answer)(state)?;
+        let rights = self.gate.rights(state, self.credential)?;
+        let (index, found) = (self.page.answer)(state, &rights)?;
         let body = found.map(|found| json(&found)).transpose()?;
+        self.filtered.store(rights.tells_of_filtering(), Ordering::Relaxed);
         Ok(Answer { index, body })
     }
 }
 
 /// Reads a page whose topics are always the same.
+///
+/// The answer is made for who has the rights given with the state: it shows of a list what
+/// [`Rights::see`] lets through, and begins with [`Rights::require`] where it names one thing.
 pub(super) async fn read<A, R>(
     context: &Context,
     request: &ApiRequest,
@@ -48,7 +66,7 @@ pub(super) async fn read<A, R>(
     answer: A,
 ) -> Result<Read, ApiError>
 where
-    A: Fn(&State) -> Result<(Index, Option<R>), ApiError> + Send,
+    A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
     let topics: BTreeSet<Topic> = topics.into_iter().collect();
@@ -62,64 +80,76 @@ pub(super) async fn read_page<T, A, R>(
     page: Page<T, A>,
 ) -> Result<Read, ApiError>
 where
-    T: Fn(&State) -> BTreeSet<Topic> + Send,
-    A: Fn(&State) -> Result<(Index, Option<R>), ApiError> + Send,
+    T: Fn(&State) -> BTreeSet<Topic> + Send + Sync,
+    A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
     let options = request.query.read_options()?;
-    let answer = context.reader.read(&options, &page).await?;
-    Ok(Read { answer, options })
+    let (gate, credential) = (&context.gate, &request.credential);
+    let time_left = gate.time_left(&context.reader.newest(), credential);
+    let asked = Asked { page, gate, credential, filtered: AtomicBool::new(false) };
+    let reading = context.reader.read(&options, &asked);
+    let answer = match time_left {
+        None => reading.await?,
+        // Nothing is lost with a wait that is given up: it only read.
+        Some(left) => tokio::time::timeout(left, reading).await.map_err(|_| UnknownToken)??,
+    };
+    let filtered = asked.filtered.load(Ordering::Relaxed);
+    Ok(Read { answer, options, filtered })
 }
 
 /// An answer of the read door, not yet dressed.
 pub(super) struct Read {
     pub(super) answer: Answer,
     options: ReadOptions,
+    /// Whether the caller is told that something was left out.
+    filtered: bool,
 }
 
 impl Read {
     /// Dresses it; what does not exist is 404 with a text. The headers are there either way.
     pub(super) fn or_not_found(self, context: &Context, text: String) -> Response<Body> {
-        let mut response = match self.answer.body {
+        let mut response = match self.answer.body.clone() {
             Some(body) => json_response(body),
             None => ApiError::not_found(text).into_response(),
         };
-        self.options.dress(context, self.answer.index, response.headers_mut());
+        self.dress(context, response.headers_mut());
         response
     }
 
     /// Dresses it; what does not exist is JSON's null.
     pub(super) fn or_null(self, context: &Context) -> Response<Body> {
-        let body = self.answer.body.unwrap_or(Bytes::from_static(b"null"));
+        let body = self.answer.body.clone().unwrap_or(Bytes::from_static(b"null"));
         let mut response = json_response(body);
-        self.options.dress(context, self.answer.index, response.headers_mut());
+        self.dress(context, response.headers_mut());
         response
     }
-}
 
-impl ReadOptions {
     /// Writes the headers by which clients follow an answer.
     ///
     /// **Source**: Consul: api-docs/features/blocking, api-docs/features/consistency. Clients
     /// fail when `LastContact` is not a number.
-    fn dress(&self, context: &Context, index: Index, headers: &mut HeaderMap) {
+    fn dress(&self, context: &Context, headers: &mut HeaderMap) {
         let standing = context.reader.standing();
         let mut put = |name: &'static str, value: HeaderValue| {
             headers.insert(HeaderName::from_static(name), value);
         };
-        put("x-consul-index", index.shown().into());
+        put("x-consul-index", self.answer.index.shown().into());
         put("x-consul-knownleader", truth(standing.leader.is_some()));
         let contact = u64::try_from(standing.last_contact.as_millis()).unwrap_or(u64::MAX);
         put("x-consul-lastcontact", contact.into());
         put(
             "x-consul-effective-consistency",
-            HeaderValue::from_static(match self.consistency {
+            HeaderValue::from_static(match self.options.consistency {
                 Consistency::Consistent => "consistent",
                 Consistency::Default => "leader",
                 Consistency::Stale => "stale",
             }),
         );
         put("x-consul-query-backend", HeaderValue::from_static("blocking-query"));
+        if self.filtered {
+            put("x-consul-results-filtered-by-acls", truth(true));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use weft_core::time::Span;
 use weft_runtime::http::Params;
 
 use super::error::ApiError;
+use crate::acl::{Credential, Rights, Secret};
 use crate::propose::Caller;
 use crate::read::{Consistency, ReadOptions};
 
@@ -28,6 +29,29 @@ pub(super) struct ApiRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) caller: Caller,
+    /// What was shown, to be judged anew on each state that is answered from.
+    pub(super) credential: Credential,
+    /// What the token may do, judged on the state at hand when the request came.
+    #[allow(dead_code, reason = "asked by the pages that do not read")]
+    pub(super) rights: Rights,
+}
+
+/// Reads the token of a request.
+///
+/// **Source**: Consul: api-docs/api-structure#authentication: the parameter, then the header of
+/// its own, then `Authorization`.
+pub(super) fn credential(query: &Query, headers: &HeaderMap) -> Credential {
+    // What is no text is no token either, and must not count as none.
+    let text = |name: &str| {
+        headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let bearer = || {
+        let value = text("authorization")?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.to_owned())
+    };
+    let shown = [query.value("token").map(str::to_owned), text("x-consul-token"), bearer()];
+    Credential::of(shown.into_iter().flatten().find_map(|text| Secret::new(&text)))
 }
 
 /// The query string as pairs, in their order.
