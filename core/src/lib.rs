@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
-//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` |
+//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` `login` |
 //! | records | `acl` `catalog` `config_entry` `ca` |
 //! | ground | `name` `identity` `index` `time` `limits` |
 //!
@@ -30,6 +30,7 @@ pub mod dns;
 pub mod filter;
 pub mod health;
 pub mod intention;
+pub mod login;
 pub mod traffic;
 
 pub mod proxycfg;

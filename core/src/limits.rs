@@ -127,6 +127,14 @@ pub const HTTP_HEADERS_MAX: usize = 128;
 pub const ACL_POLICY_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a role's name (Consul: 256).
 pub const ACL_ROLE_NAME_BYTES_MAX: usize = 256;
+/// Bytes of an auth method's name (Consul: 128).
+pub const ACL_AUTH_METHOD_NAME_BYTES_MAX: usize = 128;
+/// Auth methods: each names keys that may have to be fetched.
+pub const ACL_AUTH_METHODS_MAX: usize = 1_000;
+/// Binding rules: those of a method are all looked at in a login.
+pub const ACL_BINDING_RULES_MAX: usize = 10_000;
+/// Bytes of a binding rule's name, before it is filled in.
+pub const ACL_BIND_NAME_BYTES_MAX: usize = 512;
 /// Bytes of the rules of one policy: some thousand rules, of which each token that has the
 /// policy holds a copy while it is in use.
 pub const ACL_RULES_BYTES_MAX: usize = 256 << 10;

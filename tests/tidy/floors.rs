@@ -7,7 +7,7 @@ use crate::tree::{SourceFile, Tree, Violation};
 const FLOORS: [(&str, &[&str]); 4] = [
     ("ground", &["name", "identity", "index", "time", "limits"]),
     ("records", &["catalog", "config_entry", "ca", "acl", "kv", "session"]),
-    ("judgement", &["intention", "chain", "health", "traffic", "dns", "filter", "lint"]),
+    ("judgement", &["intention", "chain", "health", "traffic", "dns", "filter", "lint", "login"]),
     ("machines", &["state", "watch", "sync", "proxycfg", "rollout"]),
 ];
 

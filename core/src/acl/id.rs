@@ -1,4 +1,4 @@
-//! What tokens, policies and roles are found by: UUIDs, one type for each.
+//! What tokens, policies, roles and binding rules are found by: UUIDs, one type for each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +87,10 @@ macro_rules! acl_id {
 acl_id!(
     /// The public name of a token; it opens nothing and may be logged.
     AccessorId, "AccessorID"
+);
+acl_id!(
+    /// Identifies a binding rule.
+    BindingRuleId, "binding rule ID"
 );
 acl_id!(
     /// Identifies a policy.

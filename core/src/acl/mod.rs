@@ -6,7 +6,9 @@
 //!
 //! **Source**: Consul: docs/security/acl.
 
+mod auth_method;
 mod authorizer;
+mod binding_rule;
 mod grants;
 mod id;
 mod identity;
@@ -21,11 +23,15 @@ mod templated;
 mod tests;
 mod token;
 
+pub use auth_method::{
+    AuthConfig, AuthMethod, JwtAlgorithm, JwtConfig, JwtKeys, KubernetesConfig, TokenLocality,
+};
 pub use authorizer::{Authorizer, DefaultPolicy};
+pub use binding_rule::{BindType, BindingRule};
 pub use grants::{Granted, Grants, Link};
-pub use id::{AccessorId, InvalidAclId, PolicyId, RoleId};
+pub use id::{AccessorId, BindingRuleId, InvalidAclId, PolicyId, RoleId};
 pub use identity::{NodeIdentity, ServiceIdentity};
-pub use names::{InvalidAclName, PolicyName, RoleName};
+pub use names::{AuthMethodName, InvalidAclName, PolicyName, RoleName};
 pub use permission::{Breadth, Denial, Permission};
 pub use policy::Policy;
 pub use role::Role;

@@ -1,4 +1,4 @@
-//! The names of policies and roles.
+//! The names of policies, roles and auth methods.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// States why a text does not name a policy or role.
+/// States why a text does not name a policy, role or auth method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAclName {
     /// A character is not allowed, or there is none.
@@ -80,6 +80,13 @@ macro_rules! acl_name {
 }
 
 acl_name!(
+    /// Names an auth method; unique.
+    ///
+    /// **Shape**: 1 to 128 of `A-Z a-z 0-9 - _`.
+    /// **Source**: Consul: api-docs/acl/auth-methods#name.
+    AuthMethodName
+);
+acl_name!(
     /// Names a policy; unique.
     ///
     /// **Shape**: 1 to 128 of `A-Z a-z 0-9 - _`; those that every cluster has may start with
@@ -94,6 +101,16 @@ acl_name!(
     /// **Source**: Consul: docs/security/acl/acl-roles#role-attributes.
     RoleName
 );
+
+impl AuthMethodName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`InvalidAclName`] when the text is none.
+    pub fn parse(text: &str) -> Result<Self, InvalidAclName> {
+        check("auth method name", text, limits::ACL_AUTH_METHOD_NAME_BYTES_MAX).map(Self)
+    }
+}
 
 impl PolicyName {
     /// Parses a name.

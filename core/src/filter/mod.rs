@@ -17,6 +17,7 @@ mod schema;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use regex::Regex;
 use serde::Serialize;
@@ -70,6 +71,20 @@ enum Absent {
     Nothing,
 }
 
+impl Expression {
+    fn add_selectors(&self, found: &mut BTreeSet<String>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.add_selectors(found));
+            }
+            Self::Condition(condition) => {
+                found.insert(condition.selector.join("."));
+            }
+            Self::Not(inner) => inner.add_selectors(found),
+        }
+    }
+}
+
 impl Filter {
     /// Parses an expression.
     ///
@@ -96,6 +111,13 @@ impl Filter {
     pub fn checked(mut self, schema: &Schema) -> Result<Self, FilterError> {
         self.0.check(schema)?;
         Ok(self)
+    }
+
+    /// Returns the fields that it looks at, their steps joined by dots, each once.
+    pub fn selectors(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.0.add_selectors(&mut found);
+        found
     }
 
     /// Whether the record, as its JSON, is taken by the filter.

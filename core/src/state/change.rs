@@ -10,6 +10,8 @@ use crate::name::NodeName;
 /// One thing that is different from before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Change {
+    /// An auth method or a binding rule.
+    AclLogins,
     /// An ACL policy.
     AclPolicy(PolicyId),
     /// An ACL role.

@@ -9,6 +9,8 @@ use crate::state::{Change, ServiceKey};
 /// A part of the state that someone may wait for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
+    /// Any auth method or binding rule.
+    AclLogins,
     /// Any ACL policy.
     AclPolicies,
     /// One ACL policy.
@@ -63,6 +65,7 @@ impl Topic {
 /// Returns the topics that a change touches.
 pub fn touched(change: &Change) -> Vec<Topic> {
     match change {
+        Change::AclLogins => vec![Topic::AclLogins],
         Change::AclPolicy(id) => vec![Topic::AclPolicies, Topic::AclPolicy(id.clone())],
         Change::AclRole(id) => vec![Topic::AclRoles, Topic::AclRole(id.clone())],
         Change::AclToken(id) => vec![Topic::AclTokens, Topic::AclToken(id.clone())],

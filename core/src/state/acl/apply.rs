@@ -23,6 +23,14 @@ impl State {
             AclCommand::Bootstrap { accessor, secret, reset } => {
                 self.bootstrap_acl(index, now, (accessor, secret), reset, changes)
             }
+            AclCommand::DeleteAuthMethod { name } => {
+                self.delete_auth_method(index, &name, changes);
+                Ok(())
+            }
+            AclCommand::DeleteBindingRule { id } => {
+                self.delete_binding_rule(index, &id, changes);
+                Ok(())
+            }
             AclCommand::DeletePolicy { id } => self.delete_policy(index, &id, changes),
             AclCommand::DeleteRole { id } => {
                 self.delete_role(index, &id, changes);
@@ -35,6 +43,12 @@ impl State {
             AclCommand::ReapTokens => {
                 self.reap_tokens(index, now, changes);
                 Ok(())
+            }
+            AclCommand::WriteAuthMethod { method, writing } => {
+                self.write_auth_method(index, method, writing, changes)
+            }
+            AclCommand::WriteBindingRule { rule, writing } => {
+                self.write_binding_rule(index, rule, writing, changes)
             }
             AclCommand::WritePolicy { policy, writing } => {
                 self.write_policy(index, policy, writing, changes)

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::acl::{AccessorId, Grants, Policy, PolicyId, RoleId, RoleName, SecretHash};
+use crate::acl::{
+    AccessorId, AuthMethod, AuthMethodName, BindingRule, BindingRuleId, Grants, Policy, PolicyId,
+    RoleId, RoleName, SecretHash,
+};
 use crate::index::Index;
 use crate::time::{Span, Timestamp};
 
@@ -19,6 +22,16 @@ pub enum AclCommand {
         secret: SecretHash,
         /// The index of the bootstrap that is to be done over.
         reset: Option<Index>,
+    },
+    /// Removes an auth method with its binding rules, and every token that was made by it.
+    DeleteAuthMethod {
+        /// The method.
+        name: AuthMethodName,
+    },
+    /// Removes a binding rule. Tokens that were made under it stay as they are.
+    DeleteBindingRule {
+        /// The rule.
+        id: BindingRuleId,
     },
     /// Removes a policy; what named it grants it no more.
     DeletePolicy {
@@ -45,6 +58,20 @@ pub enum AclCommand {
     /// Removes tokens whose time is over, at most
     /// [`ACL_TOKENS_PER_REAP_MAX`](crate::limits::ACL_TOKENS_PER_REAP_MAX).
     ReapTokens,
+    /// Creates or changes an auth method.
+    WriteAuthMethod {
+        /// The method; its indexes are ignored.
+        method: AuthMethod,
+        /// Whether it must be there.
+        writing: Writing,
+    },
+    /// Creates or changes a binding rule.
+    WriteBindingRule {
+        /// The rule; its indexes are ignored.
+        rule: BindingRule,
+        /// Whether it must be there.
+        writing: Writing,
+    },
     /// Creates or changes a policy.
     WritePolicy {
         /// The policy; its indexes are ignored.
@@ -136,6 +163,9 @@ pub enum AclRefusal {
     /// The anonymous token stays.
     #[error("Delete operation not permitted on the anonymous token")]
     AnonymousToken,
+    /// A binding rule does not suit its auth method.
+    #[error("{0}")]
+    BindingRule(String),
     /// There has been a bootstrap before.
     #[error("ACL bootstrap no longer allowed (reset index: {reset})")]
     BootstrapDone {

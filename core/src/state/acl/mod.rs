@@ -6,6 +6,7 @@
 mod apply;
 mod command;
 mod links;
+mod method;
 mod reap;
 mod records;
 mod token;
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::acl::{
-    AccessorId, Authorizer, DefaultPolicy, Granted, Policy, PolicyId, PolicyName, Role, RoleId,
-    RoleName, Rules, SecretHash, SecretPrefix, Token,
+    AccessorId, AuthMethod, AuthMethodName, Authorizer, BindingRule, BindingRuleId, DefaultPolicy,
+    Granted, Policy, PolicyId, PolicyName, Role, RoleId, RoleName, Rules, SecretHash, SecretPrefix,
+    Token,
 };
 use crate::index::Index;
 use crate::name::Datacenter;
@@ -41,12 +43,18 @@ pub struct AclState {
     policy_names: OrdMap<PolicyName, PolicyId>,
     roles: OrdMap<RoleId, Arc<Role>>,
     role_names: OrdMap<RoleName, RoleId>,
+    auth_methods: OrdMap<AuthMethodName, Arc<AuthMethod>>,
+    binding_rules: OrdMap<BindingRuleId, Arc<BindingRule>>,
     rows: AclRows,
 }
 
 /// When each part last changed.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct AclRows {
+    #[serde(default)]
+    auth_methods: Index,
+    #[serde(default)]
+    binding_rules: Index,
     /// When the first management token was made; the number that a reset must name.
     #[serde(default)]
     bootstrap: Option<Index>,

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{AclRows, AclState};
-use crate::acl::{Policy, Role, Token};
+use crate::acl::{AuthMethod, BindingRule, Policy, Role, Token};
 
 /// [`AclState`] in the form in which it is written down. Secrets are in it as digests only.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct AclRecords {
+    #[serde(default)]
+    auth_methods: Vec<Arc<AuthMethod>>,
+    #[serde(default)]
+    binding_rules: Vec<Arc<BindingRule>>,
     #[serde(default)]
     policies: Vec<Arc<Policy>>,
     #[serde(default)]
@@ -23,6 +27,8 @@ pub struct AclRecords {
 impl AclState {
     pub(in crate::state) fn to_records(&self) -> AclRecords {
         AclRecords {
+            auth_methods: self.auth_methods.values().cloned().collect(),
+            binding_rules: self.binding_rules.values().cloned().collect(),
             policies: self.policies.values().cloned().collect(),
             roles: self.roles.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
@@ -31,8 +37,10 @@ impl AclState {
     }
 
     pub(in crate::state) fn from_records(records: AclRecords) -> Self {
-        let AclRecords { policies, roles, tokens, rows } = records;
+        let AclRecords { auth_methods, binding_rules, policies, roles, tokens, rows } = records;
         let mut acl = Self { rows, ..Self::default() };
+        acl.auth_methods = auth_methods.into_iter().map(|it| (it.name.clone(), it)).collect();
+        acl.binding_rules = binding_rules.into_iter().map(|it| (it.id.clone(), it)).collect();
         for policy in policies {
             acl.policy_names.insert(policy.name.clone(), policy.id.clone());
             acl.policies.insert(policy.id.clone(), policy);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::apply::bounded;
 use super::{AclRefusal, AclState, Expiry, Hidden, TokenDraft, Writing};
-use crate::acl::{AccessorId, SecretHash, Token};
+use crate::acl::{AccessorId, AuthMethodName, SecretHash, Token};
 use crate::index::Index;
 use crate::limits;
 use crate::state::{Change, Refusal, State};
@@ -164,6 +164,13 @@ impl AclState {
         let secret = secret.ok_or_else(unsaid)?;
         self.must_be_free(&accessor, &secret)?;
         bounded("tokens", self.tokens.len(), limits::ACL_TOKENS_MAX)?;
+        // A method that was removed while somebody logged in lets nobody in.
+        let is_known = |name: &AuthMethodName| self.auth_methods.contains_key(name);
+        if !auth_method.is_empty()
+            && !AuthMethodName::parse(&auth_method).is_ok_and(|name| is_known(&name))
+        {
+            return Err(AclRefusal::unknown("AuthMethod", "auth method", auth_method).into());
+        }
         Ok(Token {
             granted: self.resolve(grants)?,
             accessor,
