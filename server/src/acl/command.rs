@@ -58,9 +58,13 @@ fn check_acl(rights: &Rights, command: &AclCommand) -> Result<(), Forbidden> {
     match command {
         // Open to everyone, once: who has the cluster to themselves so far.
         AclCommand::Bootstrap { .. } => Ok(()),
-        AclCommand::DeletePolicy { .. }
+        AclCommand::DeleteAuthMethod { .. }
+        | AclCommand::DeleteBindingRule { .. }
+        | AclCommand::DeletePolicy { .. }
         | AclCommand::DeleteRole { .. }
         | AclCommand::DeleteToken { .. }
+        | AclCommand::WriteAuthMethod { .. }
+        | AclCommand::WriteBindingRule { .. }
         | AclCommand::WritePolicy { .. }
         | AclCommand::WriteRole { .. }
         | AclCommand::WriteToken { .. } => {
