@@ -7,7 +7,7 @@
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
 //! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` `login` |
-//! | records | `acl` `catalog` `config_entry` `ca` |
+//! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` |
 //!
 //! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
@@ -24,6 +24,8 @@ pub mod acl;
 pub mod ca;
 pub mod catalog;
 pub mod config_entry;
+pub mod kv;
+pub mod session;
 
 pub mod chain;
 pub mod dns;

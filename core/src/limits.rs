@@ -118,6 +118,38 @@ pub const DNS_SRV_ANSWERS_MAX: usize = 1_024;
 /// Records of one DNS answer over UDP without EDNS, whatever is configured (Consul: 8).
 pub const DNS_UDP_ANSWERS_MAX: usize = 8;
 
+/// Bytes of a key: etcd's and S3's usual bound; the tree of keys is at most as deep.
+pub const KV_KEY_BYTES_MAX: usize = 1_024;
+/// Bytes of a value, unless configured (Consul: 512 KB).
+pub const KV_VALUE_BYTES_DEFAULT: usize = 512 << 10;
+/// Bytes of a value, whatever is configured: it goes into one replicated entry with its key.
+pub const KV_VALUE_BYTES_CEILING: usize = ENTRY_BYTES_MAX - (16 << 10);
+/// How long the removal of a key is remembered for those who wait for it (Consul: 15 min).
+pub const KV_TOMBSTONE_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// In which steps removals are forgotten (Consul: 30 s): each step may wake who waits for a key
+/// that does not exist.
+pub const KV_TOMBSTONE_STEP: Duration = Duration::from_secs(30);
+/// Removals forgotten with one command: bounds its time.
+pub const KV_TOMBSTONES_PER_COMMAND_MAX: usize = 256;
+
+/// Operations of one transaction, unless configured (Consul: 128, fixed).
+pub const TXN_OPS_DEFAULT: usize = 128;
+/// Operations of one transaction, whatever is configured: they are applied at one stretch.
+pub const TXN_OPS_CEILING: usize = 4_096;
+
+/// Checks that one session depends on: each change of one looks at all of them.
+pub const SESSION_CHECKS_MAX: usize = 64;
+/// Bytes of a session's name: for people, as an id.
+pub const SESSION_NAME_BYTES_MAX: usize = 512;
+/// The longest that a lock stays closed after its session was ended (Consul: 60 s).
+pub const SESSION_LOCK_DELAY_MAX: Duration = Duration::from_secs(60);
+/// The lock delay of a session that asks for none (Consul: 15 s).
+pub const SESSION_LOCK_DELAY_DEFAULT: Duration = Duration::from_secs(15);
+/// The shortest TTL of a session, unless configured (Consul: 10 s).
+pub const SESSION_TTL_MIN_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest TTL of a session (Consul: 24 h).
+pub const SESSION_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Bytes of one HTTP/1 request head in the proxy (as nginx's and Envoy's usual bounds).
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines of one HTTP message in the proxy (Envoy: 100; browsers and gRPC need less).

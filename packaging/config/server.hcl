@@ -49,7 +49,10 @@ https {
 
 # Bounds, so that no caller can exhaust the server.
 limits {
-  # http_max_conns_per_client = 200 # connections of one IP address; 0 for no bound
+  # http_max_conns_per_client = 200    # connections of one IP address; 0 for no bound
+  # kv_max_value_size         = 524288 # bytes of a value of the key/value store
+  # session_ttl_min           = "10s"  # the shortest TTL of a session
+  # txn_max_ops               = 128    # operations of one transaction
 }
 
 # Logs go to standard error. WEFT_LOG beats the level.

@@ -55,6 +55,11 @@ pub(crate) struct Answer {
 pub(crate) trait Ask<E>: Send {
     /// The topics whose change may change the answer. May differ from state to state.
     fn topics(&self, state: &State) -> BTreeSet<Topic>;
+    /// When the answer last changed, where that is known without the answer and moves with
+    /// nothing else; spares the wait the making of answers that nobody gets.
+    fn index(&self, _: &State) -> Option<Index> {
+        None
+    }
     /// The answer.
     fn answer(&self, state: &State) -> Result<Answer, E>;
 }
@@ -135,6 +140,14 @@ impl Reader {
             mailbox.follow(0, question.topics(&state));
             // What changed before the mailbox followed is in this state; what comes after marks.
             state = self.hub.state();
+            if question.index(&state).is_some_and(|index| index <= newer_than) {
+                tokio::select! {
+                    // A mark that was not returned stays in the mailbox.
+                    _ = mailbox.marked() => continue,
+                    () = &mut deadline => break,
+                    () = self.tasks.cancelled() => break,
+                }
+            }
             let answer = question.answer(&state)?;
             if answer.index > newer_than
                 && seen.as_ref().is_none_or(|seen| seen.body != answer.body)

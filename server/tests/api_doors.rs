@@ -82,7 +82,7 @@ async fn pages_of_other_sites_are_kept_out() {
 #[tokio::test]
 async fn one_client_has_so_many_connections_and_no_more() {
     let dir = tempfile::tempdir().expect("a directory");
-    let limits = LimitsSection { http_max_conns_per_client: Some(1) };
+    let limits = LimitsSection { http_max_conns_per_client: Some(1), ..Default::default() };
     let server = start(dir.path(), FileConfig { limits, ..FileConfig::default() }).await;
     let door = http_addr(&server);
     let mut first = tokio::net::TcpStream::connect(door).await.expect("connected");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Change, ClusterRecord, Command, Refusal, State};
+use super::{Answer, Change, ClusterRecord, Command, NodeKey, Refusal, State};
 use crate::index::Index;
 use crate::time::Timestamp;
 
@@ -22,8 +22,18 @@ impl State {
         command: Command,
     ) -> (Answer, Vec<Change>) {
         debug_assert!(index >= self.index, "the log is applied in order");
-        let before = self.clone();
+        self.kv.forget(now);
         let mut changes = BTreeSet::new();
+        let command = match command {
+            // The most frequent write refuses before it changes anything: no copy to go back to.
+            Command::Kv(command) => {
+                let result = self.kv_write(index, now, command, &mut changes);
+                self.index = index;
+                return (result.unwrap_or_else(Answer::Refused), changes.into_iter().collect());
+            }
+            other => other,
+        };
+        let before = self.clone();
         let result = self.carry_out(index, now, command, &mut changes);
         let answer = match result {
             Ok(answer) => answer,
@@ -59,20 +69,36 @@ impl State {
             Command::DeleteIntention { destination, source } => {
                 self.delete_intention(index, &destination, &source, changes)?;
             }
-            Command::Deregister(what) => self.deregister(index, &what, changes),
+            Command::Deregister(what) => {
+                self.deregister(index, &what, changes);
+                self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
+            }
             Command::DeregisterExternal(what) => {
                 if !(what.services.is_empty() && what.checks.is_empty()) {
                     self.check_external(&what.node)?;
                 }
                 self.deregister(index, &what, changes);
+                self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
             }
             Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
+            Command::Kv(command) => return self.kv_write(index, now, command, changes),
             Command::RedeemJoinToken { secret_sha256, role } => {
                 self.redeem_join_token(index, now, &secret_sha256, role)?;
                 return Ok(Answer::Done { changed: true });
             }
-            Command::Register(what) => self.register(index, what, changes)?,
-            Command::RegisterExternal(what) => self.register_external(index, what, changes)?,
+            Command::Register(what) => {
+                let node = NodeKey::from(&what.node.name);
+                self.register(index, what, changes)?;
+                self.settle_sessions(index, now, &node, changes);
+            }
+            Command::RegisterExternal(what) => {
+                let node = NodeKey::from(&what.node.name);
+                self.register_external(index, what, changes)?;
+                self.settle_sessions(index, now, &node, changes);
+            }
+            Command::Session(command) => {
+                return self.session_write(index, now, command, changes);
+            }
             Command::SetCaRoot(root) => self.set_root(index, root, changes),
             Command::UpsertEntry { entry, cas } => {
                 return self.upsert_entry(index, entry, cas, changes);

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::ServiceKey;
 use crate::acl::{AccessorId, PolicyId, RoleId};
 use crate::config_entry::EntryKey;
+use crate::kv::KvKey;
 use crate::name::NodeName;
+use crate::session::SessionId;
 
 /// One thing that is different from before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +28,10 @@ pub enum Change {
     Connect(ServiceKey),
     /// A config entry: written or removed.
     Entry(EntryKey),
+    /// An entry of the key/value store: written, locked, freed or removed.
+    Key(KvKey),
+    /// Entries of the key/value store whose keys start with this, removed at once.
+    KeyTree(KvKey),
     /// A node, or anything on it.
     Node(NodeName),
     /// The list of nodes, or a record in it.
@@ -36,4 +42,11 @@ pub enum Change {
     Service(ServiceKey),
     /// The names of services, or their tags.
     ServiceList,
+    /// A session: made or ended.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// Its node.
+        node: NodeName,
+    },
 }

@@ -3,12 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::SessionCommand;
 use super::acl::{AclCommand, AclRefusal};
 use crate::ca::{CaRoot, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
 use crate::index::Index;
-use crate::name::{Datacenter, InstanceId, NodeName, TrustDomain};
+use crate::kv::KvCommand;
+use crate::name::{CheckId, Datacenter, InstanceId, NodeName, TrustDomain};
 
 /// Who the cluster is; written once, when it is born.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub enum Command {
     DeregisterExternal(CatalogDeregistration),
     /// Says who the cluster is.
     InitCluster(ClusterRecord),
+    /// Writes the key/value store.
+    Kv(KvCommand),
     /// Uses a join token once.
     RedeemJoinToken {
         /// The SHA-256 of the secret shown, in lower-case hex.
@@ -65,6 +69,8 @@ pub enum Command {
     Register(CatalogRegistration),
     /// Writes a node that no agent speaks for, with services and checks.
     RegisterExternal(CatalogRegistration),
+    /// Makes or ends a session.
+    Session(SessionCommand),
     /// Adds or replaces a root; an active one takes the place of the one active so far.
     SetCaRoot(CaRoot),
     /// Creates or replaces a config entry.
@@ -87,7 +93,7 @@ pub enum Command {
 /// What a write came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// The compare-and-set index was not that of the present entry; nothing changed.
+    /// What it was to hold for did not: the compare-and-set index, or the lock; nothing changed.
     CasMismatch,
     /// It holds now.
     Done {
@@ -121,6 +127,9 @@ pub enum Refusal {
     /// An entry is not valid on its own.
     #[error("{0}")]
     InvalidEntry(String),
+    /// A lock is asked for in the name of a session that is not there.
+    #[error("invalid session {0:?}")]
+    InvalidSession(String),
     /// The token has been redeemed as often as it may be.
     #[error("the join token has been used up; ask for a new one")]
     JoinTokenSpent,
@@ -171,6 +180,15 @@ pub enum Refusal {
         /// The node.
         node: NodeName,
     },
+    /// A check that a session would depend on is critical.
+    #[error("Check '{0}' is in critical state")]
+    SessionCheckCritical(CheckId),
+    /// A check that a session would depend on is not there.
+    #[error("Missing check '{0}' registration")]
+    SessionCheckMissing(CheckId),
+    /// The node of a session is not there.
+    #[error("Missing node registration")]
+    SessionNodeMissing,
     /// A check speaks of an instance that its node does not have.
     #[error("check {check:?} speaks of service {service:?}, which node {node:?} does not have")]
     UnknownService {

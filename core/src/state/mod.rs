@@ -11,10 +11,13 @@ mod chain;
 mod change;
 mod command;
 mod entry;
+mod graveyard;
 mod key;
+mod kv;
 mod member;
 mod names;
 mod query;
+mod session;
 mod snapshot;
 
 use std::sync::Arc;
@@ -27,7 +30,9 @@ pub use acl::{
 pub use change::Change;
 pub use command::{Answer, ClusterRecord, Command, Refusal};
 pub use key::ServiceKey;
+pub use kv::KvTable;
 pub use query::ServiceTags;
+pub use session::{SessionCommand, SessionTable};
 pub use snapshot::StateSnapshot;
 
 use crate::ca::{CaRoot, JoinTokenRecord};
@@ -59,6 +64,8 @@ pub struct State {
     entries: OrdMap<EntryKey, Arc<ConfigEntry>>,
     roots: OrdMap<String, Arc<CaRoot>>,
     join_tokens: OrdMap<String, JoinTokenRecord>,
+    kv: KvTable,
+    sessions: SessionTable,
     rows: IndexRows,
 }
 

@@ -6,7 +6,9 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::acl::{AclRecords, AclState};
-use super::{ClusterRecord, IndexRows, NodeKey, NodeRow, ServiceKey, State};
+use super::kv::KvSnapshot;
+use super::session::SessionSnapshot;
+use super::{ClusterRecord, IndexRows, KvTable, NodeKey, NodeRow, ServiceKey, SessionTable, State};
 use crate::ca::{CaRoot, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::ConfigEntry;
@@ -28,6 +30,10 @@ pub struct StateSnapshot {
     roots: Vec<Arc<CaRoot>>,
     #[serde(default)]
     join_tokens: Vec<JoinTokenRecord>,
+    #[serde(default)]
+    kv: KvSnapshot,
+    #[serde(default)]
+    sessions: SessionSnapshot,
     #[serde(default)]
     rows: IndexRows,
 }
@@ -60,16 +66,29 @@ impl State {
             entries: self.entries.values().cloned().collect(),
             roots: self.roots.values().cloned().collect(),
             join_tokens: self.join_tokens.values().cloned().collect(),
+            kv: self.kv.to_snapshot(),
+            sessions: self.sessions.to_snapshot(),
             rows: self.rows.clone(),
         }
     }
 
     /// Makes a state of records.
     pub fn from_snapshot(snapshot: StateSnapshot) -> Self {
-        let StateSnapshot { index, acl, cluster, nodes, entries, roots, join_tokens, rows } =
-            snapshot;
+        let StateSnapshot {
+            index,
+            acl,
+            cluster,
+            nodes,
+            entries,
+            roots,
+            join_tokens,
+            kv,
+            sessions,
+            rows,
+        } = snapshot;
         let acl = AclState::from_records(acl);
-        let mut state = Self { index, acl, cluster, rows, ..Self::default() };
+        let (kv, sessions) = (KvTable::from_snapshot(kv), SessionTable::from_snapshot(sessions));
+        let mut state = Self { index, acl, cluster, kv, sessions, rows, ..Self::default() };
         for NodeRecord { node, services, checks } in nodes {
             let key = NodeKey::from(&node.name);
             for service in &services {

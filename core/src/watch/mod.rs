@@ -1,9 +1,15 @@
 //! What can be waited for, and which of it a change touches. Who waits, and how, is the
 //! server's affair.
 
+mod prefix;
+
+pub use prefix::Prefixes;
+
 use crate::acl::{AccessorId, PolicyId, RoleId};
 use crate::config_entry::{EntryKey, EntryKind};
+use crate::kv::KvKey;
 use crate::name::{NodeName, ServiceName};
+use crate::session::SessionId;
 use crate::state::{Change, ServiceKey};
 
 /// A part of the state that someone may wait for.
@@ -33,6 +39,10 @@ pub enum Topic {
     Entry(EntryKey),
     /// Every entry of a kind.
     EntryKind(EntryKind),
+    /// One entry of the key/value store, also while it is absent.
+    Key(KvKey),
+    /// Every entry of the key/value store whose key starts with this.
+    KeyPrefix(KvKey),
     /// A node with all that is on it; by name in lower case.
     Node(Box<str>),
     /// The list of nodes.
@@ -43,12 +53,23 @@ pub enum Topic {
     Service(ServiceKey),
     /// The names and tags of services.
     ServiceList,
+    /// One session, also while it is absent.
+    Session(SessionId),
+    /// Every session.
+    Sessions,
+    /// The sessions of a node; by name in lower case.
+    SessionsOfNode(Box<str>),
 }
 
 impl Topic {
     /// Returns the topic of a node; names are compared without regard to case.
     pub fn node(name: &NodeName) -> Self {
         Self::Node(name.as_str().to_ascii_lowercase().into())
+    }
+
+    /// Returns the topic of a node's sessions; names are compared without regard to case.
+    pub fn sessions_of(name: &NodeName) -> Self {
+        Self::SessionsOfNode(name.as_str().to_ascii_lowercase().into())
     }
 
     /// Returns the topic of a service's instances, in any spelling of its name.
@@ -62,7 +83,8 @@ impl Topic {
     }
 }
 
-/// Returns the topics that a change touches.
+/// Returns the topics that a change touches, except those of prefixes: there may be as many as a
+/// key has bytes, so [`Prefixes`] finds those that are waited for.
 pub fn touched(change: &Change) -> Vec<Topic> {
     match change {
         Change::AclLogins => vec![Topic::AclLogins],
@@ -73,10 +95,15 @@ pub fn touched(change: &Change) -> Vec<Topic> {
         Change::Cluster => vec![Topic::Cluster],
         Change::Connect(name) => vec![Topic::Connect(name.clone())],
         Change::Entry(key) => vec![Topic::EntryKind(key.kind), Topic::Entry(key.clone())],
+        Change::Key(key) => vec![Topic::Key(key.clone())],
+        Change::KeyTree(_) => Vec::new(),
         Change::Node(name) => vec![Topic::node(name)],
         Change::Nodes => vec![Topic::Nodes],
         Change::Roots => vec![Topic::Roots],
         Change::Service(name) => vec![Topic::Service(name.clone())],
         Change::ServiceList => vec![Topic::ServiceList],
+        Change::Session { id, node } => {
+            vec![Topic::Session(*id), Topic::Sessions, Topic::sessions_of(node)]
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod agent_check;
 pub mod catalog;
 pub mod config_entry;
 pub mod intention;
+pub mod kv;
 pub mod registration;
 
 mod decode;

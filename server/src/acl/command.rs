@@ -5,7 +5,9 @@
 
 use weft_core::acl::{Denial, Permission, Resource};
 use weft_core::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck};
-use weft_core::state::{AclCommand, Command, State};
+use weft_core::kv::KvCommand;
+use weft_core::name::NodeName;
+use weft_core::state::{AclCommand, Command, SessionCommand, State};
 
 use super::Rights;
 use super::entry::{check_entry, write_entry};
@@ -41,9 +43,11 @@ pub(crate) fn check_command(
         | Command::UpsertIntention { destination, .. } => {
             rights.require(Permission::write(Resource::Intention, destination.as_str()))?;
         }
+        Command::Kv(command) => check_kv(rights, command)?,
         Command::Register(what) | Command::RegisterExternal(what) => {
             check_registration(rights, state, what)?;
         }
+        Command::Session(command) => check_session(rights, state, command)?,
         Command::UpsertEntry { entry, .. } => check_entry(rights, entry)?,
         Command::ActivateCaRoot { .. }
         | Command::CreateJoinToken(_)
@@ -52,6 +56,30 @@ pub(crate) fn check_command(
         | Command::SetCaRoot(_) => return Err(Forbidden::ServersOnly),
     }
     Ok(())
+}
+
+fn check_kv(rights: &Rights, command: &KvCommand) -> Result<(), Denial> {
+    match command {
+        KvCommand::Delete { key, .. } | KvCommand::Set { key, .. } => {
+            rights.require(Permission::write(Resource::Key, key.as_str()))
+        }
+        KvCommand::DeleteTree { prefix } => {
+            rights.require(Permission::write_below(Resource::Key, prefix.as_str()))
+        }
+    }
+}
+
+/// A session is its node's.
+fn check_session(rights: &Rights, state: &State, command: &SessionCommand) -> Result<(), Denial> {
+    let write =
+        |node: &NodeName| rights.require(Permission::write(Resource::Session, node.as_str()));
+    match command {
+        SessionCommand::Create(session) => write(&session.node),
+        // What is not there ends without a right.
+        SessionCommand::Destroy(id) => {
+            state.sessions().get(*id).map_or(Ok(()), |session| write(&session.node))
+        }
+    }
 }
 
 fn check_acl(rights: &Rights, command: &AclCommand) -> Result<(), Forbidden> {

@@ -46,7 +46,6 @@ impl Rights {
     ///
     /// # Errors
     /// As [`Rights::require`].
-    #[allow(dead_code, reason = "asked by the pages of keys")]
     pub(crate) fn require_list_keys(&self, prefix: &str) -> Result<(), Denial> {
         if self.list_needs_right { self.require(Permission::list_keys(prefix)) } else { Ok(()) }
     }

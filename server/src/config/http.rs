@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use weft_proto::text::Fault;
 
+use super::LimitsSection;
+
 /// Connections of one client at a door of the API (Consul: 200).
 pub(super) const CONNECTIONS_PER_CLIENT: usize = 200;
 
@@ -33,14 +35,6 @@ pub struct HttpsSection {
     /// Authorities, as PEM, one of which must have signed the certificate of every caller;
     /// callers need none when left out.
     pub ca_file: Option<PathBuf>,
-}
-
-/// The `limits` section.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LimitsSection {
-    /// Connections of one client at a door of the API; 200 when left out, 0 for no bound.
-    pub http_max_conns_per_client: Option<usize>,
 }
 
 /// The doors of the API, checked.

@@ -1,6 +1,7 @@
 //! The server's configuration: what a file can say, and what it comes to.
 
 mod acl;
+mod bounds;
 mod http;
 
 use std::net::SocketAddr;
@@ -16,7 +17,8 @@ use weft_proto::join_token::JoinToken;
 use weft_proto::text::Fault;
 
 pub use acl::{AclConfig, AclSection, AclTokensSection};
-pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection, LimitsSection};
+pub use bounds::{Limits, LimitsSection};
+pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection};
 
 /// What a configuration file can say; everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ pub struct Config {
     pub acl: AclConfig,
     /// The doors of the HTTP API.
     pub http: HttpConfig,
+    /// Bounds on what clients may ask for.
+    pub limits: Limits,
     /// The cluster to join, when this server has none yet.
     pub join: Option<JoinToken>,
 }
@@ -130,6 +134,7 @@ impl Config {
         }
         let acl = acl::resolve(file.acl, &mut faults);
         let http = http::resolve(file.http, file.https, &file.limits, &mut faults);
+        let limits = file.limits.resolve(&mut faults);
         let join = join_token(file.join, file.join_token_file, &mut faults);
         match (data_dir, node_name, bind_addr) {
             (Some(data_dir), Some(node_name), Some(bind_addr)) if faults.is_empty() => Ok(Self {
@@ -143,6 +148,7 @@ impl Config {
                 telemetry_addr,
                 acl,
                 http,
+                limits,
                 join,
             }),
             _ => Err(faults),
@@ -238,7 +244,12 @@ mod tests {
             },
             http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
             https: HttpsSection::default(),
-            limits: LimitsSection::default(),
+            limits: LimitsSection {
+                kv_max_value_size: Some(0),
+                txn_max_ops: Some(0),
+                session_ttl_min: Some(Span::seconds(0)),
+                ..LimitsSection::default()
+            },
             join: Some("abc".to_owned()),
             join_token_file: None,
         };
@@ -258,6 +269,9 @@ mod tests {
                 "acl.default_policy",
                 "acl.tokens.initial_management_file",
                 "http.addr",
+                "limits.kv_max_value_size",
+                "limits.session_ttl_min",
+                "limits.txn_max_ops",
                 "join",
             ]
         );

@@ -63,7 +63,11 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::Acl(_)
         | Refusal::BrokenChain { .. }
         | Refusal::ClusterExists { .. }
+        | Refusal::InvalidSession(_)
         | Refusal::NodeIdTaken { .. }
+        | Refusal::SessionCheckCritical(_)
+        | Refusal::SessionCheckMissing(_)
+        | Refusal::SessionNodeMissing
         | Refusal::UnknownRoot(_)
         | Refusal::UnknownService { .. } => Status::failed_precondition(refusal.to_string()),
         Refusal::InvalidEntry(_) | Refusal::Limit { .. } => {

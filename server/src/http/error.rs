@@ -88,6 +88,13 @@ impl From<WriteError> for ApiError {
             WriteError::Refused(Refusal::Acl(AclRefusal::BootstrapDone { .. })) => {
                 Self::new(StatusCode::FORBIDDEN, format!("Permission denied: {error}"))
             }
+            // Clients look for these texts in answers with 500.
+            WriteError::Refused(
+                Refusal::InvalidSession(_)
+                | Refusal::SessionCheckCritical(_)
+                | Refusal::SessionCheckMissing(_)
+                | Refusal::SessionNodeMissing,
+            ) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }
     }
@@ -106,8 +113,22 @@ impl From<BodyError> for ApiError {
             BodyError::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         };
-        Self::new(status, error.to_string())
+        let text = match &error {
+            BodyError::TooLarge { limit_bytes } => too_large("", *limit_bytes),
+            BodyError::Broken(_) | BodyError::Slow { .. } => error.to_string(),
+        };
+        Self::new(status, text)
     }
+}
+
+/// Says that a body is too large, in words of which each client finds its own.
+///
+/// **Source**: Vault looks for `Value exceeds` and `is too large`, Consul says `Request body`.
+pub(super) fn too_large(length: &str, limit_bytes: usize) -> String {
+    format!(
+        "Request body{length} too large, max size: {limit_bytes} bytes. Value exceeds \
+         {limit_bytes} byte limit: it is too large"
+    )
 }
 
 impl From<Vec<Fault>> for ApiError {

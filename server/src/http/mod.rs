@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod instances;
 mod intention;
+mod kv;
 mod page;
 mod register;
 mod request;
@@ -29,7 +30,7 @@ use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
 
 use crate::acl::Gate;
 use crate::ca::SealKey;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::propose::{Caller, Proposer};
 use crate::read::Reader;
 use error::ApiError;
@@ -42,6 +43,8 @@ struct Context {
     reader: Reader,
     gate: Gate,
     default_intention: IntentionAction,
+    /// Bounds on what clients may ask for.
+    limits: Limits,
     /// Seals the keys of certificates in config entries.
     seal: SealKey,
 }
@@ -55,6 +58,7 @@ fn routes() -> Routes {
         connect::routes,
         health::routes,
         intention::routes,
+        kv::routes,
         register::routes,
         status::routes,
     ];
@@ -72,7 +76,8 @@ impl Api {
     pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
         let default_intention = config.default_intention;
         let gate = Gate::new(config.acl.clone());
-        let context = Context { proposer, reader, gate, default_intention, seal };
+        let limits = config.limits.clone();
+        let context = Context { proposer, reader, gate, default_intention, limits, seal };
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 

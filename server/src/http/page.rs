@@ -18,6 +18,19 @@ use crate::acl::{Credential, Gate, Rights, UnknownToken};
 use crate::read::{Answer, Ask, Consistency, ReadOptions};
 
 /// A question of one page.
+pub(super) trait Question: Send + Sync {
+    /// The topics whose change may change the answer.
+    fn topics(&self, state: &State) -> BTreeSet<Topic>;
+    /// When the answer last changed, where that is known without the answer and moves with
+    /// nothing else.
+    fn index(&self, _: &State) -> Option<Index> {
+        None
+    }
+    /// The answer to who has these rights; `None` for what does not exist.
+    fn answer(&self, state: &State, rights: &Rights) -> Result<(Index, Option<Bytes>), ApiError>;
+}
+
+/// A question whose answer is JSON.
 pub(super) struct Page<T, A> {
     /// The topics whose change may change the answer.
     pub(super) topics: T,
@@ -25,31 +38,47 @@ pub(super) struct Page<T, A> {
     pub(super) answer: A,
 }
 
-/// A page as one caller asks for it: who the caller is and what they may do is judged on each
-/// state that is answered from, so that a wait ends with the token that it began with.
-struct Asked<'a, T, A> {
-    page: Page<T, A>,
-    gate: &'a Gate,
-    credential: &'a Credential,
-    filtered: AtomicBool,
-}
-
-impl<T, A, R> Ask<ApiError> for Asked<'_, T, A>
+impl<T, A, R> Question for Page<T, A>
 where
     T: Fn(&State) -> BTreeSet<Topic> + Send + Sync,
     A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
     fn topics(&self, state: &State) -> BTreeSet<Topic> {
-        let mut topics = (self.page.topics)(state);
+        (self.topics)(state)
+    }
+
+    fn answer(&self, state: &State, rights: &Rights) -> Result<(Index, Option<Bytes>), ApiError> {
+        let (index, found) = (self.answer)(state, rights)?;
+        Ok((index, found.map(|found| json(&found)).transpose()?))
+    }
+}
+
+/// A page as one caller asks for it: who the caller is and what they may do is judged on each
+/// state that is answered from, so that a wait ends with the token that it began with.
+struct Asked<'a, Q> {
+    question: &'a Q,
+    gate: &'a Gate,
+    credential: &'a Credential,
+    filtered: AtomicBool,
+}
+
+impl<Q: Question> Ask<ApiError> for Asked<'_, Q> {
+    fn topics(&self, state: &State) -> BTreeSet<Topic> {
+        let mut topics = self.question.topics(state);
         topics.extend(self.gate.topics(state, self.credential));
         topics
     }
 
+    fn index(&self, state: &State) -> Option<Index> {
+        let index = self.question.index(state)?;
+        // Who may no longer ask is told so, whatever the index is.
+        self.gate.rights(state, self.credential).ok().map(|_| index)
+    }
+
     fn answer(&self, state: &State) -> Result<Answer, ApiError> {
         let rights = self.gate.rights(state, self.credential)?;
-        let (index, found) = (self.page.answer)(state, &rights)?;
-        let body = found.map(|found| json(&found)).transpose()?;
+        let (index, body) = self.question.answer(state, &rights)?;
         self.filtered.store(rights.tells_of_filtering(), Ordering::Relaxed);
         Ok(Answer { index, body })
     }
@@ -84,10 +113,28 @@ where
     A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
-    let options = request.query.read_options()?;
+    ask(context, request, &page).await
+}
+
+/// Reads the answer to a question of a page's own kind.
+pub(super) async fn ask(
+    context: &Context,
+    request: &ApiRequest,
+    question: &impl Question,
+) -> Result<Read, ApiError> {
+    ask_with(context, request, question, request.query.read_options()?).await
+}
+
+/// Reads the answer to a question with options that are not those of the query string.
+pub(super) async fn ask_with(
+    context: &Context,
+    request: &ApiRequest,
+    question: &impl Question,
+    options: ReadOptions,
+) -> Result<Read, ApiError> {
     let (gate, credential) = (&context.gate, &request.credential);
     let time_left = gate.time_left(&context.reader.newest(), credential);
-    let asked = Asked { page, gate, credential, filtered: AtomicBool::new(false) };
+    let asked = Asked { question, gate, credential, filtered: AtomicBool::new(false) };
     let reading = context.reader.read(&options, &asked);
     let answer = match time_left {
         None => reading.await?,
@@ -114,6 +161,22 @@ impl Read {
             None => ApiError::not_found(text).into_response(),
         };
         self.dress(context, response.headers_mut());
+        response
+    }
+
+    /// Dresses bytes that are not to be looked into; what does not exist is 404 without a text.
+    ///
+    /// **Source**: Consul: api-docs/kv#raw. A browser must not run what somebody wrote.
+    pub(super) fn or_nothing_raw(self, context: &Context) -> Response<Body> {
+        let mut response = match self.answer.body.clone() {
+            Some(body) => Response::new(full(body)),
+            None => ApiError::not_found("").into_response(),
+        };
+        self.dress(context, response.headers_mut());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        let policy = HeaderValue::from_static("sandbox");
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         response
     }
 

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weft_core::state::{Change, State};
-use weft_core::watch::{Topic, touched};
+use weft_core::watch::{Prefixes, Topic, touched};
 
 use crate::raft::Audience;
 
@@ -27,6 +27,57 @@ struct Followers {
     boxes: BTreeMap<u64, Arc<Marks>>,
     /// Bounded by the watches of all mailboxes, each of which has its own bound.
     topics: BTreeMap<Topic, BTreeSet<(u64, u64)>>,
+    /// Those who wait for keys by prefix.
+    prefixes: Prefixes<(u64, u64)>,
+}
+
+impl Followers {
+    fn add(&mut self, topic: &Topic, who: (u64, u64)) {
+        match topic {
+            Topic::KeyPrefix(prefix) => self.prefixes.add(prefix, who),
+            other => {
+                self.topics.entry(other.clone()).or_default().insert(who);
+            }
+        }
+    }
+
+    fn remove(&mut self, topic: &Topic, who: (u64, u64)) {
+        if let Topic::KeyPrefix(prefix) = topic {
+            self.prefixes.remove(prefix, &who);
+        } else if let Some(watches) = self.topics.get_mut(topic) {
+            watches.remove(&who);
+            if watches.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    /// Marks whoever waits for what a change touches.
+    fn mark(&self, changes: &[Change]) {
+        let topics: BTreeSet<Topic> = match self.topics.is_empty() {
+            true => BTreeSet::new(),
+            false => changes.iter().flat_map(touched).collect(),
+        };
+        let by_topic = topics.iter().filter_map(|topic| self.topics.get(topic)).flatten();
+        let of_trees = changes.iter().filter_map(|change| match change {
+            Change::KeyTree(prefix) => Some(prefix),
+            _ => None,
+        });
+        let by_tree = of_trees.flat_map(|prefix| {
+            let start = Topic::Key(prefix.clone());
+            let range = self.topics.range(start..).map_while(move |(topic, who)| match topic {
+                Topic::Key(key) if key.as_str().starts_with(prefix.as_str()) => Some(who),
+                _ => None,
+            });
+            range.flatten()
+        });
+        let by_prefix = changes.iter().flat_map(|change| self.prefixes.touched(change));
+        for (mailbox, watch) in by_topic.chain(by_tree).chain(by_prefix) {
+            if let Some(marks) = self.boxes.get(mailbox) {
+                marks.mark(*watch);
+            }
+        }
+    }
 }
 
 /// The watches of one mailbox that are to be looked at. At most one mark for each.
@@ -63,21 +114,14 @@ impl Hub {
 impl Audience for Hub {
     fn applied(&self, state: Arc<State>, changes: Vec<Change>) {
         self.state.store(state);
-        let topics: BTreeSet<Topic> = changes.iter().flat_map(touched).collect();
-        let followers = self.followers.lock();
-        for topic in &topics {
-            for (mailbox, watch) in followers.topics.get(topic).into_iter().flatten() {
-                if let Some(marks) = followers.boxes.get(mailbox) {
-                    marks.mark(*watch);
-                }
-            }
-        }
+        self.followers.lock().mark(&changes);
     }
 
     fn replaced(&self, state: Arc<State>) {
         self.state.store(state);
         let followers = self.followers.lock();
-        for (mailbox, watch) in followers.topics.values().flatten() {
+        for (mailbox, watch) in followers.topics.values().flatten().chain(followers.prefixes.all())
+        {
             if let Some(marks) = followers.boxes.get(mailbox) {
                 marks.mark(*watch);
             }
@@ -105,7 +149,7 @@ impl Mailbox {
         self.forget(watch);
         let mut followers = self.hub.followers.lock();
         for topic in &topics {
-            followers.topics.entry(topic.clone()).or_default().insert((self.id, watch));
+            followers.add(topic, (self.id, watch));
         }
         drop(followers);
         self.watches.insert(watch, topics);
@@ -121,12 +165,7 @@ impl Mailbox {
         let Some(topics) = self.watches.remove(&watch) else { return };
         let mut followers = self.hub.followers.lock();
         for topic in topics {
-            if let Some(watches) = followers.topics.get_mut(&topic) {
-                watches.remove(&(self.id, watch));
-                if watches.is_empty() {
-                    followers.topics.remove(&topic);
-                }
-            }
+            followers.remove(&topic, (self.id, watch));
         }
         self.marks.marked.lock().remove(&watch);
     }
@@ -165,6 +204,29 @@ mod tests {
     use super::*;
     use futures::FutureExt;
     use weft_core::state::ServiceKey;
+
+    #[test]
+    fn keys_wake_those_who_wait_for_them_for_a_prefix_or_for_a_tree_above() {
+        let hub = Arc::<Hub>::default();
+        let mut mailbox = hub.mailbox();
+        let kv = |text: &str| weft_core::kv::KvKey::parse(text).expect("a key");
+        mailbox.follow(1, BTreeSet::from([Topic::Key(kv("a/b"))]));
+        mailbox.follow(2, BTreeSet::from([Topic::KeyPrefix(kv("a/"))]));
+        mailbox.follow(3, BTreeSet::from([Topic::KeyPrefix(kv("c"))]));
+        for (change, wanted) in [
+            (Change::Key(kv("a/b")), vec![1, 2]),
+            (Change::Key(kv("a/c")), vec![2]),
+            (Change::Key(kv("d")), vec![]),
+            (Change::KeyTree(kv("a/b")), vec![1, 2]),
+            (Change::KeyTree(kv("")), vec![1, 2, 3]),
+        ] {
+            hub.applied(Arc::default(), vec![change.clone()]);
+            let marked = std::iter::from_fn(|| mailbox.marked().now_or_never());
+            assert_eq!(marked.collect::<Vec<u64>>(), wanted, "{change:?}");
+        }
+        drop(mailbox);
+        assert!(hub.followers.lock().prefixes.is_empty());
+    }
 
     fn key(name: &str) -> ServiceKey {
         ServiceKey::from(&name.parse().expect("a name"))

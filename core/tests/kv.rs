@@ -1,0 +1,195 @@
+//! Runs the scripts in `kv/*.txt` against the key/value store and its sessions, and checks them
+//! against a model that is too simple to be wrong.
+//!
+//! A script is a list of steps; each line under a step, indented, is what is expected. Run with
+//! `UPDATE_GOLDEN=1` to write down what came instead.
+
+mod kv_model;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use weft_core::index::Index;
+use weft_core::kv::{KvCommand, KvCondition, KvEntry, KvKey};
+use weft_core::session::{Session, SessionId};
+use weft_core::state::{Answer, Command, SessionCommand, State};
+use weft_core::time::Timestamp;
+
+#[test]
+fn scripts_give_what_they_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder of scripts")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "there are scripts");
+    for file in files {
+        let script = std::fs::read_to_string(&file).expect("a readable script");
+        let outcome = run(&script);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &outcome).expect("a writable script");
+            continue;
+        }
+        assert_eq!(script, outcome, "{}", file.display());
+    }
+}
+
+fn run(script: &str) -> String {
+    let (mut state, mut index, mut now) = (State::default(), 0u64, Timestamp(1_000_000));
+    let mut out = String::new();
+    for line in script.lines() {
+        if line.starts_with("  ") {
+            continue;
+        }
+        out.push_str(line);
+        out.push('\n');
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[0] {
+            "wait" => now.0 += (1000.0 * words[1].parse::<f64>().expect("seconds")) as u64,
+            "get" | "keys" | "list" | "sessions" => show(&state, &words, &mut out),
+            _ => {
+                index += 1;
+                let (answer, changes) = state.apply(Index(index), now, command(&words));
+                writeln!(out, "  {index}: {}", told(&answer)).expect("a string");
+                if !changes.is_empty() {
+                    writeln!(out, "  {changes:?}").expect("a string");
+                }
+            }
+        }
+    }
+    out
+}
+
+fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::CasMismatch => "false".to_owned(),
+        Answer::Done { changed: true } => "true".to_owned(),
+        Answer::Done { changed: false } => "true, nothing changed".to_owned(),
+        Answer::Refused(why) => format!("refused: {why}"),
+    }
+}
+
+fn key(text: &str) -> KvKey {
+    KvKey::parse(if text == "\"\"" { "" } else { text }).expect("a key")
+}
+
+/// The session that a script calls by a number.
+fn session(number: &str) -> SessionId {
+    format!("00000000-0000-4000-8000-{number:0>12}").parse().expect("an id")
+}
+
+/// `put KEY VALUE [flags=N] [cas=N|acquire=S|release=S]`, `delete KEY [cas=N]`, `delete-tree
+/// PREFIX`, `register NODE [CHECK=STATUS]…`, `deregister NODE [check:ID]…`,
+/// `session S NODE [delete] [delay=SECONDS] [ttl=SECONDS] [checks=A,B]`, `destroy S`
+fn command(words: &[&str]) -> Command {
+    let option = |name: &str| {
+        words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
+    let index = |text: String| Index(text.parse().expect("an index"));
+    match words[0] {
+        "put" => {
+            let condition = match (option("cas"), option("acquire"), option("release")) {
+                (Some(cas), _, _) => KvCondition::Cas(index(cas)),
+                (_, Some(it), _) => KvCondition::Acquire(session(&it)),
+                (_, _, Some(it)) => KvCondition::Release(session(&it)),
+                (None, None, None) => KvCondition::Always,
+            };
+            let flags = option("flags").map_or(0, |it| it.parse().expect("a number"));
+            let value = words[2].to_owned().into();
+            Command::Kv(KvCommand::Set { key: key(words[1]), value, flags, condition })
+        }
+        "delete" => {
+            Command::Kv(KvCommand::Delete { key: key(words[1]), cas: option("cas").map(index) })
+        }
+        "delete-tree" => Command::Kv(KvCommand::DeleteTree { prefix: key(words[1]) }),
+        "session" => {
+            let checks = option("checks").unwrap_or_else(|| "serfHealth".to_owned());
+            let checks: Vec<&str> = checks.split(',').filter(|it| !it.is_empty()).collect();
+            let seconds = |name| option(name).map_or("0s".to_owned(), |it| format!("{it}s"));
+            let behavior = if words.contains(&"delete") { "delete" } else { "release" };
+            let made: Session = serde_json::from_value(serde_json::json!({
+                "ID": session(words[1]), "Node": words[2], "LockDelay": seconds("delay"),
+                "TTL": seconds("ttl"), "Behavior": behavior, "NodeChecks": checks,
+                "ServiceChecks": [],
+            }))
+            .expect("a session");
+            Command::Session(SessionCommand::Create(made))
+        }
+        "destroy" => Command::Session(SessionCommand::Destroy(session(words[1]))),
+        "register" => {
+            let checks: Vec<_> = words[2..]
+                .iter()
+                .map(|word| word.split_once('=').expect("CHECK=STATUS"))
+                .map(|(id, status)| {
+                    serde_json::json!({
+                        "Node": words[1], "CheckID": id, "Name": id, "Status": status,
+                    })
+                })
+                .collect();
+            let registration = serde_json::from_value(serde_json::json!({
+                "node": { "Node": words[1], "Address": "10.0.0.1", "Datacenter": "dc1" },
+                "checks": checks,
+            }));
+            Command::Register(registration.expect("a registration"))
+        }
+        "deregister" => {
+            let checks: Vec<&str> =
+                words[2..].iter().filter_map(|word| word.strip_prefix("check:")).collect();
+            let what = serde_json::json!({ "node": words[1], "checks": checks });
+            Command::Deregister(serde_json::from_value(what).expect("a deregistration"))
+        }
+        other => panic!("no such step: {other}"),
+    }
+}
+
+/// `get KEY`, `list PREFIX`, `keys PREFIX [SEPARATOR]`, `sessions`
+fn show(state: &State, words: &[&str], out: &mut String) {
+    let mut line = |text: String| writeln!(out, "  {text}").expect("a string");
+    match words[0] {
+        "get" => {
+            let (index, entry) = state.kv().get(key(words[1]).as_str());
+            line(format!("at {index} {}", entry.map_or("none".to_owned(), |it| shown(it))));
+        }
+        "list" => {
+            let (index, entries) = state.kv().list(key(words[1]).as_str());
+            line(format!("at {index}"));
+            for entry in entries {
+                line(shown(&entry));
+            }
+        }
+        "keys" => {
+            let separator = words.get(2).copied().unwrap_or_default();
+            let (index, keys) = state.kv().keys(key(words[1]).as_str(), separator);
+            line(format!("at {index} {keys:?}"));
+        }
+        _ => {
+            let ids: Vec<String> = state
+                .sessions()
+                .list()
+                .map(|it| it.id.to_string().trim_start_matches(['0', '4', '8', '-']).to_owned())
+                .collect();
+            line(format!("at {} {ids:?}", state.sessions().index()));
+        }
+    }
+}
+
+fn shown(entry: &KvEntry) -> String {
+    let KvEntry { key, value, flags, session, lock_index, create_index, modify_index } = entry;
+    let value = String::from_utf8_lossy(value);
+    let mut text = format!("{key}={value} created {create_index} modified {modify_index}");
+    if *flags != 0 {
+        write!(text, " flags {flags}").expect("a string");
+    }
+    if *lock_index != 0 {
+        write!(text, " locked {lock_index} times").expect("a string");
+    }
+    if let Some(session) = session {
+        let short = session.to_string();
+        write!(text, " by {}", short.trim_start_matches(['0', '4', '8', '-'])).expect("a string");
+    }
+    text
+}
