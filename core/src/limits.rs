@@ -95,6 +95,22 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one file of a server's log: some hundred thousand small writes, and made in advance
 /// within a fraction of a second.
 pub const LOG_SEGMENT_BYTES: u64 = 16 << 20;
+/// Entries of a server's log after which a snapshot is written (Consul:
+/// `raft_snapshot_threshold`); replaying as many takes well below a second.
+pub const SNAPSHOT_ENTRIES_DEFAULT: u64 = 16_384;
+/// Fewer entries between two snapshots would only write snapshots.
+pub const SNAPSHOT_ENTRIES_MIN: u64 = 128;
+/// The shortest time between two snapshots for the number of entries (Consul:
+/// `raft_snapshot_interval`).
+pub const SNAPSHOT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+/// Bytes of a server's log after which a snapshot is written: read back within a second. The
+/// log has at most twice that, or twice the size of a snapshot, plus what comes meanwhile.
+pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 64 << 20;
+/// Below the size of an entry each write would make a snapshot.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 1 << 20;
+/// Bytes free on a server's disk below which it leads no writes: room for elections, votes and
+/// the next files of the log.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 

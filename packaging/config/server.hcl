@@ -55,6 +55,14 @@ limits {
   # txn_max_ops               = 128    # operations of one transaction
 }
 
+# Log and snapshots. Sizes are in bytes. docs/storage.md says what they mean.
+storage {
+  # snapshot_entries   = 16384
+  # snapshot_interval  = "30s"
+  # snapshot_log_bytes = 67108864
+  # disk_reserve_bytes = 67108864
+}
+
 # Logs go to standard error. WEFT_LOG beats the level.
 log {
   # level  = "info"

@@ -5,6 +5,8 @@
 //! not know and fill in those that are missing, so that neighbouring releases understand each
 //! other.
 
+use std::io;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +39,46 @@ pub fn encode<T: Serialize + ?Sized>(record: &T) -> Bytes {
     bytes.into()
 }
 
+/// Writes a record piece by piece, without holding it in memory.
+///
+/// # Errors
+/// What the writer says.
+///
+/// # Panics
+/// As [`encode`].
+pub fn write<T: Serialize + ?Sized>(record: &T, writer: &mut impl io::Write) -> io::Result<()> {
+    writer.write_all(&[VERSION])?;
+    let mut writer = Keeping { writer, error: None };
+    match (rmp_serde::encode::write_named(&mut writer, record), writer.error) {
+        (Ok(()), None) => Ok(()),
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(io::Error::other(error)),
+    }
+}
+
+/// Keeps the writer's own error, which the encoder wraps beyond recognition.
+struct Keeping<'a, W> {
+    writer: &'a mut W,
+    error: Option<io::Error>,
+}
+
+impl<W: io::Write> io::Write for Keeping<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.writer.write(bytes) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                let kind = error.kind();
+                self.error = Some(error);
+                Err(kind.into())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
 /// Reads a record.
 ///
 /// # Errors
@@ -61,6 +103,17 @@ mod tests {
             {"Weight":90,"ServiceSubset":"v1"},{"Weight":9.99,"ServiceSubset":"v2"}]}"#;
         let entry: ConfigEntry = serde_json::from_str(json).expect("a splitter");
         assert_eq!(decode::<ConfigEntry>(&encode(&entry)).expect("the same"), entry);
+    }
+
+    #[test]
+    fn a_record_written_in_pieces_is_the_same_and_the_writers_error_is_kept() {
+        let record = vec!["a".repeat(40_000), "b".to_owned()];
+        let mut pieces = Vec::new();
+        write(&record, &mut pieces).expect("a Vec takes every write");
+        assert_eq!(pieces, encode(&record));
+        let mut short = [0u8; 100];
+        let error = write(&record, &mut &mut short[..]).expect_err("it does not fit");
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Metrics {
         let registry = Registry::new("server");
         let state = OfState { consensus: consensus.clone(), hub: hub.clone() };
         registry.register_collector(Box::new(state));
+        consensus.storage().gauges().register(&registry);
         Self { registry }
     }
 }
@@ -48,6 +49,7 @@ impl Collector for OfState {
         let standing = self.consensus.standing();
         let (nodes, services) = state.catalog_size();
         let members = self.consensus.members().len();
+        let storage = self.consensus.storage().standing();
         for (name, help, value) in [
             (
                 "weft_server_raft_is_leader",
@@ -55,6 +57,28 @@ impl Collector for OfState {
                 i64::from(standing.is_leader),
             ),
             ("weft_server_raft_members", "Servers of the cluster", count(members)),
+            ("weft_server_log_bytes", "Bytes of the log's entries", capped(storage.log_bytes)),
+            ("weft_server_log_segments", "Files of the log", capped(storage.log_segments)),
+            (
+                "weft_server_snapshot_bytes",
+                "Bytes of the newest snapshot",
+                capped(storage.snapshot_bytes),
+            ),
+            (
+                "weft_server_snapshot_index",
+                "The last index in the newest snapshot",
+                capped(storage.snapshot_index),
+            ),
+            (
+                "weft_server_disk_is_short",
+                "Whether writes are refused as the disk is nearly full",
+                i64::from(storage.is_short),
+            ),
+            (
+                "weft_server_log_has_failed",
+                "Whether the log failed and this server has stopped taking part",
+                i64::from(storage.has_failed),
+            ),
             (
                 "weft_server_state_index",
                 "The last index applied",
@@ -69,6 +93,10 @@ impl Collector for OfState {
         }
         Ok(())
     }
+}
+
+fn capped(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn count(number: usize) -> i64 {

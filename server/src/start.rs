@@ -213,6 +213,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         disk: disk::system(),
         store: &store,
         dir: &config.data_dir,
+        storage: config.storage.clone(),
         audience: hub.clone(),
         tls: signer.client_tls(),
     };

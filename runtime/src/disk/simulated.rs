@@ -75,6 +75,13 @@ impl SimulatedDisk {
         self.world.lock().calls
     }
 
+    /// Returns what all files that have a name take.
+    ///
+    /// **Units**: bytes.
+    pub fn used(&self) -> u64 {
+        self.world.lock().used()
+    }
+
     /// Bounds what all files together may have; further bytes are refused as on a full disk.
     ///
     /// **Units**: bytes.

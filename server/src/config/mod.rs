@@ -3,6 +3,7 @@
 mod acl;
 mod bounds;
 mod http;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use weft_proto::text::Fault;
 pub use acl::{AclConfig, AclSection, AclTokensSection};
 pub use bounds::{Limits, LimitsSection};
 pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection};
+pub use storage::{StorageConfig, StorageSection};
 
 /// What a configuration file can say; everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,8 @@ pub struct FileConfig {
     pub https: HttpsSection,
     /// Bounds.
     pub limits: LimitsSection,
+    /// Log and snapshots.
+    pub storage: StorageSection,
     /// A join token for the role of a server: joins that cluster instead of founding one.
     pub join: Option<String>,
     /// A file with such a token, instead of `join`.
@@ -80,6 +84,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
+    /// Log and snapshots.
+    pub storage: StorageConfig,
     /// The cluster to join, when this server has none yet.
     pub join: Option<JoinToken>,
 }
@@ -135,6 +141,7 @@ impl Config {
         let acl = acl::resolve(file.acl, &mut faults);
         let http = http::resolve(file.http, file.https, &file.limits, &mut faults);
         let limits = file.limits.resolve(&mut faults);
+        let storage = storage::resolve(&file.storage, &mut faults);
         let join = join_token(file.join, file.join_token_file, &mut faults);
         match (data_dir, node_name, bind_addr) {
             (Some(data_dir), Some(node_name), Some(bind_addr)) if faults.is_empty() => Ok(Self {
@@ -149,6 +156,7 @@ impl Config {
                 acl,
                 http,
                 limits,
+                storage,
                 join,
             }),
             _ => Err(faults),
@@ -246,10 +254,11 @@ mod tests {
             https: HttpsSection::default(),
             limits: LimitsSection {
                 kv_max_value_size: Some(0),
-                txn_max_ops: Some(0),
                 session_ttl_min: Some(Span::seconds(0)),
+                txn_max_ops: Some(0),
                 ..LimitsSection::default()
             },
+            storage: StorageSection { snapshot_entries: Some(1), ..StorageSection::default() },
             join: Some("abc".to_owned()),
             join_token_file: None,
         };
@@ -272,6 +281,7 @@ mod tests {
                 "limits.kv_max_value_size",
                 "limits.session_ttl_min",
                 "limits.txn_max_ops",
+                "storage.snapshot_entries",
                 "join",
             ]
         );

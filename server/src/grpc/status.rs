@@ -22,9 +22,11 @@ pub(super) fn of_write(error: &WriteError) -> Status {
 /// Maps a failure of consensus.
 pub(super) fn of_consensus(error: &ProposeError) -> Status {
     match error {
-        ProposeError::NoLeader(_) | ProposeError::NoQuorum | ProposeError::Stopped => {
-            Status::unavailable(error.to_string())
-        }
+        ProposeError::DiskFull { .. }
+        | ProposeError::NoLeader(_)
+        | ProposeError::NoQuorum
+        | ProposeError::Stopped
+        | ProposeError::StorageFailed { .. } => Status::unavailable(error.to_string()),
         ProposeError::TooLarge { .. } => Status::invalid_argument(error.to_string()),
         ProposeError::Unanswered(_) => Status::deadline_exceeded(error.to_string()),
     }

@@ -66,9 +66,11 @@ impl From<ProposeError> for ApiError {
     fn from(error: ProposeError) -> Self {
         let status = match &error {
             ProposeError::NoLeader(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            ProposeError::NoQuorum | ProposeError::Stopped | ProposeError::Unanswered(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ProposeError::DiskFull { .. }
+            | ProposeError::NoQuorum
+            | ProposeError::Stopped
+            | ProposeError::StorageFailed { .. }
+            | ProposeError::Unanswered(_) => StatusCode::SERVICE_UNAVAILABLE,
             ProposeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         };
         Self::new(status, error.to_string())

@@ -23,16 +23,16 @@ use weft_runtime::tls::ClientTlsCell;
 use super::barrier::Barrier;
 use super::fold::Fold;
 use super::leadership::Leadership;
-use super::log::{Log, LogDamage};
+use super::log::LogDamage;
 use super::network::Links;
 use super::snapshot::SnapshotDamage;
-use super::state_machine::{Audience, StateMachine};
+use super::state_machine::Audience;
+use super::storage::Storage;
 use super::types::{Member, NodeId, Raft};
+use crate::config::StorageConfig;
 
-/// Entries after which a snapshot is written; replaying as many takes well below a second.
-const ENTRIES_PER_SNAPSHOT: u64 = 16_384;
-/// Entries kept behind a snapshot, for a follower that is a little behind.
-const ENTRIES_KEPT: u64 = 4_096;
+/// Bytes of one piece of a snapshot on its way to a follower, which answers each of them.
+const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 /// The leader's sign of life.
 ///
 /// **Units**: milliseconds. With the election times below a new leader is there within 3 s.
@@ -45,6 +45,15 @@ const LEADER_LIMIT: Duration = Duration::from_secs(10);
 /// States why a write or a confirmed read was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProposeError {
+    /// The leader's disk has less room than is kept in reserve.
+    #[error(
+        "the leader's disk is nearly full (less than {reserve} bytes free): the servers take no \
+         writes until there is room in its data directory"
+    )]
+    DiskFull {
+        /// Bytes kept in reserve.
+        reserve: u64,
+    },
     /// Another server leads, or none does.
     #[error("No cluster leader")]
     NoLeader(Option<Member>),
@@ -54,6 +63,15 @@ pub enum ProposeError {
     /// Consensus has stopped, by order or because its storage failed.
     #[error("this server has stopped taking part in consensus")]
     Stopped,
+    /// The log of this server failed.
+    #[error(
+        "this server has stopped taking part in consensus, as its log failed: {reason}; mend the \
+         disk and restart it"
+    )]
+    StorageFailed {
+        /// What failed.
+        reason: String,
+    },
     /// The command does not fit into an entry.
     #[error("the request takes {bytes} bytes, more than one replicated entry may have")]
     TooLarge {
@@ -140,6 +158,7 @@ pub(crate) struct ConsensusOptions<'a> {
     pub(crate) store: &'a Store,
     /// The directory with the log's files and those of snapshots in it.
     pub(crate) dir: &'a Path,
+    pub(crate) storage: StorageConfig,
     pub(crate) audience: Arc<dyn Audience>,
     pub(crate) tls: ClientTlsCell,
 }
@@ -149,6 +168,7 @@ pub(crate) struct ConsensusOptions<'a> {
 pub(crate) struct Consensus {
     pub(super) raft: Raft,
     id: NodeId,
+    storage: Storage,
     fold: Fold,
     barrier: Barrier,
     links: Links,
@@ -166,16 +186,12 @@ impl Consensus {
         options: ConsensusOptions<'_>,
         tasks: &TaskTree,
     ) -> Result<Self, ConsensusError> {
-        let ConsensusOptions { id, disk, store, dir, audience, tls } = options;
+        let ConsensusOptions { id, disk, store, dir, storage, audience, tls } = options;
         let (store, dir) = (store.clone(), dir.to_owned());
         let of_storage = tasks.clone();
-        let opened = tasks.blocking(move || {
-            let log = Log::open(disk, &dir.join("log"), &store, &of_storage)?;
-            let machine = StateMachine::open(&dir.join("snapshots"), audience, &of_storage)?;
-            log.check_reach(machine.applied())?;
-            Ok::<_, ConsensusError>((log, machine))
-        });
-        let (log, machine) =
+        let opened = tasks
+            .blocking(move || Storage::open((disk, &dir), &store, audience, storage, &of_storage));
+        let (storage, machine) =
             opened.await.map_err(|failure| ConsensusError::Refused(failure.message))??;
         let config = openraft::Config {
             cluster_name: "weft".to_owned(),
@@ -185,17 +201,21 @@ impl Consensus {
             // A piece of a snapshot on a slow link.
             install_snapshot_timeout: 10_000,
             max_payload_entries: 1024,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
-            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            snapshot_max_chunk_size: SNAPSHOT_PIECE_BYTES,
+            // Both are the affair of `storage`, which counts bytes too.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
             ..openraft::Config::default()
         };
         let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
         let config = config.validate().map_err(|error| refused(&error))?;
         let links = Links::new(tls);
-        let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
+        let raft = Raft::new(id, Arc::new(config), links.clone(), storage.log(), machine)
             .await
             .map_err(|error| refused(&error))?;
+        storage.start(&raft, tasks);
         Ok(Self {
+            storage,
             fold: Fold::start(raft.clone(), tasks),
             barrier: Barrier::start(raft.clone(), tasks),
             raft,
@@ -225,7 +245,7 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]; only after [`ProposeError::Unanswered`] may the write have happened.
     pub(crate) async fn propose(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
-        match self.fold.propose(command.clone()).await {
+        match self.lead(command.clone()).await {
             Err(ProposeError::NoLeader(Some(leader))) => {
                 match self.ask(&leader, &ToLeader::Propose(command)).await? {
                     FromLeader::Applied(index, answer) => {
@@ -247,7 +267,22 @@ impl Consensus {
         &self,
         command: Command,
     ) -> Result<(Index, Answer), ProposeError> {
-        self.fold.propose(command).await
+        self.lead(command).await
+    }
+
+    /// Proposes a command at this server, unless its disk has no room.
+    async fn lead(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
+        if let Err(refusal) = self.storage.admit()
+            && self.standing().is_leader
+        {
+            return Err(refusal);
+        }
+        self.fold.propose(command).await.map_err(|error| self.storage.explain(error))
+    }
+
+    /// Returns what is stored, and how that goes.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Follows whether this server leads.
@@ -358,7 +393,7 @@ impl Consensus {
                 self.add_voter(id, member).await.map(|()| FromLeader::Added)
             }
             ToLeader::Propose(command) => {
-                let (index, answer) = self.fold.propose(command).await?;
+                let (index, answer) = self.lead(command).await?;
                 Ok(FromLeader::Applied(index, answer))
             }
             ToLeader::ReadIndex => self.barrier.pass().await.map(FromLeader::ReadIndex),

@@ -3,12 +3,14 @@
 mod barrier;
 mod consensus;
 mod fold;
+mod gauge;
 mod leadership;
 mod log;
 mod network;
 mod service;
 mod snapshot;
 mod state_machine;
+mod storage;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]

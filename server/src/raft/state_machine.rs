@@ -5,23 +5,32 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, Snapshot,
 };
+use tracing::{error, warn};
 use weft_core::index::Index;
 use weft_core::state::{Change, State};
+use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy};
 
+use super::gauge::Gauges;
 use super::log::storage_error;
-use super::snapshot::{self, SnapshotDamage, Snapshots};
+use super::snapshot::{self, SnapshotDamage, SnapshotData, Snapshots};
 use super::types::{
     Applied, Batch, Entry, LogId, Membership, SnapshotMeta, StorageError, TypeConfig,
 };
 
 /// Commands applied before other tasks get the thread: some 10 µs each.
 const APPLIED_AT_A_STRETCH: usize = 32;
+
+/// How long after a snapshot that could not be written the next try comes.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Those who follow the state.
 pub(crate) trait Audience: Send + Sync + 'static {
@@ -38,21 +47,21 @@ pub(crate) struct StateMachine {
     state: State,
     audience: Arc<dyn Audience>,
     snapshots: Snapshots,
+    gauges: Gauges,
     tasks: TaskTree,
 }
 
 impl StateMachine {
-    /// Starts from the newest snapshot, or from nothing.
+    /// Starts from the newest snapshot that a log which begins after `purged` completes, or from
+    /// nothing.
     pub(crate) fn open(
-        dir: &std::path::Path,
+        snapshots: Snapshots,
+        purged: Option<LogId>,
         audience: Arc<dyn Audience>,
+        gauges: Gauges,
         tasks: &TaskTree,
     ) -> Result<Self, SnapshotDamage> {
-        let snapshots = Snapshots::open(dir)?;
-        let (meta, state) = match snapshots.newest()? {
-            Some(bytes) => snapshot::decode(&bytes)?,
-            None => (SnapshotMeta::default(), State::default()),
-        };
+        let (meta, state) = snapshots.recall(purged)?;
         audience.replaced(Arc::new(state.clone()));
         Ok(Self {
             applied: meta.last_log_id,
@@ -60,6 +69,7 @@ impl StateMachine {
             state,
             audience,
             snapshots,
+            gauges,
             tasks: tasks.clone(),
         })
     }
@@ -126,24 +136,25 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             meta: describe(self.applied, self.membership.clone()),
             state: self.state.clone(),
             snapshots: self.snapshots.clone(),
+            gauges: self.gauges.clone(),
             tasks: self.tasks.clone(),
         }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
-        Ok(Box::new(Cursor::new(Vec::new())))
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
+        Ok(Box::new(SnapshotData::Memory(Cursor::default())))
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Box<Cursor<Vec<u8>>>,
+        snapshot: Box<SnapshotData>,
     ) -> Result<(), StorageError> {
         let (snapshots, meta_kept) = (self.snapshots.clone(), meta.clone());
         let work = self.tasks.blocking(move || {
-            let bytes = snapshot.into_inner();
+            let bytes = snapshot.into_bytes().map_err(SnapshotDamage::receive)?;
             let (_, state) = snapshot::decode(&bytes)?;
-            snapshots.save(&meta_kept, &bytes)?;
+            snapshots.keep(&meta_kept, &bytes)?;
             Ok::<State, SnapshotDamage>(state)
         });
         self.state = finish(work.await, ErrorVerb::Write)?;
@@ -155,13 +166,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         let snapshots = self.snapshots.clone();
-        let work = self.tasks.blocking(move || {
-            let Some(bytes) = snapshots.newest()? else { return Ok(None) };
-            let (meta, _) = snapshot::decode(&bytes)?;
-            Ok::<_, SnapshotDamage>(Some((meta, bytes)))
-        });
-        let newest = finish(work.await, ErrorVerb::Read)?;
-        Ok(newest.map(|(meta, bytes)| Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) }))
+        let work = self.tasks.blocking(move || snapshots.newest());
+        Ok(finish(work.await, ErrorVerb::Read)?.map(to_openraft))
     }
 }
 
@@ -170,21 +176,53 @@ pub(crate) struct Builder {
     meta: SnapshotMeta,
     state: State,
     snapshots: Snapshots,
+    gauges: Gauges,
     tasks: TaskTree,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    /// Tries until it is written: consensus would end with an error, and without a snapshot the
+    /// log only grows. When that fills the disk the log is what stops.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        let (meta, state) = (self.meta.clone(), self.state.clone());
-        let snapshots = self.snapshots.clone();
-        let work = self.tasks.blocking(move || {
-            let bytes = snapshot::encode(&meta, &state);
-            snapshots.save(&meta, &bytes)?;
-            Ok::<_, SnapshotDamage>(bytes)
-        });
-        let bytes = finish(work.await, ErrorVerb::Write)?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(bytes)) })
+        let mut pauses = Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX, entropy::rng());
+        loop {
+            let (meta, state) = (self.meta.clone(), self.state.clone());
+            let snapshots = self.snapshots.clone();
+            let gauges = self.gauges.clone();
+            let work = self.tasks.blocking(move || {
+                let started = clock::instant();
+                snapshots.build(&meta, &state)?;
+                gauges.snapshot_written(clock::instant().duration_since(started));
+                snapshots.newest()
+            });
+            match work.await {
+                Ok(Ok(Some(newest))) => return Ok(to_openraft(newest)),
+                Ok(Ok(None)) => warn!("the snapshot was removed; it is written again"),
+                Ok(Err(error)) => {
+                    self.gauges.snapshot_failed();
+                    error!(%error, "no snapshot could be written; trying again");
+                }
+                Err(failure) => {
+                    return Err(storage_error(
+                        ErrorSubject::Store,
+                        ErrorVerb::Write,
+                        &std::io::Error::other(failure.message),
+                    ));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pauses.next()) => {}
+                () = self.tasks.cancelled() => {
+                    let ending = std::io::Error::other("the server is ending");
+                    return Err(storage_error(ErrorSubject::Store, ErrorVerb::Write, &ending));
+                }
+            }
+        }
     }
+}
+
+fn to_openraft((meta, data): (SnapshotMeta, SnapshotData)) -> Snapshot<TypeConfig> {
+    Snapshot { meta, snapshot: Box::new(data) }
 }
 
 fn describe(applied: Option<LogId>, membership: Membership) -> SnapshotMeta {

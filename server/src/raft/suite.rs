@@ -8,7 +8,9 @@ use weft_runtime::disk::RealDisk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
+use super::gauge::Gauges;
 use super::log::Log;
+use super::snapshot::Snapshots;
 use super::state_machine::{Audience, StateMachine};
 use super::types::{StorageError, TypeConfig};
 
@@ -31,15 +33,21 @@ impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for Medium {
         let tasks = TaskTree::root("suite");
         let store = Store::open(&dir.path().join("store")).expect("a new store");
         let log = match self {
-            Self::Segments => {
-                Log::open(Arc::new(RealDisk), &dir.path().join("log"), &store, &tasks)
-            }
+            Self::Segments => Log::open(
+                Arc::new(RealDisk),
+                &dir.path().join("log"),
+                &store,
+                Gauges::default(),
+                &tasks,
+            ),
             Self::Tables => Log::open_tables(&store, &tasks),
         };
         let log = log.expect("a new log");
-        let snapshots = dir.path().join("snapshots");
+        let snapshots = Snapshots::open(Arc::new(RealDisk), &dir.path().join("snapshots"));
+        let snapshots = snapshots.expect("a new directory");
         let machine =
-            StateMachine::open(&snapshots, Arc::new(Deaf), &tasks).expect("a new state machine");
+            StateMachine::open(snapshots, None, Arc::new(Deaf), Gauges::default(), &tasks);
+        let machine = machine.expect("a new state machine");
         Ok((dir, log, machine))
     }
 }

@@ -10,14 +10,15 @@ use weft_core::catalog::CatalogRegistration;
 use weft_core::identity::SpiffeId;
 use weft_core::state::{Change, Command, State};
 use weft_runtime::clock;
-use weft_runtime::disk::RealDisk;
+use weft_runtime::disk::{Disk, Fault, RealDisk, SimulatedDisk};
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
-use super::consensus::{Consensus, ConsensusOptions};
+use super::consensus::{Consensus, ConsensusOptions, ProposeError};
 use super::state_machine::Audience;
 use super::types::Member;
 use crate::ca::{SealKey, Signer, make_root};
+use crate::config::StorageConfig;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,6 +42,14 @@ struct Node {
 
 impl Node {
     async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, StorageConfig::default()).await
+    }
+
+    async fn start_with(dir: &Path, storage: StorageConfig) -> Self {
+        Self::start_on(Arc::new(RealDisk), dir, storage).await
+    }
+
+    async fn start_on(disk: Arc<dyn Disk>, dir: &Path, storage: StorageConfig) -> Self {
         let tasks = TaskTree::root("consensus");
         let seal = SealKey::generate();
         let id = SpiffeId::parse("spiffe://a.mesh/agent/server/dc/dc1/id/s1").expect("an id");
@@ -54,9 +63,10 @@ impl Node {
         let newest = Arc::<Newest>::default();
         let options = ConsensusOptions {
             id: 1,
-            disk: Arc::new(RealDisk),
+            disk,
             store: &Store::open(&dir.join("store")).expect("a store"),
             dir,
+            storage,
             audience: newest.clone(),
             tls: signer.client_tls(),
         };
@@ -119,4 +129,101 @@ async fn commands_that_wait_together_share_an_entry_and_a_restart_finds_them() {
     assert_eq!(nodes, 210);
     // A new leader's first entry is empty: the state is the same to the last byte.
     assert_eq!(node.stop().await, before);
+}
+
+#[tokio::test]
+async fn the_log_is_bounded_in_bytes_and_reaches_back_to_the_snapshot_before_the_last() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = StorageConfig {
+        snapshot_entries: u64::MAX,
+        snapshot_interval: Duration::ZERO,
+        snapshot_log_bytes: 20_000,
+        disk_reserve_bytes: 0,
+    };
+    let node = Node::start_with(dir.path(), config.clone()).await;
+    let written = tokio::time::timeout(LIMIT, async {
+        // One and the same host, so that the state stays small and the log grows.
+        while node.consensus.storage().log().purged().is_none_or(|id| id.index < 300) {
+            node.consensus.propose(register(0)).await.expect("written");
+        }
+    });
+    written.await.expect("snapshots and purges in time");
+    let standing = node.consensus.storage().standing();
+    assert!(standing.snapshot_index > 300 && standing.snapshot_bytes > 0, "{standing:?}");
+    let before = node.stop().await;
+
+    // Should the newest snapshot be damaged, the one before it and the log are enough.
+    let snapshots = dir.path().join("snapshots");
+    let mut names: Vec<_> = std::fs::read_dir(&snapshots)
+        .expect("a directory")
+        .map(|file| file.expect("a file").path())
+        // Not one that was being written when the server was stopped.
+        .filter(|path| path.extension().is_some_and(|ending| ending == "snap"))
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    std::fs::write(&names[1], b"damaged").expect("written");
+    let node = Node::start_with(dir.path(), config).await;
+    assert_eq!(node.stop().await, before);
+}
+
+#[tokio::test]
+async fn while_the_disk_is_nearly_full_nothing_new_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = SimulatedDisk::default();
+    let options = StorageConfig { disk_reserve_bytes: 10 << 20, ..StorageConfig::default() };
+    let node = Node::start_on(Arc::new(disk.clone()), dir.path(), options).await;
+    node.consensus.propose(register(1)).await.expect("written");
+    disk.set_capacity(Some(disk.used() + (9 << 20)));
+    let refused = tokio::time::timeout(LIMIT, async {
+        loop {
+            if let Err(error) = node.consensus.propose(register(2)).await {
+                return error;
+            }
+        }
+    });
+    let refused = refused.await.expect("noticed in time");
+    assert!(matches!(refused, ProposeError::DiskFull { .. }), "{refused:?}");
+    node.consensus.read_barrier().await.expect("still leads, and reads are answered");
+    disk.set_capacity(None);
+    let written = tokio::time::timeout(LIMIT, async {
+        while node.consensus.propose(register(3)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.expect("goes on by itself");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_acknowledged_and_the_reason_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = SimulatedDisk::default();
+    let node = Node::start_on(Arc::new(disk.clone()), dir.path(), StorageConfig::default()).await;
+    node.consensus.propose(register(1)).await.expect("written");
+    // From the next call but one on: within a write of the log, or before it.
+    disk.plan(2, Fault::Cut);
+    let failed = tokio::time::timeout(LIMIT, async {
+        loop {
+            if let Err(error) = node.consensus.propose(register(2)).await {
+                return error;
+            }
+        }
+    });
+    failed.await.expect("noticed in time");
+    for number in 3..6 {
+        let error = node.consensus.propose(register(number)).await.expect_err("it has stopped");
+        let told = error.to_string();
+        assert!(told.contains("simulated") && told.contains("restart"), "{told}");
+    }
+    assert!(node.consensus.storage().standing().has_failed);
+    node.stop().await;
+    let node = Node::start_on(Arc::new(disk.image()), dir.path(), StorageConfig::default()).await;
+    let names: Vec<String> = {
+        let state = node.newest.0.lock().clone();
+        state.nodes().1.iter().map(|node| node.name.to_string()).collect()
+    };
+    assert_eq!(names.first().map(String::as_str), Some("n1"), "{names:?}");
+    assert!(!names.iter().any(|name| ["n3", "n4", "n5"].contains(&name.as_str())), "{names:?}");
+    node.stop().await;
 }

@@ -1,12 +1,13 @@
 //! What consensus is made of here: the entry, the answer, the member.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_core::index::Index;
 use weft_core::state::{Answer, Command};
 use weft_core::time::Timestamp;
+
+use super::snapshot::SnapshotData;
 
 /// Names one server for ever: a random number, kept in its data directory. A server that lost
 /// its directory comes back under a new one, as it no longer knows its vote.
@@ -53,7 +54,7 @@ openraft::declare_raft_types!(
         NodeId = NodeId,
         Node = Member,
         Entry = openraft::Entry<TypeConfig>,
-        SnapshotData = Cursor<Vec<u8>>,
+        SnapshotData = SnapshotData,
         AsyncRuntime = openraft::TokioRuntime,
 );
 

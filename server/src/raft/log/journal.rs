@@ -8,11 +8,13 @@ use std::io;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::error;
+use weft_runtime::clock;
 use weft_runtime::store::{Store, Table};
 use weft_runtime::task::TaskTree;
 
 use super::damage::LogDamage;
 use super::medium::Medium;
+use crate::raft::gauge::Gauges;
 use crate::raft::types::LogId;
 
 /// Writes that wait before those who ask have to: more than consensus has in flight.
@@ -59,9 +61,14 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Starts the thread. It ends when the last handle is dropped.
-    pub(super) fn start(medium: impl Medium, marks: Marks, tasks: &TaskTree) -> Self {
+    pub(super) fn start(
+        medium: impl Medium,
+        marks: Marks,
+        gauges: Gauges,
+        tasks: &TaskTree,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        let mut writer = Writer { medium, marks, tasks: tasks.clone(), has_failed: false };
+        let mut writer = Writer { medium, marks, gauges, tasks: tasks.clone() };
         tasks.worker("journal", waiting, GROUP_MAX, move |group| writer.handle(group));
         Self { queue }
     }
@@ -96,13 +103,13 @@ impl Marks {
 struct Writer<M> {
     medium: M,
     marks: Marks,
+    gauges: Gauges,
     tasks: TaskTree,
-    has_failed: bool,
 }
 
 impl<M: Medium> Writer<M> {
     fn handle(&mut self, group: Vec<(Write, Done)>) {
-        let result = if self.has_failed {
+        let result = if self.gauges.failure().is_some() {
             // What became of the write that failed is not known: whatever stood behind it in
             // the log could come back without it.
             Err(LogDamage::Poisoned)
@@ -110,10 +117,10 @@ impl<M: Medium> Writer<M> {
             self.carry_out(&group)
         };
         if let Err(error) = &result
-            && !self.has_failed
+            && self.gauges.failure().is_none()
         {
-            error!(%error, "the log could not be written");
-            self.has_failed = true;
+            error!(%error, "the log could not be written; this server stops taking part");
+            self.gauges.log_failed(error.to_string());
         }
         for (_, done) in group {
             done(match &result {
@@ -146,7 +153,9 @@ impl<M: Medium> Writer<M> {
             }
         }
         if group.iter().any(|(write, _)| write.must_be_durable()) {
+            let started = clock::instant();
             medium.sync()?;
+            self.gauges.synced(clock::instant().duration_since(started));
         }
         // After the entries: a mark on the disk says that they had been there.
         committed.map_or(Ok(()), |value| marks.put(COMMITTED, value))

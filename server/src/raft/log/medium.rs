@@ -65,7 +65,4 @@ pub(super) trait Entries: Send + Sync + 'static {
 
     /// Returns what the entries from an index on take on the disk.
     fn size_from(&self, from: u64) -> LogSize;
-
-    /// Returns the first index from which on entries take no more than so many bytes.
-    fn first_within(&self, bytes: u64) -> u64;
 }

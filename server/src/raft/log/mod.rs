@@ -28,7 +28,8 @@ use weft_runtime::task::TaskTree;
 
 pub(crate) use self::damage::LogDamage;
 use self::journal::{Journal, Marks, Write};
-use self::medium::{Bounds, Entries, Medium};
+use self::medium::{Bounds, Entries, LogSize, Medium};
+use super::gauge::Gauges;
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 
 /// Entries kept in memory beyond those on their way to the disk: what a follower that is a
@@ -73,28 +74,50 @@ impl Log {
         disk: Arc<dyn Disk>,
         dir: &Path,
         store: &Store,
+        gauges: Gauges,
         tasks: &TaskTree,
     ) -> Result<Self, LogDamage> {
-        Self::over(migrate::open(disk, dir, store)?, store, tasks)
+        Self::over(migrate::open(disk, dir, store)?, store, gauges, tasks)
     }
 
     /// Opens the log in tables of the store.
     #[cfg(test)]
     pub(crate) fn open_tables(store: &Store, tasks: &TaskTree) -> Result<Self, LogDamage> {
-        Self::over(table::TableLog::open(store)?, store, tasks)
+        Self::over(table::TableLog::open(store)?, store, Gauges::default(), tasks)
     }
 
-    fn over(medium: impl Medium, store: &Store, tasks: &TaskTree) -> Result<Self, LogDamage> {
+    fn over(
+        medium: impl Medium,
+        store: &Store,
+        gauges: Gauges,
+        tasks: &TaskTree,
+    ) -> Result<Self, LogDamage> {
         let marks = store.table("marks")?;
         let Bounds { purged, last } = medium.bounds();
         let entries = medium.entries();
         let durable = last.map_or(0, |id| id.index);
         let of_journal = Marks { store: store.clone(), table: marks.clone() };
-        let journal = Journal::start(medium, of_journal, tasks);
+        let journal = Journal::start(medium, of_journal, gauges, tasks);
         let tail = Tail { purged, last, entries: BTreeMap::new(), bytes: 0, durable };
         let tasks = tasks.clone();
         let shared = Shared { entries, marks, journal, tasks, tail: Mutex::new(tail) };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Returns the last entry that was removed from the front.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.shared.tail.lock().purged
+    }
+
+    /// Returns the index after the last entry.
+    pub(crate) fn next(&self) -> u64 {
+        let tail = self.shared.tail.lock();
+        tail.last.or(tail.purged).map_or(0, |id| id.index + 1)
+    }
+
+    /// Returns what the entries from an index on take on the disk.
+    pub(crate) fn size_from(&self, from: u64) -> LogSize {
+        self.shared.entries.size_from(from)
     }
 
     /// Checks that nothing is gone of what the cluster has agreed on, up to what a snapshot has.

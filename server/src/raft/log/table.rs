@@ -113,19 +113,6 @@ impl Entries for InTable {
         let bytes = pairs.flatten().map(|(_, value)| value.len() as u64).sum();
         LogSize { bytes, segments: 0 }
     }
-
-    fn first_within(&self, bytes: u64) -> u64 {
-        let (mut sum, mut first) = (0, u64::MAX);
-        for (key, value) in self.0.all().rev().flatten() {
-            let Some((index, _)) = split_key(&key) else { continue };
-            sum += value.len() as u64;
-            if sum > bytes {
-                return index + 1;
-            }
-            first = index;
-        }
-        if first == u64::MAX { 0 } else { first }
-    }
 }
 
 fn remove_all(
@@ -248,6 +235,5 @@ mod tests {
         let entries = InTable(log);
         assert!(matches!(entries.read(0, 4, u64::MAX), Err(LogDamage::Hole { index: 3 })));
         assert_eq!(entries.read(0, 3, u64::MAX).expect("whole"), [b"small".to_vec(), large]);
-        assert_eq!(entries.first_within(600_000), 3);
     }
 }

@@ -432,8 +432,4 @@ impl Entries for Shared {
         let bytes = self.places.read().bytes_from(from);
         LogSize { bytes, segments: self.segments.load(Ordering::Relaxed) }
     }
-
-    fn first_within(&self, bytes: u64) -> u64 {
-        self.places.read().first_within(bytes)
-    }
 }

@@ -87,14 +87,6 @@ impl Places {
             None => 0,
         }
     }
-
-    /// Returns the first index from which on entries take no more than so many bytes.
-    pub(super) fn first_within(&self, bytes: u64) -> u64 {
-        let Some(last) = self.places.back() else { return self.first };
-        let above =
-            self.places.partition_point(|place| last.end - (place.end - place.bytes) > bytes);
-        self.first + above as u64
-    }
 }
 
 #[cfg(test)]
@@ -116,9 +108,6 @@ mod tests {
         assert_eq!(places.bytes_from(0), 100);
         assert_eq!(places.bytes_from(14), 10);
         assert_eq!(places.bytes_from(15), 0);
-        assert_eq!(places.first_within(100), 5);
-        assert_eq!(places.first_within(35), 12);
-        assert_eq!(places.first_within(0), 15);
         let found = places.range(7, 9).expect("both there");
         assert_eq!(found.iter().map(|it| it.offset).collect::<Vec<_>>(), [20, 30]);
         assert!(places.range(4, 6).is_none() && places.range(14, 16).is_none());
