@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
-//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` `login` |
+//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` |
 //!
@@ -33,6 +33,7 @@ pub mod filter;
 pub mod health;
 pub mod intention;
 pub mod login;
+pub mod prepared_query;
 pub mod traffic;
 
 pub mod proxycfg;

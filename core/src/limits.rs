@@ -64,6 +64,12 @@ pub const CERTIFICATE_BYTES_MAX: usize = 128 << 10;
 pub const PATH_BYTES_MAX: usize = 4_096;
 /// Bytes of a text in a config entry that is passed on as it is, such as a key set.
 pub const OPAQUE_TEXT_BYTES_MAX: usize = 64 << 10;
+/// Prepared queries: each DNS question for one looks through their names.
+pub const QUERIES_MAX: usize = 65_536;
+/// Bytes of one text of a prepared query, also after it was filled in.
+pub const QUERY_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of the id of an intention, and of the dates that it was given.
+pub const LEGACY_TEXT_BYTES_MAX: usize = 64;
 /// Warnings that one write is answered with.
 pub const ENTRY_WARNINGS_MAX: usize = 32;
 /// The longest time-out of a config entry: longer ones are slips of the unit.

@@ -78,6 +78,10 @@ fn shown(chain: &CompiledChain) -> String {
                     (Span(resolver.connect_timeout), Span(resolver.request_timeout));
                 writeln!(out, "{name} connects in {connect}, answers in {answer}").expect("text");
                 writeln!(out, "  as {} by {}", target.sni, target.spiffe_id).expect("text");
+                for failover in &resolver.failover {
+                    let target = &chain.targets[failover];
+                    writeln!(out, "  else {failover} as {}", target.sni).expect("text");
+                }
                 if !target.filter.is_empty() {
                     writeln!(out, "  where {}", target.filter).expect("text");
                 }
@@ -128,5 +132,5 @@ fn scripts_hold() {
         }
         count += 1;
     }
-    assert_eq!(count, 4, "a script is missing");
+    assert_eq!(count, 6, "a script is missing");
 }

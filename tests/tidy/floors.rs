@@ -7,7 +7,20 @@ use crate::tree::{SourceFile, Tree, Violation};
 const FLOORS: [(&str, &[&str]); 4] = [
     ("ground", &["name", "identity", "index", "time", "limits"]),
     ("records", &["catalog", "config_entry", "ca", "acl", "kv", "session"]),
-    ("judgement", &["intention", "chain", "health", "traffic", "dns", "filter", "lint", "login"]),
+    (
+        "judgement",
+        &[
+            "intention",
+            "chain",
+            "health",
+            "traffic",
+            "dns",
+            "filter",
+            "lint",
+            "login",
+            "prepared_query",
+        ],
+    ),
     ("machines", &["state", "watch", "sync", "proxycfg", "rollout"]),
 ];
 

@@ -12,7 +12,7 @@ pub use join_token::{JoinTokenRecord, MemberRole};
 
 use crate::index::Index;
 use crate::name::TrustDomain;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// A root certificate of the mesh.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,20 @@ impl std::fmt::Debug for CaRoot {
             .field("valid_before", &self.valid_before)
             .finish_non_exhaustive()
     }
+}
+
+/// How the CA signs, as operators say; what is not said is as servers are configured.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaSettings {
+    /// How long leaf certificates are valid.
+    #[serde(default)]
+    pub leaf_lifetime: Option<Span>,
+    /// When the settings were first written.
+    #[serde(default)]
+    pub create_index: Index,
+    /// When they last changed.
+    #[serde(default)]
+    pub modify_index: Index,
 }
 
 /// What every member of the mesh trusts; the public part of the roots.

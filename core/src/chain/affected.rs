@@ -90,8 +90,12 @@ fn ways(entry: &ConfigEntry) -> Option<(&ServiceName, Vec<&ServiceName>)> {
         | ConfigEntry::TcpRoute(_)
         | ConfigEntry::TerminatingGateway(_) => None,
         ConfigEntry::ServiceResolver(entry) => {
-            let redirect = entry.redirect.iter();
-            Some((&entry.name, redirect.filter_map(|to| to.service.as_ref()).collect()))
+            let redirect = entry.redirect.iter().filter_map(|to| to.service.as_ref());
+            let failover = entry.failover.values().flat_map(|failover| {
+                let targets = failover.targets.iter().filter_map(|to| to.service.as_ref());
+                failover.service.iter().chain(targets)
+            });
+            Some((&entry.name, redirect.chain(failover).collect()))
         }
         ConfigEntry::ServiceRouter(entry) => {
             let destinations = entry.routes.iter().filter_map(|route| route.destination.as_ref());

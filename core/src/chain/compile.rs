@@ -38,13 +38,38 @@ pub fn compile(
     trust_domain: &TrustDomain,
     lookup: &dyn EntryLookup,
 ) -> Result<CompiledChain, Vec<ChainError>> {
+    compile_with(service, (datacenter, trust_domain), lookup, ChainOverrides::default())
+}
+
+/// What one caller wants of a chain in place of what the entries say.
+///
+/// **Source**: Consul: api-docs/discovery-chain#read-compiled-discovery-chain.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ChainOverrides {
+    /// What is spoken; with tcp, routers and splitters are passed over.
+    pub protocol: Option<Protocol>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// Compiles the chain of a service for one caller.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    service: &ServiceName,
+    (datacenter, trust_domain): (&Datacenter, &TrustDomain),
+    lookup: &dyn EntryLookup,
+    overrides: ChainOverrides,
+) -> Result<CompiledChain, Vec<ChainError>> {
     let entries = Entries::new(lookup);
-    let protocol = entries.protocol(service);
+    let protocol = overrides.protocol.unwrap_or_else(|| entries.protocol(service));
     let mut compiler = Compiler {
         service,
         datacenter,
         trust_domain,
         protocol,
+        overrides,
         entries,
         nodes: BTreeMap::new(),
         targets: BTreeMap::new(),
@@ -62,6 +87,7 @@ pub(super) struct Compiler<'a> {
     pub(super) trust_domain: &'a TrustDomain,
     /// What the service speaks, and so must all that its chain leads to.
     pub(super) protocol: Protocol,
+    pub(super) overrides: ChainOverrides,
     pub(super) entries: Entries<'a>,
     pub(super) nodes: BTreeMap<String, ChainNode>,
     pub(super) targets: BTreeMap<TargetId, Target>,
@@ -79,7 +105,7 @@ impl<'a> Compiler<'a> {
             entry: EntryKey::new(EntryKind::ServiceResolver, service.as_str()),
             field: String::new(),
         };
-        match self.entries.router(service) {
+        match self.entries.router(service).filter(|_| !self.is_forced_to_tcp()) {
             Some(router) => self.router(router),
             None => self.splitter_or_resolver(service, &whole),
         }
@@ -121,6 +147,10 @@ impl<'a> Compiler<'a> {
         }
         self.nodes.insert(name.clone(), node);
         Some(name)
+    }
+
+    fn is_forced_to_tcp(&self) -> bool {
+        self.overrides.protocol == Some(Protocol::Tcp)
     }
 
     /// Routing and splitting need requests that can be told apart.
@@ -177,7 +207,8 @@ impl<'a> Compiler<'a> {
         if let Some(known) = self.splitters.get(service) {
             return known.clone();
         }
-        let Some(splitter) = self.entries.splitter(service) else {
+        let splitter = self.entries.splitter(service).filter(|_| !self.is_forced_to_tcp());
+        let Some(splitter) = splitter else {
             let node = self.resolver(service, "", place);
             self.splitters.insert(service.clone(), node.clone());
             return node;

@@ -81,6 +81,9 @@ pub enum ChainNode {
 pub struct ResolverNode {
     /// The target.
     pub target: TargetId,
+    /// Where to go when no instance of the target is healthy, in this order.
+    #[serde(default)]
+    pub failover: Vec<TargetId>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer.

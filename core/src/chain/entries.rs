@@ -54,6 +54,13 @@ impl<'a> Entries<'a> {
         .unwrap_or_default()
     }
 
+    /// Whether a service is outside the mesh and known by a server name of its own.
+    pub(super) fn is_external(&self, service: &ServiceName) -> bool {
+        let own = self.find(EntryKind::ServiceDefaults, service.as_str());
+        let own = own.and_then(ConfigEntry::as_service_defaults);
+        own.is_some_and(|entry| !entry.external_sni.is_empty())
+    }
+
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {
         self.find(EntryKind::ServiceRouter, service.as_str())?.as_service_router()
     }

@@ -14,7 +14,7 @@ mod select;
 mod tests;
 
 pub use affected::check_write;
-pub use compile::compile;
+pub use compile::{ChainOverrides, compile, compile_with};
 pub use compiled::{
     ChainNode, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction, RouterNode,
     SplitterNode, Target, TargetId,

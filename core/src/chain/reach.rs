@@ -21,6 +21,7 @@ pub(super) fn retain_reachable(
         match node {
             ChainNode::Resolver(node) => {
                 reached_targets.insert(node.target.clone());
+                reached_targets.extend(node.failover.iter().cloned());
             }
             ChainNode::Router(node) => {
                 open.extend(node.routes.iter().map(|route| route.next_node.as_str()));

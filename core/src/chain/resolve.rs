@@ -34,11 +34,34 @@ impl Compiler<'_> {
         subset: &str,
         place: &Place,
     ) -> Option<String> {
-        let mut stand = Stand {
+        let stand = Stand {
             service: service.clone(),
             subset: subset.to_owned(),
             datacenter: self.datacenter.clone(),
         };
+        let (stand, asked_by) = self.follow(stand, place)?;
+        let entry = self.entries.resolver(&stand.service);
+        let id = self.target(&stand, entry, &asked_by)?;
+        let name = format!("resolver:{id}");
+        if self.nodes.contains_key(&name) {
+            return Some(name);
+        }
+        let node = ResolverNode {
+            target: id,
+            failover: self.failover(&stand, entry),
+            connect_timeout: self.overrides.connect_timeout.unwrap_or_else(|| {
+                let own = entry.and_then(|entry| entry.connect_timeout);
+                own.map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0)
+            }),
+            request_timeout: entry
+                .and_then(|entry| entry.request_timeout)
+                .map_or(REQUEST_TIMEOUT_DEFAULT, |timeout| timeout.0),
+        };
+        self.add(name, ChainNode::Resolver(node), &asked_by)
+    }
+
+    /// Follows redirects to where they end, and says who led there.
+    fn follow(&mut self, mut stand: Stand, place: &Place) -> Option<(Stand, Place)> {
         let mut asked_by = place.clone();
         let mut way = vec![stand.id()];
         loop {
@@ -46,8 +69,9 @@ impl Compiler<'_> {
                 return None;
             }
             let entry = self.entries.resolver(&stand.service);
+            self.check_external(&stand.service, entry);
             let Some((next, field)) = entry.and_then(|entry| redirected(entry, &stand)) else {
-                return self.target(stand, entry, &asked_by);
+                return Some((stand, asked_by));
             };
             let key = EntryKey::new(EntryKind::ServiceResolver, stand.service.as_str());
             asked_by = Place { entry: key, field: field.to_owned() };
@@ -59,10 +83,66 @@ impl Compiler<'_> {
         }
     }
 
+    /// Returns where to go when no instance is healthy. What is tried instead has no failover of
+    /// its own, and is never the target itself.
+    ///
+    /// **Source**: Consul: docs/connect/config-entries/service-resolver#failover: the subset's
+    /// own, else that of `*`.
+    fn failover(&mut self, from: &Stand, entry: Option<&ServiceResolver>) -> Vec<TargetId> {
+        let Some(entry) = entry else { return Vec::new() };
+        let own = |name: &str| entry.failover.get_key_value(name);
+        let Some((name, failover)) = own(&from.subset).or_else(|| own("*")) else {
+            return Vec::new();
+        };
+        let place = Place {
+            entry: EntryKey::new(EntryKind::ServiceResolver, entry.name.as_str()),
+            field: format!("Failover.{name}"),
+        };
+        let mut targets = Vec::new();
+        for to in failover.places() {
+            let is_other = to.service.as_ref().is_some_and(|service| *service != from.service);
+            // A subset is the service's own and means nothing to another one.
+            let subset = match is_other || !to.service_subset.is_empty() {
+                true => to.service_subset,
+                false => from.subset.clone(),
+            };
+            let stand = Stand {
+                service: to.service.unwrap_or_else(|| from.service.clone()),
+                subset,
+                datacenter: to.datacenter.unwrap_or_else(|| self.datacenter.clone()),
+            };
+            let Some((stand, asked_by)) = self.follow(stand, &place) else { continue };
+            let entry = self.entries.resolver(&stand.service);
+            let Some(id) = self.target(&stand, entry, &asked_by) else { continue };
+            if id != from.id() && !targets.contains(&id) {
+                targets.push(id);
+            }
+        }
+        targets
+    }
+
+    /// A service outside the mesh is one thing: nothing of it can be told apart or sent elsewhere.
+    fn check_external(&mut self, service: &ServiceName, entry: Option<&ServiceResolver>) {
+        let Some(entry) = entry.filter(|_| self.entries.is_external(service)) else { return };
+        for (field, is_given) in [
+            ("Redirect", entry.redirect.is_some()),
+            ("Subsets", !entry.subsets.is_empty()),
+            ("Failover", !entry.failover.is_empty()),
+        ] {
+            if is_given {
+                let key = EntryKey::new(EntryKind::ServiceResolver, service.as_str());
+                let reason = format!(
+                    "service-defaults/{service} has an ExternalSNI, with which it must be left out"
+                );
+                self.error(Place { entry: key, field: field.to_owned() }, reason);
+            }
+        }
+    }
+
     /// Whether a service speaks what the chain's own service speaks.
     fn agrees(&mut self, service: &ServiceName, place: &Place) -> bool {
         let (own, other) = (self.protocol, self.entries.protocol(service));
-        if own == other {
+        if own == other || self.overrides.protocol.is_some() {
             return true;
         }
         let reason = format!(
@@ -74,12 +154,13 @@ impl Compiler<'_> {
         false
     }
 
+    /// Makes a target of where a way ends.
     fn target(
         &mut self,
-        stand: Stand,
+        stand: &Stand,
         entry: Option<&ServiceResolver>,
         place: &Place,
-    ) -> Option<String> {
+    ) -> Option<TargetId> {
         if let Some(entry) = entry {
             self.check_filters(entry);
         }
@@ -96,21 +177,8 @@ impl Compiler<'_> {
             return None;
         }
         let id = stand.id();
-        let node = ResolverNode {
-            target: id.clone(),
-            connect_timeout: entry
-                .and_then(|entry| entry.connect_timeout)
-                .map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0),
-            request_timeout: entry
-                .and_then(|entry| entry.request_timeout)
-                .map_or(REQUEST_TIMEOUT_DEFAULT, |timeout| timeout.0),
-        };
-        let name = format!("resolver:{id}");
-        if self.nodes.contains_key(&name) {
-            return Some(name);
-        }
         let trust_domain = self.trust_domain;
-        let Stand { service, subset: service_subset, datacenter } = stand;
+        let Stand { service, subset: service_subset, datacenter } = stand.clone();
         let dot = if service_subset.is_empty() { "" } else { "." };
         let target = Target {
             id: id.clone(),
@@ -124,8 +192,8 @@ impl Compiler<'_> {
             service_subset,
             datacenter,
         };
-        self.targets.insert(id, target);
-        self.add(name, ChainNode::Resolver(node), place)
+        self.targets.insert(id.clone(), target);
+        Some(id)
     }
 
     /// Every filter of a resolver that is used must be one, also of subsets not used yet.

@@ -26,18 +26,23 @@ impl Findings {
 
     /// Free key-value pairs keep to the limits of metadata.
     pub(super) fn meta(&mut self, meta: &BTreeMap<String, String>) {
+        self.meta_at("Meta", meta);
+    }
+
+    /// As [`Self::meta`], of another field.
+    pub(super) fn meta_at(&mut self, field: &str, meta: &BTreeMap<String, String>) {
         if meta.len() > limits::META_PAIRS_MAX {
             let (pairs, max) = (meta.len(), limits::META_PAIRS_MAX);
-            self.add("Meta", format!("has {pairs} pairs, more than the {max} allowed"));
+            self.add(field, format!("has {pairs} pairs, more than the {max} allowed"));
         }
         for (key, value) in meta {
             if key.is_empty() || key.len() > limits::META_KEY_BYTES_MAX {
                 let max = limits::META_KEY_BYTES_MAX;
-                self.add("Meta", format!("a key must have 1 to {max} bytes"));
+                self.add(field, format!("a key must have 1 to {max} bytes"));
             }
             if value.len() > limits::META_VALUE_BYTES_MAX {
                 let (bytes, max) = (value.len(), limits::META_VALUE_BYTES_MAX);
-                let field = format!("Meta.{}", shortened(key));
+                let field = format!("{field}.{}", shortened(key));
                 self.add(field, format!("has {bytes} bytes, more than the {max} allowed"));
             }
         }

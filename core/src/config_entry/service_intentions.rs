@@ -91,6 +91,35 @@ pub struct IntentionSource {
     /// Always `consul`, as clients expect.
     #[serde(rename = "Type", default)]
     pub kind: String,
+    /// The id under which older clients know it; empty for none.
+    #[serde(rename = "LegacyID", default, skip_serializing_if = "String::is_empty")]
+    pub legacy_id: String,
+    /// The metadata that older clients gave it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub legacy_meta: BTreeMap<String, String>,
+    /// When an older client made it, RFC 3339; empty when none did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub legacy_create_time: String,
+    /// When an older client last changed it, RFC 3339; empty when none did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub legacy_update_time: String,
+}
+
+impl IntentionSource {
+    /// Makes a source that no older client knows.
+    pub fn new(name: SourceName, action: IntentionAction, description: String) -> Self {
+        Self {
+            name,
+            action,
+            description,
+            precedence: 0,
+            kind: String::new(),
+            legacy_id: String::new(),
+            legacy_meta: BTreeMap::new(),
+            legacy_create_time: String::new(),
+            legacy_update_time: String::new(),
+        }
+    }
 }
 
 /// Who may call one service.
@@ -155,6 +184,15 @@ impl ServiceIntentions {
                 let reason = format!("has {bytes} bytes, more than the {max} allowed");
                 findings.add(format!("Sources[{at}].Description"), reason);
             }
+            for (field, text) in [
+                ("LegacyID", &source.legacy_id),
+                ("LegacyCreateTime", &source.legacy_create_time),
+                ("LegacyUpdateTime", &source.legacy_update_time),
+            ] {
+                let max = limits::LEGACY_TEXT_BYTES_MAX;
+                findings.bytes(&format!("Sources[{at}].{field}"), text.len(), max);
+            }
+            findings.meta_at(&format!("Sources[{at}].LegacyMeta"), &source.legacy_meta);
             source.kind = Self::SOURCE_TYPE.to_owned();
             source.precedence = precedence(&source.name, &self.name);
         }

@@ -118,12 +118,12 @@ impl Parser {
                 return self.error("`in` follows a value, not a selector");
             };
             let column = self.peek().column;
-            let TokenKind::Path { parts, .. } = self.next().kind else {
+            let Some(parts) = selector(self.next().kind) else {
                 return Err(FilterError::new(column, "expected a selector after `in`"));
             };
             return Ok(Condition::new(parts, column, Test::Contains(value), negated));
         }
-        let TokenKind::Path { parts, .. } = first.kind else {
+        let Some(parts) = selector(first.kind) else {
             return self.error("expected `in` or `not in` after a value");
         };
         let follows_not = |kind: &TokenKind| kind.is_word("contains") || kind.is_word("matches");
@@ -183,6 +183,25 @@ impl Parser {
                 Err(FilterError::new(column, "expected a value"))
             }
         }
+    }
+}
+
+/// Returns the steps of a selector: a path, or in quotes a JSON pointer such as
+/// `"/Service/Meta/on~1call"`.
+///
+/// **Source**: Spec: RFC 6901 §4 for the pointer.
+fn selector(kind: TokenKind) -> Option<Vec<String>> {
+    match kind {
+        TokenKind::Path { parts, .. } => Some(parts),
+        TokenKind::Text(text) => {
+            let steps = text.strip_prefix('/')?.split('/');
+            Some(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+        }
+        TokenKind::Close
+        | TokenKind::End
+        | TokenKind::Equal
+        | TokenKind::NotEqual
+        | TokenKind::Open => None,
     }
 }
 

@@ -20,13 +20,8 @@ fn entries(lines: &[(&str, &str, &str)]) -> Vec<ServiceIntentions> {
     let mut entries: Vec<ServiceIntentions> = Vec::new();
     for (source, destination, word) in lines {
         let name = SourceName::parse(destination).expect("a name");
-        let source = IntentionSource {
-            name: SourceName::parse(source).expect("a name"),
-            action: action(word),
-            description: String::new(),
-            precedence: 0,
-            kind: String::new(),
-        };
+        let source = SourceName::parse(source).expect("a name");
+        let source = IntentionSource::new(source, action(word), String::new());
         match entries.iter_mut().find(|entry| entry.name == name) {
             Some(entry) => entry.sources.push(source),
             None => entries.push(ServiceIntentions {

@@ -81,7 +81,11 @@ impl State {
                 self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
             }
             Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
+            Command::Intention(command) => {
+                self.apply_intention(index, command, changes)?;
+            }
             Command::Kv(command) => return self.kv_write(index, now, command, changes),
+            Command::Query(command) => self.apply_query(index, command, changes)?,
             Command::RedeemJoinToken { secret_sha256, role } => {
                 self.redeem_join_token(index, now, &secret_sha256, role)?;
                 return Ok(Answer::Done { changed: true });
@@ -98,6 +102,9 @@ impl State {
             }
             Command::Session(command) => {
                 return self.session_write(index, now, command, changes);
+            }
+            Command::SetCaSettings(settings) => {
+                self.set_ca_settings(index, settings, changes);
             }
             Command::SetCaRoot(root) => self.set_root(index, root, changes),
             Command::UpsertEntry { entry, cas } => {

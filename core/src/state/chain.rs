@@ -1,7 +1,9 @@
 //! Discovery chains of the stored entries.
 
 use super::{Refusal, State};
-use crate::chain::{ChainError, CompiledChain, EntryLookup, check_write, compile};
+use crate::chain::{
+    ChainError, ChainOverrides, CompiledChain, EntryLookup, check_write, compile_with,
+};
 use crate::config_entry::{ConfigEntry, EntryKey};
 use crate::name::ServiceName;
 
@@ -18,9 +20,21 @@ impl State {
     /// In words, why there is none: the cluster has no identity yet. (Entries that make no chain
     /// are refused when they are written.)
     pub fn compile_chain(&self, service: &ServiceName) -> Result<CompiledChain, String> {
+        self.compile_chain_with(service, ChainOverrides::default())
+    }
+
+    /// Compiles the chain of a service for one caller.
+    ///
+    /// # Errors
+    /// As [`State::compile_chain`]; here also what the overrides make impossible.
+    pub fn compile_chain_with(
+        &self,
+        service: &ServiceName,
+        overrides: ChainOverrides,
+    ) -> Result<CompiledChain, String> {
         let cluster = self.cluster.as_ref().ok_or("the cluster has no identity yet")?;
-        compile(service, &cluster.datacenter, &cluster.trust_domain, self)
-            .map_err(|errors| in_one_line(&errors))
+        let place = (&cluster.datacenter, &cluster.trust_domain);
+        compile_with(service, place, self, overrides).map_err(|errors| in_one_line(&errors))
     }
 
     /// Refuses a write after which a chain that the entry takes part in would not compile.

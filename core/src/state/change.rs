@@ -36,7 +36,9 @@ pub enum Change {
     Node(NodeName),
     /// The list of nodes, or a record in it.
     Nodes,
-    /// The roots.
+    /// The prepared queries.
+    Queries,
+    /// The roots, or how is signed under them.
     Roots,
     /// The instances of a service, or their health.
     Service(ServiceKey),

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::SessionCommand;
 use super::acl::{AclCommand, AclRefusal};
-use crate::ca::{CaRoot, JoinTokenRecord, MemberRole};
+use super::intention::IntentionCommand;
+use super::prepared_query::QueryCommand;
+use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
 use crate::index::Index;
@@ -56,8 +58,12 @@ pub enum Command {
     DeregisterExternal(CatalogDeregistration),
     /// Says who the cluster is.
     InitCluster(ClusterRecord),
+    /// A write of a single intention as such.
+    Intention(IntentionCommand),
     /// Writes the key/value store.
     Kv(KvCommand),
+    /// A write of a prepared query.
+    Query(QueryCommand),
     /// Uses a join token once.
     RedeemJoinToken {
         /// The SHA-256 of the secret shown, in lower-case hex.
@@ -69,6 +75,8 @@ pub enum Command {
     Register(CatalogRegistration),
     /// Writes a node that no agent speaks for, with services and checks.
     RegisterExternal(CatalogRegistration),
+    /// Says how the CA signs.
+    SetCaSettings(CaSettings),
     /// Makes or ends a session.
     Session(SessionCommand),
     /// Adds or replaces a root; an active one takes the place of the one active so far.
@@ -124,9 +132,22 @@ pub enum Refusal {
         /// Its id.
         id: String,
     },
+    /// An intention of the same two exists already.
+    #[error("duplicate intention found: {from} → {to} has the id {id:?}")]
+    DuplicateIntention {
+        /// The caller.
+        from: String,
+        /// The service called.
+        to: String,
+        /// Its id; empty when it was written without one.
+        id: String,
+    },
     /// An entry is not valid on its own.
     #[error("{0}")]
     InvalidEntry(String),
+    /// A prepared query is not valid on its own.
+    #[error("{0}")]
+    InvalidQuery(String),
     /// A lock is asked for in the name of a session that is not there.
     #[error("invalid session {0:?}")]
     InvalidSession(String),
@@ -167,6 +188,24 @@ pub enum Refusal {
         id: String,
         /// Who has it.
         holder: NodeName,
+    },
+    /// Another query has the name.
+    #[error("name {name:?} aliases an existing query name or ID")]
+    QueryNameTaken {
+        /// The name.
+        name: String,
+    },
+    /// No intention has that id.
+    #[error("Intention not found: {id:?}")]
+    UnknownIntention {
+        /// The id.
+        id: String,
+    },
+    /// No query has that id.
+    #[error("Query not found")]
+    UnknownQuery {
+        /// The id.
+        id: String,
     },
     /// No root has that fingerprint.
     #[error("no root certificate has the fingerprint {0}")]

@@ -110,7 +110,7 @@ impl State {
         written.map(drop)
     }
 
-    fn intentions_entry(&self, destination: &SourceName) -> Option<ServiceIntentions> {
+    pub(super) fn intentions_entry(&self, destination: &SourceName) -> Option<ServiceIntentions> {
         let key = EntryKey::new(EntryKind::ServiceIntentions, destination.as_str());
         self.entries.get(&key)?.as_service_intentions().cloned()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Change, Refusal, State};
-use crate::ca::{CaRoot, JoinTokenRecord, MemberRole};
+use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::index::Index;
 use crate::time::Timestamp;
 
@@ -29,6 +29,25 @@ impl State {
         }
         self.roots.insert(root.fingerprint.clone(), Arc::new(root));
         self.rows.roots = index;
+        changes.insert(Change::Roots);
+    }
+
+    pub(super) fn set_ca_settings(
+        &mut self,
+        index: Index,
+        mut settings: CaSettings,
+        changes: &mut BTreeSet<Change>,
+    ) {
+        (settings.create_index, settings.modify_index) = (index, index);
+        if let Some(present) = &self.ca_settings {
+            settings.create_index = present.create_index;
+            settings.modify_index = present.modify_index;
+            if *present == settings {
+                return;
+            }
+            settings.modify_index = index;
+        }
+        self.ca_settings = Some(settings);
         changes.insert(Change::Roots);
     }
 

@@ -12,10 +12,12 @@ mod change;
 mod command;
 mod entry;
 mod graveyard;
+mod intention;
 mod key;
 mod kv;
 mod member;
 mod names;
+mod prepared_query;
 mod query;
 mod session;
 mod snapshot;
@@ -29,13 +31,15 @@ pub use acl::{
 };
 pub use change::Change;
 pub use command::{Answer, ClusterRecord, Command, Refusal};
+pub use intention::IntentionCommand;
 pub use key::ServiceKey;
 pub use kv::KvTable;
+pub use prepared_query::QueryCommand;
 pub use query::ServiceTags;
 pub use session::{SessionCommand, SessionTable};
 pub use snapshot::StateSnapshot;
 
-use crate::ca::{CaRoot, JoinTokenRecord};
+use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::{ConfigEntry, EntryKey, EntryKind};
 use crate::index::Index;
@@ -62,6 +66,9 @@ pub struct State {
     /// Where the sidecars and native instances are that speak for a service.
     connect: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
     entries: OrdMap<EntryKey, Arc<ConfigEntry>>,
+    queries: prepared_query::Queries,
+    /// How the CA signs, `None` as servers are configured.
+    ca_settings: Option<CaSettings>,
     roots: OrdMap<String, Arc<CaRoot>>,
     join_tokens: OrdMap<String, JoinTokenRecord>,
     kv: KvTable,
@@ -102,6 +109,8 @@ struct IndexRows {
     checks: Index,
     #[serde(default)]
     entries: OrdMap<EntryKind, Index>,
+    #[serde(default)]
+    queries: Index,
     #[serde(default)]
     roots: Index,
 }

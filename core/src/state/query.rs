@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, ServiceKey, State};
-use crate::ca::{CaRoot, JoinTokenRecord, TrustBundle};
+use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, TrustBundle};
 use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
@@ -166,6 +166,11 @@ impl State {
         let mut roots: Vec<_> = self.roots.values().cloned().collect();
         roots.sort_by_key(|root| !root.active);
         (self.rows.roots, roots)
+    }
+
+    /// Returns how the CA signs, where operators have said so.
+    pub fn ca_settings(&self) -> Option<&CaSettings> {
+        self.ca_settings.as_ref()
     }
 
     /// Returns what every member trusts, `None` until the cluster has a root.

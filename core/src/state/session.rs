@@ -180,6 +180,7 @@ impl State {
         let Some(session) = self.sessions.take(id) else { return };
         self.sessions.index = index;
         self.kv_end_session(index, now, &session, changes);
+        self.end_queries_of_session(index, &id.to_string(), changes);
         changes.insert(Change::Session { id, node: session.node.clone() });
     }
 

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::acl::{AclRecords, AclState};
 use super::kv::KvSnapshot;
+use super::prepared_query::Queries;
 use super::session::SessionSnapshot;
 use super::{ClusterRecord, IndexRows, KvTable, NodeKey, NodeRow, ServiceKey, SessionTable, State};
-use crate::ca::{CaRoot, JoinTokenRecord};
+use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::ConfigEntry;
 use crate::index::Index;
+use crate::prepared_query::PreparedQuery;
 
 /// A [`State`] in the form in which it is written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ pub struct StateSnapshot {
     entries: Vec<Arc<ConfigEntry>>,
     #[serde(default)]
     roots: Vec<Arc<CaRoot>>,
+    #[serde(default)]
+    queries: Vec<Arc<PreparedQuery>>,
+    #[serde(default)]
+    ca_settings: Option<CaSettings>,
     #[serde(default)]
     join_tokens: Vec<JoinTokenRecord>,
     #[serde(default)]
@@ -65,6 +71,8 @@ impl State {
                 .collect(),
             entries: self.entries.values().cloned().collect(),
             roots: self.roots.values().cloned().collect(),
+            queries: self.queries.to_records(),
+            ca_settings: self.ca_settings.clone(),
             join_tokens: self.join_tokens.values().cloned().collect(),
             kv: self.kv.to_snapshot(),
             sessions: self.sessions.to_snapshot(),
@@ -81,6 +89,8 @@ impl State {
             nodes,
             entries,
             roots,
+            queries,
+            ca_settings,
             join_tokens,
             kv,
             sessions,
@@ -88,7 +98,18 @@ impl State {
         } = snapshot;
         let acl = AclState::from_records(acl);
         let (kv, sessions) = (KvTable::from_snapshot(kv), SessionTable::from_snapshot(sessions));
-        let mut state = Self { index, acl, cluster, kv, sessions, rows, ..Self::default() };
+        let queries = Queries::from_records(queries);
+        let mut state = Self {
+            index,
+            acl,
+            cluster,
+            queries,
+            ca_settings,
+            kv,
+            sessions,
+            rows,
+            ..Self::default()
+        };
         for NodeRecord { node, services, checks } in nodes {
             let key = NodeKey::from(&node.name);
             for service in &services {

@@ -47,7 +47,9 @@ pub enum Topic {
     Node(Box<str>),
     /// The list of nodes.
     Nodes,
-    /// The roots.
+    /// The prepared queries.
+    Queries,
+    /// The roots, or how is signed under them.
     Roots,
     /// The instances of a service.
     Service(ServiceKey),
@@ -99,6 +101,7 @@ pub fn touched(change: &Change) -> Vec<Topic> {
         Change::KeyTree(_) => Vec::new(),
         Change::Node(name) => vec![Topic::node(name)],
         Change::Nodes => vec![Topic::Nodes],
+        Change::Queries => vec![Topic::Queries],
         Change::Roots => vec![Topic::Roots],
         Change::Service(name) => vec![Topic::Service(name.clone())],
         Change::ServiceList => vec![Topic::ServiceList],

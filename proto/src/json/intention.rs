@@ -29,7 +29,7 @@ pub struct IntentionUpsert {
     /// The destination once more; empty, or as in the query.
     #[serde(default)]
     pub destination_name: String,
-    /// Free key-value pairs; refused unless empty, as entries keep them for all sources at once.
+    /// Free key-value pairs; only of intentions with ids, as entries keep them for all sources.
     #[serde(default)]
     pub meta: BTreeMap<String, String>,
 }
@@ -42,6 +42,20 @@ pub struct IntentionUpsert {
 /// Every fault, by field. What would narrow the intention and does nothing here yet, such as
 /// `Permissions`, is refused by name.
 pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
+    let upsert = decode_legacy(body)?;
+    if !upsert.meta.is_empty() {
+        let reason = "cannot be kept for one source; write it to the service-intentions entry";
+        return Err(vec![Fault::new("Meta", reason)]);
+    }
+    Ok(upsert)
+}
+
+/// Decodes the body of `POST /v1/connect/intentions` and `PUT /v1/connect/intentions/:id`, where an
+/// intention has an id, and metadata of its own.
+///
+/// # Errors
+/// As [`decode_upsert`].
+pub fn decode_legacy(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
     let value = parse(body).map_err(|fault| vec![fault])?;
     let mut faults = Vec::new();
     for (key, value) in value.as_object().into_iter().flatten() {
@@ -66,10 +80,6 @@ pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
         let reason = format!("must be {:?} or left out", ServiceIntentions::SOURCE_TYPE);
         faults.push(Fault::new("SourceType", reason));
     }
-    if !upsert.meta.is_empty() {
-        let reason = "cannot be kept for one source; write it to the service-intentions entry";
-        faults.push(Fault::new("Meta", reason));
-    }
     if faults.is_empty() { Ok(upsert) } else { Err(faults) }
 }
 
@@ -82,6 +92,9 @@ const TENANCY: [&str; 4] = ["DestinationNS", "DestinationPartition", "SourceNS",
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct IntentionBody {
+    /// Its id, for those that older clients made.
+    #[serde(rename = "ID", default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// Always `default`.
     #[serde(rename = "SourceNS")]
     pub source_ns: String,
@@ -99,8 +112,17 @@ pub struct IntentionBody {
     /// A remark for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Free key-value pairs, for those that older clients made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
     /// From 9 to 5.
     pub precedence: u8,
+    /// When an older client made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_at: String,
+    /// When an older client last changed it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub updated_at: String,
     /// When the entry that holds it was created.
     pub create_index: Index,
     /// When the entry that holds it last changed.
@@ -111,6 +133,7 @@ impl IntentionBody {
     /// Shows one source of an entry.
     pub fn new(entry: &ServiceIntentions, source: &IntentionSource) -> Self {
         Self {
+            id: source.legacy_id.clone(),
             source_ns: "default".to_owned(),
             source_name: source.name.clone(),
             destination_ns: "default".to_owned(),
@@ -118,7 +141,10 @@ impl IntentionBody {
             source_type: ServiceIntentions::SOURCE_TYPE.to_owned(),
             action: source.action,
             description: source.description.clone(),
+            meta: source.legacy_meta.clone(),
             precedence: source.precedence,
+            created_at: source.legacy_create_time.clone(),
+            updated_at: source.legacy_update_time.clone(),
             create_index: entry.create_index,
             modify_index: entry.modify_index,
         }
@@ -175,16 +201,20 @@ mod tests {
              \"allow\"?"
         );
         assert_eq!(
-            told(br#"{"Action":"deny","SourceType":"other","Meta":{"a":"b"}}"#),
-            "SourceType: must be \"consul\" or left out; Meta: cannot be kept for one source; \
-             write it to the service-intentions entry"
+            told(br#"{"Action":"deny","SourceType":"other"}"#),
+            "SourceType: must be \"consul\" or left out"
+        );
+        assert_eq!(
+            told(br#"{"Action":"deny","Meta":{"a":"b"}}"#),
+            "Meta: cannot be kept for one source; write it to the service-intentions entry"
         );
     }
 
     #[test]
     fn filters_know_every_field_of_an_intention_that_is_shown() {
         use weft_core::filter::INTENTION;
-        let source = br#"{"Name":"web","Action":"deny","Description":"x"}"#;
+        let source = br#"{"Name":"web","Action":"deny","Description":"x","LegacyID":"x",
+            "LegacyMeta":{"a":"b"}}"#;
         let source: IntentionSource =
             crate::json::from_slice(source, Unknown::Refuse).expect("a record");
         let entry = br#"{"Name":"db","Sources":[]}"#;
@@ -193,7 +223,8 @@ mod tests {
         let body = serde_json::to_value(IntentionBody::new(&entry, &source)).expect("text keys");
         let shown = body.as_object().expect("an object").keys();
         let shown: Vec<&String> = shown.filter(|key| !key.ends_with("Index")).collect();
-        let known: Vec<&str> = INTENTION.fields.iter().map(|(path, _)| *path).collect();
+        let known = INTENTION.fields.iter().map(|(path, _)| *path);
+        let known: Vec<&str> = known.filter(|path| !path.contains('*')).collect();
         assert_eq!(shown, known);
     }
 

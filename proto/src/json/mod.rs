@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod config_entry;
 pub mod intention;
 pub mod kv;
+pub mod query;
 pub mod registration;
 
 mod decode;

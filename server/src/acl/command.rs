@@ -5,9 +5,13 @@
 
 use weft_core::acl::{Denial, Permission, Resource};
 use weft_core::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck};
+use weft_core::config_entry::SourceName;
 use weft_core::kv::KvCommand;
 use weft_core::name::NodeName;
-use weft_core::state::{AclCommand, Command, SessionCommand, State};
+use weft_core::prepared_query::PreparedQuery;
+use weft_core::state::{
+    AclCommand, Command, IntentionCommand, QueryCommand, SessionCommand, State,
+};
 
 use super::Rights;
 use super::entry::{check_entry, write_entry};
@@ -43,11 +47,14 @@ pub(crate) fn check_command(
         | Command::UpsertIntention { destination, .. } => {
             rights.require(Permission::write(Resource::Intention, destination.as_str()))?;
         }
+        Command::Intention(command) => check_intention(rights, state, command)?,
         Command::Kv(command) => check_kv(rights, command)?,
+        Command::Query(command) => check_query(rights, state, command)?,
         Command::Register(what) | Command::RegisterExternal(what) => {
             check_registration(rights, state, what)?;
         }
         Command::Session(command) => check_session(rights, state, command)?,
+        Command::SetCaSettings(_) => rights.require(Permission::write(Resource::Operator, ""))?,
         Command::UpsertEntry { entry, .. } => check_entry(rights, entry)?,
         Command::ActivateCaRoot { .. }
         | Command::CreateJoinToken(_)
@@ -80,6 +87,39 @@ fn check_session(rights: &Rights, state: &State, command: &SessionCommand) -> Re
             state.sessions().get(*id).map_or(Ok(()), |session| write(&session.node))
         }
     }
+}
+
+/// An intention is its destination's; one that is found by its id, that of where it stands.
+fn check_intention(
+    rights: &Rights,
+    state: &State,
+    command: &IntentionCommand,
+) -> Result<(), Denial> {
+    let write =
+        |name: &SourceName| rights.require(Permission::write(Resource::Intention, name.as_str()));
+    match command {
+        IntentionCommand::Create { destination, .. }
+        | IntentionCommand::Update { destination, .. } => write(destination),
+        IntentionCommand::Delete { id } => match state.intention(id) {
+            Some((entry, _)) => write(&entry.name),
+            None => Ok(()),
+        },
+    }
+}
+
+/// A query is its name's, before and after. One without a name is known to who knows its id.
+fn check_query(rights: &Rights, state: &State, command: &QueryCommand) -> Result<(), Denial> {
+    let write = |query: &PreparedQuery| match query.is_named() {
+        true => rights.require(Permission::write(Resource::Query, &query.name)),
+        false => Ok(()),
+    };
+    let (id, query) = match command {
+        QueryCommand::Create(query) => (&query.id, Some(query)),
+        QueryCommand::Delete { id } => (id, None),
+        QueryCommand::Update(query) => (&query.id, Some(query)),
+    };
+    state.prepared_query(id).map_or(Ok(()), |present| write(present))?;
+    query.map_or(Ok(()), write)
 }
 
 fn check_acl(rights: &Rights, command: &AclCommand) -> Result<(), Forbidden> {

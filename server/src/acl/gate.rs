@@ -54,7 +54,6 @@ impl Gate {
     }
 
     /// Whether there are ACLs.
-    #[allow(dead_code, reason = "asked by the pages of tokens")]
     pub(crate) fn is_enabled(&self) -> bool {
         self.config.enabled
     }

@@ -3,8 +3,6 @@
 //! What is replicated, kept in snapshots and written to the log is the sealed form; who opens it is
 //! the gateway that shows the certificate.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData};
 use weft_core::config_entry::{InlineCertificate, SecretText};
 
@@ -35,17 +33,13 @@ pub(crate) fn seal_entry_key(
     }
     // The same key sealed anew would look like a change.
     let before = present.map(|present| &present.private_key);
-    if let Some(before) = before.filter(|before| opened(before, seal) == Some(key.reveal().into()))
-    {
+    let is_same = |before: &&SecretText| {
+        seal.open_text(Purpose::EntryKey, before).as_deref() == Some(key.reveal())
+    };
+    if let Some(before) = before.filter(is_same) {
         return Ok(before.clone());
     }
-    let sealed = seal.seal(Purpose::EntryKey, key.reveal().as_bytes());
-    Ok(SecretText::sealed(&STANDARD.encode(sealed)))
-}
-
-fn opened(sealed: &SecretText, seal: &SealKey) -> Option<Vec<u8>> {
-    let sealed = STANDARD.decode(sealed.as_sealed()?).ok()?;
-    seal.open(Purpose::EntryKey, &sealed).ok()
+    Ok(seal.seal_text(Purpose::EntryKey, key.reveal()))
 }
 
 /// Returns the key of the first certificate, as its bits stand there.

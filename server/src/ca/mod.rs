@@ -4,6 +4,7 @@
 mod builtin;
 mod entry_key;
 mod seal;
+mod sealed_text;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,6 @@ pub use builtin::CaError;
 pub(crate) use builtin::{Signed, make_root, request_for_new_key};
 pub(crate) use entry_key::seal_entry_key;
 pub use seal::SealError;
-pub(crate) use seal::SealKey;
+pub(crate) use seal::{Purpose, SealKey};
 pub(crate) use signer::Signer;
 pub use signer::SignerError;

@@ -17,6 +17,8 @@ const NONCE_BYTES: usize = 12;
 pub(crate) enum Purpose {
     /// The key of a certificate in a config entry.
     EntryKey,
+    /// The token of a prepared query.
+    QueryToken,
     /// The key of a root of the CA.
     RootKey,
 }
@@ -25,6 +27,7 @@ impl Purpose {
     fn bytes(self) -> &'static [u8] {
         match self {
             Self::EntryKey => b"weft config entry key v1",
+            Self::QueryToken => b"weft prepared query token v1",
             Self::RootKey => b"weft ca root key v1",
         }
     }

@@ -37,9 +37,11 @@ impl wire::ca_server::Ca for CaService {
             .map_err(|error| status::of_consensus(&error))?;
         let id = csr::judge_service(&caller, &service, state.node(&node).as_ref())
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+        let settings = state.ca_settings().and_then(|settings| settings.leaf_lifetime);
+        let lifetime = settings.map_or(self.leaf_lifetime, |lifetime| lifetime.0);
         let signed = self
             .signer
-            .sign(csr_der.into(), id, self.leaf_lifetime)
+            .sign(csr_der.into(), id, lifetime)
             .await
             .map_err(|error| status::of_signer(&error))?;
         Ok(Response::new(reply(signed)))

@@ -65,14 +65,18 @@ fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::Acl(_)
         | Refusal::BrokenChain { .. }
         | Refusal::ClusterExists { .. }
+        | Refusal::DuplicateIntention { .. }
         | Refusal::InvalidSession(_)
         | Refusal::NodeIdTaken { .. }
+        | Refusal::QueryNameTaken { .. }
         | Refusal::SessionCheckCritical(_)
         | Refusal::SessionCheckMissing(_)
         | Refusal::SessionNodeMissing
+        | Refusal::UnknownIntention { .. }
+        | Refusal::UnknownQuery { .. }
         | Refusal::UnknownRoot(_)
         | Refusal::UnknownService { .. } => Status::failed_precondition(refusal.to_string()),
-        Refusal::InvalidEntry(_) | Refusal::Limit { .. } => {
+        Refusal::InvalidEntry(_) | Refusal::InvalidQuery(_) | Refusal::Limit { .. } => {
             Status::invalid_argument(refusal.to_string())
         }
     }

@@ -83,13 +83,7 @@ async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>
     let (source, destination) = pair(&request.query)?;
     let body = decode_upsert(&request.body)?;
     check(&body, &source, &destination)?;
-    let source = IntentionSource {
-        name: source,
-        action: body.action,
-        description: body.description,
-        precedence: 0,
-        kind: String::new(),
-    };
+    let source = IntentionSource::new(source, body.action, body.description);
     let command = Command::UpsertIntention { destination, source };
     context.proposer.write(&request.caller, command).await?;
     Ok(page::verdict(true))

@@ -1,17 +1,22 @@
 //! The JSON API, for what agents pass on and for callers at its own doors. One file per page; status codes are mapped in
 //! `error` alone.
 
+mod ca_config;
 mod catalog;
 mod chain;
 mod config_entry;
 mod connect;
 pub(crate) mod door;
 mod error;
+mod gateway;
 mod health;
 mod instances;
 mod intention;
+mod intention_id;
 mod kv;
+mod near;
 mod page;
+mod prepared_query;
 mod register;
 mod request;
 mod routes;
@@ -20,6 +25,7 @@ mod status;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use futures::future::BoxFuture;
@@ -43,22 +49,28 @@ struct Context {
     reader: Reader,
     gate: Gate,
     default_intention: IntentionAction,
+    /// How long leaf certificates are valid, unless the CA's settings say so.
+    leaf_lifetime: Duration,
     /// Bounds on what clients may ask for.
     limits: Limits,
-    /// Seals the keys of certificates in config entries.
+    /// Seals the secrets of records: keys of certificates, tokens of prepared queries.
     seal: SealKey,
 }
 
 /// Every page; each file adds its own.
 fn routes() -> Routes {
     let pages = [
+        ca_config::routes,
         catalog::routes,
         chain::routes,
         config_entry::routes,
         connect::routes,
+        gateway::routes,
         health::routes,
         intention::routes,
+        intention_id::routes,
         kv::routes,
+        prepared_query::routes,
         register::routes,
         status::routes,
     ];
@@ -74,10 +86,15 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
-        let default_intention = config.default_intention;
-        let gate = Gate::new(config.acl.clone());
-        let limits = config.limits.clone();
-        let context = Context { proposer, reader, gate, default_intention, limits, seal };
+        let context = Context {
+            proposer,
+            reader,
+            gate: Gate::new(config.acl.clone()),
+            default_intention: config.default_intention,
+            leaf_lifetime: config.leaf_lifetime,
+            limits: config.limits.clone(),
+            seal,
+        };
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }
 

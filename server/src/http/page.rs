@@ -224,6 +224,11 @@ pub(super) fn json_response(body: Bytes) -> Response<Body> {
     response
 }
 
+/// Answers with nothing, as some writes do.
+pub(super) fn empty_response() -> Response<Body> {
+    Response::new(weft_runtime::http::empty())
+}
+
 /// Answers `true` or `false`, with which writes answer.
 pub(super) fn verdict(holds: bool) -> Response<Body> {
     json_response(Bytes::from_static(if holds { b"true" } else { b"false" }))

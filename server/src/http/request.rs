@@ -21,7 +21,6 @@ use crate::read::{Consistency, ReadOptions};
 /// A request, read.
 pub(super) struct ApiRequest {
     /// As asked; `HEAD` is answered as `GET` is.
-    #[expect(dead_code, reason = "the pages that ask come with the table of routes")]
     pub(super) method: Method,
     pub(super) params: Params,
     pub(super) query: Query,

@@ -34,7 +34,6 @@ impl Routes {
         self.with_body(Method::PUT, pattern, limits::API_BODY_BYTES_MAX, handler)
     }
 
-    #[expect(dead_code, reason = "the pages that take it come with this table")]
     pub(super) fn post(self, pattern: &str, handler: Handler) -> Self {
         self.with_body(Method::POST, pattern, limits::API_BODY_BYTES_MAX, handler)
     }

@@ -64,6 +64,7 @@ fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)>
     };
     let resolver = ResolverNode {
         target: id.clone(),
+        failover: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(15),
     };

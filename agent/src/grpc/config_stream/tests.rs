@@ -148,6 +148,7 @@ fn chain(service: &str) -> CompiledChain {
     };
     let node = ResolverNode {
         target: id.clone(),
+        failover: Vec::new(),
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::ZERO,
     };

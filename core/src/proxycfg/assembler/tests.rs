@@ -129,6 +129,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
         .map(|id| {
             let node = ResolverNode {
                 target: id.clone(),
+                failover: Vec::new(),
                 connect_timeout: Duration::from_secs(5),
                 request_timeout: Duration::ZERO,
             };
