@@ -120,8 +120,8 @@ impl Agent {
         servers.keep_fresh(&tasks);
 
         // What we know of the mesh.
-        let channels = servers.clone();
-        let calls = Calls::new(move || channels.channel());
+        let (channels, others) = (servers.clone(), servers.clone());
+        let calls = Calls::new(move || channels.channel()).or_else(move || others.move_on());
         let kept = (config.data_dir.join("views"), membership.cluster_id.as_str());
         let views = Views::start_kept(calls.clone(), kept, &tasks).await?;
         tasks.spawn("roots", roots::follow(servers.clone(), views.clone(), tasks.clone()));

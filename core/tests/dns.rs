@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -39,7 +40,7 @@ impl RngCore for InOrder {
 
 struct World {
     settings: Settings,
-    nodes: Vec<Node>,
+    nodes: Vec<Arc<Node>>,
     services: BTreeMap<ServiceName, Vec<ServiceInstance>>,
     sidecars: BTreeMap<ServiceName, Vec<ServiceInstance>>,
 }
@@ -135,7 +136,7 @@ impl World {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let (tagged, meta) =
             pairs(options).into_iter().map(owned).partition(|(key, _)| key.starts_with("lan_"));
-        self.nodes.push(Node {
+        let node = Node {
             id: String::new(),
             name: name.parse().expect("a node name"),
             address: address.to_owned(),
@@ -144,7 +145,8 @@ impl World {
             meta,
             create_index: Index(1),
             modify_index: Index(1),
-        });
+        };
+        self.nodes.push(Arc::new(node));
     }
 
     fn instance(&mut self, name: &str, id: &str, node: &str, options: &[&str]) {
@@ -203,7 +205,7 @@ impl World {
             modify_index: Index(1),
         };
         let instance = ServiceInstance {
-            node: node.clone().into(),
+            node: node.clone(),
             service: service.into(),
             checks: vec![check.into()],
         };

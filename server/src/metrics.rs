@@ -27,6 +27,7 @@ impl Metrics {
         let state = OfState { consensus: consensus.clone(), hub: hub.clone() };
         registry.register_collector(Box::new(state));
         consensus.storage().gauges().register(&registry);
+        hub.metrics().register(&registry);
         Self { registry }
     }
 }

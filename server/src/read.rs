@@ -14,11 +14,12 @@ use weft_core::state::State;
 use weft_core::watch::Topic;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::metrics::Gauge;
 use weft_runtime::{clock, entropy};
 
 use crate::propose::LEADERLESS_HOLD;
 use crate::raft::{Consensus, ProposeError, Standing};
-use crate::watch::Hub;
+use crate::watch::{Hub, Waiting};
 
 /// How fresh an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct Answer {
     pub(crate) index: Index,
     /// The body, `None` when what was asked for does not exist.
     pub(crate) body: Option<Bytes>,
+    /// Whether the caller is told that something was left out.
+    pub(crate) is_filtered: bool,
 }
 
 /// A question: what it depends on, and how it is answered.
@@ -62,6 +65,9 @@ pub(crate) trait Ask<E>: Send {
     }
     /// The answer.
     fn answer(&self, state: &State) -> Result<Answer, E>;
+    /// What tells the question from others: whoever asks by the same name gets the same answer.
+    /// `None` when it is nobody else's.
+    fn name(&self) -> Option<String>;
 }
 
 /// The door.
@@ -128,41 +134,57 @@ impl Reader {
         options: &ReadOptions,
         question: &impl Ask<E>,
     ) -> Result<Answer, E> {
-        let mut state = self.state(options.consistency).await?;
+        let state = self.state(options.consistency).await?;
         let Some(newer_than) = options.newer_than.filter(|index| index.0 > 0) else {
             return question.answer(&state);
         };
+        drop(state);
+        let waiting = Waiting::join(&self.hub, question.name());
+        let metrics = self.hub.metrics();
+        let _waiter = Waiter::enter(&metrics.waiters);
         let deadline = tokio::time::sleep(wait_with_jitter(options.wait));
         tokio::pin!(deadline);
-        let mut mailbox = self.hub.mailbox();
         let mut seen: Option<Answer> = None;
+        let mut is_woken = false;
         loop {
-            mailbox.follow(0, question.topics(&state));
-            // What changed before the mailbox followed is in this state; what comes after marks.
-            state = self.hub.state();
-            if question.index(&state).is_some_and(|index| index <= newer_than) {
-                tokio::select! {
-                    // A mark that was not returned stays in the mailbox.
-                    _ = mailbox.marked() => continue,
-                    () = &mut deadline => break,
-                    () = self.tasks.cancelled() => break,
+            let touched = waiting.touched();
+            tokio::pin!(touched);
+            // What changes after the look ends it.
+            touched.as_mut().enable();
+            if let Some(answer) = waiting.look(question, Some(newer_than))? {
+                let is_same = seen.as_ref().is_some_and(|seen| seen.body == answer.body);
+                if answer.index > newer_than && !is_same {
+                    return Ok(answer);
                 }
+                seen = Some(answer);
             }
-            let answer = question.answer(&state)?;
-            if answer.index > newer_than
-                && seen.as_ref().is_none_or(|seen| seen.body != answer.body)
-            {
-                return Ok(answer);
+            if is_woken {
+                metrics.wakeups_in_vain.inc();
             }
-            seen = Some(answer);
             tokio::select! {
-                // A mark that was not returned stays in the mailbox.
-                _ = mailbox.marked() => {}
+                () = &mut touched => metrics.wakeups.inc(),
                 () = &mut deadline => break,
                 () = self.tasks.cancelled() => break,
-            }
+            };
+            is_woken = true;
         }
         question.answer(&self.hub.state())
+    }
+}
+
+/// Counts one who waits.
+struct Waiter<'a>(&'a Gauge);
+
+impl<'a> Waiter<'a> {
+    fn enter(waiters: &'a Gauge) -> Self {
+        waiters.inc();
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

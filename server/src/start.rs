@@ -39,6 +39,8 @@ use crate::watch::Hub;
 
 /// How long a start waits for a leader; afterwards the server serves what needs none.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
+/// Connections at the RPC door: those of 8,000 hosts, below a usual limit of 20,000 open files.
+const RPC_CONNECTIONS_MAX: usize = 16_384;
 /// How long the token printed at the first start is good for.
 const FIRST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -238,7 +240,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
-        serve(listener, Some(tls), door, ServeOptions::default(), &tree).await;
+        serve(listener, Some(tls), door, rpc_options(), &tree).await;
     });
 
     enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
@@ -260,6 +262,11 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         admission,
         join_token_path,
     })
+}
+
+fn rpc_options() -> ServeOptions {
+    // Every agent may come to this server when the others are away, with two connections.
+    ServeOptions { connections_max: RPC_CONNECTIONS_MAX, ..ServeOptions::default() }
 }
 
 /// Makes this server's certificates.

@@ -158,7 +158,12 @@ impl Watching {
     }
 
     async fn start(&self, id: u64, topic: wire::Topic, key: &str) {
-        let start = wire::WatchStart { id, topic: topic.into(), key: key.to_owned() };
+        let start = wire::WatchStart {
+            id,
+            topic: topic.into(),
+            key: key.to_owned(),
+            ..wire::WatchStart::default()
+        };
         let request = Some(wire::watch_request::Request::Start(start));
         self.requests.send(wire::WatchRequest { request }).await.expect("open");
     }
@@ -170,7 +175,7 @@ impl Watching {
             wire::watch_event::Answer::Value(value) => {
                 (event.id, event.index, envelope::decode(&value).expect("a value"))
             }
-            wire::watch_event::Answer::Problem(problem) => panic!("{problem}"),
+            other => panic!("{other:?}"),
         }
     }
 }

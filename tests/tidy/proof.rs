@@ -3,7 +3,7 @@
 use crate::tree::{SourceFile, Tree, Violation};
 
 /// Where waiting is made: one bounded loop, and the load generator's pacing.
-const WAITING_PLACES: [&str; 2] = ["tests/harness/src/eventually.rs", "tests/bench/"];
+const WAITING_PLACES: [&str; 2] = ["tests/harness/src/eventually.rs", "tests/bench"];
 
 /// A pause this close below its `while` or `loop` belongs to a wait for a condition.
 const LOOP_LINES: usize = 4;

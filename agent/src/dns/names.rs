@@ -42,7 +42,7 @@ type Instances = Vec<ServiceInstance>;
 #[derive(Clone)]
 pub(super) struct Names {
     views: Views,
-    nodes: View<Vec<Node>>,
+    nodes: View<Vec<Arc<Node>>>,
     table: Arc<Mutex<Table>>,
     /// Queries that wait for a first value.
     waiting: Arc<Semaphore>,
@@ -80,7 +80,7 @@ impl Names {
     }
 
     /// Returns every node; `None` as with [`Names::instances`].
-    pub(super) async fn nodes(&self) -> Option<Arc<Vec<Node>>> {
+    pub(super) async fn nodes(&self) -> Option<Arc<Vec<Arc<Node>>>> {
         self.answered(self.nodes.clone()).await?.value
     }
 

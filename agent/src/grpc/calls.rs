@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
@@ -25,6 +25,7 @@ const REQUESTS_IN_FLIGHT: usize = 64;
 #[derive(Clone)]
 pub struct Calls {
     channel: Arc<dyn Fn() -> Channel + Send + Sync>,
+    move_on: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// States that a server did not do what it was asked.
@@ -39,6 +40,16 @@ pub struct CallError {
 impl CallError {
     fn new(doing: &'static str, status: Status) -> Self {
         Self { doing, status: Box::new(status) }
+    }
+
+    /// Ends a stream that is to begin anew.
+    pub(crate) fn begin_anew() -> Self {
+        Self::new("watching", Status::cancelled("servers know less than this agent; starting over"))
+    }
+
+    /// Whether the server said that it knows less than this agent.
+    pub(crate) fn is_of_late_server(&self) -> bool {
+        self.status.code() == Code::Aborted
     }
 }
 
@@ -61,7 +72,18 @@ pub(crate) struct Signed {
 impl Calls {
     /// Calls over what `channel` returns: the channel to the current server.
     pub fn new(channel: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
-        Self { channel: Arc::new(channel) }
+        Self { channel: Arc::new(channel), move_on: Arc::new(|| ()) }
+    }
+
+    /// Has `move_on` called when another server is to be tried.
+    #[must_use]
+    pub fn or_else(self, move_on: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { move_on: Arc::new(move_on), ..self }
+    }
+
+    /// Has the next call go to another server, if there is one.
+    pub(crate) fn move_on(&self) {
+        (self.move_on)();
     }
 
     /// Opens a watch stream.

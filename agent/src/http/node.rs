@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
 use tracing::info;
-use weft_core::catalog::{HealthCheck, Node};
+use weft_core::catalog::HealthCheck;
 use weft_core::sync::SERF_HEALTH;
 use weft_runtime::clock;
 use weft_runtime::http::{Body, collect, empty};
@@ -129,9 +129,7 @@ impl Api {
         let away = self.nodes_away().await;
         let shown: Vec<Value> = nodes
             .iter()
-            .map(|node: &Node| {
-                member(&node.name, &node.address, !away.contains(node.name.as_str()))
-            })
+            .map(|node| member(&node.name, &node.address, !away.contains(node.name.as_str())))
             .collect();
         Ok(answer::json(&shown, call.query.has("pretty")))
     }

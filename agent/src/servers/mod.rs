@@ -41,7 +41,7 @@ pub struct Membership {
 pub struct Servers {
     inner: Arc<Inner>,
     /// For calls of the agent's own: watches, registrations, certificates.
-    channel: Channel,
+    channel: Arc<Mutex<Channel>>,
     /// For requests of others, whose answers may be long or slowly read: they never hold up
     /// the agent's own calls.
     forwarding: Channel,
@@ -74,14 +74,22 @@ impl Servers {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            channel: channel_tls_any(hosts.clone(), tls.clone()),
+            channel: Arc::new(Mutex::new(channel_tls_any(hosts.clone(), tls.clone()))),
             forwarding: channel_tls_any(hosts, tls),
         })
     }
 
     /// Returns a channel to the current server; it fails over by itself. Cheap to call.
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.channel.lock().clone()
+    }
+
+    /// Has calls from now on go to the server after the current one. Those under way end where
+    /// they began.
+    pub fn move_on(&self) {
+        let Inner { hosts, tls, .. } = &*self.inner;
+        hosts.move_on();
+        *self.channel.lock() = channel_tls_any(hosts.clone(), tls.clone());
     }
 
     /// Returns who this agent is.

@@ -23,7 +23,7 @@ use weft_proto::grpc::v1::watch_event::Answer;
 use weft_proto::grpc::v1::watch_request;
 use weft_proto::grpc::v1::watch_server::{Watch, WatchServer};
 use weft_proto::grpc::v1::{
-    RenewRequest, SignLeafRequest, SignReply, Topic, WatchEvent, WatchRequest,
+    RenewRequest, SignLeafRequest, SignReply, Topic, WatchEvent, WatchRequest, WatchStart,
 };
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::{certificates_from_pem, fingerprint};
@@ -39,6 +39,8 @@ pub(crate) struct FakeServer {
     values: Arc<watch::Sender<Table>>,
     open: Arc<Mutex<BTreeMap<(i32, String), usize>>>,
     pub(crate) ca: Arc<FakeCa>,
+    /// What was asked for, in order.
+    pub(crate) starts: Arc<Mutex<Vec<WatchStart>>>,
     /// The streams.
     tasks: Arc<Mutex<TaskTree>>,
     is_dead: Arc<AtomicBool>,
@@ -88,6 +90,7 @@ impl FakeServer {
             values: Arc::default(),
             open: Arc::default(),
             ca: Arc::default(),
+            starts: Arc::default(),
             tasks: Arc::new(Mutex::new(TaskTree::root("fake-server"))),
             is_dead: Arc::default(),
             opened: Arc::default(),
@@ -125,8 +128,13 @@ impl FakeServer {
     }
 
     fn put(&self, topic: Topic, key: &str, answer: Answer) {
+        let newest = self.values.borrow().values().map(|(index, _)| *index).max();
+        self.put_at(newest.unwrap_or_default() + 1, (topic, key), answer);
+    }
+
+    /// Answers with something at an index.
+    pub(crate) fn put_at(&self, index: u64, (topic, key): (Topic, &str), answer: Answer) {
         self.values.send_modify(|values| {
-            let index = values.values().map(|(index, _)| *index).max().unwrap_or_default() + 1;
             values.insert((topic.into(), key.to_owned()), (index, answer));
         });
     }
@@ -222,6 +230,7 @@ async fn answer(
         tokio::select! {
             request = requests.next() => match request {
                 Some(Ok(WatchRequest { request: Some(watch_request::Request::Start(start)) })) => {
+                    server.starts.lock().push(start.clone());
                     let key = (start.topic, start.key);
                     *server.open.lock().entry(key.clone()).or_default() += 1;
                     started.insert(start.id, (key, 0));

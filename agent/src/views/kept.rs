@@ -18,8 +18,8 @@ use weft_proto::envelope::InvalidEnvelope;
 use weft_proto::grpc::v1::Topic;
 use weft_runtime::task::TaskTree;
 
-use super::Record;
 use super::feed::{Cell, Feed};
+use super::record::Record;
 use super::table::{Key, Shared, is_nobody};
 use crate::keep::{Durability, Keep, KeepError, Verdict};
 
@@ -130,7 +130,7 @@ fn read(name: &str, content: &[u8]) -> Result<View, Box<dyn std::error::Error>> 
         Topic::Chain => cell::<CompiledChain>(index, value)?,
         Topic::Connect | Topic::Service => cell::<Vec<ServiceInstance>>(index, value)?,
         Topic::Intentions => cell::<IntentionSet>(index, value)?,
-        Topic::Nodes => cell::<Vec<Node>>(index, value)?,
+        Topic::Nodes => cell::<Vec<Arc<Node>>>(index, value)?,
         Topic::Roots => cell::<TrustBundle>(index, value)?,
         Topic::ServiceDefaults => cell::<ServiceDefaults>(index, value)?,
         Topic::Unspecified => return Err(NoView.into()),

@@ -8,6 +8,7 @@
 pub(crate) mod fake;
 mod feed;
 mod kept;
+mod record;
 mod stream;
 mod table;
 
@@ -15,8 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use weft_core::ca::TrustBundle;
 use weft_core::catalog::{Node, ServiceInstance};
@@ -29,6 +28,7 @@ use weft_proto::grpc::v1::Topic;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::grpc::Calls;
+use record::Record;
 use table::{Key, Shared};
 
 /// All that is watched at servers; clones share it.
@@ -46,11 +46,6 @@ pub struct View<T> {
     shared: Arc<Shared>,
     key: Key,
 }
-
-/// What can be watched: it comes as an envelope and is kept as one.
-trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Record for T {}
 
 /// What is known of a watched thing at one moment.
 #[derive(Debug)]
@@ -161,7 +156,7 @@ impl Views {
     }
 
     /// Watches every node, by name.
-    pub fn nodes(&self) -> View<Vec<Node>> {
+    pub fn nodes(&self) -> View<Vec<Arc<Node>>> {
         self.watch(Topic::Nodes, "")
     }
 

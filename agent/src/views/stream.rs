@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
         let session = async {
             let (requests, events) = calls.watch().await?;
             info!("views follow a server");
-            shared.connect();
+            shared.connect(clock::instant());
             follow(&shared, (requests, events), &mut backoff).await
         };
         let error = tokio::select! {
@@ -39,6 +39,10 @@ pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
             debug!(%error, "no server for views");
         }
         shared.disconnect();
+        if error.is_of_late_server() {
+            shared.fall_behind(clock::instant());
+            calls.move_on();
+        }
         tokio::select! {
             () = tasks.cancelled() => return,
             () = tokio::time::sleep(backoff.next()) => {}
@@ -70,7 +74,13 @@ async fn follow(
                 backoff.reset();
             }
             () = shared.wake.notified() => {}
-            _ = sweep.tick() => shared.sweep(clock::instant()),
+            _ = sweep.tick() => {
+                let now = clock::instant();
+                shared.sweep(now);
+                if shared.must_begin_anew(now) {
+                    return Err(CallError::begin_anew());
+                }
+            }
         }
     }
 }

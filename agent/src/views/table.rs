@@ -13,14 +13,18 @@ use weft_proto::grpc::v1::watch_event::Answer;
 use weft_proto::grpc::v1::watch_request::Request;
 use weft_proto::grpc::v1::{Topic, WatchEvent, WatchRequest, WatchStart, WatchStop};
 
-use super::feed::{Cell, Feed};
-use super::{Record, Slot};
+use super::Slot;
+use super::feed::{Age, Cell, Feed, Taken};
+use super::record::Record;
 
 /// How long a watch goes on without readers: longer than the pause between two look-ups of a
 /// busy client, short enough that what is unused costs little.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long a watch of an earlier run goes on without readers: as long as DNS keeps names.
 const KEPT_IDLE_MAX: Duration = Duration::from_secs(600);
+/// How long servers that know less than this agent are not listened to: longer than any of them
+/// needs to catch up. After that they do not know better, as after a recovery from an old copy.
+const BEHIND_MAX: Duration = Duration::from_secs(60);
 
 /// What is watched: a topic of the protocol, and a key within it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +53,10 @@ struct Table {
     to_start: BTreeSet<u64>,
     to_stop: BTreeSet<u64>,
     is_connected: bool,
+    /// Since when servers have only told what is older than what is here.
+    behind_since: Option<Instant>,
+    /// Whether that is taken now.
+    takes_older: bool,
     /// Whether an attempt to reach a server has failed.
     has_failed: bool,
     /// Values of an earlier run about which no server has said anything yet.
@@ -64,6 +72,8 @@ struct Entry {
     idle_since: Option<Instant>,
     idle_max: Duration,
     is_unconfirmed: bool,
+    /// Whether the value has to be sent whole, as what was said of it did not fit.
+    is_lost: bool,
     /// The index of the value for which there is, or soon will be, a file.
     kept: Option<Index>,
 }
@@ -155,11 +165,24 @@ impl Shared {
     }
 
     /// Begins anew on a fresh stream: everything has to be started.
-    pub(super) fn connect(&self) {
+    pub(super) fn connect(&self, now: Instant) {
         let mut table = self.table.lock();
         table.is_connected = true;
+        table.takes_older = table.is_long_behind(now);
         table.to_start = table.keys.keys().copied().collect();
         table.to_stop.clear();
+    }
+
+    /// Takes note that a server knows less than this agent.
+    pub(super) fn fall_behind(&self, now: Instant) {
+        self.table.lock().behind_since.get_or_insert(now);
+    }
+
+    /// Whether the stream has to begin anew, as the server has known less for so long that what
+    /// it says is to be taken.
+    pub(super) fn must_begin_anew(&self, now: Instant) -> bool {
+        let table = self.table.lock();
+        !table.takes_older && table.is_long_behind(now)
     }
 
     /// Marks every value as no longer confirmed.
@@ -185,30 +208,67 @@ impl Shared {
 
     /// Takes the next thing to tell the servers.
     pub(super) fn next_request(&self) -> Option<WatchRequest> {
-        let mut table = self.table.lock();
-        let request = match table.to_stop.pop_first() {
-            Some(id) => Request::Stop(WatchStop { id }),
-            None => {
-                let id = table.to_start.pop_first()?;
-                let key = table.keys.get(&id).expect("a watch to start is in the table");
-                Request::Start(WatchStart { id, topic: key.topic, key: key.key.clone().into() })
+        let (id, key, feed, takes_older) = {
+            let mut table = self.table.lock();
+            if let Some(id) = table.to_stop.pop_first() {
+                return Some(WatchRequest { request: Some(Request::Stop(WatchStop { id })) });
             }
+            let id = table.to_start.pop_first()?;
+            let key = table.keys.get(&id).expect("a watch to start is in the table").clone();
+            let entry = table.entries.get_mut(&key).expect("a key is that of an entry");
+            let feed = (!std::mem::take(&mut entry.is_lost)).then(|| entry.feed.clone());
+            (id, key, feed, table.takes_older)
         };
-        Some(WatchRequest { request: Some(request) })
+        let mut start = WatchStart {
+            id,
+            topic: key.topic,
+            key: key.key.into(),
+            takes_deltas: true,
+            ..WatchStart::default()
+        };
+        // Outside the lock: a long list takes a while.
+        if let Some((index, digest)) = feed.and_then(|feed| feed.known()) {
+            start.known_index = if takes_older { 0 } else { index.0 };
+            start.known_digest = digest.to_vec().into();
+        }
+        Some(WatchRequest { request: Some(Request::Start(start)) })
     }
 
     /// Takes what a server says; a watch that was stopped meanwhile is ignored.
     pub(super) fn take(&self, event: &WatchEvent) {
         let Some(answer) = &event.answer else { return };
-        let Some(feed) = self.table.lock().feed(event.id) else { return };
-        match answer {
-            Answer::Value(bytes) => feed.take_value(Index(event.index), bytes),
-            Answer::Problem(problem) => feed.take_problem(Index(event.index), problem),
-        }
+        let (feed, takes_older) = {
+            let table = self.table.lock();
+            (table.feed(event.id), table.takes_older)
+        };
+        let Some(feed) = feed else { return };
+        let age = if takes_older { Age::Any } else { Age::Newer };
+        let index = Index(event.index);
+        let taken = match answer {
+            Answer::Delta(delta) => feed.take_delta(index, delta),
+            Answer::Problem(problem) => feed.take_problem(index, problem),
+            Answer::Unchanged(_) => feed.take_unchanged(index),
+            Answer::Value(bytes) => feed.take_value(index, bytes, age),
+        };
         let mut table = self.table.lock();
+        match taken {
+            Taken::Older => {
+                table.behind_since.get_or_insert(weft_runtime::clock::instant());
+                return;
+            }
+            Taken::Misfit => {
+                table.lose(event.id);
+                drop(table);
+                self.wake.notify_one();
+                return;
+            }
+            Taken::Yes => table.behind_since = None,
+        }
         table.confirm(event.id);
-        if let Answer::Value(bytes) = answer {
-            table.outdate((event.id, Index(event.index)), bytes);
+        match answer {
+            Answer::Delta(_) => table.outdate(event.id, index, None),
+            Answer::Value(bytes) => table.outdate(event.id, index, Some(bytes)),
+            Answer::Problem(_) | Answer::Unchanged(_) => {}
         }
         let (is_settled, is_behind) = (table.unconfirmed == 0, !table.changed.is_empty());
         drop(table);
@@ -237,6 +297,7 @@ impl Table {
             idle_since: None,
             idle_max: IDLE_MAX,
             is_unconfirmed: false,
+            is_lost: false,
             kept: None,
         };
         self.entries.insert(key.clone(), entry);
@@ -246,6 +307,19 @@ impl Table {
     fn feed(&self, id: u64) -> Option<Arc<dyn Feed>> {
         let entry = self.entries.get(self.keys.get(&id)?)?;
         Some(entry.feed.clone())
+    }
+
+    fn is_long_behind(&self, now: Instant) -> bool {
+        self.behind_since.is_some_and(|since| now.duration_since(since) >= BEHIND_MAX)
+    }
+
+    /// Has a value asked for anew.
+    fn lose(&mut self, id: u64) {
+        let Some(entry) = self.keys.get(&id).and_then(|key| self.entries.get_mut(key)) else {
+            return;
+        };
+        entry.is_lost = true;
+        self.to_start.insert(id);
     }
 
     /// Takes note that a server has spoken about a watch.
@@ -259,13 +333,13 @@ impl Table {
     }
 
     /// Takes note that the file of a watch is behind.
-    fn outdate(&mut self, (id, index): (u64, Index), value: &[u8]) {
+    fn outdate(&mut self, id: u64, index: Index, value: Option<&[u8]>) {
         let Some(key) = self.keys.get(&id) else { return };
         let Some(entry) = self.entries.get_mut(key) else { return };
         // What is the same after a reconnection is not written again.
         let is_new = match entry.kept {
             Some(kept) => kept != index,
-            None => !is_nobody(key, value),
+            None => value.is_none_or(|value| !is_nobody(key, value)),
         };
         if self.is_keeping && is_new {
             entry.kept = Some(index);

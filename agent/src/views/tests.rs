@@ -4,6 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use weft_core::ca::TrustBundle;
+use weft_proto::envelope;
+use weft_proto::grpc::v1::watch_event::Answer;
+use weft_proto::grpc::v1::{WatchDelta, WatchStart, WatchUnchanged};
+use weft_runtime::digest;
 
 use super::fake::FakeServer;
 use super::*;
@@ -148,6 +152,105 @@ async fn a_server_that_ends_every_stream_is_asked_ever_more_seldom() {
     tokio::time::timeout(3 * LIMIT, asked).await.expect("it is asked on");
     // Eight first pauses take 800 ms at most; eight that grow take 6 s on average.
     assert!(started.elapsed() > Duration::from_millis(900), "{:?}", started.elapsed());
+    tasks.cancel();
+}
+
+fn node(name: &str, address: &str) -> Node {
+    let json = serde_json::json!({ "Node": name, "Address": address, "Datacenter": "dc1" });
+    serde_json::from_value(json).expect("a node")
+}
+
+fn delta(from_index: u64, changed: &[Node], removed: &[&str]) -> Answer {
+    let (changed, removed) = (envelope::encode(changed), envelope::encode(removed));
+    Answer::Delta(WatchDelta { from_index, changed, removed })
+}
+
+fn names(slot: &Slot<Vec<Arc<Node>>>) -> Vec<String> {
+    let nodes = slot.value.iter().flat_map(|nodes| nodes.iter());
+    nodes.map(|node| format!("{}={}", node.name, node.address)).collect()
+}
+
+#[tokio::test]
+async fn differences_bring_a_list_up_and_one_that_does_not_fit_has_it_sent_anew() {
+    let (server, calls) = FakeServer::start().await;
+    let tasks = TaskTree::root("test");
+    let views = Views::start(calls, &tasks);
+    let at = (Topic::Nodes, "");
+    let value = |nodes: &[Node]| Answer::Value(envelope::encode(nodes));
+    server.put_at(5, at, value(&[node("a", "1"), node("b", "1"), node("c", "1")]));
+    let mut view = views.nodes();
+    assert_eq!(view.first(LIMIT).await.index, Index(5));
+    server.put_at(7, at, delta(5, &[node("b", "2"), node("d", "1")], &["a"]));
+    let slot = until(&mut view, |slot| slot.index == Index(7)).await;
+    assert_eq!(names(&slot), ["b=2", "c=1", "d=1"]);
+
+    // From a value that is not here: the whole is asked for, under the same number.
+    server.put_at(9, at, delta(8, &[], &["d"]));
+    let whole = |start: &WatchStart| start.known_digest.is_empty() && start.takes_deltas;
+    eventually(|| server.starts.lock().iter().filter(|start| whole(start)).count() >= 2).await;
+    assert_eq!(names(&view.current()), ["b=2", "c=1", "d=1"], "the last value stays");
+    server.put_at(10, at, value(&[node("b", "3")]));
+    let slot = until(&mut view, |slot| slot.index == Index(10)).await;
+    assert_eq!(names(&slot), ["b=3"]);
+    tasks.cancel();
+}
+
+#[tokio::test]
+async fn a_view_tells_what_it_has_and_takes_nothing_older() {
+    let (server, calls) = FakeServer::start().await;
+    let tasks = TaskTree::root("test");
+    let views = Views::start(calls, &tasks);
+    let at = (Topic::Nodes, "");
+    server.put_at(5, at, Answer::Value(envelope::encode(&[node("a", "1")])));
+    let mut view = views.nodes();
+    view.first(LIMIT).await;
+
+    // Another server, which has not come so far.
+    server.kill();
+    until(&mut view, |slot| !slot.is_live).await;
+    server.put_at(4, at, Answer::Value(envelope::encode(&[node("a", "0")])));
+    server.restart();
+    eventually(|| server.starts.lock().len() == 2).await;
+    let start = server.starts.lock()[1].clone();
+    let known = digest::of_list([digest::of_bytes(&envelope::encode(&node("a", "1")))]);
+    assert_eq!((start.known_index, &*start.known_digest), (5, &known[..]));
+    server.set(Topic::Roots, "", &bundle("a"));
+    views.roots().first(LIMIT).await;
+    let slot = view.current();
+    assert!(!slot.is_live, "it is not confirmed");
+    assert_eq!((slot.index, names(&slot)), (Index(5), vec!["a=1".to_owned()]));
+
+    // It has caught up, and the value is the same.
+    server.put_at(6, at, Answer::Unchanged(WatchUnchanged {}));
+    let slot = until(&mut view, |slot| slot.is_live).await;
+    assert_eq!((slot.index, names(&slot)), (Index(5), vec!["a=1".to_owned()]));
+    // Differences go on from there.
+    server.put_at(8, at, delta(6, &[node("b", "1")], &[]));
+    let slot = until(&mut view, |slot| slot.index == Index(8)).await;
+    assert_eq!(names(&slot), ["a=1", "b=1"]);
+    tasks.cancel();
+}
+
+#[tokio::test]
+async fn what_servers_have_lost_for_good_is_given_up_after_a_while() {
+    let (server, calls) = FakeServer::start().await;
+    let tasks = TaskTree::root("test");
+    let views = Views::start(calls, &tasks);
+    let at = (Topic::Nodes, "");
+    server.put_at(5, at, Answer::Value(envelope::encode(&[node("a", "1")])));
+    let mut view = views.nodes();
+    view.first(LIMIT).await;
+    server.kill();
+    until(&mut view, |slot| !slot.is_live).await;
+    server.put_at(4, at, Answer::Value(envelope::encode(&[node("a", "0")])));
+    let now = weft_runtime::clock::instant();
+    let long_ago = now.checked_sub(Duration::from_secs(100)).expect("the machine is up for longer");
+    views.shared.fall_behind(long_ago);
+    assert!(views.shared.must_begin_anew(now));
+    server.restart();
+    let slot = until(&mut view, |slot| slot.is_live).await;
+    assert_eq!((slot.index, names(&slot)), (Index(4), vec!["a=0".to_owned()]));
+    assert!(!views.shared.must_begin_anew(now));
     tasks.cancel();
 }
 

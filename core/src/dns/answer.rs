@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -32,7 +33,7 @@ pub enum View<'a> {
     /// The instances of the service, also critical ones.
     Instances(&'a [ServiceInstance]),
     /// Every node.
-    Nodes(&'a [Node]),
+    Nodes(&'a [Arc<Node>]),
     /// Nothing needs to be known.
     Nothing,
     /// Nothing was ever heard.
@@ -176,8 +177,8 @@ impl Scribe<'_> {
         Record { name: domain.clone(), ttl, data: RecordData::Soa(data) }
     }
 
-    fn node(&self, name: &NodeName, nodes: &[Node]) -> Answer {
-        let is_meant = |node: &&Node| node.name.as_str().eq_ignore_ascii_case(name.as_str());
+    fn node(&self, name: &NodeName, nodes: &[Arc<Node>]) -> Answer {
+        let is_meant = |node: &&Arc<Node>| node.name.as_str().eq_ignore_ascii_case(name.as_str());
         let Some(node) = nodes.iter().find(is_meant) else {
             return Answer::bare(ResponseCode::NxDomain);
         };

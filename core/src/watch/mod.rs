@@ -1,5 +1,9 @@
 //! What can be waited for, and which of it a change touches. Who waits, and how, is the
-//! server's affair.
+//! server's affair. What has to be told to one who has an older list is in `delta`.
+
+mod delta;
+
+pub use delta::{Delta, InstancePlace, Keyed, Misfit, NodePlace};
 
 mod prefix;
 

@@ -53,6 +53,12 @@ impl Hosts {
         list.hosts.get(list.next).cloned()
     }
 
+    /// Has the next connection go to the host after the current one first.
+    pub fn move_on(&self) {
+        let mut list = self.inner.lock();
+        list.next = (list.next + 1) % list.hosts.len().max(1);
+    }
+
     /// Returns a receiver that changes with each connection made.
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.connected.subscribe()

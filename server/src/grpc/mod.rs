@@ -25,7 +25,7 @@ use crate::join::Admission;
 use crate::propose::Proposer;
 use crate::raft::{Consensus, RaftService};
 use crate::read::Reader;
-use crate::watch::{Hub, Views};
+use crate::watch::{Hub, Views, fan_out};
 
 /// Bytes of one message of an agent: a registration, or a request to sign.
 const MESSAGE_BYTES_MAX: usize = limits::API_BODY_BYTES_MAX;
@@ -49,10 +49,13 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
     let catalog = catalog::CatalogService { proposer, reader: reader.clone() };
     let leaf_lifetime = services.leaf_lifetime;
     let ca = ca::CaService { signer, reader, leaf_lifetime };
+    let views = Views::new(services.hub.clone(), services.default_intention, tasks.child("views"));
+    tasks.spawn("fan-out", fan_out(services.hub.clone(), views.clone(), tasks.clone()));
     let watch = watch::WatchService {
         hub: services.hub,
         tasks: tasks.child("watch"),
-        views: Arc::new(Views::new(services.default_intention)),
+        views,
+        catch_up_limit: watch::CATCH_UP_LIMIT,
     };
     Routes::new(RaftService::server(services.consensus))
         .add_service(wire::join_server::JoinServer::new(join).max_decoding_message_size(64 << 10))

@@ -3,29 +3,29 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use futures::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
+use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_proto::grpc::v1 as wire;
 use weft_runtime::task::TaskTree;
 
 use super::caller;
-use crate::watch::{Hub, Mailbox, Question, Views};
+use crate::watch::{Hub, Marks, Question, Step, Subscription, Version, Views};
 
-/// Events on their way to one agent. When full: the stream's task waits, and changes of the
-/// same value in the meantime become one.
-const EVENTS_AHEAD: usize = 64;
+/// How long an agent that has seen more than this server waits for it to catch up: an election,
+/// and the entries since. After that another server is the better one.
+pub(super) const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) struct WatchService {
     pub(super) hub: Arc<Hub>,
     pub(super) tasks: TaskTree,
-    pub(super) views: Arc<Views>,
+    pub(super) views: Views,
+    pub(super) catch_up_limit: Duration,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
@@ -39,127 +39,232 @@ impl wire::watch_server::Watch for WatchService {
         request: Request<Streaming<wire::WatchRequest>>,
     ) -> Result<Response<Events>, Status> {
         let caller = caller::member(&request)?;
-        let (events, stream) = mpsc::channel(EVENTS_AHEAD);
-        let watcher = Watcher {
+        debug!(%caller, "watch stream opened");
+        let watcher = self.watcher(request.into_inner());
+        // An event is made when the connection has room for it: nothing is buffered for a reader
+        // that is slow, and what changes meanwhile is one event in the end.
+        Ok(Response::new(Box::pin(futures::stream::unfold(watcher, Watcher::next))))
+    }
+}
+
+impl WatchService {
+    fn watcher<R>(&self, requests: R) -> Watcher<R> {
+        self.hub.metrics().streams.inc();
+        Watcher {
             hub: self.hub.clone(),
-            mailbox: self.hub.mailbox(),
+            marks: self.views.marks(),
             watches: BTreeMap::new(),
-            events,
             views: self.views.clone(),
             tasks: self.tasks.clone(),
-        };
-        let requests = request.into_inner();
-        self.tasks.spawn(format!("watches of {caller}"), async move {
-            watcher.run(requests).await;
-            debug!(%caller, "watch stream ended");
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+            catch_up_limit: self.catch_up_limit,
+            requests,
+            is_over: false,
+        }
     }
 }
 
 /// One stream.
-struct Watcher {
+struct Watcher<R> {
     hub: Arc<Hub>,
-    mailbox: Mailbox,
+    marks: Arc<Marks>,
     watches: BTreeMap<u64, Watched>,
-    events: mpsc::Sender<Result<wire::WatchEvent, Status>>,
-    views: Arc<Views>,
+    views: Views,
     tasks: TaskTree,
+    catch_up_limit: Duration,
+    requests: R,
+    is_over: bool,
 }
 
 struct Watched {
-    question: Question,
-    /// The digest of what was last sent.
-    sent: Option<[u8; 32]>,
+    subscription: Subscription,
+    /// What the agent has.
+    has: Has,
+    /// The index that was told last, or that the agent knew.
+    index: Index,
+    takes_deltas: bool,
 }
 
-impl Watcher {
-    async fn run(mut self, mut requests: Streaming<wire::WatchRequest>) {
-        loop {
-            let outcome = tokio::select! {
+/// What an agent has of a value.
+enum Has {
+    Nothing,
+    /// What it said it has, by its digest.
+    Known(bytes::Bytes),
+    /// A version of the view, by its number.
+    Version(u64),
+}
+
+impl<R> Watcher<R>
+where
+    R: Stream<Item = Result<wire::WatchRequest, Status>> + Unpin,
+{
+    /// Waits for the next event; `None` at the end of the stream.
+    async fn next(mut self) -> Option<(Result<wire::WatchEvent, Status>, Self)> {
+        if self.is_over {
+            return None;
+        }
+        let event = loop {
+            let shown = tokio::select! {
                 // tonic's stream keeps a half-read message across drops.
-                request = requests.message() => match request {
-                    Ok(Some(request)) => self.handle(request).await,
-                    Ok(None) | Err(_) => return,
+                request = self.requests.next() => match request {
+                    Some(Ok(request)) => self.handle(request).await,
+                    Some(Err(_)) | None => return None,
                 },
-                // A mark that was not returned stays in the mailbox.
-                watch = self.mailbox.marked() => self.show(watch).await,
-                () = self.events.closed() => return,
+                // A mark that was not returned stays in the marks.
+                watch = self.marks.marked() => Ok(self.show(watch).await),
+                // The agent looks for another server.
                 () = self.tasks.cancelled() => {
-                    let bye = Status::unavailable("the server is shutting down");
-                    // The agent looks for another server either way.
-                    let _ = self.events.try_send(Err(bye));
-                    return;
+                    Err(Status::unavailable("the server is shutting down"))
                 }
             };
-            if let Err(status) = outcome {
-                let _ = self.events.try_send(Err(status));
-                return;
+            if let Some(event) = shown.transpose() {
+                break event;
             }
-        }
+        };
+        self.is_over = event.is_err();
+        Some((event, self))
     }
 
-    async fn handle(&mut self, request: wire::WatchRequest) -> Result<(), Status> {
+    async fn handle(
+        &mut self,
+        request: wire::WatchRequest,
+    ) -> Result<Option<wire::WatchEvent>, Status> {
         match request.request {
-            Some(wire::watch_request::Request::Start(start)) => {
-                if self.mailbox.len() >= limits::WATCHES_PER_AGENT_MAX {
-                    let reason = format!("more than {} watches", limits::WATCHES_PER_AGENT_MAX);
-                    return Err(Status::resource_exhausted(reason));
-                }
-                let question = question(start.topic(), &start.key)?;
-                self.watches.insert(start.id, Watched { question, sent: None });
-                self.show(start.id).await
-            }
+            Some(wire::watch_request::Request::Start(start)) => self.start(start).await,
             Some(wire::watch_request::Request::Stop(stop)) => {
-                self.watches.remove(&stop.id);
-                self.mailbox.forget(stop.id);
-                Ok(())
+                self.end(stop.id);
+                Ok(None)
             }
             None => Err(Status::invalid_argument("an empty request")),
         }
     }
 
-    /// Sends what a watch sees now, when it is not what was sent last.
-    async fn show(&mut self, id: u64) -> Result<(), Status> {
-        let Some(watched) = self.watches.get_mut(&id) else { return Ok(()) };
-        let (index, seen) = loop {
-            let state = self.hub.state();
-            let seen = self.views.look(&watched.question, &state);
-            if self.mailbox.follows(id, &seen.topics) {
-                break (state.index(), seen);
-            }
-            // Other topics than before: what changed until they were followed is seen by
-            // looking once more.
-            self.mailbox.follow(id, seen.topics.clone());
+    async fn start(&mut self, start: wire::WatchStart) -> Result<Option<wire::WatchEvent>, Status> {
+        let question = question(start.topic(), &start.key)?;
+        self.end(start.id);
+        if self.watches.len() >= limits::WATCHES_PER_AGENT_MAX {
+            let reason = format!("more than {} watches", limits::WATCHES_PER_AGENT_MAX);
+            return Err(Status::resource_exhausted(reason));
+        }
+        let index = Index(start.known_index);
+        self.catch_up(index).await?;
+        let has = match start.known_digest {
+            digest if digest.is_empty() => Has::Nothing,
+            digest => Has::Known(digest),
         };
-        let print = fingerprint(&seen.answer);
-        if watched.sent == Some(print) {
+        let subscription = self.views.subscribe(question, (&self.marks, start.id));
+        let takes_deltas = start.takes_deltas;
+        self.watches.insert(start.id, Watched { subscription, has, index, takes_deltas });
+        self.hub.metrics().watches.inc();
+        Ok(self.show(start.id).await)
+    }
+
+    /// Waits until this server has seen as much as the agent.
+    async fn catch_up(&self, index: Index) -> Result<(), Status> {
+        if self.hub.state().index() >= index {
             return Ok(());
         }
-        watched.sent = Some(print);
-        let answer = match &seen.answer {
-            Ok(value) => wire::watch_event::Answer::Value(value.clone()),
-            Err(problem) => wire::watch_event::Answer::Problem(problem.clone()),
+        let reached = tokio::select! {
+            reached = self.hub.reaches(index, self.catch_up_limit) => reached,
+            () = self.tasks.cancelled() => false,
         };
-        let event = wire::WatchEvent { id, index: index.shown(), answer: Some(answer) };
-        tokio::select! {
-            // An event that was not sent is not missed: both other ways end the stream. A
-            // reader that is gone is noticed by the loop.
-            _ = self.events.send(Ok(event)) => Ok(()),
-            () = self.tasks.cancelled() => Err(Status::unavailable("the server is shutting down")),
+        if reached {
+            return Ok(());
         }
+        let own = self.hub.state().index();
+        Err(Status::aborted(format!(
+            "this server is at index {own}, behind {index}, which the agent has seen"
+        )))
+    }
+
+    fn end(&mut self, watch: u64) {
+        if self.watches.remove(&watch).is_some() {
+            self.hub.metrics().watches.dec();
+        }
+    }
+
+    /// Returns what there is to say of a watch; nothing when the agent has the value.
+    async fn show(&mut self, id: u64) -> Option<wire::WatchEvent> {
+        let watched = self.watches.get_mut(&id)?;
+        let version = self.views.newest(&watched.subscription.view).await;
+        let answer = watched.answer(&version, &self.hub);
+        watched.has = Has::Version(version.number());
+        let answer = answer?;
+        let from_index = watched.index;
+        watched.index = Index(from_index.max(version.index).shown());
+        let answer = match answer {
+            Told::Unchanged => wire::watch_event::Answer::Unchanged(wire::WatchUnchanged {}),
+            Told::Problem(problem) => wire::watch_event::Answer::Problem(problem),
+            Told::Delta(changed, removed) => {
+                let from_index = from_index.0;
+                wire::watch_event::Answer::Delta(wire::WatchDelta { from_index, changed, removed })
+            }
+            Told::Value => {
+                let value = version.value(&self.tasks).await;
+                self.hub.metrics().bytes.inc_by(value.len() as u64);
+                wire::watch_event::Answer::Value(value)
+            }
+        };
+        Some(wire::WatchEvent { id, index: watched.index.0, answer: Some(answer) })
     }
 }
 
-/// Two answers with the same digest are the same: SHA-256 has no known collisions.
-fn fingerprint(answer: &Result<bytes::Bytes, String>) -> [u8; 32] {
-    let print = match answer {
-        Ok(value) => digest(&SHA256, value),
-        Err(problem) => digest(&SHA256, problem.as_bytes()),
-    };
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(print.as_ref());
-    bytes
+impl<R> Drop for Watcher<R> {
+    fn drop(&mut self) {
+        let watches = i64::try_from(self.watches.len()).unwrap_or(i64::MAX);
+        self.hub.metrics().watches.dec_by(watches);
+        self.hub.metrics().streams.dec();
+    }
+}
+
+/// What an agent is told.
+enum Told {
+    Delta(bytes::Bytes, bytes::Bytes),
+    Problem(String),
+    Unchanged,
+    Value,
+}
+
+impl Watched {
+    /// Decides what to tell an agent of a version.
+    fn answer(&self, version: &Version, hub: &Hub) -> Option<Told> {
+        let view = &self.subscription.view;
+        let metrics = hub.metrics();
+        let (before, is_reminded) = match &self.has {
+            Has::Version(number) if *number == version.number() => return None,
+            Has::Version(number) => {
+                metrics.skipped.inc_by((version.number() - number).saturating_sub(1));
+                (view.version(*number), false)
+            }
+            Has::Known(digest) if self.takes_deltas => {
+                (view.version_known(self.index, digest), true)
+            }
+            Has::Known(_) | Has::Nothing => (None, false),
+        };
+        if let Some(problem) = version.problem() {
+            return Some(Told::Problem(problem.to_owned()));
+        }
+        let step = match &before {
+            Some(before) if before.number() == version.number() => Step::Nothing,
+            Some(before) => version.step_from(before),
+            None => Step::Whole,
+        };
+        match step {
+            Step::Nothing if is_reminded => {
+                metrics.unchanged.inc();
+                Some(Told::Unchanged)
+            }
+            Step::Nothing => None,
+            Step::Delta { changed, removed } if self.takes_deltas => {
+                metrics.deltas.inc();
+                metrics.bytes.inc_by((changed.len() + removed.len()) as u64);
+                Some(Told::Delta(changed, removed))
+            }
+            Step::Delta { .. } | Step::Whole => {
+                metrics.values.inc();
+                Some(Told::Value)
+            }
+        }
+    }
 }
 
 fn question(topic: wire::Topic, key: &str) -> Result<Question, Status> {
@@ -178,3 +283,6 @@ fn question(topic: wire::Topic, key: &str) -> Result<Question, Status> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

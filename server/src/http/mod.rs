@@ -137,14 +137,18 @@ impl Api {
             Found::WrongMethod { allow } => return wrong_method(&asked, allow),
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let state = self.context.reader.newest();
-        query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
         let credential = request::credential(&query, &parts.headers);
-        let rights = self.context.gate.rights(&state, &credential)?;
+        let rights = {
+            // Who waits holds no old state.
+            let state = self.context.reader.newest();
+            query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
+            self.context.gate.rights(&state, &credential)?
+        };
         let body = collect(body, route.body_bytes_max).await?;
         let caller = Caller::Client { rights: rights.clone(), through };
         let request = ApiRequest {
             method: asked,
+            path: parts.uri.path().into(),
             params,
             query,
             headers: parts.headers,

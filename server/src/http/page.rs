@@ -1,7 +1,6 @@
 //! What every page is made of: a question to the read door, and the headers of its answer.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -14,7 +13,7 @@ use weft_runtime::http::{Body, full};
 use super::Context;
 use super::error::ApiError;
 use super::request::ApiRequest;
-use crate::acl::{Credential, Gate, Rights, UnknownToken};
+use crate::acl::{Gate, Rights, UnknownToken};
 use crate::read::{Answer, Ask, Consistency, ReadOptions};
 
 /// A question of one page.
@@ -59,28 +58,30 @@ where
 struct Asked<'a, Q> {
     question: &'a Q,
     gate: &'a Gate,
-    credential: &'a Credential,
-    filtered: AtomicBool,
+    request: &'a ApiRequest,
 }
 
 impl<Q: Question> Ask<ApiError> for Asked<'_, Q> {
     fn topics(&self, state: &State) -> BTreeSet<Topic> {
         let mut topics = self.question.topics(state);
-        topics.extend(self.gate.topics(state, self.credential));
+        topics.extend(self.gate.topics(state, &self.request.credential));
         topics
     }
 
     fn index(&self, state: &State) -> Option<Index> {
         let index = self.question.index(state)?;
         // Who may no longer ask is told so, whatever the index is.
-        self.gate.rights(state, self.credential).ok().map(|_| index)
+        self.gate.rights(state, &self.request.credential).ok().map(|_| index)
     }
 
     fn answer(&self, state: &State) -> Result<Answer, ApiError> {
-        let rights = self.gate.rights(state, self.credential)?;
+        let rights = self.gate.rights(state, &self.request.credential)?;
         let (index, body) = self.question.answer(state, &rights)?;
-        self.filtered.store(rights.tells_of_filtering(), Ordering::Relaxed);
-        Ok(Answer { index, body })
+        Ok(Answer { index, body, is_filtered: rights.tells_of_filtering() })
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.request.question())
     }
 }
 
@@ -132,25 +133,22 @@ pub(super) async fn ask_with(
     question: &impl Question,
     options: ReadOptions,
 ) -> Result<Read, ApiError> {
-    let (gate, credential) = (&context.gate, &request.credential);
-    let time_left = gate.time_left(&context.reader.newest(), credential);
-    let asked = Asked { question, gate, credential, filtered: AtomicBool::new(false) };
+    let gate = &context.gate;
+    let time_left = gate.time_left(&context.reader.newest(), &request.credential);
+    let asked = Asked { question, gate, request };
     let reading = context.reader.read(&options, &asked);
     let answer = match time_left {
         None => reading.await?,
         // Nothing is lost with a wait that is given up: it only read.
         Some(left) => tokio::time::timeout(left, reading).await.map_err(|_| UnknownToken)??,
     };
-    let filtered = asked.filtered.load(Ordering::Relaxed);
-    Ok(Read { answer, options, filtered })
+    Ok(Read { answer, options })
 }
 
 /// An answer of the read door, not yet dressed.
 pub(super) struct Read {
     pub(super) answer: Answer,
     options: ReadOptions,
-    /// Whether the caller is told that something was left out.
-    filtered: bool,
 }
 
 impl Read {
@@ -210,7 +208,7 @@ impl Read {
             }),
         );
         put("x-consul-query-backend", HeaderValue::from_static("blocking-query"));
-        if self.filtered {
+        if self.answer.is_filtered {
             put("x-consul-results-filtered-by-acls", truth(true));
         }
     }

@@ -22,9 +22,9 @@ use crate::read::{Consistency, ReadOptions};
 pub(super) struct ApiRequest {
     /// As asked; `HEAD` is answered as `GET` is.
     pub(super) method: Method,
+    pub(super) path: Box<str>,
     pub(super) params: Params,
     pub(super) query: Query,
-    #[expect(dead_code, reason = "the pages that ask come with the table of routes")]
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) caller: Caller,
@@ -51,6 +51,45 @@ pub(super) fn credential(query: &Query, headers: &HeaderMap) -> Credential {
     };
     let shown = [query.value("token").map(str::to_owned), text("x-consul-token"), bearer()];
     Credential::of(shown.into_iter().flatten().find_map(|text| Secret::new(&text)))
+}
+
+impl ApiRequest {
+    /// Returns what tells its question from others: two requests with the same text get the same
+    /// answer of the same state. Whose token it was is in it, the token is not; who passed the
+    /// request on decides nothing.
+    pub(super) fn question(&self) -> String {
+        question(&self.path, &self.query, &self.headers)
+    }
+}
+
+fn question(path: &str, query: &Query, headers: &HeaderMap) -> String {
+    let mut question = path.to_owned();
+    // No value has a control character, so none reads as two.
+    for (key, value) in query.0.iter().filter(|(key, _)| !OF_WAITING.contains(&&**key)) {
+        if key == "token" {
+            question.extend(['\0'].into_iter().chain(hidden(value.as_bytes())));
+        } else {
+            question.extend(["\0", key, "=", value]);
+        }
+    }
+    for header in WITH_TOKENS {
+        for value in headers.get_all(header) {
+            question.extend(['\0'].into_iter().chain(hidden(value.as_bytes())));
+        }
+    }
+    question
+}
+
+/// The parameters that say how to wait for an answer, not which.
+const OF_WAITING: [&str; 7] =
+    ["cached", "consistent", "index", "leader", "pretty", "stale", "wait"];
+/// The headers that may carry a token.
+const WITH_TOKENS: [&str; 3] = ["authorization", "x-consul-token", "x-weft-token"];
+
+/// Returns the digest of a secret, in text.
+fn hidden(secret: &[u8]) -> impl Iterator<Item = char> {
+    let digest = weft_runtime::digest::of_bytes(secret);
+    digest.into_iter().map(char::from)
 }
 
 /// The query string as pairs, in their order.
@@ -221,6 +260,35 @@ mod tests {
         assert_eq!(options.consistency, Consistency::Stale);
         assert_eq!(options.newer_than, Some(Index(7)));
         assert_eq!(options.wait, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn who_asks_the_same_asks_one_question() {
+        let question = |path: &str, query: &str, token: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(token) = token {
+                headers.insert("x-consul-token", token.parse().expect("a value"));
+            }
+            super::question(path, &Query::parse(query).expect("a query"), &headers)
+        };
+        let path = "/v1/health/service/web";
+        let plain = question(path, "passing", None);
+        assert_eq!(plain, question(path, "index=7&passing&wait=5s&stale", None));
+        for other in [
+            question("/v1/health/service/db", "passing", None),
+            question(path, "", None),
+            question(path, "passing&tag=a", None),
+            question(path, "passing&tag=a&tag=b", None),
+            question(path, "passing&tag=a%26tag=b", None),
+            question(path, "passing", Some("secret-1")),
+            question(path, "passing", Some("secret-2")),
+            question(path, "passing&token=secret-3", None),
+        ] {
+            assert_ne!(plain, other);
+            assert!(!other.contains("secret"), "{other}");
+        }
+        let with = |token| question(path, "passing", Some(token));
+        assert_ne!(with("secret-1"), with("secret-2"));
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! What watchers see, made of the state: instances, compiled chains, intentions, trust.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use weft_core::config_entry::{EntryKey, EntryKind, IntentionAction};
-use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::watch::Topic;
 use weft_proto::envelope;
+
+use super::version::{Content, Records};
 
 /// What one watch asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,86 +25,63 @@ pub(crate) enum Question {
 }
 
 /// What it sees, and what that depends on.
-#[derive(Clone)]
-pub(crate) struct Seen {
-    /// The value as an envelope, or why there is none.
-    pub(crate) answer: Result<Bytes, String>,
+pub(super) struct Seen {
+    pub(super) content: Content,
     /// When one of these is touched, the value may be another.
-    pub(crate) topics: BTreeSet<Topic>,
+    pub(super) topics: BTreeSet<Topic>,
 }
 
-/// Answers questions; those who ask the same of the same state share one answer, as all agents
-/// do that a change wakes.
-pub(crate) struct Views {
-    default: IntentionAction,
-    newest: Mutex<OfState>,
-}
-
-/// The answers made of one state. Bounded by the questions that are watched, as the next state
-/// clears it.
-#[derive(Default)]
-struct OfState {
-    index: Index,
-    answers: BTreeMap<Question, Arc<Seen>>,
-}
-
-impl Views {
-    pub(crate) fn new(default: IntentionAction) -> Self {
-        Self { default, newest: Mutex::default() }
-    }
-
-    /// Looks a question up.
-    pub(crate) fn look(&self, question: &Question, state: &State) -> Arc<Seen> {
-        let index = state.index();
-        {
-            let mut newest = self.newest.lock();
-            if newest.index < index {
-                *newest = OfState { index, answers: BTreeMap::new() };
+impl Question {
+    /// Returns what the value depends on, unless that depends on the state.
+    pub(super) fn topics(&self) -> Option<BTreeSet<Topic>> {
+        Some(match self {
+            Self::Chain(_) => return None,
+            Self::Connect(name) => BTreeSet::from([Topic::connect(name)]),
+            Self::Intentions(name) => {
+                IntentionSet::reads(name).into_iter().map(Topic::Entry).collect()
             }
-            if newest.index == index
-                && let Some(seen) = newest.answers.get(question)
-            {
-                return seen.clone();
-            }
-        }
-        // Outside the lock: two who come at once may both make it, and make the same.
-        let seen = Arc::new(look(question, state, self.default));
-        let mut newest = self.newest.lock();
-        if newest.index == index {
-            newest.answers.insert(question.clone(), seen.clone());
-        }
-        seen
-    }
-}
-
-fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
-    match question {
-        Question::Chain(name) => look_at_chain(name, state),
-        Question::Connect(name) => {
-            seen(envelope::encode(&state.connect_instances(name).1), [Topic::connect(name)])
-        }
-        Question::Intentions(name) => seen(
-            envelope::encode(&state.intentions(name, default)),
-            IntentionSet::reads(name).map(Topic::Entry),
-        ),
-        Question::Nodes => seen(envelope::encode(&state.nodes().1), [Topic::Nodes]),
-        Question::Roots => Seen {
-            answer: state
-                .trust_bundle()
-                .map(|bundle| envelope::encode(&bundle))
-                .ok_or_else(|| "the cluster has no root yet".to_owned()),
-            topics: BTreeSet::from([Topic::Roots, Topic::Cluster]),
-        },
-        Question::Service(name) => {
-            seen(envelope::encode(&state.service_instances(name).1), [Topic::service(name)])
-        }
-        Question::ServiceDefaults(name) => seen(
-            envelope::encode(&state.service_defaults(name)),
-            [
+            Self::Nodes => BTreeSet::from([Topic::Nodes]),
+            Self::Roots => BTreeSet::from([Topic::Roots, Topic::Cluster]),
+            Self::Service(name) => BTreeSet::from([Topic::service(name)]),
+            Self::ServiceDefaults(name) => BTreeSet::from([
                 entry(EntryKind::ServiceDefaults, name.as_str()),
                 entry(EntryKind::ProxyDefaults, "global"),
-            ],
-        ),
+            ]),
+        })
+    }
+
+    /// Looks at the state; a list shares with the one before what is the same.
+    pub(super) fn look(
+        &self,
+        state: &State,
+        before: Option<&Content>,
+        default: IntentionAction,
+    ) -> Seen {
+        let instances = |found| match before {
+            Some(Content::Instances(before)) => {
+                Content::Instances(Records::after(Some(before), found))
+            }
+            Some(_) | None => Content::Instances(Records::after(None, found)),
+        };
+        let content = match self {
+            Self::Chain(name) => return look_at_chain(name, state),
+            Self::Connect(name) => instances(state.connect_instances(name).1),
+            Self::Intentions(name) => whole(envelope::encode(&state.intentions(name, default))),
+            Self::Nodes => {
+                let before = match before {
+                    Some(Content::Nodes(before)) => Some(before),
+                    Some(_) | None => None,
+                };
+                Content::Nodes(Records::after(before, state.nodes().1))
+            }
+            Self::Roots => match state.trust_bundle() {
+                Some(bundle) => whole(envelope::encode(&bundle)),
+                None => Content::Problem("the cluster has no root yet".to_owned()),
+            },
+            Self::Service(name) => instances(state.service_instances(name).1),
+            Self::ServiceDefaults(name) => whole(envelope::encode(&state.service_defaults(name))),
+        };
+        Seen { content, topics: self.topics().unwrap_or_default() }
     }
 }
 
@@ -114,52 +90,21 @@ fn look(question: &Question, state: &State, default: IntentionAction) -> Seen {
 fn look_at_chain(name: &ServiceName, state: &State) -> Seen {
     match state.compile_chain(name) {
         Ok(chain) => Seen {
-            answer: Ok(envelope::encode(&chain)),
+            content: whole(envelope::encode(&chain)),
             topics: chain.reads.iter().cloned().map(Topic::Entry).collect(),
         },
         Err(problem) => {
             let kinds = EntryKind::OF_CHAINS.into_iter().map(Topic::EntryKind);
-            Seen { answer: Err(problem), topics: kinds.chain([Topic::Cluster]).collect() }
+            let topics = kinds.chain([Topic::Cluster]).collect();
+            Seen { content: Content::Problem(problem), topics }
         }
     }
 }
 
-fn seen(value: Bytes, topics: impl IntoIterator<Item = Topic>) -> Seen {
-    Seen { answer: Ok(value), topics: topics.into_iter().collect() }
+fn whole(value: Bytes) -> Content {
+    Content::Whole(value)
 }
 
 fn entry(kind: EntryKind, name: &str) -> Topic {
     Topic::Entry(EntryKey::new(kind, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use weft_core::ca::{JoinTokenRecord, MemberRole};
-    use weft_core::state::Command;
-    use weft_core::time::Timestamp;
-
-    #[test]
-    fn one_answer_is_made_for_all_who_ask_of_one_state() {
-        let views = Views::new(IntentionAction::Deny);
-        let question = Question::Service("web".parse().expect("a name"));
-        let old = State::default();
-        let first = views.look(&question, &old);
-        assert!(Arc::ptr_eq(&first, &views.look(&question, &old)));
-        let mut new = old.clone();
-        let token = JoinTokenRecord {
-            secret_sha256: "ab".to_owned(),
-            role: MemberRole::Agent,
-            expires: Timestamp(9),
-            uses_left: None,
-            create_index: Index::default(),
-            modify_index: Index::default(),
-        };
-        new.apply(Index(5), Timestamp(1), Command::CreateJoinToken(token));
-        let second = views.look(&question, &new);
-        assert!(!Arc::ptr_eq(&first, &second));
-        // One who is late gets the answer of the state that it has, and spoils nothing.
-        assert!(!Arc::ptr_eq(&second, &views.look(&question, &old)));
-        assert!(Arc::ptr_eq(&second, &views.look(&question, &new)));
-    }
 }

@@ -1,96 +1,83 @@
-//! Who waits for what: routes changes to mailboxes by topic.
+//! The newest state, and who is told when a part of it changes.
 //!
-//! A change marks the watches that it touches; what they are to see is evaluated later, on the
-//! newest state, so that a slow reader skips values and never holds up a writer.
+//! A write names the topics that it touched. Their followers are put in a queue, each at most
+//! once, and that is all the writer waits for; `fan_out` does the rest behind it. Nobody whose
+//! topics were not touched is looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use weft_core::index::Index;
 use weft_core::state::{Change, State};
 use weft_core::watch::{Prefixes, Topic, touched};
 
+use super::mailbox::{Mailbox, Marks};
+use super::metrics::WatchMetrics;
+use super::view::ViewRef;
+use super::waiting::Questions;
 use crate::raft::Audience;
 
-/// The newest state and everyone who waits for the next.
-#[derive(Default)]
+/// The newest state and everyone who follows it.
 pub(crate) struct Hub {
     state: ArcSwap<State>,
+    index: watch::Sender<Index>,
     followers: Mutex<Followers>,
+    last_number: AtomicU64,
+    /// At most one place for each follower.
+    queue: Mutex<VecDeque<Arc<Follower>>>,
+    stirred: Notify,
+    pub(super) questions: Questions,
+    metrics: WatchMetrics,
 }
 
+/// Who follows what. Bounded by the topics of the views and questions there are, each of which
+/// has its bound.
 #[derive(Default)]
 struct Followers {
-    next: u64,
-    boxes: BTreeMap<u64, Arc<Marks>>,
-    /// Bounded by the watches of all mailboxes, each of which has its own bound.
-    topics: BTreeMap<Topic, BTreeSet<(u64, u64)>>,
+    topics: BTreeMap<Topic, BTreeSet<Arc<Follower>>>,
     /// Those who wait for keys by prefix.
-    prefixes: Prefixes<(u64, u64)>,
+    prefixes: Prefixes<Arc<Follower>>,
 }
 
-impl Followers {
-    fn add(&mut self, topic: &Topic, who: (u64, u64)) {
-        match topic {
-            Topic::KeyPrefix(prefix) => self.prefixes.add(prefix, who),
-            other => {
-                self.topics.entry(other.clone()).or_default().insert(who);
-            }
-        }
-    }
-
-    fn remove(&mut self, topic: &Topic, who: (u64, u64)) {
-        if let Topic::KeyPrefix(prefix) = topic {
-            self.prefixes.remove(prefix, &who);
-        } else if let Some(watches) = self.topics.get_mut(topic) {
-            watches.remove(&who);
-            if watches.is_empty() {
-                self.topics.remove(topic);
-            }
-        }
-    }
-
-    /// Marks whoever waits for what a change touches.
-    fn mark(&self, changes: &[Change]) {
-        let topics: BTreeSet<Topic> = match self.topics.is_empty() {
-            true => BTreeSet::new(),
-            false => changes.iter().flat_map(touched).collect(),
-        };
-        let by_topic = topics.iter().filter_map(|topic| self.topics.get(topic)).flatten();
-        let of_trees = changes.iter().filter_map(|change| match change {
-            Change::KeyTree(prefix) => Some(prefix),
-            _ => None,
-        });
-        let by_tree = of_trees.flat_map(|prefix| {
-            let start = Topic::Key(prefix.clone());
-            let range = self.topics.range(start..).map_while(move |(topic, who)| match topic {
-                Topic::Key(key) if key.as_str().starts_with(prefix.as_str()) => Some(who),
-                _ => None,
-            });
-            range.flatten()
-        });
-        let by_prefix = changes.iter().flat_map(|change| self.prefixes.touched(change));
-        for (mailbox, watch) in by_topic.chain(by_tree).chain(by_prefix) {
-            if let Some(marks) = self.boxes.get(mailbox) {
-                marks.mark(*watch);
-            }
-        }
-    }
+/// Someone with topics. What is derived of the state for all who ask the same is one follower.
+pub(crate) struct Follower {
+    id: u64,
+    /// How often one of its topics was touched. Grows after the state is in place, so that who
+    /// reads it first and the state then has seen at least those changes.
+    touched: AtomicU64,
+    is_queued: AtomicBool,
+    pub(super) told: Told,
 }
 
-/// The watches of one mailbox that are to be looked at. At most one mark for each.
-#[derive(Default)]
-struct Marks {
-    marked: Mutex<BTreeSet<u64>>,
-    notify: Notify,
+/// Who hears of it.
+pub(super) enum Told {
+    /// A watch of a mailbox, which is marked at once: there are few of them.
+    Marks(Arc<Marks>, u64),
+    /// A view, which is looked at anew, and then its subscribers.
+    View(ViewRef),
+    /// Those who wait for another answer to a question.
+    Waiters(Arc<Notify>),
 }
 
-impl Marks {
-    fn mark(&self, watch: u64) {
-        self.marked.lock().insert(watch);
-        self.notify.notify_one();
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            state: ArcSwap::default(),
+            index: watch::Sender::new(Index::default()),
+            followers: Mutex::default(),
+            last_number: AtomicU64::new(0),
+            queue: Mutex::default(),
+            stirred: Notify::new(),
+            questions: Questions::default(),
+            metrics: WatchMetrics::default(),
+        }
     }
 }
 
@@ -100,102 +87,188 @@ impl Hub {
         self.state.load_full()
     }
 
+    /// Returns what is counted here.
+    pub(crate) fn metrics(&self) -> &WatchMetrics {
+        &self.metrics
+    }
+
+    /// Waits until the state has come to an index; false when that takes longer than `limit`.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(crate) async fn reaches(&self, index: Index, limit: Duration) -> bool {
+        let mut indexes = self.index.subscribe();
+        let reached = indexes.wait_for(|reached| *reached >= index);
+        tokio::time::timeout(limit, reached).await.is_ok()
+    }
+
+    fn number(&self) -> u64 {
+        self.last_number.fetch_add(1, Relaxed)
+    }
+
     /// Opens a mailbox.
     pub(crate) fn mailbox(self: &Arc<Self>) -> Mailbox {
+        Mailbox::new(self.clone(), self.marks())
+    }
+
+    /// Makes the marks of a reader.
+    pub(super) fn marks(&self) -> Arc<Marks> {
+        Arc::new(Marks::new(self.number()))
+    }
+
+    /// Makes a follower without topics.
+    pub(super) fn follower(&self, told: Told) -> Arc<Follower> {
+        let id = self.number();
+        let (touched, is_queued) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Follower { id, touched, is_queued, told })
+    }
+
+    /// Gives a follower other topics.
+    ///
+    /// The state may have changed before this took hold: look at the state after the call.
+    pub(super) fn follow(
+        &self,
+        follower: &Arc<Follower>,
+        before: &BTreeSet<Topic>,
+        topics: &BTreeSet<Topic>,
+    ) {
         let mut followers = self.followers.lock();
-        followers.next += 1;
-        let id = followers.next;
-        let marks = Arc::<Marks>::default();
-        followers.boxes.insert(id, marks.clone());
-        Mailbox { hub: self.clone(), id, marks, watches: BTreeMap::new() }
+        for topic in before.difference(topics) {
+            followers.remove(topic, follower);
+        }
+        for topic in topics.difference(before) {
+            followers.add(topic, follower);
+        }
+    }
+
+    /// Waits for a follower whose topics were touched.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time: a follower is taken only when it is returned.
+    pub(super) async fn next_stirred(&self) -> Arc<Follower> {
+        loop {
+            if let Some(follower) = self.queue.lock().pop_front() {
+                // What touches it from now on puts it in the queue again.
+                follower.is_queued.store(false, SeqCst);
+                return follower;
+            }
+            self.stirred.notified().await;
+        }
+    }
+
+    /// Puts followers in the queue.
+    fn stir<'a>(&self, followers: impl Iterator<Item = &'a Arc<Follower>>) {
+        let mut queue = self.queue.lock();
+        for follower in followers {
+            follower.touched.fetch_add(1, SeqCst);
+            if let Told::Marks(marks, watch) = &follower.told {
+                marks.mark(*watch);
+            } else if !follower.is_queued.swap(true, SeqCst) {
+                queue.push_back(follower.clone());
+            }
+        }
+        if !queue.is_empty() {
+            self.stirred.notify_one();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn topics_followed(&self) -> usize {
+        self.followers.lock().topics.len()
+    }
+}
+
+impl Followers {
+    fn add(&mut self, topic: &Topic, follower: &Arc<Follower>) {
+        if let Topic::KeyPrefix(prefix) = topic {
+            self.prefixes.add(prefix, follower.clone());
+        } else {
+            self.topics.entry(topic.clone()).or_default().insert(follower.clone());
+        }
+    }
+
+    fn remove(&mut self, topic: &Topic, follower: &Arc<Follower>) {
+        if let Topic::KeyPrefix(prefix) = topic {
+            self.prefixes.remove(prefix, follower);
+        } else if let Some(here) = self.topics.get_mut(topic) {
+            here.remove(follower);
+            if here.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    /// Returns who follows what changes touch; one may come more than once.
+    fn touched<'a>(&'a self, changes: &'a [Change]) -> impl Iterator<Item = &'a Arc<Follower>> {
+        let topics: BTreeSet<Topic> = changes.iter().flat_map(touched).collect();
+        let by_topic = topics.into_iter().filter_map(|topic| self.topics.get(&topic)).flatten();
+        let of_trees = changes.iter().filter_map(|change| match change {
+            Change::KeyTree(prefix) => Some(prefix),
+            _ => None,
+        });
+        let by_tree = of_trees.flat_map(|prefix| {
+            let start = Topic::Key(prefix.clone());
+            let range = self.topics.range(start..).map_while(move |(topic, here)| match topic {
+                Topic::Key(key) if key.as_str().starts_with(prefix.as_str()) => Some(here),
+                _ => None,
+            });
+            range.flatten()
+        });
+        let by_prefix = changes.iter().flat_map(|change| self.prefixes.touched(change));
+        by_topic.chain(by_tree).chain(by_prefix)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Follower>> {
+        self.topics.values().flatten().chain(self.prefixes.all())
+    }
+}
+
+impl Ord for Follower {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl PartialOrd for Follower {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Follower {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Follower {}
+
+impl Follower {
+    /// Returns how often one of its topics was touched.
+    pub(super) fn touched(&self) -> u64 {
+        self.touched.load(SeqCst)
     }
 }
 
 impl Audience for Hub {
     fn applied(&self, state: Arc<State>, changes: Vec<Change>) {
+        let index = state.index();
         self.state.store(state);
-        self.followers.lock().mark(&changes);
+        {
+            let followers = self.followers.lock();
+            self.stir(followers.touched(&changes));
+        }
+        self.index.send_replace(index);
     }
 
     fn replaced(&self, state: Arc<State>) {
+        let index = state.index();
         self.state.store(state);
-        let followers = self.followers.lock();
-        for (mailbox, watch) in followers.topics.values().flatten().chain(followers.prefixes.all())
         {
-            if let Some(marks) = followers.boxes.get(mailbox) {
-                marks.mark(*watch);
-            }
+            let followers = self.followers.lock();
+            self.stir(followers.all());
         }
-    }
-}
-
-/// The watches of one reader. Dropping it ends them.
-pub(crate) struct Mailbox {
-    hub: Arc<Hub>,
-    id: u64,
-    marks: Arc<Marks>,
-    watches: BTreeMap<u64, BTreeSet<Topic>>,
-}
-
-impl Mailbox {
-    /// Sets the topics that mark a watch.
-    ///
-    /// When they are not those that it had, the state may have changed before this took hold:
-    /// look at the state after the call.
-    pub(crate) fn follow(&mut self, watch: u64, topics: BTreeSet<Topic>) {
-        if self.watches.get(&watch) == Some(&topics) {
-            return;
-        }
-        self.forget(watch);
-        let mut followers = self.hub.followers.lock();
-        for topic in &topics {
-            followers.add(topic, (self.id, watch));
-        }
-        drop(followers);
-        self.watches.insert(watch, topics);
-    }
-
-    /// Whether a watch follows these topics already.
-    pub(crate) fn follows(&self, watch: u64, topics: &BTreeSet<Topic>) -> bool {
-        self.watches.get(&watch) == Some(topics)
-    }
-
-    /// Ends a watch.
-    pub(crate) fn forget(&mut self, watch: u64) {
-        let Some(topics) = self.watches.remove(&watch) else { return };
-        let mut followers = self.hub.followers.lock();
-        for topic in topics {
-            followers.remove(&topic, (self.id, watch));
-        }
-        self.marks.marked.lock().remove(&watch);
-    }
-
-    /// Returns the number of watches.
-    pub(crate) fn len(&self) -> usize {
-        self.watches.len()
-    }
-
-    /// Waits for a mark and takes one.
-    ///
-    /// # Cancel safety
-    /// May be dropped and called again at any time: a mark is taken only when it is returned.
-    pub(crate) async fn marked(&self) -> u64 {
-        loop {
-            if let Some(watch) = self.marks.marked.lock().pop_first() {
-                return watch;
-            }
-            self.marks.notify.notified().await;
-        }
-    }
-}
-
-impl Drop for Mailbox {
-    fn drop(&mut self) {
-        let watches: Vec<u64> = self.watches.keys().copied().collect();
-        for watch in watches {
-            self.forget(watch);
-        }
-        self.hub.followers.lock().boxes.remove(&self.id);
+        self.index.send_replace(index);
     }
 }
 
@@ -232,27 +305,53 @@ mod tests {
         ServiceKey::from(&name.parse().expect("a name"))
     }
 
+    fn topics(names: &[&str]) -> BTreeSet<Topic> {
+        names.iter().map(|name| Topic::Service(key(name))).collect()
+    }
+
     #[test]
-    fn a_reader_sees_one_mark_however_often_its_answer_changed() {
+    fn a_mailbox_sees_one_mark_however_often_a_topic_was_touched() {
         let hub = Arc::<Hub>::default();
-        let mut mailbox = hub.mailbox();
         let service = |name: &str| Change::Service(key(name));
-        let topic = |name: &str| BTreeSet::from([Topic::Service(key(name))]);
-        mailbox.follow(7, topic("web"));
-        mailbox.follow(8, topic("db"));
+        let mut mailbox = hub.mailbox();
+        mailbox.follow(7, topics(&["web"]));
+        mailbox.follow(8, topics(&["db"]));
         for _ in 0..3 {
             hub.applied(Arc::default(), vec![service("web"), service("other")]);
         }
-        assert_eq!(mailbox.marked().now_or_never(), Some(7));
-        assert_eq!(mailbox.marked().now_or_never(), None);
-        hub.replaced(Arc::default());
-        assert_eq!(mailbox.marked().now_or_never(), Some(7));
-        assert_eq!(mailbox.marked().now_or_never(), Some(8));
-        mailbox.forget(7);
+        let next = |mailbox: &Mailbox| mailbox.marked().now_or_never();
+        assert_eq!([next(&mailbox), next(&mailbox)], [Some(7), None]);
+        mailbox.follow(7, topics(&["other"]));
         hub.applied(Arc::default(), vec![service("web")]);
-        assert_eq!(mailbox.marked().now_or_never(), None);
+        assert_eq!(next(&mailbox), None);
+        hub.replaced(Arc::default());
+        assert!(next(&mailbox).is_some() && next(&mailbox).is_some());
         drop(mailbox);
-        assert!(hub.followers.lock().topics.is_empty());
-        assert!(hub.followers.lock().boxes.is_empty());
+        assert_eq!(hub.topics_followed(), 0);
+    }
+
+    #[test]
+    fn a_follower_is_in_the_queue_once_however_often_it_is_touched() {
+        let hub = Hub::default();
+        let service = |name: &str| Change::Service(key(name));
+        let web = hub.follower(Told::Waiters(Arc::default()));
+        let both = hub.follower(Told::Waiters(Arc::default()));
+        let none = BTreeSet::new();
+        hub.follow(&web, &none, &topics(&["web"]));
+        hub.follow(&both, &none, &topics(&["db", "web"]));
+        let next = || hub.next_stirred().now_or_never().map(|follower| follower.id);
+        for _ in 0..3 {
+            hub.applied(Arc::default(), vec![service("web"), service("other")]);
+        }
+        assert_eq!((web.touched(), both.touched()), (3, 3));
+        assert_eq!([next(), next(), next()], [Some(web.id), Some(both.id), None]);
+        hub.follow(&both, &topics(&["db", "web"]), &topics(&["db"]));
+        hub.applied(Arc::default(), vec![service("web"), service("db")]);
+        assert_eq!([next(), next(), next()], [Some(both.id), Some(web.id), None]);
+        hub.replaced(Arc::default());
+        assert!(next().is_some() && next().is_some() && next().is_none());
+        hub.follow(&both, &topics(&["db"]), &none);
+        hub.follow(&web, &topics(&["web"]), &none);
+        assert_eq!(hub.topics_followed(), 0);
     }
 }
