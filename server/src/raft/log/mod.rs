@@ -6,7 +6,11 @@ mod damage;
 mod journal;
 mod medium;
 mod migrate;
+#[cfg(test)]
+mod power_cut;
 mod segment;
+#[cfg(test)]
+mod speed;
 mod table;
 
 use std::collections::BTreeMap;
