@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority
     Server(Box<cmd::server::ServerArgs>),
+    /// Save, restore and inspect the state of the servers
+    Snapshot(cmd::snapshot::SnapshotArgs),
     /// Print the version
     Version(cmd::version::VersionArgs),
 }

@@ -263,7 +263,6 @@ impl ApiAnswer {
     }
 
     /// Returns the body.
-    #[expect(dead_code, reason = "the commands that need it come with this client")]
     pub(crate) fn body(&self) -> &Bytes {
         &self.response.body
     }

@@ -47,6 +47,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dev(args) => cmd::dev::run(&args),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Server(args) => cmd::server::run(&args),
+        Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),
         Command::Version(args) => cmd::version::run(&args),
     }
 }

@@ -114,6 +114,10 @@ pub const SNAPSHOT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 64 << 20;
 /// Below the size of an entry each write would make a snapshot.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of a snapshot that is restored: it lies in memory while it comes, beside the state.
+pub const SNAPSHOT_BYTES_MAX: u64 = 512 << 20;
+/// Bytes of one piece of it: half of what an entry may have.
+pub const SNAPSHOT_PIECE_BYTES: usize = 512 << 10;
 /// Bytes free on a server's disk below which it leads no writes: room for elections, votes and
 /// the next files of the log.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 64 << 20;

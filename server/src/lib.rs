@@ -27,5 +27,7 @@ pub use http::door::HttpsError;
 pub use join::JoinError;
 pub use membership::MembershipError;
 pub use propose::WriteError;
-pub use raft::{ConsensusError, Member, ProposeError};
+pub use raft::{
+    ConsensusError, Member, NotASnapshot, ProposeError, SnapshotInfo, inspect_snapshot,
+};
 pub use start::{Server, ServerHandle, StartError};

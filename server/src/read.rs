@@ -54,6 +54,13 @@ pub(crate) struct Answer {
     pub(crate) is_filtered: bool,
 }
 
+impl Answer {
+    /// After a restore all has changed, whatever the records say: no index falls behind it.
+    pub(crate) fn raised(self, state: &State) -> Self {
+        Self { index: self.index.max(state.restored_at()), ..self }
+    }
+}
+
 /// A question: what it depends on, and how it is answered.
 pub(crate) trait Ask<E>: Send {
     /// The topics whose change may change the answer. May differ from state to state.
@@ -136,7 +143,7 @@ impl Reader {
     ) -> Result<Answer, E> {
         let state = self.state(options.consistency).await?;
         let Some(newer_than) = options.newer_than.filter(|index| index.0 > 0) else {
-            return question.answer(&state);
+            return question.answer(&state).map(|answer| answer.raised(&state));
         };
         drop(state);
         let waiting = Waiting::join(&self.hub, question.name());
@@ -168,7 +175,8 @@ impl Reader {
             };
             is_woken = true;
         }
-        question.answer(&self.hub.state())
+        let state = self.hub.state();
+        question.answer(&state).map(|answer| answer.raised(&state))
     }
 }
 

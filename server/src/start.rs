@@ -33,7 +33,7 @@ use crate::membership::{
 };
 use crate::metrics::{self, Metrics};
 use crate::propose::{Caller, Proposer, WriteError};
-use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
+use crate::raft::{Archive, Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
 use crate::read::Reader;
 use crate::watch::Hub;
 
@@ -236,7 +236,9 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
     };
-    let api = http::Api::new(proposer.clone(), reader, signer.seal_key().clone(), &config);
+    let archive = Archive::new(consensus.clone(), tasks.child("archive"));
+    let seal = signer.seal_key().clone();
+    let api = http::Api::new(proposer.clone(), reader, archive, seal, &config);
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
@@ -266,7 +268,12 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
 fn rpc_options() -> ServeOptions {
     // Every agent may come to this server when the others are away, with two connections.
-    ServeOptions { connections_max: RPC_CONNECTIONS_MAX, ..ServeOptions::default() }
+    // Bodies are bounded by each route.
+    ServeOptions {
+        connections_max: RPC_CONNECTIONS_MAX,
+        body_bytes_max: usize::MAX,
+        ..ServeOptions::default()
+    }
 }
 
 /// Makes this server's certificates.

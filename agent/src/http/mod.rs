@@ -88,7 +88,9 @@ pub async fn start(addr: SocketAddr, parts: Parts) -> io::Result<SocketAddr> {
     let service = tower_service(api);
     let tree = tasks.clone();
     tasks.spawn("accept", async move {
-        serve(listener, None, service, ServeOptions::default(), &tree).await;
+        // What is answered here is bounded where it is read, what is passed on by the server.
+        let options = ServeOptions { body_bytes_max: usize::MAX, ..ServeOptions::default() };
+        serve(listener, None, service, options, &tree).await;
     });
     Ok(bound)
 }

@@ -7,4 +7,5 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod proxy;
 pub(crate) mod server;
+pub(crate) mod snapshot;
 pub(crate) mod version;

@@ -100,6 +100,7 @@ impl State {
                 self.register_external(index, what, changes)?;
                 self.settle_sessions(index, now, &node, changes);
             }
+            Command::Restore(step) => return self.restore(step),
             Command::Session(command) => {
                 return self.session_write(index, now, command, changes);
             }

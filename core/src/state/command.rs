@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SessionCommand;
 use super::acl::{AclCommand, AclRefusal};
 use super::intention::IntentionCommand;
 use super::prepared_query::QueryCommand;
+use super::{RestoreCommand, SessionCommand};
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
@@ -75,6 +75,8 @@ pub enum Command {
     Register(CatalogRegistration),
     /// Writes a node that no agent speaks for, with services and checks.
     RegisterExternal(CatalogRegistration),
+    /// Puts a saved snapshot in the place of the state, step by step.
+    Restore(RestoreCommand),
     /// Says how the CA signs.
     SetCaSettings(CaSettings),
     /// Makes or ends a session.
@@ -218,6 +220,12 @@ pub enum Refusal {
     NotExternal {
         /// The node.
         node: NodeName,
+    },
+    /// A snapshot is not put in force; nothing was changed.
+    #[error("the snapshot is not restored: {reason}")]
+    Restore {
+        /// Why not.
+        reason: String,
     },
     /// A check that a session would depend on is critical.
     #[error("Check '{0}' is in critical state")]

@@ -19,6 +19,7 @@ mod member;
 mod names;
 mod prepared_query;
 mod query;
+mod restore;
 mod session;
 mod snapshot;
 
@@ -36,6 +37,7 @@ pub use key::ServiceKey;
 pub use kv::KvTable;
 pub use prepared_query::QueryCommand;
 pub use query::ServiceTags;
+pub use restore::RestoreCommand;
 pub use session::{SessionCommand, SessionTable};
 pub use snapshot::StateSnapshot;
 
@@ -74,6 +76,10 @@ pub struct State {
     kv: KvTable,
     sessions: SessionTable,
     rows: IndexRows,
+    /// When a snapshot was last put in force.
+    restored_at: Index,
+    /// What has come of a snapshot that is to be.
+    restoring: Option<Arc<restore::Restoring>>,
 }
 
 /// Where an instance is found.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::acl::{AclRecords, AclState};
 use super::kv::KvSnapshot;
 use super::prepared_query::Queries;
+use super::restore::Restoring;
 use super::session::SessionSnapshot;
 use super::{ClusterRecord, IndexRows, KvTable, NodeKey, NodeRow, ServiceKey, SessionTable, State};
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
@@ -42,6 +43,10 @@ pub struct StateSnapshot {
     sessions: SessionSnapshot,
     #[serde(default)]
     rows: IndexRows,
+    #[serde(default)]
+    restored_at: Index,
+    #[serde(default)]
+    restoring: Option<Arc<Restoring>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,7 +82,26 @@ impl State {
             kv: self.kv.to_snapshot(),
             sessions: self.sessions.to_snapshot(),
             rows: self.rows.clone(),
+            restored_at: self.restored_at,
+            restoring: self.restoring.clone(),
         }
+    }
+
+    /// Returns how many records of each kind there are, by kind.
+    pub fn record_counts(&self) -> Vec<(&'static str, usize)> {
+        let services = self.nodes.values().map(|row| row.services.len()).sum();
+        let checks = self.nodes.values().map(|row| row.checks.len()).sum();
+        let (_, keys) = self.kv.keys("", "");
+        vec![
+            ("checks", checks),
+            ("config entries", self.entries.len()),
+            ("join tokens", self.join_tokens.len()),
+            ("keys", keys.len()),
+            ("nodes", self.nodes.len()),
+            ("roots", self.roots.len()),
+            ("service instances", services),
+            ("sessions", self.sessions.list().count()),
+        ]
     }
 
     /// Makes a state of records.
@@ -95,6 +119,8 @@ impl State {
             kv,
             sessions,
             rows,
+            restored_at,
+            restoring,
         } = snapshot;
         let acl = AclState::from_records(acl);
         let (kv, sessions) = (KvTable::from_snapshot(kv), SessionTable::from_snapshot(sessions));
@@ -108,6 +134,8 @@ impl State {
             kv,
             sessions,
             rows,
+            restored_at,
+            restoring,
             ..Self::default()
         };
         for NodeRecord { node, services, checks } in nodes {

@@ -5,9 +5,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tokio::time::Sleep;
 
 /// Any error, as the tower world passes it on.
@@ -39,6 +40,11 @@ pub enum BodyError {
 /// Makes a body of known content.
 pub fn full(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Makes a body of what comes; it breaks off at the first error.
+pub fn streamed(content: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    StreamBody::new(content.map_ok(Frame::data)).boxed_unsync()
 }
 
 /// Makes a body without content.

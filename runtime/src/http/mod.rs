@@ -12,7 +12,7 @@ mod router;
 mod serve;
 
 pub use accept::{Accept, Remote};
-pub use body::{Body, BodyError, BoxError, collect, empty, full};
+pub use body::{Body, BodyError, BoxError, collect, empty, full, streamed};
 pub use client::{CallError, HttpClient, HttpResponse};
 pub use guard::{ForeignRequest, OwnHosts, check_foreign};
 pub use router::{Found, Params, Router};

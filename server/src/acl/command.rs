@@ -53,6 +53,8 @@ pub(crate) fn check_command(
         Command::Register(what) | Command::RegisterExternal(what) => {
             check_registration(rights, state, what)?;
         }
+        // A snapshot has every token in it.
+        Command::Restore(_) => rights.require(Permission::snapshot())?,
         Command::Session(command) => check_session(rights, state, command)?,
         Command::SetCaSettings(_) => rights.require(Permission::write(Resource::Operator, ""))?,
         Command::UpsertEntry { entry, .. } => check_entry(rights, entry)?,

@@ -69,6 +69,7 @@ fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::InvalidSession(_)
         | Refusal::NodeIdTaken { .. }
         | Refusal::QueryNameTaken { .. }
+        | Refusal::Restore { .. }
         | Refusal::SessionCheckCritical(_)
         | Refusal::SessionCheckMissing(_)
         | Refusal::SessionNodeMissing

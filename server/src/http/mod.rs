@@ -20,6 +20,7 @@ mod prepared_query;
 mod register;
 mod request;
 mod routes;
+mod snapshot;
 mod status;
 
 use std::convert::Infallible;
@@ -38,6 +39,7 @@ use crate::acl::Gate;
 use crate::ca::SealKey;
 use crate::config::{Config, Limits};
 use crate::propose::{Caller, Proposer};
+use crate::raft::Archive;
 use crate::read::Reader;
 use error::ApiError;
 use request::{ApiRequest, Query};
@@ -47,6 +49,7 @@ use routes::Routes;
 struct Context {
     proposer: Proposer,
     reader: Reader,
+    archive: Archive,
     gate: Gate,
     default_intention: IntentionAction,
     /// How long leaf certificates are valid, unless the CA's settings say so.
@@ -72,6 +75,7 @@ fn routes() -> Routes {
         kv::routes,
         prepared_query::routes,
         register::routes,
+        snapshot::routes,
         status::routes,
     ];
     pages.into_iter().fold(Routes::default(), |table, page| page(table))
@@ -85,10 +89,17 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
+    pub(crate) fn new(
+        proposer: Proposer,
+        reader: Reader,
+        archive: Archive,
+        seal: SealKey,
+        config: &Config,
+    ) -> Self {
         let context = Context {
             proposer,
             reader,
+            archive,
             gate: Gate::new(config.acl.clone()),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,

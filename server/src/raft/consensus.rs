@@ -191,7 +191,7 @@ impl Consensus {
         let of_storage = tasks.clone();
         let opened = tasks
             .blocking(move || Storage::open((disk, &dir), &store, audience, storage, &of_storage));
-        let (storage, machine) =
+        let (storage, log, machine) =
             opened.await.map_err(|failure| ConsensusError::Refused(failure.message))??;
         let config = openraft::Config {
             cluster_name: "weft".to_owned(),
@@ -210,7 +210,7 @@ impl Consensus {
         let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
         let config = config.validate().map_err(|error| refused(&error))?;
         let links = Links::new(tls);
-        let raft = Raft::new(id, Arc::new(config), links.clone(), storage.log(), machine)
+        let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
             .await
             .map_err(|error| refused(&error))?;
         storage.start(&raft, tasks);

@@ -1,5 +1,6 @@
 //! Consensus: the only place that names openraft. What is agreed on is `core::state`'s affair.
 
+mod archive;
 mod barrier;
 mod consensus;
 mod fold;
@@ -17,9 +18,12 @@ mod suite;
 mod tests;
 mod types;
 
+pub(crate) use archive::Archive;
+pub use archive::{SnapshotInfo, inspect_snapshot};
 pub(crate) use consensus::{Consensus, ConsensusOptions, Standing};
 pub use consensus::{ConsensusError, ProposeError};
 pub(crate) use service::RaftService;
+pub use snapshot::NotASnapshot;
 pub(crate) use state_machine::Audience;
 pub use types::Member;
 pub(crate) use types::NodeId;

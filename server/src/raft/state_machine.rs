@@ -13,7 +13,8 @@ use openraft::{
 };
 use tracing::{error, warn};
 use weft_core::index::Index;
-use weft_core::state::{Change, State};
+use weft_core::state::{Answer, Change, Command, Refusal, RestoreCommand, State};
+use weft_core::time::Timestamp;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy};
@@ -84,7 +85,8 @@ impl StateMachine {
         index: Index,
         batch: Batch,
         changes: &mut Vec<Change>,
-    ) -> Applied {
+        replaced: &mut bool,
+    ) -> Result<Applied, StorageError> {
         let commands = Arc::unwrap_or_clone(batch.commands);
         let mut answers = Vec::with_capacity(commands.len());
         for (at, command) in commands.into_iter().enumerate() {
@@ -92,11 +94,49 @@ impl StateMachine {
                 // Nobody sees the state before the batch is done; only the thread is lent.
                 tokio::task::yield_now().await;
             }
+            if let Command::Restore(RestoreCommand::Finish { id }) = &command {
+                answers.push(self.restore(index, batch.now, id.clone()).await?);
+                *replaced = true;
+                continue;
+            }
             let (answer, mut changed) = self.state.apply(index, batch.now, command);
             answers.push(answer);
             changes.append(&mut changed);
         }
-        Applied { index, answers }
+        Ok(Applied { index, answers })
+    }
+
+    /// Puts a snapshot in the place of the state, or changes nothing. Every server has the same
+    /// bytes at this entry, and comes to the same.
+    async fn restore(
+        &mut self,
+        index: Index,
+        now: Timestamp,
+        id: String,
+    ) -> Result<Answer, StorageError> {
+        let (state, of_work) = (self.state.clone(), id.clone());
+        let work = self.tasks.blocking(move || {
+            let bytes = state.restoring(&of_work)?;
+            let (_, snapshot) = snapshot::decode(&bytes)
+                .map_err(|reason| Refusal::Restore { reason: reason.to_string() })?;
+            state.restored(index, snapshot)
+        });
+        match work.await {
+            Ok(Ok(state)) => {
+                self.state = state;
+                Ok(Answer::Done { changed: true })
+            }
+            Ok(Err(refusal)) => {
+                let forget = Command::Restore(RestoreCommand::Abandon { id });
+                self.state.apply(index, now, forget);
+                Ok(Answer::Refused(refusal))
+            }
+            Err(failure) => Err(storage_error(
+                ErrorSubject::StateMachine,
+                ErrorVerb::Write,
+                &std::io::Error::other(failure.message),
+            )),
+        }
     }
 }
 
@@ -114,12 +154,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut replies = Vec::new();
         let mut changes = Vec::new();
+        let mut replaced = false;
         for entry in entries {
             let index = Index(entry.log_id.index);
             self.applied = Some(entry.log_id);
             replies.push(match entry.payload {
                 EntryPayload::Blank => Applied { index, answers: Vec::new() },
-                EntryPayload::Normal(batch) => self.apply_batch(index, batch, &mut changes).await,
+                EntryPayload::Normal(batch) => {
+                    self.apply_batch(index, batch, &mut changes, &mut replaced).await?
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);
                     Applied { index, answers: Vec::new() }
@@ -127,7 +170,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             });
         }
         // Before the answers go out, so that whoever gets one reads its own write.
-        self.audience.applied(Arc::new(self.state.clone()), changes);
+        let state = Arc::new(self.state.clone());
+        match replaced {
+            true => self.audience.replaced(state),
+            false => self.audience.applied(state, changes),
+        }
         Ok(replies)
     }
 

@@ -16,7 +16,7 @@ use weft_runtime::task::TaskTree;
 
 use super::consensus::{ConsensusError, ProposeError};
 use super::gauge::Gauges;
-use super::log::Log;
+use super::log::{Log, LogView};
 use super::snapshot::{Kept, Snapshots};
 use super::state_machine::{Audience, StateMachine};
 use super::types::Raft;
@@ -30,7 +30,7 @@ const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(250);
 pub(crate) struct Storage {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    log: Log,
+    log: LogView,
     snapshots: Snapshots,
     gauges: Gauges,
     config: StorageConfig,
@@ -55,20 +55,27 @@ impl Storage {
         audience: Arc<dyn Audience>,
         config: StorageConfig,
         tasks: &TaskTree,
-    ) -> Result<(Self, StateMachine), ConsensusError> {
+    ) -> Result<(Self, Log, StateMachine), ConsensusError> {
         let gauges = Gauges::default();
         let log = Log::open(disk.clone(), &dir.join("log"), store, gauges.clone(), tasks)?;
         let snapshots = Snapshots::open(disk.clone(), &dir.join("snapshots"))?;
-        let machine =
-            StateMachine::open(snapshots.clone(), log.purged(), audience, gauges.clone(), tasks)?;
+        let machine = StateMachine::open(
+            snapshots.clone(),
+            log.view().purged(),
+            audience,
+            gauges.clone(),
+            tasks,
+        )?;
         log.check_reach(machine.applied())?;
         let dir = dir.to_owned();
-        Ok((Self { disk, dir, log, snapshots, gauges, config }, machine))
+        let view = log.view();
+        Ok((Self { disk, dir, log: view, snapshots, gauges, config }, log, machine))
     }
 
-    /// Returns the log.
-    pub(super) fn log(&self) -> Log {
-        self.log.clone()
+    /// Returns what the log holds.
+    #[cfg(test)]
+    pub(super) fn log(&self) -> &LogView {
+        &self.log
     }
 
     /// Returns what storage tells of itself.

@@ -85,11 +85,12 @@ impl Waiting {
                 // What changed before these topics were followed is seen by a later look.
                 continue;
             }
-            if question.index(&state).is_some_and(|index| Some(index) <= newer_than) {
+            let index = question.index(&state).map(|index| index.max(state.restored_at()));
+            if index.is_some_and(|index| Some(index) <= newer_than) {
                 return Ok(None);
             }
             self.hub.metrics().answers.inc();
-            let answer = question.answer(&state)?;
+            let answer = question.answer(&state)?.raised(&state);
             known.answer = Some((touched, answer.clone()));
             return Ok(Some(answer));
         }

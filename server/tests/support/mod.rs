@@ -132,7 +132,7 @@ impl TestHost {
         method: Method,
         server: &TestServer,
         path: &str,
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> HttpResponse {
         let identity = Identity::from_pem(&self.reply.certificate_pem, &self.key.serialize_pem());
         let trust = Trust::from_bundle(&self.bundle).expect("a bundle");
@@ -140,7 +140,7 @@ impl TestHost {
         let config = tls::client_config(&identity, &trust, PeerCheck::AnyServer, &["http/1.1"]);
         let client = HttpClient::new(LIMIT, 1 << 20).with_tls(Arc::new(config.expect("a client")));
         let url = format!("https://{}{path}", server.address());
-        let body = Bytes::from(body.to_owned());
+        let body = Bytes::copy_from_slice(body.as_ref());
         client.request(method, &url, HeaderMap::new(), body).await.expect("answered")
     }
 

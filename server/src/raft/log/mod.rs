@@ -57,7 +57,32 @@ struct Shared {
     marks: Table,
     journal: Journal,
     tasks: TaskTree,
-    tail: Mutex<Tail>,
+    tail: Arc<Mutex<Tail>>,
+}
+
+/// What the log holds, for whoever may outlive it. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct LogView {
+    entries: Arc<dyn Entries>,
+    tail: Arc<Mutex<Tail>>,
+}
+
+impl LogView {
+    /// Returns the last entry that was removed from the front.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.tail.lock().purged
+    }
+
+    /// Returns the index after the last entry.
+    pub(crate) fn next(&self) -> u64 {
+        let tail = self.tail.lock();
+        tail.last.or(tail.purged).map_or(0, |id| id.index + 1)
+    }
+
+    /// Returns what the entries from an index on take on the disk.
+    pub(crate) fn size_from(&self, from: u64) -> LogSize {
+        self.entries.size_from(from)
+    }
 }
 
 struct Tail {
@@ -104,24 +129,13 @@ impl Log {
         let journal = Journal::start(medium, of_journal, gauges, tasks);
         let tail = Tail { purged, last, entries: BTreeMap::new(), bytes: 0, durable };
         let tasks = tasks.clone();
-        let shared = Shared { entries, marks, journal, tasks, tail: Mutex::new(tail) };
+        let shared = Shared { entries, marks, journal, tasks, tail: Arc::new(Mutex::new(tail)) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Returns the last entry that was removed from the front.
-    pub(crate) fn purged(&self) -> Option<LogId> {
-        self.shared.tail.lock().purged
-    }
-
-    /// Returns the index after the last entry.
-    pub(crate) fn next(&self) -> u64 {
-        let tail = self.shared.tail.lock();
-        tail.last.or(tail.purged).map_or(0, |id| id.index + 1)
-    }
-
-    /// Returns what the entries from an index on take on the disk.
-    pub(crate) fn size_from(&self, from: u64) -> LogSize {
-        self.shared.entries.size_from(from)
+    /// Returns a view that keeps neither the journal nor the store open.
+    pub(crate) fn view(&self) -> LogView {
+        LogView { entries: self.shared.entries.clone(), tail: self.shared.tail.clone() }
     }
 
     /// Checks that nothing is gone of what the cluster has agreed on, up to what a snapshot has.

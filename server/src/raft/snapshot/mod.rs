@@ -18,8 +18,8 @@ use weft_core::state::State;
 use weft_runtime::disk::{Disk, DiskFile};
 
 pub(crate) use self::data::SnapshotData;
-pub(crate) use self::format::NotASnapshot;
-pub(super) use self::format::decode;
+pub use self::format::NotASnapshot;
+pub(super) use self::format::{decode, digest, write};
 use super::types::{LogId, SnapshotMeta};
 
 const SUFFIX: &str = ".snap";
