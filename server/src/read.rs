@@ -18,7 +18,7 @@ use weft_runtime::telemetry::metrics::Gauge;
 use weft_runtime::{clock, entropy};
 
 use crate::propose::LEADERLESS_HOLD;
-use crate::raft::{Consensus, ProposeError, Standing};
+use crate::raft::{Archive, Consensus, ProposeError, Standing};
 use crate::watch::{Hub, Waiting};
 
 /// How fresh an answer must be.
@@ -98,6 +98,11 @@ impl Reader {
     /// Returns the members of the cluster.
     pub(crate) fn members(&self) -> Vec<crate::raft::Member> {
         self.consensus.members()
+    }
+
+    /// Returns what saves the state.
+    pub(crate) fn archive(&self) -> Archive {
+        Archive::new(self.consensus.clone(), self.tasks.child("archive"))
     }
 
     /// Returns whatever state this server has.

@@ -33,7 +33,7 @@ use crate::membership::{
 };
 use crate::metrics::{self, Metrics};
 use crate::propose::{Caller, Proposer, WriteError};
-use crate::raft::{Archive, Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
+use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
 use crate::read::Reader;
 use crate::watch::Hub;
 
@@ -236,9 +236,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
     };
-    let archive = Archive::new(consensus.clone(), tasks.child("archive"));
-    let seal = signer.seal_key().clone();
-    let api = http::Api::new(proposer.clone(), reader, archive, seal, &config);
+    let api = http::Api::new(proposer.clone(), reader, signer.seal_key().clone(), &config);
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {

@@ -11,4 +11,5 @@ mod first_path;
 mod identity;
 mod real_programs;
 mod restart;
+mod storage;
 mod story;

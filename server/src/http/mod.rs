@@ -89,17 +89,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(
-        proposer: Proposer,
-        reader: Reader,
-        archive: Archive,
-        seal: SealKey,
-        config: &Config,
-    ) -> Self {
+    pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
         let context = Context {
             proposer,
+            archive: reader.archive(),
             reader,
-            archive,
             gate: Gate::new(config.acl.clone()),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,

@@ -5,6 +5,8 @@ mod barrier;
 mod consensus;
 mod fold;
 mod gauge;
+#[cfg(test)]
+mod large_state;
 mod leadership;
 mod log;
 mod network;

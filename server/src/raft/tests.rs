@@ -20,7 +20,7 @@ use super::types::Member;
 use crate::ca::{SealKey, Signer, make_root};
 use crate::config::StorageConfig;
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Newest(Mutex<Arc<State>>);
@@ -34,8 +34,8 @@ impl Audience for Newest {
     }
 }
 
-struct Node {
-    consensus: Consensus,
+pub(super) struct Node {
+    pub(super) consensus: Consensus,
     newest: Arc<Newest>,
     tasks: TaskTree,
 }
@@ -45,7 +45,7 @@ impl Node {
         Self::start_with(dir, StorageConfig::default()).await
     }
 
-    async fn start_with(dir: &Path, storage: StorageConfig) -> Self {
+    pub(super) async fn start_with(dir: &Path, storage: StorageConfig) -> Self {
         Self::start_on(Arc::new(RealDisk), dir, storage).await
     }
 
@@ -78,7 +78,12 @@ impl Node {
         Self { consensus, newest, tasks }
     }
 
-    async fn stop(self) -> Vec<u8> {
+    /// Returns the newest state.
+    pub(super) fn newest(&self) -> Arc<State> {
+        self.newest.0.lock().clone()
+    }
+
+    pub(super) async fn stop(self) -> Vec<u8> {
         let state = weft_proto::envelope::encode(&self.newest.0.lock().to_snapshot());
         self.tasks.cancel();
         self.consensus.stop().await;
