@@ -56,9 +56,15 @@ pub(super) fn credential(query: &Query, headers: &HeaderMap) -> Credential {
 impl ApiRequest {
     /// Returns what tells its question from others: two requests with the same text get the same
     /// answer of the same state. Whose token it was is in it, the token is not; who passed the
-    /// request on decides nothing.
+    /// request on counts only where distances are told from there.
     pub(super) fn question(&self) -> String {
-        question(&self.path, &self.query, &self.headers)
+        let mut question = question(&self.path, &self.query, &self.headers);
+        if self.query.has("near")
+            && let Caller::Client { through: Some(through), .. } = &self.caller
+        {
+            question.extend(["\0", &through.to_string()]);
+        }
+        question
     }
 }
 
