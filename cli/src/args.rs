@@ -20,7 +20,11 @@ Run a mesh:
   agent    Run the agent of this host: services, checks, HTTP API, DNS
   proxy    Run the sidecar of a service
 Look and change:
-  catalog  List nodes, services and datacenters
+  catalog    List nodes, services and datacenters
+  config     Read, write and check config entries
+  intention  Say who may call whom, and ask
+  services   Register services with this host's agent, and export them
+  snapshot   Save, restore and inspect the state of the servers
 More:
   version  Print the version
   help     Print this help, or that of a command: weft help agent
@@ -56,15 +60,21 @@ pub(crate) enum Command {
     Bookinfo(cmd::bookinfo::BookinfoArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
+    /// Read, write and check config entries
+    Config(cmd::config::ConfigArgs),
     /// Watch a mesh of example services work, step by step
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(cmd::demo::DemoArgs),
     /// Run a whole mesh in this one process, for trying out and developing
     Dev(cmd::dev::DevArgs),
+    /// Say who may call whom, and ask
+    Intention(cmd::intention::IntentionArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority
     Server(Box<cmd::server::ServerArgs>),
+    /// Register services with this host's agent, and export them
+    Services(cmd::services::ServicesArgs),
     /// Save, restore and inspect the state of the servers
     Snapshot(cmd::snapshot::SnapshotArgs),
     /// Print the version

@@ -246,7 +246,6 @@ impl ApiAnswer {
     ///
     /// # Errors
     /// As [`ApiAnswer::ok`].
-    #[expect(dead_code, reason = "the commands that need it come with this client")]
     pub(crate) fn found(self) -> anyhow::Result<Option<Self>> {
         match self.response.status {
             StatusCode::NOT_FOUND => Ok(None),
@@ -265,6 +264,11 @@ impl ApiAnswer {
     /// Returns the body.
     pub(crate) fn body(&self) -> &Bytes {
         &self.response.body
+    }
+
+    /// Returns the values of a header that may stand more than once.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.response.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
     /// Returns the index for a blocking query; 0 when the answer has none.

@@ -43,10 +43,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Agent(args) => cmd::agent::run(&args),
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
+        Command::Config(args) => short_lived(|_| cmd::config::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
         Command::Dev(args) => cmd::dev::run(&args),
+        Command::Intention(args) => short_lived(|_| cmd::intention::run(args)),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Server(args) => cmd::server::run(&args),
+        Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),
         Command::Version(args) => cmd::version::run(&args),
     }

@@ -43,7 +43,18 @@ fn help_groups_the_commands_and_says_where_to_begin() {
 
 #[test]
 fn every_command_explains_itself_by_example() {
-    for command in ["agent", "demo", "dev", "proxy", "server", "snapshot", "version"] {
+    for command in [
+        "agent",
+        "config",
+        "demo",
+        "dev",
+        "intention",
+        "proxy",
+        "server",
+        "services",
+        "snapshot",
+        "version",
+    ] {
         for args in [["help", command], [command, "--help"]] {
             let help = weft(&args);
             assert_eq!(help.code, Some(0), "{args:?}");

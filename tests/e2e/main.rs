@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod demo;
 mod dns;
+mod entries;
 mod first_path;
 mod identity;
 mod real_programs;

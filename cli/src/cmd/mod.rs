@@ -3,9 +3,12 @@
 pub(crate) mod agent;
 pub(crate) mod bookinfo;
 pub(crate) mod catalog;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod intention;
 pub(crate) mod proxy;
 pub(crate) mod server;
+pub(crate) mod services;
 pub(crate) mod snapshot;
 pub(crate) mod version;

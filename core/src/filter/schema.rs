@@ -46,6 +46,42 @@ pub const NODE: Schema = Schema {
     ],
 };
 
+/// A node with what is on it, as `/v1/internal/ui/nodes` lists it.
+pub const NODE_DUMP: Schema = Schema {
+    record: "a node",
+    fields: &[
+        ("Address", Text),
+        ("Checks", List),
+        ("Datacenter", Text),
+        ("ID", Text),
+        ("Meta", Map),
+        ("Meta.*", Text),
+        ("Node", Text),
+        ("Services", List),
+        ("TaggedAddresses", Map),
+        ("TaggedAddresses.*", Text),
+    ],
+};
+
+/// A service with its numbers, as `/v1/internal/ui/services` lists it.
+pub const SERVICE_SUMMARY: Schema = Schema {
+    record: "a service",
+    fields: &[
+        ("ChecksCritical", Number),
+        ("ChecksPassing", Number),
+        ("ChecksWarning", Number),
+        ("ConnectNative", Bool),
+        ("ConnectedWithGateway", Bool),
+        ("ConnectedWithProxy", Bool),
+        ("Datacenter", Text),
+        ("ExternalSources", List),
+        ("InstanceCount", Number),
+        ("Kind", Text),
+        ("Name", Text),
+        ("Tags", List),
+    ],
+};
+
 /// An instance with its node's fields, as `/v1/catalog/service/:name` lists it.
 pub const CATALOG_SERVICE: Schema = Schema {
     record: "a service",

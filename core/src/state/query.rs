@@ -73,6 +73,11 @@ impl State {
         (self.rows.nodes, self.nodes.values().map(|row| row.node.clone()).collect())
     }
 
+    /// Returns a node's own record.
+    pub fn node_record(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(&NodeKey::from(name)).map(|row| &*row.node)
+    }
+
     /// Returns a node with all that is on it.
     pub fn node(&self, name: &NodeName) -> Option<CatalogRegistration> {
         let row = self.nodes.get(&NodeKey::from(name))?;

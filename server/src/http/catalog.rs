@@ -15,8 +15,9 @@ use weft_proto::json::catalog::CatalogService;
 use weft_runtime::http::Body;
 
 use super::error::ApiError;
-use super::instances::Instances;
-use super::request::{ApiRequest, has_meta, service_name};
+use super::instances::{Instances, Wanted};
+use super::near::Near;
+use super::request::{ApiRequest, has_meta};
 use super::routes::Routes;
 use super::{Context, page};
 
@@ -26,6 +27,9 @@ pub(super) fn routes(table: Routes) -> Routes {
             Box::pin(connect(context, request))
         })
         .get("/v1/catalog/datacenters", |context, request| Box::pin(datacenters(context, request)))
+        .get("/v1/catalog/node-services/{node}", |context, request| {
+            Box::pin(node_services(context, request))
+        })
         .get("/v1/catalog/node/{node}", |context, request| Box::pin(node(context, request)))
         .get("/v1/catalog/nodes", |context, request| Box::pin(nodes(context, request)))
         .get("/v1/catalog/service/{service}", |context, request| {
@@ -46,11 +50,15 @@ async fn datacenters(context: &Context, request: &ApiRequest) -> Result<Response
 /// `GET /v1/catalog/nodes`
 async fn nodes(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let (filter, meta) = (request.query.filter(Some(&NODE))?, request.query.node_meta());
+    let near = Near::of(request);
     let read = page::read(context, request, [Topic::Nodes], |state, rights| {
         let (index, mut nodes) = state.nodes();
         nodes.retain(|node| has_meta(node, &meta) && rights.see_node(&node.name));
         if let Some(filter) = &filter {
             nodes.retain(|node| filter.matches_record(node));
+        }
+        if let Some(near) = &near {
+            near.sort(state, &mut nodes, |node| &node.name);
         }
         Ok((index, Some(nodes)))
     });
@@ -60,26 +68,34 @@ async fn nodes(context: &Context, request: &ApiRequest) -> Result<Response<Body>
 /// `GET /v1/catalog/services`
 async fn services(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let meta = request.query.node_meta();
+    let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
+    let by_instance = !meta.is_empty() || filter.is_some();
     let mut topics = vec![Topic::ServiceList];
-    if !meta.is_empty() {
-        topics.push(Topic::Nodes);
+    if by_instance {
+        // A filter may ask for anything of an instance, of which no narrower topic tells.
+        topics.extend([Topic::Nodes, Topic::Checks]);
     }
     let read = page::read(context, request, topics, |state, rights| {
         let (index, mut services) = state.services();
         services.retain(|name, _| rights.see_name(name));
-        if meta.is_empty() {
+        if !by_instance {
             return Ok((index, Some(services)));
         }
-        let mut on_nodes = ServiceTags::new();
+        let mut chosen = ServiceTags::new();
         for name in services.into_keys() {
             for instance in state.service_instances(&name).1 {
-                if has_meta(&instance.node, &meta) && rights.see_node(&instance.node.name) {
-                    let tags = on_nodes.entry(instance.service.name.clone()).or_default();
-                    tags.extend(instance.service.tags.iter().cloned());
+                let is_meant =
+                    has_meta(&instance.node, &meta) && rights.see_node(&instance.node.name);
+                if !is_meant {
+                    continue;
+                }
+                let body = CatalogService::from(instance);
+                if filter.as_ref().is_none_or(|filter| filter.matches_record(&body)) {
+                    chosen.entry(body.service_name).or_default().extend(body.service_tags);
                 }
             }
         }
-        Ok((index.max(state.nodes().0), Some(on_nodes)))
+        Ok((state.catalog_index(), Some(chosen)))
     });
     Ok(read.await?.or_null(context))
 }
@@ -99,17 +115,12 @@ async fn instances(
     request: &ApiRequest,
     which: Instances,
 ) -> Result<Response<Body>, ApiError> {
-    let name = service_name(request.params.get("service"))?;
+    let wanted = Wanted::read(request, which)?;
     let filter = request.query.filter(Some(&CATALOG_SERVICE))?;
-    let meta = request.query.node_meta();
-    let tags: Vec<&str> = request.query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [which.topic(&name)], |state, rights| {
-        let (index, instances) = which.read(state, &name, rights);
-        let instances = instances
-            .into_iter()
-            .filter(|instance| has_meta(&instance.node, &meta))
-            .filter(|instance| has_tags(&instance.service, &tags));
-        let mut bodies: Vec<CatalogService> = instances.map(CatalogService::from).collect();
+    let read = page::read(context, request, wanted.topics(), |state, rights| {
+        let (index, instances) = wanted.look(state, rights);
+        let mut bodies: Vec<CatalogService> =
+            instances.into_iter().map(CatalogService::from).collect();
         if let Some(filter) = &filter {
             bodies.retain(|body| filter.matches_record(body));
         }
@@ -145,9 +156,31 @@ async fn node(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     Ok(read.await?.or_null(context))
 }
 
-/// Whether a service has all the tags, without regard to case.
-pub(super) fn has_tags(service: &Service, wanted: &[&str]) -> bool {
-    wanted.iter().all(|wanted| service.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted)))
+/// `GET /v1/catalog/node-services/:node`
+async fn node_services(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct NodeServiceList {
+        node: Option<Node>,
+        services: Vec<Service>,
+    }
+    let name = node_name(request.params.get("node"))?;
+    let filter = request.query.filter(Some(&SERVICE))?;
+    let read = page::read(context, request, [Topic::node(&name)], |state, rights| {
+        let found = state.node(&name).filter(|found| rights.see_node(&found.node.name));
+        let (node, mut services) = match found {
+            Some(found) => (Some(found.node), found.services),
+            None => (None, Vec::new()),
+        };
+        services.retain(|it| {
+            rights.see_service(it) && filter.as_ref().is_none_or(|filter| filter.matches_record(it))
+        });
+        Ok((state.catalog_index(), Some(NodeServiceList { node, services })))
+    });
+    Ok(read.await?.or_null(context))
 }
 
 /// Reads a node's name from the path.

@@ -12,9 +12,10 @@ use weft_core::state::State;
 use weft_core::watch::Topic;
 use weft_runtime::http::Body;
 
-use super::catalog::{has_tags, node_name};
+use super::catalog::node_name;
 use super::error::ApiError;
-use super::instances::Instances;
+use super::instances::{Instances, Wanted};
+use super::near::Near;
 use super::request::{ApiRequest, has_meta, service_name};
 use super::routes::Routes;
 use super::{Context, page};
@@ -25,6 +26,7 @@ pub(super) fn routes(table: Routes) -> Routes {
             Box::pin(of_service(context, request))
         })
         .get("/v1/health/connect/{service}", |context, request| Box::pin(connect(context, request)))
+        .get("/v1/health/ingress/{service}", |context, request| Box::pin(ingress(context, request)))
         .get("/v1/health/node/{node}", |context, request| Box::pin(node(context, request)))
         .get("/v1/health/service/{service}", |context, request| Box::pin(service(context, request)))
         .get("/v1/health/state/{state}", |context, request| Box::pin(in_state(context, request)))
@@ -33,6 +35,11 @@ pub(super) fn routes(table: Routes) -> Routes {
 /// `GET /v1/health/service/:name`
 async fn service(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Service).await
+}
+
+/// `GET /v1/health/ingress/:name`
+async fn ingress(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+    instances(context, request, Instances::Ingress).await
 }
 
 /// `GET /v1/health/connect/:name`
@@ -45,17 +52,13 @@ async fn instances(
     request: &ApiRequest,
     which: Instances,
 ) -> Result<Response<Body>, ApiError> {
-    let name = service_name(request.params.get("service"))?;
-    let query = &request.query;
-    let (filter, meta) = (query.filter(Some(&SERVICE_INSTANCE))?, query.node_meta());
-    let only_passing = query.passing()?;
-    let tags: Vec<&str> = query.values("tag").filter(|tag| !tag.is_empty()).collect();
-    let read = page::read(context, request, [which.topic(&name)], |state, rights| {
-        let (index, mut instances) = which.read(state, &name, rights);
+    let wanted = Wanted::read(request, which)?;
+    let filter = request.query.filter(Some(&SERVICE_INSTANCE))?;
+    let only_passing = request.query.passing()?;
+    let read = page::read(context, request, wanted.topics(), |state, rights| {
+        let (index, mut instances) = wanted.look(state, rights);
         instances.retain(|instance| {
-            has_meta(&instance.node, &meta)
-                && has_tags(&instance.service, &tags)
-                && (!only_passing || instance.status() == CheckStatus::Passing)
+            (!only_passing || instance.status() == CheckStatus::Passing)
                 && filter.as_ref().is_none_or(|filter| filter.matches_record(instance))
         });
         Ok((index, Some(instances)))
@@ -96,11 +99,20 @@ async fn checks(
     look: impl Fn(&State) -> (Index, Vec<Arc<HealthCheck>>) + Send + Sync,
 ) -> Result<Response<Body>, ApiError> {
     let filter = request.query.filter(Some(&CHECK))?;
-    let read = page::read(context, request, [topic], |state, rights| {
+    let (meta, near) = (request.query.node_meta(), Near::of(request));
+    let nodes = (!meta.is_empty()).then_some(Topic::Nodes);
+    let read = page::read(context, request, nodes.into_iter().chain([topic]), |state, rights| {
         let (index, mut checks) = look(state);
-        checks.retain(|check| rights.see_check(check));
+        checks.retain(|check| {
+            rights.see_check(check)
+                && (meta.is_empty()
+                    || state.node_record(&check.node).is_some_and(|node| has_meta(node, &meta)))
+        });
         if let Some(filter) = &filter {
             checks.retain(|check| filter.matches_record(check));
+        }
+        if let Some(near) = &near {
+            near.sort(state, &mut checks, |check| &check.node);
         }
         Ok((index, Some(checks)))
     });

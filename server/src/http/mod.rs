@@ -22,6 +22,8 @@ mod request;
 mod routes;
 mod snapshot;
 mod status;
+mod topology;
+mod ui;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -77,6 +79,8 @@ fn routes() -> Routes {
         register::routes,
         snapshot::routes,
         status::routes,
+        topology::routes,
+        ui::routes,
     ];
     pages.into_iter().fold(Routes::default(), |table, page| page(table))
 }
@@ -142,6 +146,7 @@ impl Api {
             Found::WrongMethod { allow } => return wrong_method(&asked, allow),
         };
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        query.check_tenancy()?;
         let credential = request::credential(&query, &parts.headers);
         let rights = {
             // Who waits holds no old state.

@@ -186,6 +186,31 @@ impl Query {
         }
     }
 
+    /// Refuses what is elsewhere: there is one namespace, one partition, and no peering.
+    ///
+    /// **Source**: Consul's community edition answers 400 and names the parameter.
+    pub(super) fn check_tenancy(&self) -> Result<(), ApiError> {
+        for (name, what) in [
+            ("ns", "there is one namespace"),
+            ("namespace", "there is one namespace"),
+            ("partition", "there is one partition"),
+            ("ap", "there is one partition"),
+        ] {
+            if self.values(name).any(|value| !matches!(value, "" | "default")) {
+                let reason = format!("{what}; leave it out or write \"default\"");
+                return Err(ApiError::bad_request(format!(
+                    "Invalid query parameter: {name:?} - {reason}"
+                )));
+            }
+        }
+        match self.value("peer") {
+            Some(peer) => Err(ApiError::bad_request(format!(
+                "Invalid query parameter: \"peer\" - there is no peering {peer:?}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Reads the filter expression, checked against the record's fields when they are known.
     pub(super) fn filter(&self, schema: Option<&Schema>) -> Result<Option<Filter>, ApiError> {
         let Some(text) = self.value("filter") else { return Ok(None) };

@@ -1,0 +1,128 @@
+//! What operators write with the command: config entries, intentions, services.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use weft_tests::process::{Outcome, run_weft};
+use weft_tests::{Cluster, eventually};
+
+/// An answer comes at once; the limit is for a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs the command against the agent of a cluster.
+fn weft(cluster: &Cluster, args: &[&str]) -> Outcome {
+    let address = cluster.agent.api().addr().to_string();
+    let mut all = args.to_vec();
+    all.extend(["--http-addr", &address]);
+    run_weft(&all, LIMIT)
+}
+
+fn succeeds(cluster: &Cluster, args: &[&str], shows: &[&str]) -> String {
+    let outcome = weft(cluster, args);
+    assert_eq!(outcome.code, Some(0), "{args:?}: {}", outcome.output);
+    for part in shows {
+        assert!(outcome.output.contains(part), "{part:?} is not in:\n{}", outcome.output);
+    }
+    outcome.output
+}
+
+fn fails(cluster: &Cluster, args: &[&str], shows: &[&str]) {
+    let outcome = weft(cluster, args);
+    assert_eq!(outcome.code, Some(1), "{args:?}: {}", outcome.output);
+    for part in shows {
+        assert!(outcome.output.contains(part), "{part:?} is not in:\n{}", outcome.output);
+    }
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("a file");
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn entries_go_from_files_to_the_servers_and_back() {
+    let cluster = Cluster::start();
+    let folder = tempfile::tempdir().expect("a directory");
+    let good = file(
+        folder.path(),
+        "web.hcl",
+        "Kind = \"service-resolver\"\nName = \"web\"\nConnectTimeout = \"2s\"\n\
+         LoadBalancer { Policy = \"maglev\" }\n",
+    );
+    let bad = file(
+        folder.path(),
+        "bad.json",
+        r#"{"Kind":"service-defaults","Name":"web","Protocl":"http","MutualTLSMode":"permissive"}"#,
+    );
+    let warning = "Warning: LoadBalancer: is kept, and has no effect yet";
+    succeeds(&cluster, &["config", "validate", &good], &["service-resolver/web is valid", warning]);
+    fails(&cluster, &["config", "validate", &bad], &["Protocl: is not a field here"]);
+    fails(&cluster, &["config", "write", &bad], &["did you mean Protocol?"]);
+    let written = ["Config entry written: service-resolver/web", warning];
+    succeeds(&cluster, &["config", "write", &good], &written);
+    let kind = ["--kind", "service-resolver"];
+    succeeds(&cluster, &[&["config", "list"], &kind[..]].concat(), &["web\n"]);
+    let read = [&["config", "read"], &kind[..], &["--name", "web"]].concat();
+    let shown: Value = serde_json::from_str(&succeeds(&cluster, &read, &[])).expect("JSON");
+    assert_eq!(shown["ConnectTimeout"], "2s");
+
+    let index = shown["ModifyIndex"].to_string();
+    let back = file(folder.path(), "back.json", &shown.to_string());
+    let cas = |index: &str| {
+        weft(&cluster, &["config", "write", "--cas", "--modify-index", index, &back]).code
+    };
+    assert_eq!((cas("1"), cas(&index)), (Some(1), Some(0)));
+    let delete = [&["config", "delete"], &kind[..], &["--name", "web"]].concat();
+    succeeds(&cluster, &delete, &["Config entry deleted: service-resolver/web"]);
+    fails(&cluster, &read, &["Config entry not found"]);
+}
+
+#[test]
+fn intentions_are_said_asked_and_taken_back() {
+    let cluster = Cluster::start();
+    let intention = |args: &[&str]| weft(&cluster, &[&["intention"], args].concat());
+    assert_eq!(intention(&["check", "web", "db"]).code, Some(1));
+    succeeds(&cluster, &["intention", "create", "--allow", "web", "db"], &["web → db (allow)"]);
+    let again = ["intention", "create", "--deny", "web", "db"];
+    fails(&cluster, &again, &["is said already", "--replace"]);
+    succeeds(&cluster, &["intention", "check", "web", "db"], &["Allowed"]);
+    for args in [&["list"][..], &["get", "web", "db"], &["match", "db"]] {
+        let outcome = intention(args);
+        assert_eq!(outcome.code, Some(0), "{args:?}: {}", outcome.output);
+        assert!(outcome.output.contains("allow"), "{args:?}: {}", outcome.output);
+    }
+    succeeds(&cluster, &["intention", "delete", "web", "db"], &["Intention deleted."]);
+    fails(&cluster, &["intention", "delete", "web", "db"], &["there is no intention web → db"]);
+}
+
+#[test]
+fn services_are_registered_from_files_and_flags() {
+    let cluster = Cluster::start();
+    let folder = tempfile::tempdir().expect("a directory");
+    let two = file(
+        folder.path(),
+        "two.hcl",
+        "services = [{ name = \"api\", port = 81 }, { id = \"db-1\", name = \"db\", port = 82 }]\n",
+    );
+    succeeds(&cluster, &["services", "register", &two], &["Registered service: api"]);
+    let flags = ["services", "register", "--name", "web", "--port", "80", "--tag", "v1"];
+    succeeds(&cluster, &flags, &["Registered service: web"]);
+    let listed = |wanted: Value| {
+        eventually(LIMIT, "the catalog follows", || {
+            let listed = cluster.agent.api().get("/v1/catalog/services")?.ok()?.json();
+            if listed == wanted { Ok(()) } else { Err(listed.to_string()) }
+        });
+    };
+    listed(json!({ "api": [], "db": [], "web": ["v1"] }));
+    succeeds(&cluster, &["services", "deregister", &two], &["Deregistered service: db-1"]);
+    succeeds(&cluster, &["services", "deregister", "--id", "web"], &["service: web"]);
+    listed(json!({}));
+    let export = ["services", "export", "--name", "web", "--consumer-peers", "east,west"];
+    succeeds(&cluster, &export, &["Exported service: web to east, west", "Warning:"]);
+    let entry = cluster.agent.api().get("/v1/config/exported-services/default").expect("an answer");
+    let peers = json!([{ "Peer": "east" }, { "Peer": "west" }]);
+    assert_eq!(entry.json()["Services"][0]["Consumers"], peers);
+}
