@@ -163,6 +163,11 @@ pub const TXN_OPS_DEFAULT: usize = 128;
 /// Operations of one transaction, whatever is configured: they are applied at one stretch.
 pub const TXN_OPS_CEILING: usize = 4_096;
 
+/// User events that are kept (Consul: 256 at each agent).
+pub const EVENTS_KEPT_MAX: usize = 256;
+/// Bytes that come with a user event (Consul: 300, since 1.22).
+pub const EVENT_PAYLOAD_BYTES_MAX: usize = 300;
+
 /// Checks that one session depends on: each change of one looks at all of them.
 pub const SESSION_CHECKS_MAX: usize = 64;
 /// Bytes of a session's name: for people, as an id.

@@ -12,7 +12,7 @@ use std::path::Path;
 use weft_core::index::Index;
 use weft_core::kv::{KvCommand, KvCondition, KvEntry, KvKey};
 use weft_core::session::{Session, SessionId};
-use weft_core::state::{Answer, Command, SessionCommand, State};
+use weft_core::state::{Answer, Command, KvLook, SessionCommand, State, TxnOp, TxnResult, TxnVerb};
 use weft_core::time::Timestamp;
 
 #[test]
@@ -70,6 +70,23 @@ fn told(answer: &Answer) -> String {
         Answer::Done { changed: true } => "true".to_owned(),
         Answer::Done { changed: false } => "true, nothing changed".to_owned(),
         Answer::Refused(why) => format!("refused: {why}"),
+        Answer::Txn(results) => {
+            let told: Vec<String> = results
+                .iter()
+                .map(|result| match result {
+                    TxnResult::Check(check) => format!("check {}={}", check.id, check.status),
+                    TxnResult::Kv { entry, .. } => shown(entry),
+                    TxnResult::Node(node) => format!("node {}", node.name),
+                    TxnResult::Service(service) => format!("service {}", service.id),
+                })
+                .collect();
+            format!("done: {}", told.join("; "))
+        }
+        Answer::TxnFailed(errors) => {
+            let told: Vec<String> =
+                errors.iter().map(|error| format!("{}: {}", error.op_index, error.what)).collect();
+            format!("not done: {}", told.join("; "))
+        }
     }
 }
 
@@ -119,6 +136,12 @@ fn command(words: &[&str]) -> Command {
             .expect("a session");
             Command::Session(SessionCommand::Create(made))
         }
+        "txn" => {
+            let ops = words[1..].join(" ");
+            Command::Txn(
+                ops.split(" + ").map(|op| txn_op(&op.split(' ').collect::<Vec<_>>())).collect(),
+            )
+        }
         "destroy" => Command::Session(SessionCommand::Destroy(session(words[1]))),
         "register" => {
             let checks: Vec<_> = words[2..]
@@ -143,6 +166,57 @@ fn command(words: &[&str]) -> Command {
             Command::Deregister(serde_json::from_value(what).expect("a deregistration"))
         }
         other => panic!("no such step: {other}"),
+    }
+}
+
+/// A write of `command`, `look get|or-empty|tree|absent KEY`, `look index KEY N`, `look holder KEY
+/// S`, `node VERB NODE [N]`, `service VERB NODE ID NAME [N]`, `check VERB NODE ID STATUS [N]`
+fn txn_op(words: &[&str]) -> TxnOp {
+    let verb = || match words[1] {
+        "cas" => TxnVerb::Cas,
+        "delete" => TxnVerb::Delete,
+        "delete-cas" => TxnVerb::DeleteCas,
+        "get" => TxnVerb::Get,
+        "set" => TxnVerb::Set,
+        other => panic!("no such verb: {other}"),
+    };
+    let index = |at: usize| words.get(at).map_or(0, |it| it.parse::<u64>().expect("an index"));
+    match words[0] {
+        "look" => TxnOp::KvLook(match words[1] {
+            "get" => KvLook::Get(key(words[2])),
+            "or-empty" => KvLook::GetOrEmpty(key(words[2])),
+            "tree" => KvLook::GetTree(key(words[2])),
+            "absent" => KvLook::CheckNotExists(key(words[2])),
+            "index" => KvLook::CheckIndex(key(words[2]), Index(index(3))),
+            "holder" => KvLook::CheckSession(key(words[2]), session(words[3])),
+            other => panic!("no such look: {other}"),
+        }),
+        "node" => {
+            let node = serde_json::json!({
+                "Node": words[2], "Address": "10.0.0.9", "Datacenter": "dc1",
+                "ModifyIndex": index(3),
+            });
+            TxnOp::Node(verb(), serde_json::from_value(node).expect("a node"))
+        }
+        "service" => {
+            let service = serde_json::json!({
+                "ID": words[3], "Service": words[4], "Port": 80, "ModifyIndex": index(5),
+            });
+            let node = words[2].parse().expect("a node");
+            TxnOp::Service(verb(), node, serde_json::from_value(service).expect("a service"))
+        }
+        "check" => {
+            let check = serde_json::json!({
+                "Node": words[2], "CheckID": words[3], "Name": words[3], "Status": words[4],
+                "ModifyIndex": index(5),
+            });
+            TxnOp::Check(verb(), serde_json::from_value(check).expect("a check"))
+        }
+        _ => match command(words) {
+            Command::Kv(write) => TxnOp::KvWrite(write),
+            Command::Session(SessionCommand::Destroy(id)) => TxnOp::SessionDelete(id),
+            other => panic!("not for a transaction: {other:?}"),
+        },
     }
 }
 

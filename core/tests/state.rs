@@ -58,6 +58,8 @@ fn run(script: &str) -> String {
                 let (answer, changes) = state.apply(Index(index), now, command(verb, rest, now));
                 let answer = match answer {
                     Answer::Refused(why) => format!("refused: {why}"),
+                    Answer::Txn(results) => format!("told: {results:?}"),
+                    Answer::TxnFailed(errors) => format!("failed: {errors:?}"),
                     Answer::CasMismatch => "cas mismatch".to_owned(),
                     Answer::Done { changed } => format!("done, changed: {changed}"),
                 };

@@ -7,6 +7,7 @@ use weft_core::acl::Denial;
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::index::Index;
 use weft_core::name::NodeName;
+use weft_core::session::SessionId;
 use weft_core::state::{Answer, Command, Refusal, State};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::{clock, entropy};
@@ -94,29 +95,54 @@ impl Proposer {
     }
 
     /// Writes a command and returns once it is applied at this server.
-    ///
-    /// While there is no leader the write is held and tried again. An entry of a leader that
-    /// fell may still be committed by the next one: commands are such that a second time does
-    /// no harm, it only finds done what it asks for.
     pub(crate) async fn write(
         &self,
         caller: &Caller,
         command: Command,
     ) -> Result<Written, WriteError> {
+        let (index, answer) = self.ask(caller, command).await?;
+        let matched = match answer {
+            Answer::CasMismatch | Answer::TxnFailed(_) => false,
+            Answer::Done { .. } | Answer::Txn(_) => true,
+            Answer::Refused(refusal) => return Err(refusal.into()),
+        };
+        Ok(Written { index, matched })
+    }
+
+    /// Writes a command and returns its whole answer once it is applied at this server.
+    ///
+    /// While there is no leader the write is held and tried again. An entry of a leader that
+    /// fell may still be committed by the next one: commands are such that a second time does
+    /// no harm, it only finds done what it asks for.
+    pub(crate) async fn ask(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<(Index, Answer), WriteError> {
         authorise(caller, &self.hub.state(), &command)?;
-        let until = clock::instant() + LEADERLESS_HOLD;
-        let mut backoff =
-            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
-        loop {
-            match self.consensus.propose(command.clone()).await {
-                Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
-                    tokio::time::sleep(backoff.next()).await;
-                }
-                Err(error) => return Err(error.into()),
-                Ok((index, Answer::Done { .. })) => return Ok(Written { index, matched: true }),
-                Ok((index, Answer::CasMismatch)) => return Ok(Written { index, matched: false }),
-                Ok((_, Answer::Refused(refusal))) => return Err(refusal.into()),
+        Ok(held(|| self.consensus.propose(command.clone())).await?)
+    }
+
+    /// Gives a session its whole time again; the caller has been asked for its rights.
+    pub(crate) async fn renew(&self, session: SessionId) -> Result<(), ProposeError> {
+        held(|| self.consensus.renew(session)).await
+    }
+}
+
+/// Tries again while there is no leader, for as long as requests are held.
+async fn held<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, ProposeError>
+where
+    F: Future<Output = Result<T, ProposeError>>,
+{
+    let until = clock::instant() + LEADERLESS_HOLD;
+    let mut backoff =
+        Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
+    loop {
+        match attempt().await {
+            Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                tokio::time::sleep(backoff.next()).await;
             }
+            outcome => return outcome,
         }
     }
 }

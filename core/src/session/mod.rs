@@ -4,6 +4,8 @@
 
 mod id;
 mod record;
+mod timer;
 
 pub use id::{InvalidSessionId, SessionId};
 pub use record::{NODE_LIVENESS, ServiceCheck, Session, SessionBehavior};
+pub use timer::SessionTimers;

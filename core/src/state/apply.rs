@@ -59,6 +59,9 @@ impl State {
             Command::ActivateCaRoot { fingerprint } => {
                 self.activate_root(index, &fingerprint, changes)?;
             }
+            Command::Coordinate(coordinate) => {
+                return self.set_coordinate(index, coordinate, changes);
+            }
             Command::CreateJoinToken(token) => {
                 self.create_join_token(index, now, token);
                 return Ok(Answer::Done { changed: true });
@@ -80,6 +83,7 @@ impl State {
                 self.deregister(index, &what, changes);
                 self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
             }
+            Command::Event(event) => return self.fire(index, event, changes),
             Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
             Command::Intention(command) => {
                 self.apply_intention(index, command, changes)?;
@@ -108,6 +112,7 @@ impl State {
                 self.set_ca_settings(index, settings, changes);
             }
             Command::SetCaRoot(root) => self.set_root(index, root, changes),
+            Command::Txn(ops) => return self.txn(index, now, ops, changes),
             Command::UpsertEntry { entry, cas } => {
                 return self.upsert_entry(index, entry, cas, changes);
             }

@@ -26,8 +26,12 @@ pub enum Change {
     Cluster,
     /// The mesh doors of a service: its sidecars and native instances, or their health.
     Connect(ServiceKey),
+    /// The coordinate of a node.
+    Coordinates,
     /// A config entry: written or removed.
     Entry(EntryKey),
+    /// User events: one was fired.
+    Events,
     /// An entry of the key/value store: written, locked, freed or removed.
     Key(KvKey),
     /// Entries of the key/value store whose keys start with this, removed at once.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::acl::{AclCommand, AclRefusal};
 use super::intention::IntentionCommand;
 use super::prepared_query::QueryCommand;
-use super::{RestoreCommand, SessionCommand};
+use super::{
+    NodeCoordinate, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult, UserEvent,
+};
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
@@ -35,6 +37,8 @@ pub enum Command {
         /// The root's fingerprint.
         fingerprint: String,
     },
+    /// Says where a node is.
+    Coordinate(NodeCoordinate),
     /// Makes a join token redeemable.
     CreateJoinToken(JoinTokenRecord),
     /// Removes a config entry.
@@ -56,6 +60,8 @@ pub enum Command {
     /// Removes a node, or services and checks of one that no agent speaks for. A whole node may
     /// go in any case: that is how one is rid of a dead host, and a living agent writes it anew.
     DeregisterExternal(CatalogDeregistration),
+    /// Fires a user event; its place among them is ignored.
+    Event(UserEvent),
     /// Says who the cluster is.
     InitCluster(ClusterRecord),
     /// A write of a single intention as such.
@@ -83,6 +89,8 @@ pub enum Command {
     Session(SessionCommand),
     /// Adds or replaces a root; an active one takes the place of the one active so far.
     SetCaRoot(CaRoot),
+    /// Does several things at once, or none.
+    Txn(Vec<TxnOp>),
     /// Creates or replaces a config entry.
     UpsertEntry {
         /// The entry, normalised; its indexes are ignored.
@@ -112,6 +120,10 @@ pub enum Answer {
     },
     /// It was refused; nothing changed.
     Refused(Refusal),
+    /// The transaction was carried out; what its operations tell, in their order.
+    Txn(Vec<TxnResult>),
+    /// The transaction was not carried out.
+    TxnFailed(Vec<TxnError>),
 }
 
 /// Why a write was refused. The caller is at fault in every case.

@@ -48,7 +48,6 @@ pub(super) struct KvSnapshot {
 }
 
 /// What a write of one entry came to.
-#[expect(dead_code, reason = "transactions tell the reasons and the entries")]
 pub(super) enum Written {
     /// The condition did not hold, with the reason in the words of a transaction's errors.
     Declined(String),

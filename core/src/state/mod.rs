@@ -10,7 +10,9 @@ mod catalog;
 mod chain;
 mod change;
 mod command;
+mod coordinate;
 mod entry;
+mod event;
 mod graveyard;
 mod intention;
 mod key;
@@ -22,6 +24,7 @@ mod query;
 mod restore;
 mod session;
 mod snapshot;
+mod txn;
 
 use std::sync::Arc;
 
@@ -32,6 +35,8 @@ pub use acl::{
 };
 pub use change::Change;
 pub use command::{Answer, ClusterRecord, Command, Refusal};
+pub use coordinate::{Coordinate, CoordinateTable, NodeCoordinate};
+pub use event::{EventTable, UserEvent};
 pub use intention::IntentionCommand;
 pub use key::ServiceKey;
 pub use kv::KvTable;
@@ -40,6 +45,7 @@ pub use query::ServiceTags;
 pub use restore::RestoreCommand;
 pub use session::{SessionCommand, SessionTable};
 pub use snapshot::StateSnapshot;
+pub use txn::{KvLook, TxnError, TxnOp, TxnResult, TxnVerb};
 
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
@@ -73,6 +79,8 @@ pub struct State {
     ca_settings: Option<CaSettings>,
     roots: OrdMap<String, Arc<CaRoot>>,
     join_tokens: OrdMap<String, JoinTokenRecord>,
+    coordinates: CoordinateTable,
+    events: EventTable,
     kv: KvTable,
     sessions: SessionTable,
     rows: IndexRows,

@@ -184,7 +184,8 @@ impl State {
         changes.insert(Change::Session { id, node: session.node.clone() });
     }
 
-    /// Ends the sessions of a node that its catalog records no longer carry.
+    /// Ends the sessions of a node that its catalog records no longer carry, and forgets where it
+    /// was when it is gone.
     pub(super) fn settle_sessions(
         &mut self,
         index: Index,
@@ -192,6 +193,7 @@ impl State {
         node: &NodeKey,
         changes: &mut BTreeSet<Change>,
     ) {
+        self.settle_coordinate(index, node, changes);
         let Some(ids) = self.sessions.by_node.get(node).cloned() else { return };
         for id in ids {
             let carried = self.nodes.get(node).is_some_and(|row| {

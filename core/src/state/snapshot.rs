@@ -6,11 +6,15 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::acl::{AclRecords, AclState};
+use super::coordinate::CoordinateSnapshot;
 use super::kv::KvSnapshot;
 use super::prepared_query::Queries;
 use super::restore::Restoring;
 use super::session::SessionSnapshot;
-use super::{ClusterRecord, IndexRows, KvTable, NodeKey, NodeRow, ServiceKey, SessionTable, State};
+use super::{
+    ClusterRecord, CoordinateTable, EventTable, IndexRows, KvTable, NodeKey, NodeRow, ServiceKey,
+    SessionTable, State, UserEvent,
+};
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
 use crate::config_entry::ConfigEntry;
@@ -37,6 +41,10 @@ pub struct StateSnapshot {
     ca_settings: Option<CaSettings>,
     #[serde(default)]
     join_tokens: Vec<JoinTokenRecord>,
+    #[serde(default)]
+    coordinates: CoordinateSnapshot,
+    #[serde(default)]
+    events: Vec<Arc<UserEvent>>,
     #[serde(default)]
     kv: KvSnapshot,
     #[serde(default)]
@@ -79,6 +87,8 @@ impl State {
             queries: self.queries.to_records(),
             ca_settings: self.ca_settings.clone(),
             join_tokens: self.join_tokens.values().cloned().collect(),
+            coordinates: self.coordinates.to_snapshot(),
+            events: self.events.to_snapshot(),
             kv: self.kv.to_snapshot(),
             sessions: self.sessions.to_snapshot(),
             rows: self.rows.clone(),
@@ -116,6 +126,8 @@ impl State {
             queries,
             ca_settings,
             join_tokens,
+            coordinates,
+            events,
             kv,
             sessions,
             rows,
@@ -125,7 +137,11 @@ impl State {
         let acl = AclState::from_records(acl);
         let (kv, sessions) = (KvTable::from_snapshot(kv), SessionTable::from_snapshot(sessions));
         let queries = Queries::from_records(queries);
+        let coordinates = CoordinateTable::from_snapshot(coordinates);
+        let events = EventTable::from_snapshot(events);
         let mut state = Self {
+            coordinates,
+            events,
             index,
             acl,
             cluster,

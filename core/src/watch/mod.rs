@@ -39,10 +39,14 @@ pub enum Topic {
     Cluster,
     /// The mesh doors of a service.
     Connect(ServiceKey),
+    /// The coordinates of nodes.
+    Coordinates,
     /// One config entry, also while it is absent.
     Entry(EntryKey),
     /// Every entry of a kind.
     EntryKind(EntryKind),
+    /// User events.
+    Events,
     /// One entry of the key/value store, also while it is absent.
     Key(KvKey),
     /// Every entry of the key/value store whose key starts with this.
@@ -100,7 +104,9 @@ pub fn touched(change: &Change) -> Vec<Topic> {
         Change::Checks => vec![Topic::Checks],
         Change::Cluster => vec![Topic::Cluster],
         Change::Connect(name) => vec![Topic::Connect(name.clone())],
+        Change::Coordinates => vec![Topic::Coordinates],
         Change::Entry(key) => vec![Topic::EntryKind(key.kind), Topic::Entry(key.clone())],
+        Change::Events => vec![Topic::Events],
         Change::Key(key) => vec![Topic::Key(key.clone())],
         Change::KeyTree(_) => Vec::new(),
         Change::Node(name) => vec![Topic::node(name)],

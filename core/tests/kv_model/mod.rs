@@ -229,7 +229,7 @@ proptest! {
             let outcome = match &answer {
                 Answer::CasMismatch => Some(false),
                 Answer::Done { .. } => Some(true),
-                Answer::Refused(_) => None,
+                Answer::Refused(_) | Answer::Txn(_) | Answer::TxnFailed(_) => None,
             };
             prop_assert_eq!(outcome, wanted, "{}", text);
             let told: Vec<_> = model.entries.clone().into_iter().collect();

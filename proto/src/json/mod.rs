@@ -11,10 +11,14 @@
 pub mod agent_check;
 pub mod catalog;
 pub mod config_entry;
+pub mod coordinate;
+pub mod event;
 pub mod intention;
 pub mod kv;
 pub mod query;
 pub mod registration;
+pub mod session;
+pub mod txn;
 
 mod decode;
 mod parse;

@@ -15,6 +15,7 @@ use weft_core::state::{
 
 use super::Rights;
 use super::entry::{check_entry, write_entry};
+use super::txn::check_txn;
 
 /// States why a client may not write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub(crate) fn check_command(
 ) -> Result<(), Forbidden> {
     match command {
         Command::Acl(command) => return check_acl(rights, command),
+        Command::Coordinate(coordinate) => {
+            rights.require(Permission::write(Resource::Node, coordinate.node.as_str()))?;
+        }
         Command::DeleteEntry { key, .. } => rights.require(write_entry(key))?,
         Command::Deregister(what) | Command::DeregisterExternal(what) => {
             check_deregistration(rights, state, what)?;
@@ -46,6 +50,9 @@ pub(crate) fn check_command(
         Command::DeleteIntention { destination, .. }
         | Command::UpsertIntention { destination, .. } => {
             rights.require(Permission::write(Resource::Intention, destination.as_str()))?;
+        }
+        Command::Event(event) => {
+            rights.require(Permission::write(Resource::Event, &event.name))?;
         }
         Command::Intention(command) => check_intention(rights, state, command)?,
         Command::Kv(command) => check_kv(rights, command)?,
@@ -57,6 +64,7 @@ pub(crate) fn check_command(
         Command::Restore(_) => rights.require(Permission::snapshot())?,
         Command::Session(command) => check_session(rights, state, command)?,
         Command::SetCaSettings(_) => rights.require(Permission::write(Resource::Operator, ""))?,
+        Command::Txn(ops) => check_txn(rights, state, ops)?,
         Command::UpsertEntry { entry, .. } => check_entry(rights, entry)?,
         Command::ActivateCaRoot { .. }
         | Command::CreateJoinToken(_)
@@ -67,7 +75,7 @@ pub(crate) fn check_command(
     Ok(())
 }
 
-fn check_kv(rights: &Rights, command: &KvCommand) -> Result<(), Denial> {
+pub(super) fn check_kv(rights: &Rights, command: &KvCommand) -> Result<(), Denial> {
     match command {
         KvCommand::Delete { key, .. } | KvCommand::Set { key, .. } => {
             rights.require(Permission::write(Resource::Key, key.as_str()))
@@ -79,7 +87,11 @@ fn check_kv(rights: &Rights, command: &KvCommand) -> Result<(), Denial> {
 }
 
 /// A session is its node's.
-fn check_session(rights: &Rights, state: &State, command: &SessionCommand) -> Result<(), Denial> {
+pub(super) fn check_session(
+    rights: &Rights,
+    state: &State,
+    command: &SessionCommand,
+) -> Result<(), Denial> {
     let write =
         |node: &NodeName| rights.require(Permission::write(Resource::Session, node.as_str()));
     match command {

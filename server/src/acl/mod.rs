@@ -12,6 +12,7 @@ mod secret;
 mod see;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 pub(crate) use command::{Forbidden, check_command};
 pub(crate) use entry::read_entry;
@@ -19,3 +20,4 @@ pub(crate) use gate::{Gate, UnknownToken};
 pub(crate) use rights::Rights;
 pub(crate) use secret::Credential;
 pub use secret::Secret;
+pub(crate) use txn::check_txn;

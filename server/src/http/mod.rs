@@ -6,8 +6,10 @@ mod catalog;
 mod chain;
 mod config_entry;
 mod connect;
+mod coordinate;
 pub(crate) mod door;
 mod error;
+mod event;
 mod gateway;
 mod health;
 mod instances;
@@ -20,9 +22,11 @@ mod prepared_query;
 mod register;
 mod request;
 mod routes;
+mod session;
 mod snapshot;
 mod status;
 mod topology;
+mod txn;
 mod ui;
 
 use std::convert::Infallible;
@@ -70,6 +74,8 @@ fn routes() -> Routes {
         chain::routes,
         config_entry::routes,
         connect::routes,
+        coordinate::routes,
+        event::routes,
         gateway::routes,
         health::routes,
         intention::routes,
@@ -77,9 +83,11 @@ fn routes() -> Routes {
         kv::routes,
         prepared_query::routes,
         register::routes,
+        session::routes,
         snapshot::routes,
         status::routes,
         topology::routes,
+        txn::routes,
         ui::routes,
     ];
     pages.into_iter().fold(Routes::default(), |table, page| page(table))

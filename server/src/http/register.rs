@@ -56,7 +56,7 @@ async fn present(context: &Context, body: &CatalogRegister) -> Result<Option<Nod
     Ok(state.node(&name).map(|found| found.node))
 }
 
-fn own(context: &Context) -> Result<Datacenter, ApiError> {
+pub(super) fn own(context: &Context) -> Result<Datacenter, ApiError> {
     let state = context.reader.newest();
     let cluster = state.cluster().map(|cluster| cluster.datacenter.clone());
     let text = "the cluster has no identity yet";

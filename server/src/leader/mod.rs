@@ -4,6 +4,8 @@
 //! A duty is a task under the tree that it is given. It may run for a moment after another
 //! server has begun to lead; so it writes through [`Office::write`], which refuses then.
 
+mod session_ttl;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use tracing::{info, warn};
 use weft_core::index::Index;
 use weft_core::state::{Answer, Command, State};
 use weft_runtime::task::TaskTree;
+
+pub(crate) use session_ttl::Renewals;
 
 use crate::raft::{Consensus, ProposeError};
 use crate::watch::{Hub, Mailbox};
@@ -42,6 +46,11 @@ impl Office {
         self.hub.state()
     }
 
+    /// Returns the renewals of sessions that clients send.
+    pub(crate) fn renewals(&self) -> &Renewals {
+        self.consensus.renewals()
+    }
+
     /// Opens a mailbox, to wait for changes of the state.
     pub(crate) fn mailbox(&self) -> Mailbox {
         self.hub.mailbox()
@@ -50,7 +59,7 @@ impl Office {
 
 /// Starts every duty, one line each.
 fn take_up(office: &Office, tasks: &TaskTree) {
-    let _ = (office, tasks);
+    session_ttl::start(office, tasks);
 }
 
 /// Follows who leads, for as long as the server runs.

@@ -11,6 +11,7 @@ use openraft::{ChangeMembers, SnapshotPolicy};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use weft_core::index::Index;
+use weft_core::session::SessionId;
 use weft_core::state::{Answer, Command};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::RaftMessage;
@@ -30,6 +31,7 @@ use super::state_machine::Audience;
 use super::storage::Storage;
 use super::types::{Member, NodeId, Raft};
 use crate::config::StorageConfig;
+use crate::leader::Renewals;
 
 /// Bytes of one piece of a snapshot on its way to a follower, which answers each of them.
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
@@ -130,6 +132,7 @@ pub(super) enum ToLeader {
     Propose(Command),
     ReadIndex,
     Readdress(NodeId, Member),
+    RenewSession(SessionId),
 }
 
 /// What the leader answers.
@@ -138,6 +141,7 @@ pub(super) enum FromLeader {
     Added,
     Applied(Index, Answer),
     ReadIndex(Index),
+    Renewed,
 }
 
 /// Where this server stands.
@@ -178,6 +182,7 @@ pub(crate) struct Consensus {
     /// Changes of membership go one after another: openraft panics under rapid churn (its
     /// issue 1544). Held across awaits on purpose: the next one must wait for the last.
     membership: Arc<tokio::sync::Mutex<()>>,
+    renewals: Renewals,
 }
 
 impl Consensus {
@@ -224,6 +229,7 @@ impl Consensus {
             heard: Arc::default(),
             started: clock::instant(),
             membership: Arc::default(),
+            renewals: Renewals::default(),
         })
     }
 
@@ -257,6 +263,25 @@ impl Consensus {
             }
             outcome => outcome,
         }
+    }
+
+    /// Gives a session its whole time again: here when this server leads, else at the leader.
+    ///
+    /// # Errors
+    /// [`ProposeError`] when no leader took note.
+    pub(crate) async fn renew(&self, session: SessionId) -> Result<(), ProposeError> {
+        let standing = self.standing();
+        if standing.is_leader {
+            self.renewals.note(session);
+            return Ok(());
+        }
+        let leader = standing.leader.ok_or(ProposeError::NoLeader(None))?;
+        self.ask(&leader, &ToLeader::RenewSession(session)).await.map(drop)
+    }
+
+    /// Returns the renewals that have come in.
+    pub(crate) fn renewals(&self) -> &Renewals {
+        &self.renewals
     }
 
     /// Writes a command when this server leads, and passes it on to nobody else.
@@ -399,6 +424,14 @@ impl Consensus {
             ToLeader::ReadIndex => self.barrier.pass().await.map(FromLeader::ReadIndex),
             ToLeader::Readdress(id, member) => {
                 self.set_member(id, member).await.map(|()| FromLeader::Added)
+            }
+            ToLeader::RenewSession(session) => {
+                let standing = self.standing();
+                if !standing.is_leader {
+                    return Err(ProposeError::NoLeader(standing.leader));
+                }
+                self.renewals.note(session);
+                Ok(FromLeader::Renewed)
             }
         }
     }
