@@ -22,9 +22,13 @@ Run a mesh:
 Look and change:
   catalog    List nodes, services and datacenters
   config     Read, write and check config entries
+  event      Fire a user event, or list the last ones
   intention  Say who may call whom, and ask
+  kv         Read and write the key/value store
+  lock       Run a program while a lock is held
   services   Register services with this host's agent, and export them
   snapshot   Save, restore and inspect the state of the servers
+  watch      Follow a view, and hand every change to a program
 More:
   version  Print the version
   help     Print this help, or that of a command: weft help agent
@@ -67,8 +71,14 @@ pub(crate) enum Command {
     Demo(cmd::demo::DemoArgs),
     /// Run a whole mesh in this one process, for trying out and developing
     Dev(cmd::dev::DevArgs),
+    /// Fire a user event, or list the last ones
+    Event(cmd::event::EventArgs),
     /// Say who may call whom, and ask
     Intention(cmd::intention::IntentionArgs),
+    /// Read and write the key/value store
+    Kv(cmd::kv::KvArgs),
+    /// Run a program while a lock is held
+    Lock(cmd::lock::LockArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority
@@ -79,6 +89,8 @@ pub(crate) enum Command {
     Snapshot(cmd::snapshot::SnapshotArgs),
     /// Print the version
     Version(cmd::version::VersionArgs),
+    /// Follow a view, and hand every change to a program
+    Watch(cmd::watch::WatchArgs),
 }
 
 /// What every long-running command takes.

@@ -271,8 +271,13 @@ impl ApiAnswer {
         self.response.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
+    /// Returns the hash that an agent's own pages have instead of an index.
+    pub(crate) fn content_hash(&self) -> Option<String> {
+        let header = self.response.headers.get("x-consul-contenthash")?;
+        header.to_str().ok().map(str::to_owned)
+    }
+
     /// Returns the index for a blocking query; 0 when the answer has none.
-    #[expect(dead_code, reason = "the commands that need it come with this client")]
     pub(crate) fn index(&self) -> u64 {
         let header = self.response.headers.get("x-consul-index");
         header.and_then(|it| it.to_str().ok()?.parse().ok()).unwrap_or(0)

@@ -46,12 +46,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(args) => short_lived(|_| cmd::config::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
         Command::Dev(args) => cmd::dev::run(&args),
+        Command::Event(args) => short_lived(|_| cmd::event::run(args)),
         Command::Intention(args) => short_lived(|_| cmd::intention::run(args)),
+        Command::Kv(args) => short_lived(|_| cmd::kv::run(args)),
+        Command::Lock(args) => short_lived(|_| cmd::lock::run(args)),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Server(args) => cmd::server::run(&args),
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),
         Command::Version(args) => cmd::version::run(&args),
+        Command::Watch(args) => short_lived(|_| cmd::watch::run(args)),
     }
 }
 
