@@ -10,6 +10,7 @@ mod dns;
 mod entries;
 mod first_path;
 mod identity;
+mod keys_and_locks;
 mod real_programs;
 mod restart;
 mod storage;

@@ -27,7 +27,24 @@ pub fn have(test: &str, programs: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let line = format!("{test}: no {} on this machine", missing.join(", no "));
+    skip(test, &format!("no {}", missing.join(", no ")));
+    false
+}
+
+/// Tells whether Python has a module; if not, the test is skipped as by [`have`].
+pub fn have_module(test: &str, module: &str) -> bool {
+    if !have(test, &["python3"]) {
+        return false;
+    }
+    let found = run("python3", &["-c", &format!("import {module}")]).code == Some(0);
+    if !found {
+        skip(test, &format!("no Python module {module}"));
+    }
+    found
+}
+
+fn skip(test: &str, reason: &str) {
+    let line = format!("{test}: {reason} on this machine");
     // Written to the stream itself: the runner captures only what goes through `eprintln!`.
     let _ = writeln!(std::io::stderr(), "SKIPPED {line}");
     if let Some(path) = std::env::var_os("WEFT_SKIPPED")
@@ -35,7 +52,6 @@ pub fn have(test: &str, programs: &[&str]) -> bool {
     {
         let _ = writeln!(file, "{line}");
     }
-    false
 }
 
 /// Runs a program to its end and returns what it printed.
