@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Answer, Change, ClusterRecord, Command, NodeKey, Refusal, State};
+use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::index::Index;
 use crate::time::Timestamp;
 
@@ -72,16 +73,12 @@ impl State {
             Command::DeleteIntention { destination, source } => {
                 self.delete_intention(index, &destination, &source, changes)?;
             }
-            Command::Deregister(what) => {
-                self.deregister(index, &what, changes);
-                self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
-            }
+            Command::Deregister(what) => self.remove_records(index, now, &what, changes),
             Command::DeregisterExternal(what) => {
                 if !(what.services.is_empty() && what.checks.is_empty()) {
                     self.check_external(&what.node)?;
                 }
-                self.deregister(index, &what, changes);
-                self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
+                self.remove_records(index, now, &what, changes);
             }
             Command::Event(event) => return self.fire(index, event, changes),
             Command::InitCluster(cluster) => self.init_cluster(cluster, changes)?,
@@ -100,9 +97,7 @@ impl State {
                 self.settle_sessions(index, now, &node, changes);
             }
             Command::RegisterExternal(what) => {
-                let node = NodeKey::from(&what.node.name);
-                self.register_external(index, what, changes)?;
-                self.settle_sessions(index, now, &node, changes);
+                self.write_external(index, now, what, changes)?;
             }
             Command::Restore(step) => return self.restore(step),
             Command::Session(command) => {
@@ -121,6 +116,32 @@ impl State {
             }
         }
         Ok(Answer::Done { changed: !changes.is_empty() })
+    }
+
+    /// Removes records of the catalog, and what goes with them.
+    pub(super) fn remove_records(
+        &mut self,
+        index: Index,
+        now: Timestamp,
+        what: &CatalogDeregistration,
+        changes: &mut BTreeSet<Change>,
+    ) {
+        self.deregister(index, what, changes);
+        self.settle_sessions(index, now, &NodeKey::from(&what.node), changes);
+    }
+
+    /// Writes records of a host without an agent, and ends what they end.
+    pub(super) fn write_external(
+        &mut self,
+        index: Index,
+        now: Timestamp,
+        what: CatalogRegistration,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<(), Refusal> {
+        let node = NodeKey::from(&what.node.name);
+        self.register_external(index, what, changes)?;
+        self.settle_sessions(index, now, &node, changes);
+        Ok(())
     }
 
     fn init_cluster(

@@ -154,30 +154,7 @@ impl State {
             restoring,
             ..Self::default()
         };
-        for NodeRecord { node, services, checks } in nodes {
-            let key = NodeKey::from(&node.name);
-            for service in &services {
-                state.names.add(service);
-                let at = (key.clone(), service.id.clone());
-                state
-                    .instances
-                    .entry(ServiceKey::from(&service.name))
-                    .or_default()
-                    .insert(at.clone());
-                if let Some(destination) = service.mesh_door_of() {
-                    state.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
-                }
-            }
-            let row = NodeRow {
-                node,
-                services: services.into_iter().map(|it| (it.id.clone(), it)).collect(),
-                checks: checks.into_iter().map(|it| (it.id.clone(), it)).collect(),
-            };
-            if !row.node.id.is_empty() {
-                state.node_ids.insert(row.node.id.as_str().into(), key.clone());
-            }
-            state.nodes.insert(key, row);
-        }
+        nodes.into_iter().for_each(|node| state.put_node(node));
         state.entries = entries.into_iter().map(|it| (it.key(), it)).collect();
         state.roots = roots.into_iter().map(|it| (it.fingerprint.clone(), it)).collect();
         state.join_tokens = join_tokens
@@ -185,5 +162,27 @@ impl State {
             .map(|it| (it.secret_sha256.clone(), it))
             .collect::<OrdMap<_, _>>();
         state
+    }
+
+    fn put_node(&mut self, record: NodeRecord) {
+        let NodeRecord { node, services, checks } = record;
+        let key = NodeKey::from(&node.name);
+        for service in &services {
+            self.names.add(service);
+            let at = (key.clone(), service.id.clone());
+            self.instances.entry(ServiceKey::from(&service.name)).or_default().insert(at.clone());
+            if let Some(destination) = service.mesh_door_of() {
+                self.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
+            }
+        }
+        let row = NodeRow {
+            node,
+            services: services.into_iter().map(|it| (it.id.clone(), it)).collect(),
+            checks: checks.into_iter().map(|it| (it.id.clone(), it)).collect(),
+        };
+        if !row.node.id.is_empty() {
+            self.node_ids.insert(row.node.id.as_str().into(), key.clone());
+        }
+        self.nodes.insert(key, row);
     }
 }

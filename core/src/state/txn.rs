@@ -355,11 +355,8 @@ impl State {
         run: &mut Run<'_>,
         registration: CatalogRegistration,
     ) -> Result<(), String> {
-        let node = NodeKey::from(&registration.node.name);
-        self.register_external(run.index, registration, run.changes)
-            .map_err(|refusal| refusal.to_string())?;
-        self.settle_sessions(run.index, run.now, &node, run.changes);
-        Ok(())
+        let written = self.write_external(run.index, run.now, registration, run.changes);
+        written.map_err(|refusal| refusal.to_string())
     }
 
     /// Removes records as `/v1/catalog/deregister` does.
@@ -373,11 +370,9 @@ impl State {
         if service.is_some() || check.is_some() {
             self.check_external(&node).map_err(|refusal| refusal.to_string())?;
         }
-        let key = NodeKey::from(&node);
         let (services, checks) = (service.into_iter().collect(), check.into_iter().collect());
         let what = CatalogDeregistration { node, services, checks };
-        self.deregister(run.index, &what, run.changes);
-        self.settle_sessions(run.index, run.now, &key, run.changes);
+        self.remove_records(run.index, run.now, &what, run.changes);
         Ok(())
     }
 }
