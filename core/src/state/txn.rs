@@ -300,7 +300,7 @@ impl State {
         match verb {
             TxnVerb::Get => {}
             TxnVerb::Cas | TxnVerb::Set => {
-                let node = self.node_record(&key)?;
+                let node = self.kept_node(&key)?;
                 let registration =
                     CatalogRegistration { node, services: vec![service], checks: Vec::new() };
                 self.write_catalog(run, registration)?;
@@ -330,7 +330,7 @@ impl State {
         match verb {
             TxnVerb::Get => {}
             TxnVerb::Cas | TxnVerb::Set => {
-                let node = self.node_record(&key)?;
+                let node = self.kept_node(&key)?;
                 let registration =
                     CatalogRegistration { node, services: Vec::new(), checks: vec![check] };
                 self.write_catalog(run, registration)?;
@@ -344,7 +344,7 @@ impl State {
         Ok(())
     }
 
-    fn node_record(&self, key: &NodeKey) -> Result<Node, String> {
+    fn kept_node(&self, key: &NodeKey) -> Result<Node, String> {
         let row = self.nodes.get(key).ok_or_else(|| Refusal::SessionNodeMissing.to_string())?;
         Ok(Node::clone(&row.node))
     }
