@@ -5,13 +5,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench e2e tidy build
+.PHONY: list test verify fix demo bench bench-servers e2e tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 list: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## build the release binary and take the guided tour of a whole mesh on this machine
 	$(CARGO) build --release --locked -p weft
@@ -40,3 +40,9 @@ bench: ## our proxy pair and its peers in interleaved rounds, about six minutes 
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
 	$(TARGET)/release/weft-bench
+
+bench-servers: ## our servers beside Consul's and etcd's, about ten minutes (BENCH_ARGS="--rounds 2")
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-servers
+	tests/bench-servers/fetch-peers.sh $(TARGET)/peers || true
+	$(TARGET)/release/weft-bench-servers --peers $(TARGET)/peers $(BENCH_ARGS)

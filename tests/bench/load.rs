@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::head_end;
-use crate::histogram::Histogram;
+use weft_tests::histogram::Histogram;
 
 /// What one measurement saw.
 #[derive(Debug, Clone, Default)]

@@ -15,7 +15,6 @@
 
 mod backend;
 mod certificates;
-mod histogram;
 mod load;
 mod measure;
 mod pairs;

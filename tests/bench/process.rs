@@ -7,13 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use weft_tests::proc;
 
 /// The core of all measured proxies.
 pub(crate) const PROXY_CORE: &str = "1";
 /// The core of the load, the backend and this program.
 const LOAD_CORE: &str = "0";
-/// What /proc counts in; fixed for user space on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Whether measured processes run in the real-time class, for machines with other work.
 fn is_real_time() -> bool {
@@ -92,14 +91,12 @@ impl Measured {
 
     /// The processor time so far, user and system, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        self.pids().into_iter().map(|pid| cpu_ticks(pid).unwrap_or(0) as f64).sum::<f64>()
-            / TICKS_PER_SECOND
+        self.pids().into_iter().map(proc::cpu_seconds).sum()
     }
 
     /// The resident memory now, in megabytes (10^6).
     pub(crate) fn rss_mb(&self) -> f64 {
-        self.pids().into_iter().map(|pid| rss_kib(pid).unwrap_or(0) as f64).sum::<f64>() * 1024.0
-            / 1e6
+        self.pids().into_iter().map(proc::rss_mb).sum()
     }
 }
 
@@ -120,18 +117,4 @@ impl Drop for Measured {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// User and system time, fields 14 and 15 of /proc/PID/stat; the name before may hold blanks.
-fn cpu_ticks(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-}
-
-fn rss_kib(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
 }

@@ -24,13 +24,17 @@ const WRITE_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Clients {
     max: Option<usize>,
-    open: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    open: Arc<Open>,
 }
+
+/// Open connections by client.
+#[derive(Debug, Default)]
+struct Open(Mutex<BTreeMap<IpAddr, usize>>);
 
 /// One counted connection; dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct Client {
-    counted: Option<(IpAddr, Arc<Mutex<BTreeMap<IpAddr, usize>>>)>,
+    counted: Option<(IpAddr, Arc<Open>)>,
 }
 
 impl Clients {
@@ -44,7 +48,7 @@ impl Clients {
             return Some(Client { counted: None });
         };
         let ip = address.ip().to_canonical();
-        let mut open = self.open.lock();
+        let mut open = self.open.0.lock();
         let count = open.entry(ip).or_default();
         if *count >= max {
             return None;
@@ -57,7 +61,7 @@ impl Clients {
 impl Drop for Client {
     fn drop(&mut self) {
         let Some((ip, open)) = self.counted.take() else { return };
-        let mut open = open.lock();
+        let mut open = open.0.lock();
         if let Some(count) = open.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
@@ -100,7 +104,7 @@ mod tests {
         let third = clients.enter(remote(1));
         assert!(third.is_some());
         drop((second, third));
-        assert!(clients.open.lock().is_empty());
+        assert!(clients.open.0.lock().is_empty());
         assert!(Clients::new(None).enter(remote(1)).is_some());
     }
 

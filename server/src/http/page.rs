@@ -92,15 +92,16 @@ impl<Q: Question> Ask<ApiError> for Asked<'_, Q> {
 pub(super) async fn read<A, R>(
     context: &Context,
     request: &ApiRequest,
-    topics: impl IntoIterator<Item = Topic>,
+    topics: impl IntoIterator<Item = Topic> + Clone + Send + Sync,
     answer: A,
 ) -> Result<Read, ApiError>
 where
     A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
-    let topics: BTreeSet<Topic> = topics.into_iter().collect();
-    read_page(context, request, Page { topics: move |_: &State| topics.clone(), answer }).await
+    // Only who waits is asked for topics.
+    let topics = move |_: &State| topics.clone().into_iter().collect();
+    read_page(context, request, Page { topics, answer }).await
 }
 
 /// Reads a page.

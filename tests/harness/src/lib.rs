@@ -8,8 +8,10 @@
 pub mod app;
 pub mod cluster;
 pub mod eventually;
+pub mod histogram;
 pub mod http;
 pub mod ports;
+pub mod proc;
 pub mod process;
 pub mod tools;
 

@@ -8,14 +8,14 @@ const STEP_BITS: u32 = STEPS.trailing_zeros();
 
 /// Counts of latencies, in nanoseconds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     counts: Vec<u64>,
     total: u64,
 }
 
 impl Histogram {
     /// Counts one latency.
-    pub(crate) fn record(&mut self, latency: Duration) {
+    pub fn record(&mut self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         let bucket = bucket_of(nanos);
         if bucket >= self.counts.len() {
@@ -26,7 +26,7 @@ impl Histogram {
     }
 
     /// Adds the counts of another one.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         if other.counts.len() > self.counts.len() {
             self.counts.resize(other.counts.len(), 0);
         }
@@ -37,12 +37,12 @@ impl Histogram {
     }
 
     /// How many latencies were counted.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.total
     }
 
     /// The latency that this share of all stays within, in microseconds; 0 when there is none.
-    pub(crate) fn quantile_us(&self, share: f64) -> f64 {
+    pub fn quantile_us(&self, share: f64) -> f64 {
         let wanted = ((self.total as f64) * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
