@@ -2,11 +2,14 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::{Method, StatusCode};
 use serde_json::json;
 use support::{LIMIT, TestHost, TestServer, config};
 use weft_core::ca::MemberRole;
-use weft_server::config::FileConfig;
+use weft_core::time::Span;
+use weft_server::config::{FileConfig, StorageSection};
 use weft_server::inspect_snapshot;
 
 async fn put_key(host: &TestHost, server: &TestServer, key: &str, value: &str) {
@@ -92,6 +95,41 @@ async fn a_saved_state_is_restored_and_nothing_else_is() {
     put_key(&host, &server, "new", "2").await;
     assert_eq!(keys(&host, &server).await, ["changed", "kept", "new"]);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_after_the_log_was_purged_gets_a_snapshot() {
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another")];
+    let storage = StorageSection {
+        snapshot_log_bytes: Some(1 << 20),
+        snapshot_interval: Some(Span::seconds(0)),
+        ..StorageSection::default()
+    };
+    let file = FileConfig { storage, ..config(dirs[0].path(), "s1") };
+    let first = TestServer::start_with(file).await;
+    let host = TestHost::join(&first, "n1").await;
+    let (value, number) = ("x".repeat(400_000), AtomicUsize::new(0));
+    let snapshots = || {
+        let names = std::fs::read_dir(dirs[0].path().join("snapshots")).expect("a directory");
+        names.flatten().filter(|file| file.path().extension().is_some_and(|it| it == "snap"))
+    };
+    until("two snapshots, so that the log is purged up to the first", || async {
+        // Several pieces on the way to the other server.
+        let at = number.fetch_add(1, Ordering::Relaxed) % 8;
+        put_key(&host, &first, &format!("k{at}"), &value).await;
+        snapshots().count() == 2
+    })
+    .await;
+
+    let token = first.handle.mint_single_join_token(MemberRole::Server).await;
+    let join = Some(token.expect("a token").to_string());
+    let second = TestServer::start_with(FileConfig { join, ..config(dirs[1].path(), "s2") }).await;
+    until("one digest", || async { digest(&host, &first).await == digest(&host, &second).await })
+        .await;
+    let got = std::fs::read_dir(dirs[1].path().join("snapshots")).expect("a directory").count();
+    assert_eq!(got, 1, "it came as a snapshot");
+    second.stop().await;
+    first.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
