@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-servers e2e tidy build
+.PHONY: list test verify fix demo bench bench-servers e2e sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -25,6 +25,11 @@ verify: ## the same checks without installing anything; never writes a source fi
 
 e2e: ## only the end-to-end tests (real processes; nginx, curl, dig, python3)
 	@tests/run.sh e2e
+
+SEEDS ?= 1..20
+sim: ## whole servers in a simulated world: SEEDS=1..100, or SEEDS=7 to see a run again (WEFT_SIM_LOG=info)
+	$(CARGO) build --locked -p weft-sim
+	$(TARGET)/debug/weft-sim $(SEEDS)
 
 tidy: ## only the house rules
 	$(CARGO) test --locked -q -p weft-tests --test tidy

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod drain;
 pub mod entropy;
 pub mod http;
+mod knob;
 pub mod net;
 pub mod rpc;
 pub mod signal;
@@ -21,3 +22,5 @@ pub mod telemetry;
 pub mod tls;
 #[cfg(feature = "sim")]
 pub mod world;
+
+pub use knob::knob;

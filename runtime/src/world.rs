@@ -46,6 +46,9 @@ pub trait World: Send + Sync {
     /// Returns what the store in a directory keeps over a crash.
     fn twin(&self, dir: &Path) -> Twin;
 
+    /// Returns what [`crate::knob`] gives under a name; `None` for the usual number.
+    fn knob(&self, name: &'static str) -> Option<u64>;
+
     /// Returns how long the disk takes for the next group of writes.
     fn disk_pause(&self) -> Duration;
 }

@@ -178,6 +178,21 @@ impl ServerHandle {
     }
 }
 
+#[cfg(feature = "sim")]
+impl ServerHandle {
+    /// Returns the state as of the last entry applied here.
+    pub fn state(&self) -> Arc<weft_core::state::State> {
+        self.admission.newest()
+    }
+
+    /// Returns the last index applied here and the whole state, written down.
+    pub fn state_written(&self) -> (u64, Vec<u8>) {
+        let state = self.state();
+        let written = weft_proto::envelope::encode(&state.to_snapshot());
+        (state.index().0, written.to_vec())
+    }
+}
+
 impl Server {
     /// Starts a server and returns once it serves.
     ///

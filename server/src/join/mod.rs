@@ -69,6 +69,11 @@ impl Admission {
         Self { proposer, reader, signer }
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn newest(&self) -> std::sync::Arc<weft_core::state::State> {
+        self.reader.newest()
+    }
+
     /// Makes a token that is good for `uses` hosts (`None`: any number) until it expires.
     pub(crate) async fn mint(
         &self,

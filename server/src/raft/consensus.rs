@@ -218,6 +218,9 @@ impl Consensus {
         let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
             .await
             .map_err(|error| refused(&error))?;
+        // Consensus runs on a task of its own: until it has answered once, nobody knows whether
+        // this server is a member, and one that is would ask in vain to be taken in.
+        raft.is_initialized().await.map_err(|error| refused(&error))?;
         storage.start(&raft, tasks);
         Ok(Self {
             storage,

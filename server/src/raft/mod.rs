@@ -10,6 +10,7 @@ mod large_state;
 mod leadership;
 mod log;
 mod network;
+mod runtime;
 mod service;
 mod snapshot;
 mod state_machine;

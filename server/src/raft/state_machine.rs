@@ -17,7 +17,7 @@ use weft_core::state::{Answer, Change, Command, Refusal, RestoreCommand, State};
 use weft_core::time::Timestamp;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
-use weft_runtime::{clock, entropy};
+use weft_runtime::{clock, entropy, knob};
 
 use super::gauge::Gauges;
 use super::log::storage_error;
@@ -98,6 +98,9 @@ impl StateMachine {
                 answers.push(self.restore(index, batch.now, id.clone()).await?);
                 *replaced = true;
                 continue;
+            }
+            if knob("bug: commands are applied twice", 0) == 1 {
+                self.state.apply(index, batch.now, command.clone());
             }
             let (answer, mut changed) = self.state.apply(index, batch.now, command);
             answers.push(answer);

@@ -7,6 +7,7 @@ use weft_core::index::Index;
 use weft_core::state::{Answer, Command};
 use weft_core::time::Timestamp;
 
+use super::runtime::Runtime;
 use super::snapshot::SnapshotData;
 
 /// Names one server for ever: a random number, kept in its data directory. A server that lost
@@ -55,7 +56,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = SnapshotData,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;

@@ -1,0 +1,27 @@
+//! What must hold in every run, one property per file.
+
+mod index;
+mod order;
+mod replicas;
+mod watches;
+
+pub(crate) use replicas::check as check_replicas;
+pub(crate) use watches::check as check_watches;
+
+use crate::history::History;
+use crate::oracle;
+
+/// Judges what clients saw. Returns every breach.
+pub(crate) fn check_history(history: &History) -> Vec<String> {
+    let mut breaches = history.oddities.clone();
+    for (key, operations) in &history.registers {
+        if let Err(fault) = oracle::check(operations) {
+            let mut lines = vec![format!("{key} is not linearizable: {fault:?}")];
+            lines.extend(operations.iter().map(|operation| format!("    {operation}")));
+            breaches.push(lines.join("\n"));
+        }
+    }
+    breaches.extend(order::check(history));
+    breaches.extend(index::check(history));
+    breaches
+}
