@@ -88,6 +88,10 @@ pub const FILTER_BYTES_MAX: usize = 8_192;
 /// Nesting of a filter expression: the parser recurses.
 pub const FILTER_DEPTH_MAX: usize = 64;
 
+/// Nesting of a record in binary: the 128 levels of a JSON body with those of what carries it.
+/// The decoder recurses, and a thread of a server has a stack of 2 MiB.
+pub const RECORD_DEPTH_MAX: usize = 192;
+
 /// Bytes of a request body of the HTTP API: the largest registration with a margin.
 pub const API_BODY_BYTES_MAX: usize = 1 << 20;
 /// The wait of a blocking query when none is asked for (Consul: 5 min).

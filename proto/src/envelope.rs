@@ -10,6 +10,7 @@ use std::io;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use weft_core::limits::RECORD_DEPTH_MAX;
 
 /// The version written. A reader takes exactly the versions that it knows.
 const VERSION: u8 = 1;
@@ -86,7 +87,11 @@ impl<W: io::Write> io::Write for Keeping<'_, W> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, InvalidEnvelope> {
     match bytes {
         [] => Err(InvalidEnvelope::Empty),
-        [VERSION, body @ ..] => Ok(rmp_serde::from_slice(body)?),
+        [VERSION, body @ ..] => {
+            let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+            deserializer.set_max_depth(RECORD_DEPTH_MAX);
+            Ok(T::deserialize(&mut deserializer)?)
+        }
         [version, ..] => Err(InvalidEnvelope::Version(*version)),
     }
 }
@@ -132,6 +137,26 @@ mod tests {
         assert_eq!(decode::<Old>(&encode(&new)).expect("readable"), Old { a: 1 });
         let filled = decode::<New>(&encode(&Old { a: 1 })).expect("readable");
         assert_eq!(filled, New { a: 1, b: String::new() });
+    }
+
+    #[test]
+    fn a_nest_is_refused_before_it_takes_the_stack_and_what_json_allows_is_kept() {
+        let nest = b"\x81\xa1a".repeat(100_000);
+        let bytes = [[VERSION].as_slice(), &nest].concat();
+        assert!(matches!(decode::<Old>(&bytes), Err(InvalidEnvelope::Body(_))));
+        #[derive(Debug, Deserialize)]
+        struct Old {
+            #[serde(rename = "b", default)]
+            _b: u8,
+        }
+        // The deepest value that the API takes.
+        let deep =
+            (0..126).fold(serde_json::json!(1), |inner, _| serde_json::json!({ "a": inner }));
+        let entry: ConfigEntry = serde_json::from_value(serde_json::json!({
+            "Kind": "proxy-defaults", "Name": "global", "Config": deep,
+        }))
+        .expect("an entry");
+        assert_eq!(decode::<ConfigEntry>(&encode(&entry)).expect("the same"), entry);
     }
 
     #[test]

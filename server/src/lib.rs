@@ -27,6 +27,8 @@ pub use http::door::HttpsError;
 pub use join::JoinError;
 pub use membership::MembershipError;
 pub use propose::WriteError;
+#[cfg(feature = "sim")]
+pub use raft::untrusted;
 pub use raft::{
     ConsensusError, Member, NotASnapshot, ProposeError, SnapshotInfo, inspect_snapshot,
 };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, InitializeError, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::{ChangeMembers, SnapshotPolicy};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -24,12 +25,12 @@ use weft_runtime::tls::ClientTlsCell;
 use super::barrier::Barrier;
 use super::fold::Fold;
 use super::leadership::Leadership;
-use super::log::LogDamage;
+use super::log::{Log, LogDamage};
 use super::network::Links;
 use super::snapshot::SnapshotDamage;
 use super::state_machine::Audience;
 use super::storage::Storage;
-use super::types::{Member, NodeId, Raft};
+use super::types::{Member, NodeId, Raft, StorageError, Vote};
 use crate::config::StorageConfig;
 use crate::leader::Renewals;
 
@@ -215,6 +216,7 @@ impl Consensus {
         let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
         let config = config.validate().map_err(|error| refused(&error))?;
         let links = Links::new(tls);
+        forget_leadership(log.clone(), id).await.map_err(|error| refused(&error))?;
         let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
             .await
             .map_err(|error| refused(&error))?;
@@ -488,5 +490,20 @@ impl Consensus {
             .await
             .map(drop)
             .map_err(|error| ProposeError::Unanswered(error.to_string()))
+    }
+}
+
+/// A leader that restarts asks to be elected again. openraft would let it lead on in its old term,
+/// in which it has no entry after the restart: it knew then which of its entries are committed
+/// only by a mark that may be old, and answered confirmed reads from a state that lacks
+/// acknowledged writes.
+///
+/// **Source**: Spec: Raft §8 (a leader commits an entry of its own before it serves reads).
+async fn forget_leadership(mut log: Log, id: NodeId) -> Result<(), StorageError> {
+    match log.read_vote().await? {
+        Some(vote) if vote.committed && vote.leader_id.node_id == id => {
+            log.save_vote(&Vote { committed: false, ..vote }).await
+        }
+        Some(_) | None => Ok(()),
     }
 }

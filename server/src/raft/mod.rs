@@ -20,6 +20,8 @@ mod suite;
 #[cfg(test)]
 mod tests;
 mod types;
+#[cfg(feature = "sim")]
+pub mod untrusted;
 
 pub(crate) use archive::Archive;
 pub use archive::{SnapshotInfo, inspect_snapshot};
