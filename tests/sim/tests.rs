@@ -5,9 +5,9 @@
 use std::process::Command;
 
 /// Seeds of every run of the tests; other ones: `make sim SEEDS=1..500`.
-const SEEDS: &str = "2..8";
+const SEEDS: &str = "3..8";
 /// Seeds tried until a planted bug is found.
-const BUG_SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
+const BUG_SEEDS: std::ops::RangeInclusive<u64> = 2..=5;
 
 fn simulate(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_weft-sim"))
@@ -35,8 +35,8 @@ fn all_servers_come_back_after_a_power_cut_of_all() {
 
 #[test]
 fn a_seed_repeats_exactly() {
-    let (first, second) = (simulate(&["1", "--one"]), simulate(&["1", "--one"]));
-    assert!(first.1.starts_with("seed 1: "), "{}", first.1);
+    let (first, second) = (simulate(&["3", "--one"]), simulate(&["3", "--one"]));
+    assert!(first.1.starts_with("seed 3: "), "{}", first.1);
     assert_eq!(first, second);
 }
 

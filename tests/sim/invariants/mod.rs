@@ -19,6 +19,8 @@ pub(crate) fn check_history(history: &History) -> Vec<String> {
             let mut lines = vec![format!("{key} is not linearizable: {fault:?}")];
             lines.extend(operations.iter().map(|operation| format!("    {operation}")));
             breaches.push(lines.join("\n"));
+            // One is enough to look at, and the others may take as long to search.
+            break;
         }
     }
     breaches.extend(order::check(history));
