@@ -4,6 +4,7 @@
 //! `sync`), answers the HTTP API and DNS, and gives each local proxy its configuration. What
 //! it does not know itself it asks a server (`servers`).
 
+mod acl;
 pub mod checks;
 pub mod config;
 pub mod dns;

@@ -13,6 +13,7 @@ use weft_core::catalog::Node;
 use weft_core::index::Index;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
+use crate::acl::Acl;
 use crate::checks::Checks;
 use crate::config::Config;
 use crate::dns::{DnsError, DnsSite};
@@ -143,8 +144,10 @@ impl Agent {
             DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
         let tools = (metrics.registry(), &tasks);
         let dns_addr = dns::start(&config.dns, site, views.clone(), tools).await?;
+        let acl = Acl::new(servers.clone(), config.acl.clone());
         let parts = Parts {
             config: config.clone(),
+            acl,
             local: local.clone(),
             checks,
             servers,

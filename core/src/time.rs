@@ -37,6 +37,14 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// Reads a moment in the form of RFC 3339 with any offset; `None` when the text is none, or is
+    /// before 1970.
+    ///
+    /// **Source**: Spec: RFC 3339 §5.6.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        read_rfc3339(text).map(Self)
+    }
+
     /// Formats the moment as RFC 3339 in UTC with milliseconds, `2026-11-20T10:30:00.000Z`.
     pub fn rfc3339(self) -> String {
         let (days, ms_of_day) = (self.0 / 86_400_000, self.0 % 86_400_000);
@@ -53,6 +61,56 @@ impl Timestamp {
         let (h, m) = (ms_of_day / 3_600_000, ms_of_day / 60_000 % 60);
         let (s, ms) = (ms_of_day / 1000 % 60, ms_of_day % 1000);
         format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
+    }
+}
+
+/// Reads the civil date and the time of day, the offset taken away; milliseconds since the epoch.
+fn read_rfc3339(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = text.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let sign = |at: usize, wanted: &[u8]| wanted.contains(text.as_bytes().get(at)?).then_some(());
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    [(4, &b"-"[..]), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")]
+        .into_iter()
+        .try_for_each(|(at, wanted)| sign(at, wanted))?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_in_month = match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + u64::from(leap),
+        _ => 31,
+    };
+    let is_moment = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=days_in_month).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    let rest = text.get(19..).filter(|_| is_moment)?;
+    let (fraction, zone) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?),
+        None => ("0", rest),
+    };
+    let millis: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    // Days from the civil date, after Howard Hinnant's `days_from_civil`, for years ≥ 1970.
+    let y = year - u64::from(month <= 2);
+    let (era, yoe) = (y / 400, y % 400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468;
+    let local = ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis;
+    let offset = |zone: &str| -> Option<u64> {
+        let (hours, minutes) = zone.split_once(':')?;
+        let two = |text: &str| (text.len() == 2).then(|| text.parse::<u64>().ok()).flatten();
+        let (hours, minutes) = (two(hours)?, two(minutes)?);
+        (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60_000)
+    };
+    match zone.split_at_checked(1)? {
+        ("Z" | "z", "") => Some(local),
+        ("+", zone) => local.checked_sub(offset(zone)?),
+        ("-", zone) => local.checked_add(offset(zone)?),
+        _ => None,
     }
 }
 
@@ -199,6 +257,40 @@ mod tests {
         }
         for bad in ["", "10", "s", "1x", "-1s", "1s1", "9999999999999h"] {
             assert!(bad.parse::<Span>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written() {
+        for ms in [0, 1_709_209_845_006, 951_782_399_999, 4_102_444_799_999] {
+            assert_eq!(Timestamp::parse_rfc3339(&Timestamp(ms).rfc3339()), Some(Timestamp(ms)));
+        }
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T01:00:00+01:00", 0),
+            ("1969-12-31T23:59:59-00:01", 0),
+            ("1970-01-01T00:00:00.5Z", 500),
+            ("1970-01-01t00:00:00.123456z", 123),
+            ("1970-01-01T00:00:00-01:30", 5_400_000),
+        ] {
+            let wanted = (ms > 0 || text.starts_with("1970")).then_some(Timestamp(ms));
+            assert_eq!(Timestamp::parse_rfc3339(text), wanted, "{text}");
+        }
+        for bad in [
+            "",
+            "1970",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "2023-02-29T00:00:00Z",
+            "1970-13-01T00:00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01T00:00:00+1:00",
+            "1970-01-01T00:00:00+01:00x",
+            "1970-01-01T00:00:00.Z1",
+            "19é0-01-01T00:00:00Z",
+            "1970-01-01T00:00:00+99:00",
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(bad), None, "{bad}");
         }
     }
 

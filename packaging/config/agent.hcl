@@ -29,6 +29,18 @@ join_token_file = "/etc/weft/join-token"
 # bind_addr      = "0.0.0.0"
 # advertise_addr = "10.0.0.11"
 
+# How callers of the HTTP API are judged (docs/acl.md). Whether there are ACLs, agents learn from
+# servers; "enabled" refuses callers until then.
+acl {
+  # enabled     = false
+  # down_policy = "extend-cache" # while no server answers: what was said last; or "deny"
+  tokens {
+    # Files with the tokens of callers who show none, and of the agent itself.
+    # default_file = "/etc/weft/default-token"
+    # agent_file   = "/etc/weft/agent-token"
+  }
+}
+
 # The HTTP API: "ip:port", or "off".
 http {
   # addr = "127.0.0.1:8500"

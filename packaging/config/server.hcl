@@ -30,6 +30,17 @@ advertise_addr = "10.0.0.1:8300"
 # Where metrics are served over plain HTTP, on loopback; nowhere when left out.
 # telemetry_addr = "127.0.0.1:20201"
 
+# Who may do what over the HTTP API (docs/acl.md). The same on every server.
+acl {
+  # enabled                = false
+  # default_policy         = "deny" # or "allow": where no rule speaks
+  # enable_key_list_policy = false  # whether listing keys needs "list"
+  tokens {
+    # A file with the secret (a UUID) of the first management token, instead of a bootstrap.
+    # initial_management_file = "/etc/weft/management-token"
+  }
+}
+
 # The HTTP API on the server itself. Hosts usually run an agent, which has it on port 8500, so
 # nothing is served by default. Without TLS on loopback only; allowed_hosts are the names by
 # which browsers may call it besides localhost.

@@ -251,7 +251,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
     };
-    let api = http::Api::new(proposer.clone(), reader, signer.seal_key().clone(), &config);
+    let api = http::Api::new((proposer.clone(), reader), signer.seal_key(), &config, tasks);
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
@@ -259,7 +259,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     });
 
     enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
-    leader::start(consensus, hub.clone(), tasks);
+    leader::start(consensus, hub.clone(), config.acl.first_token(), tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::ServiceDefinition;
 
+use super::AclSection;
+
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,6 +29,8 @@ pub struct FileConfig {
     pub bind_addr: Option<String>,
     /// The IP address under which the node stands in the catalog.
     pub advertise_addr: Option<String>,
+    /// How callers of the HTTP API are judged.
+    pub acl: AclSection,
     /// The HTTP API.
     pub http: HttpSection,
     /// The DNS interface.

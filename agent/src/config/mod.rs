@@ -3,6 +3,7 @@
 //! A [`FileConfig`] is taken as it comes; [`Config::resolve`] checks it, fills in every
 //! default and names all faults at once. Nothing else in the agent knows a default.
 
+mod acl;
 mod file;
 mod resolve;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::name::{Datacenter, NodeName};
 
+pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
 pub use file::{DnsSection, FileConfig, HttpSection, ProxySection};
 
 /// A checked configuration with nothing left open.
@@ -34,6 +36,8 @@ pub struct Config {
     pub bind_addr: IpAddr,
     /// The node's address in the catalog.
     pub advertise_addr: IpAddr,
+    /// How callers of the HTTP API are judged.
+    pub acl: AclConfig,
     /// The HTTP API.
     pub http: HttpConfig,
     /// The DNS interface.

@@ -49,6 +49,7 @@ impl Config {
         let bind_addr = ip(&mut faults, "bind_addr", file.bind_addr.as_deref())
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let advertise_addr = advertise_addr(&file, bind_addr, &mut faults);
+        let acl = super::acl::resolve(&file.acl, &mut faults);
         let http = http(&file.http, &mut faults);
         let dns = dns(&file.dns, &mut faults);
         let proxy_socket = match &file.proxy.socket {
@@ -72,6 +73,7 @@ impl Config {
                 servers: file.servers,
                 bind_addr,
                 advertise_addr,
+                acl,
                 http,
                 dns,
                 proxy_socket,

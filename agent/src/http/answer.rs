@@ -6,6 +6,7 @@ use serde::Serialize;
 use weft_proto::text::Fault;
 use weft_runtime::http::{Body, BodyError, ForeignRequest, full};
 
+use crate::acl::Refusal;
 use crate::checks::ReportError;
 use crate::local::LocalError;
 use crate::servers::{ForwardError, reason};
@@ -14,7 +15,8 @@ use crate::servers::{ForwardError, reason};
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Tells clients what happens where no rule says otherwise.
-const DEFAULT_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
+pub(super) const DEFAULT_POLICY: HeaderName =
+    HeaderName::from_static("x-consul-default-acl-policy");
 /// Tells clients the index of an answer.
 pub(super) const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 /// Tells clients the hash of an answer.
@@ -56,6 +58,9 @@ pub(super) enum ApiError {
     /// A parameter of the query is wrong.
     #[error("{0}")]
     Query(String),
+    /// The caller lacks a right.
+    #[error(transparent)]
+    Rights(#[from] Refusal),
     /// The caller may not have what it asks for.
     #[error("{0}")]
     Refused(String),
@@ -76,7 +81,7 @@ impl ApiError {
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Slow { .. }) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
-            Self::Foreign(_) | Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Foreign(_) | Self::Refused(_) | Self::Rights(_) => StatusCode::FORBIDDEN,
             Self::Forward(ForwardError::NotApi) => StatusCode::NOT_FOUND,
             Self::Forward(ForwardError::NoServer { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Local(error) => match error {

@@ -20,7 +20,9 @@ pub(super) const FAIL: CheckStatus = CheckStatus::Critical;
 
 impl Api {
     pub(super) async fn check_register(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let token = call.token.clone();
         let definition: CheckDefinition = call.decode().await?;
+        self.require(token.as_ref(), vec![self.of_new_check(&definition)]).await?;
         self.parts.local.register_check(definition).await?;
         Ok(done())
     }
@@ -47,7 +49,7 @@ impl Api {
         Ok(done())
     }
 
-    pub(super) fn checks(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn checks(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let filter =
             match call.query.get("filter") {
                 None | Some("") => None,
@@ -55,7 +57,10 @@ impl Api {
                     ApiError::Query(format!("Failed to create filter: {error}"))
                 })?),
             };
-        let checks: BTreeMap<String, Value> = (self.parts.local.current().checks.values())
+        let local = self.parts.local.current();
+        let all = local.checks.values().map(|it| (self.to_see_check(it), it)).collect();
+        let checks: BTreeMap<String, Value> = (self.seen(call.token.as_ref(), all).await?)
+            .into_iter()
             .map(|check| (check.id.to_string(), shown(check)))
             .filter(|(_, check)| filter.as_ref().is_none_or(|filter| filter.matches(check)))
             .collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response};
 use serde::Deserialize;
 use serde_json::json;
+use weft_core::acl::Resource;
 use weft_core::ca::TrustBundle;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
@@ -17,6 +18,7 @@ use x509_parser::prelude::FromDer;
 
 use super::answer::{self, ApiError};
 use super::{Api, Call};
+use crate::acl::Question;
 
 /// How long the first answer of a server, or the first certificate, is waited for.
 const FIRST_LIMIT: Duration = Duration::from_secs(10);
@@ -99,10 +101,12 @@ impl Api {
     }
 
     pub(super) async fn connect_authorize(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let is_pretty = call.query.has("pretty");
+        let (is_pretty, token) = (call.query.has("pretty"), call.token.clone());
         let request: AuthorizeRequest = call.decode().await?;
         let target = ServiceName::parse(&request.target)
             .map_err(|error| ApiError::Query(format!("Target: {error}")))?;
+        let needed = vec![Question::write(Resource::Service, target.as_str())];
+        self.require(token.as_ref(), needed).await?;
         let caller = SpiffeId::parse(&request.client_cert_uri)
             .map_err(|error| ApiError::Query(format!("ClientCertURI: {error}")))?;
         let mut view = self.parts.views.intentions(&target);

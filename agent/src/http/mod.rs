@@ -9,6 +9,7 @@ mod connect;
 mod health;
 mod node;
 mod query;
+mod rights;
 mod route;
 mod service;
 
@@ -29,8 +30,9 @@ use weft_runtime::http::{
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
+use crate::acl::Acl;
 use crate::checks::Checks;
-use crate::config::Config;
+use crate::config::{Config, TokenText};
 use crate::leaf::Leaves;
 use crate::local::Local;
 use crate::metrics::Metrics;
@@ -51,6 +53,8 @@ pub struct Parts {
     pub checks: Checks,
     /// Answers the rest.
     pub servers: Servers,
+    /// Judges callers.
+    pub(crate) acl: Acl,
     /// What is watched at servers.
     pub views: Views,
     /// The certificates of local services.
@@ -73,6 +77,8 @@ struct Api {
 struct Call {
     params: Params,
     query: Query,
+    /// Who asks: what was shown, or the agent's default.
+    token: Option<TokenText>,
     body: Body,
 }
 
@@ -120,7 +126,11 @@ impl Api {
             answered = Box::pin(self.dispatch(request)) => answered,
         };
         self.parts.metrics.request_served(clock::instant() - started);
-        answered.unwrap_or_else(ApiError::into_response)
+        let mut response = answered.unwrap_or_else(ApiError::into_response);
+        if let Some(policy) = self.parts.acl.default_policy() {
+            response.headers_mut().insert(answer::DEFAULT_POLICY, policy);
+        }
+        response
     }
 
     async fn dispatch(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
@@ -133,15 +143,33 @@ impl Api {
             }
             Found::WrongMethod { allow } => return Err(ApiError::Method { allow }),
             Found::NotFound if path.starts_with("/v1/") && !path.starts_with("/v1/agent/") => {
-                return Ok(self.parts.servers.forward(request).await?);
+                return Ok(self.parts.servers.forward(self.with_token(request)).await?);
             }
             Found::NotFound => return Err(ApiError::NoPage(path.to_owned())),
         };
         let (route, params) = route;
         let (head, body) = request.into_parts();
         let query = Query::of(&head.uri);
-        let call = Call { params, query, body };
+        let token = self.parts.acl.token_of(rights::token(&query, &head.headers));
+        let call = Call { params, query, token, body };
+        let (needed, token) = (self.needed(route, &call), call.token.clone());
+        if !needed.is_empty() {
+            self.require(token.as_ref(), needed).await?;
+        }
         self.call(route, call).await
+    }
+
+    /// Puts the agent's default token on a request that shows none.
+    fn with_token(&self, mut request: Request<Body>) -> Request<Body> {
+        let query = Query::of(request.uri());
+        let shown = rights::token(&query, request.headers());
+        let default = || self.parts.acl.token_of(None)?.header();
+        if shown.is_none()
+            && let Some(value) = default()
+        {
+            request.headers_mut().insert(TokenText::HEADER, value);
+        }
+        request
     }
 
     async fn call(&self, route: Route, call: Call) -> Result<Response<Body>, ApiError> {
@@ -152,7 +180,7 @@ impl Api {
             Route::CheckRegister => self.check_register(call).await,
             Route::CheckUpdate => self.check_update(call).await,
             Route::CheckWarn => self.check_report(call, check::WARN).await,
-            Route::Checks => self.checks(&call),
+            Route::Checks => self.checks(call).await,
             Route::ConnectAuthorize => self.connect_authorize(call).await,
             Route::ConnectLeaf => self.connect_leaf(call).await,
             Route::ConnectRoots => self.connect_roots(call).await,
@@ -171,7 +199,7 @@ impl Api {
             Route::ServiceDeregister => self.service_deregister(call).await,
             Route::ServiceMaintenance => self.service_maintenance(call).await,
             Route::ServiceRegister => self.service_register(call).await,
-            Route::Services => self.services(&call),
+            Route::Services => self.services(call).await,
             Route::Version => self.version(&call),
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
 use tracing::info;
+use weft_core::acl::Resource;
 use weft_core::catalog::HealthCheck;
+use weft_core::name::NodeName;
 use weft_core::sync::SERF_HEALTH;
 use weft_runtime::clock;
 use weft_runtime::http::{Body, collect, empty};
@@ -16,6 +18,8 @@ use weft_runtime::telemetry::metrics::CONTENT_TYPE;
 
 use super::answer::{self, ApiError};
 use super::{Api, Call, done};
+use crate::acl::Question;
+use crate::config::TokenText;
 
 /// The release of Consul whose API is spoken: clients look here before they use newer calls.
 const API_VERSION: &str = "1.22.0";
@@ -127,8 +131,10 @@ impl Api {
             ));
         };
         let away = self.nodes_away().await;
-        let shown: Vec<Value> = nodes
-            .iter()
+        let asked = |name: &NodeName| Question::read(Resource::Node, name.as_str());
+        let all = nodes.iter().map(|node| (asked(&node.name), node)).collect();
+        let shown: Vec<Value> = (self.seen(call.token.as_ref(), all).await?)
+            .into_iter()
             .map(|node| member(&node.name, &node.address, !away.contains(node.name.as_str())))
             .collect();
         Ok(answer::json(&shown, call.query.has("pretty")))
@@ -136,7 +142,11 @@ impl Api {
 
     /// The nodes whose agents do not answer; none when no server can tell.
     async fn nodes_away(&self) -> BTreeSet<String> {
-        let request = Request::get("/v1/health/state/critical?stale").body(empty());
+        let mut request = Request::get("/v1/health/state/critical?stale");
+        if let Some(value) = self.parts.acl.agent_token().and_then(|token| token.header()) {
+            request = request.header(TokenText::HEADER, value);
+        }
+        let request = request.body(empty());
         let Ok(request) = request else { return BTreeSet::new() };
         let Ok(response) = self.parts.servers.forward(request).await else {
             return BTreeSet::new();

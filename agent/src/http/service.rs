@@ -25,11 +25,13 @@ impl Api {
             true => ExistingChecks::Replaced,
             false => ExistingChecks::Kept,
         };
+        let token = call.token.clone();
         let body =
             json::parse(&call.read().await?).map_err(|fault| ApiError::Malformed(vec![fault]))?;
         refuse_unsupported(&body)?;
         let definition: ServiceDefinition =
             json::from_value(&body, &Options::new(Unknown::Ignore)).map_err(ApiError::Malformed)?;
+        self.require(token.as_ref(), self.of_registration(&definition)).await?;
         self.parts.local.register(definition, existing).await?;
         Ok(done())
     }
@@ -52,7 +54,7 @@ impl Api {
         Ok(done())
     }
 
-    pub(super) fn services(&self, call: &Call) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn services(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let filter =
             match call.query.get("filter") {
                 None | Some("") => None,
@@ -61,7 +63,10 @@ impl Api {
                 })?),
             };
         let datacenter = &self.parts.servers.membership().datacenter;
-        let services: BTreeMap<String, Value> = (self.parts.local.current().services.values())
+        let local = self.parts.local.current();
+        let all = local.services.values().map(|it| (Self::to_see_service(it), it)).collect();
+        let services: BTreeMap<String, Value> = (self.seen(call.token.as_ref(), all).await?)
+            .into_iter()
             .map(|service| (service.id.to_string(), shown(service, datacenter)))
             .filter(|(_, service)| filter.as_ref().is_none_or(|filter| filter.matches(service)))
             .collect();

@@ -72,6 +72,12 @@ impl Policy {
         }
     }
 
+    /// Whether two are the same but for when they were written.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let (create_index, modify_index) = (self.create_index, self.modify_index);
+        *self == Self { create_index, modify_index, ..other.clone() }
+    }
+
     /// Whether it holds in a datacenter.
     pub fn holds_in(&self, datacenter: &Datacenter) -> bool {
         holds_in(&self.datacenters, datacenter)

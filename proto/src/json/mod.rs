@@ -8,6 +8,7 @@
 //! **Source**: Consul: api-docs/api-structure#formatted-json-output; clients write `ServiceID`,
 //! `service_id` and `serviceid` alike.
 
+pub mod acl;
 pub mod agent_check;
 pub mod catalog;
 pub mod config_entry;

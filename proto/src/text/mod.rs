@@ -5,6 +5,7 @@
 mod fault;
 mod hcl;
 mod merge;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use crate::json::Unknown;
 use crate::json::{Options, from_value};
 pub use fault::Fault;
 pub use merge::merge;
+pub use rules::parse_rules;
 
 /// Parses a file: JSON when its name ends in `.json` or its first character is `{`, else HCL.
 ///

@@ -112,8 +112,14 @@ fn check_intention(
     let write =
         |name: &SourceName| rights.require(Permission::write(Resource::Intention, name.as_str()));
     match command {
-        IntentionCommand::Create { destination, .. }
-        | IntentionCommand::Update { destination, .. } => write(destination),
+        IntentionCommand::Create { destination, .. } => write(destination),
+        // Where it is, and where it goes.
+        IntentionCommand::Update { destination, source } => {
+            if let Some((entry, _)) = state.intention(&source.legacy_id) {
+                write(&entry.name)?;
+            }
+            write(destination)
+        }
         IntentionCommand::Delete { id } => match state.intention(id) {
             Some((entry, _)) => write(&entry.name),
             None => Ok(()),

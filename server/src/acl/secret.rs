@@ -20,7 +20,6 @@ impl Secret {
     }
 
     /// Returns the text, for the answers that show it to who has it.
-    #[allow(dead_code, reason = "asked by the pages of tokens")]
     pub(crate) fn shown(&self) -> &str {
         &self.0
     }
@@ -47,7 +46,6 @@ pub(crate) enum Credential {
     /// The secret of a token.
     Secret {
         /// As it was shown.
-        #[allow(dead_code, reason = "asked by the pages of tokens")]
         secret: Secret,
         /// What it is looked up by.
         hash: SecretHash,
@@ -64,7 +62,6 @@ impl Credential {
     }
 
     /// Returns the secret that was shown.
-    #[allow(dead_code, reason = "asked by the pages of tokens")]
     pub(crate) fn secret(&self) -> Option<&Secret> {
         match self {
             Self::None => None,

@@ -93,6 +93,25 @@ fn what_was_remembered_ends_with_what_it_was_made_of() {
 }
 
 #[test]
+fn a_token_whose_time_is_over_is_none_before_it_is_removed() {
+    let mut state = state(Rules::default());
+    // The state's clock stands in 1970: the token has ended long ago.
+    let token = TokenDraft {
+        accessor: uuid(22).parse().expect("a UUID"),
+        secret: Some(hash("over")),
+        description: String::new(),
+        grants: weft_core::acl::Grants::default(),
+        local: None,
+        auth_method: String::new(),
+        expiry: Expiry::After(std::time::Duration::from_secs(60)),
+    };
+    let command = AclCommand::WriteToken { token, writing: Writing::Create };
+    write(&mut state, Command::Acl(command));
+    assert!(state.acl().token(&uuid(22).parse().expect("a UUID")).is_some(), "it is there");
+    assert_eq!(gate().rights(&state, &secret("over")).map(drop), Err(UnknownToken));
+}
+
+#[test]
 fn a_secret_that_is_none_is_not_the_anonymous_token() {
     let state = state(Rules::default());
     for wrong in ["S", "s2", "anonymous", &uuid(2)] {

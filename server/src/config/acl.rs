@@ -45,6 +45,13 @@ pub struct AclConfig {
     pub initial_management: Option<Secret>,
 }
 
+impl AclConfig {
+    /// Returns the secret of the management token that the leader is to make.
+    pub(crate) fn first_token(&self) -> Option<Secret> {
+        self.initial_management.clone().filter(|_| self.enabled)
+    }
+}
+
 impl Default for AclConfig {
     fn default() -> Self {
         Self {

@@ -86,6 +86,13 @@ impl From<WriteError> for ApiError {
             | WriteError::Refused(Refusal::NotExternal { .. }) => {
                 Self::new(StatusCode::FORBIDDEN, error.to_string())
             }
+            // What is named in the path of an update.
+            WriteError::Refused(Refusal::Acl(AclRefusal::Unknown { field, .. }))
+                if matches!(field.as_str(), "AccessorID" | "ID") =>
+            {
+                let kind = if field == "ID" { "policy or role" } else { "token" };
+                Self::not_found(format!("Requested {kind} does not exist: ACL not found"))
+            }
             // As Consul says it, and clients look for.
             WriteError::Refused(Refusal::Acl(AclRefusal::BootstrapDone { .. })) => {
                 Self::new(StatusCode::FORBIDDEN, format!("Permission denied: {error}"))

@@ -1,6 +1,7 @@
 //! The JSON API, for what agents pass on and for callers at its own doors. One file per page; status codes are mapped in
 //! `error` alone.
 
+mod acl;
 mod ca_config;
 mod catalog;
 mod chain;
@@ -25,6 +26,8 @@ mod routes;
 mod session;
 mod snapshot;
 mod status;
+#[cfg(test)]
+mod table;
 mod topology;
 mod txn;
 mod ui;
@@ -40,6 +43,7 @@ use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_core::identity::SpiffeId;
 use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
+use weft_runtime::task::TaskTree;
 
 use crate::acl::Gate;
 use crate::ca::SealKey;
@@ -47,6 +51,7 @@ use crate::config::{Config, Limits};
 use crate::propose::{Caller, Proposer};
 use crate::raft::Archive;
 use crate::read::Reader;
+use acl::ResetFile;
 use error::ApiError;
 use request::{ApiRequest, Query};
 use routes::Routes;
@@ -57,6 +62,7 @@ struct Context {
     reader: Reader,
     archive: Archive,
     gate: Gate,
+    reset: ResetFile,
     default_intention: IntentionAction,
     /// How long leaf certificates are valid, unless the CA's settings say so.
     leaf_lifetime: Duration,
@@ -69,6 +75,7 @@ struct Context {
 /// Every page; each file adds its own.
 fn routes() -> Routes {
     let pages = [
+        acl::routes,
         ca_config::routes,
         catalog::routes,
         chain::routes,
@@ -101,16 +108,22 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(proposer: Proposer, reader: Reader, seal: SealKey, config: &Config) -> Self {
+    pub(crate) fn new(
+        (proposer, reader): (Proposer, Reader),
+        seal: &SealKey,
+        config: &Config,
+        tasks: &TaskTree,
+    ) -> Self {
         let context = Context {
             proposer,
             archive: reader.archive(),
             reader,
             gate: Gate::new(config.acl.clone()),
+            reset: ResetFile::new(&config.data_dir, tasks),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,
             limits: config.limits.clone(),
-            seal,
+            seal: seal.clone(),
         };
         Self { context: Arc::new(context), routes: Arc::new(routes()) }
     }

@@ -31,7 +31,6 @@ pub(super) struct ApiRequest {
     /// What was shown, to be judged anew on each state that is answered from.
     pub(super) credential: Credential,
     /// What the token may do, judged on the state at hand when the request came.
-    #[allow(dead_code, reason = "asked by the pages that do not read")]
     pub(super) rights: Rights,
 }
 

@@ -53,6 +53,12 @@ impl Routes {
         Self(self.0.route(method, pattern, Route { handler, body_bytes_max }))
     }
 
+    /// Returns every method and pattern.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<(Method, String)> {
+        self.0.routes().map(|(method, pattern)| (method.clone(), pattern.to_owned())).collect()
+    }
+
     /// Looks up a request's method and path.
     pub(super) fn find(&self, method: &Method, path: &str) -> Found<'_, Route> {
         self.0.find(method, path)

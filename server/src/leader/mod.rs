@@ -5,6 +5,7 @@
 //! server has begun to lead; so it writes through [`Office::write`], which refuses then.
 
 mod session_ttl;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use weft_runtime::task::TaskTree;
 
 pub(crate) use session_ttl::Renewals;
 
+use crate::acl::Secret;
 use crate::raft::{Consensus, ProposeError};
 use crate::watch::{Hub, Mailbox};
 
@@ -27,6 +29,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Office {
     consensus: Consensus,
     hub: Arc<Hub>,
+    initial_management: Option<Secret>,
 }
 
 #[allow(dead_code, reason = "each duty uses a part")]
@@ -60,13 +63,22 @@ impl Office {
 /// Starts every duty, one line each.
 fn take_up(office: &Office, tasks: &TaskTree) {
     session_ttl::start(office, tasks);
+    if let Some(secret) = office.initial_management.clone() {
+        tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));
+    }
+    tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
 }
 
 /// Follows who leads, for as long as the server runs.
-pub(crate) fn start(consensus: Consensus, hub: Arc<Hub>, tasks: &TaskTree) {
+pub(crate) fn start(
+    consensus: Consensus,
+    hub: Arc<Hub>,
+    initial_management: Option<Secret>,
+    tasks: &TaskTree,
+) {
     let tree = tasks.child("leader");
     tasks.spawn("leadership", async move {
-        let office = Office { consensus: consensus.clone(), hub };
+        let office = Office { consensus: consensus.clone(), hub, initial_management };
         let mut leadership = consensus.leadership();
         loop {
             tokio::select! {

@@ -80,6 +80,8 @@ impl State {
         }
         let present = self.acl.policies.get(&policy.id).cloned();
         match (writing, &present) {
+            // Tried again, as nobody knew whether it was carried out.
+            (Writing::Create, Some(present)) if present.says_the_same(&policy) => return Ok(()),
             (Writing::Create, Some(_)) => return Err(AclRefusal::taken("ID", &shown).into()),
             (Writing::Update, None) => {
                 return Err(AclRefusal::unknown("ID", "policy", shown).into());
@@ -96,7 +98,7 @@ impl State {
         if let Some(present) = &present {
             policy.create_index = present.create_index;
             policy.modify_index = present.modify_index;
-            if **present == policy {
+            if present.says_the_same(&policy) {
                 return Ok(());
             }
             policy.modify_index = index;
@@ -139,6 +141,8 @@ impl State {
         }
         let present = self.acl.roles.get(&id).cloned();
         match (writing, &present) {
+            // Tried again, as nobody knew whether it was carried out.
+            (Writing::Create, Some(present)) if present.name == name => return Ok(()),
             (Writing::Create, Some(_)) => return Err(AclRefusal::taken("ID", id.as_str()).into()),
             (Writing::Update, None) => {
                 return Err(AclRefusal::unknown("ID", "role", id.as_str()).into());

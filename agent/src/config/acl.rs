@@ -1,0 +1,118 @@
+//! The `acl` section of an agent.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use weft_proto::text::Fault;
+
+/// The `acl` section.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AclSection {
+    /// Whether the mesh has ACLs. Agents learn it from servers; `true` closes the time before
+    /// they have.
+    pub enabled: Option<bool>,
+    /// What counts while no server answers: `extend-cache`, which is the default, or `deny`.
+    pub down_policy: Option<String>,
+    /// Tokens that the agent is given.
+    pub tokens: AclTokensSection,
+}
+
+/// The `acl.tokens` section: files that hold secrets. The secrets themselves are no settings, as
+/// those are shown.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AclTokensSection {
+    /// The token of callers who show none.
+    pub default_file: Option<String>,
+    /// The token for what the agent asks servers itself; the default one when left out.
+    pub agent_file: Option<String>,
+}
+
+/// What counts while no server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownPolicy {
+    /// Nothing is allowed.
+    Deny,
+    /// What servers said last.
+    ExtendCache,
+}
+
+/// How callers of this host's API are judged.
+#[derive(Debug, Clone)]
+pub struct AclConfig {
+    /// Whether the mesh is known to have ACLs.
+    pub enabled: bool,
+    /// What counts while no server answers.
+    pub down_policy: DownPolicy,
+    /// The token of callers who show none.
+    pub default_token: Option<TokenText>,
+    /// The token for what the agent asks itself.
+    pub agent_token: Option<TokenText>,
+}
+
+/// The secret of a token; printed by nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenText(Arc<str>);
+
+impl TokenText {
+    /// The header in which a token is passed on.
+    pub const HEADER: HeaderName = HeaderName::from_static("x-consul-token");
+
+    /// Takes a secret as it was written; `None` when there is none.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self(text.into()))
+    }
+
+    /// Returns it as the value of a header; `None` when it cannot be one, and so is no token.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_bytes(self.0.as_bytes()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(…)")
+    }
+}
+
+/// Checks the section; what is wrong is added to the faults.
+pub(super) fn resolve(section: &AclSection, faults: &mut Vec<Fault>) -> AclConfig {
+    let down_policy = match section.down_policy.as_deref() {
+        None | Some("extend-cache") => DownPolicy::ExtendCache,
+        Some("deny") => DownPolicy::Deny,
+        Some(other) => {
+            let reason = format!("{other:?} is neither extend-cache nor deny");
+            faults.push(Fault::new("acl.down_policy", reason));
+            DownPolicy::ExtendCache
+        }
+    };
+    let tokens = &section.tokens;
+    let default_token = token(&tokens.default_file, "acl.tokens.default_file", faults);
+    let agent_token = token(&tokens.agent_file, "acl.tokens.agent_file", faults);
+    let enabled = section.enabled.unwrap_or_default();
+    AclConfig { enabled, down_policy, default_token, agent_token }
+}
+
+fn token(file: &Option<String>, field: &str, faults: &mut Vec<Fault>) -> Option<TokenText> {
+    let path = Path::new(file.as_deref()?);
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let token = TokenText::new(&text).filter(|token| token.header().is_some());
+            if token.is_none() {
+                faults.push(Fault::new(field, format!("{path:?} holds no token")));
+            }
+            token
+        }
+        Err(error) => {
+            faults.push(Fault::new(field, format!("cannot read {path:?}: {error}")));
+            None
+        }
+    }
+}
