@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-servers e2e sim tidy build
+.PHONY: list test verify fix demo bench bench-failover bench-servers e2e sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,11 @@ bench: ## our proxy pair and its peers in interleaved rounds, about six minutes 
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
 	$(TARGET)/release/weft-bench
+
+bench-failover: ## fifty kills of the leader of three servers: how long nobody leads
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-failover
+	$(TARGET)/release/weft-failover
 
 bench-servers: ## our servers beside Consul's and etcd's, about ten minutes (BENCH_ARGS="--rounds 2")
 	$(CARGO) build --release --locked -p weft

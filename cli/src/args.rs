@@ -13,25 +13,30 @@ use crate::cmd;
 /// that none is missing here.
 const COMMANDS: &str = "\
 First steps:
-  demo     Watch a mesh of example services work, step by step
-  dev      Run a whole mesh in this one process, for trying out and developing
+  demo       Watch a mesh of example services work, step by step
+  dev        Run a whole mesh in this one process, for trying out and developing
 Run a mesh:
-  server   Run a server: catalog, configuration, certificate authority
-  agent    Run the agent of this host: services, checks, HTTP API, DNS
-  proxy    Run the sidecar of a service
+  server     Run a server: catalog, configuration, certificate authority
+  agent      Run the agent of this host: services, checks, HTTP API, DNS
+  proxy      Run the sidecar of a service
 Look and change:
   catalog    List nodes, services and datacenters
+  services   Register services with this host's agent, and export them
   config     Read, write and check config entries
-  event      Fire a user event, or list the last ones
   intention  Say who may call whom, and ask
   kv         Read and write the key/value store
   lock       Run a program while a lock is held
-  services   Register services with this host's agent, and export them
-  snapshot   Save, restore and inspect the state of the servers
+  event      Fire a user event, or list the last ones
   watch      Follow a view, and hand every change to a program
+Look after it:
+  members    List hosts and servers, and whether they answer
+  operator   Look after the servers: leadership, members, autopilot
+  snapshot   Save, restore and inspect the whole state
+  info       Show where agent, servers and catalog stand
+  debug      Write a folder of what support asks for first
 More:
-  version  Print the version
-  help     Print this help, or that of a command: weft help agent
+  version    Print the version
+  help       Print this help, or that of a command: weft help agent
 
 Start with `weft dev`; it prints what to try. In production, run `weft server` on one or three
 hosts, `weft agent --join TOKEN` on every host, and `weft proxy` beside each service.";
@@ -64,6 +69,8 @@ pub(crate) enum Command {
     Bookinfo(cmd::bookinfo::BookinfoArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
+    /// Write a folder of what support asks for first
+    Debug(cmd::debug::DebugArgs),
     /// Read, write and check config entries
     Config(cmd::config::ConfigArgs),
     /// Watch a mesh of example services work, step by step
@@ -71,14 +78,20 @@ pub(crate) enum Command {
     Demo(cmd::demo::DemoArgs),
     /// Run a whole mesh in this one process, for trying out and developing
     Dev(cmd::dev::DevArgs),
+    /// Show where agent, servers and catalog stand
+    Info(cmd::info::InfoArgs),
+    /// List hosts and servers, and whether they answer
+    Members(cmd::members::MembersArgs),
+    /// Look after the servers: leadership, members, autopilot
+    Operator(cmd::operator::OperatorArgs),
     /// Fire a user event, or list the last ones
     Event(cmd::event::EventArgs),
-    /// Say who may call whom, and ask
-    Intention(cmd::intention::IntentionArgs),
     /// Read and write the key/value store
     Kv(cmd::kv::KvArgs),
     /// Run a program while a lock is held
     Lock(cmd::lock::LockArgs),
+    /// Say who may call whom, and ask
+    Intention(cmd::intention::IntentionArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority

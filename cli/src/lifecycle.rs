@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Serving<H> {
     pub(crate) handle: H,
     /// What the ready file says.
     pub(crate) ready: Value,
+    /// What is done first when the process is told to end, while all of it still works.
+    pub(crate) farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// What is the same for every long-running command.
@@ -116,7 +119,7 @@ impl Process<'_> {
                 return Ok(ExitCode::SUCCESS);
             }
         };
-        let serving = match started.and_then(|serving| self.tell_ready(serving)) {
+        let mut serving = match started.and_then(|serving| self.tell_ready(serving)) {
             Ok(serving) => serving,
             Err(error) => {
                 self.end(&tasks, signals).await;
@@ -128,6 +131,15 @@ impl Process<'_> {
         info!(addresses = %serving.ready, "{} is ready", self.name);
         let failure = self.wait(&tasks, &mut signals).await;
         notify(Report::Stopping);
+        if let Some(farewell) = serving.farewell.take()
+            && !tasks.is_cancelled()
+        {
+            tokio::select! {
+                () = farewell => {}
+                // Told to end a second time: at once, then. A farewell may break off.
+                () = signals.shutdown() => {}
+            }
+        }
         self.end(&tasks, signals).await;
         drop(serving.handle);
         match failure {

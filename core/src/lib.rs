@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
-//! | judgement | `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
+//! | judgement | `autopilot` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` |
 //!
@@ -27,6 +27,7 @@ pub mod config_entry;
 pub mod kv;
 pub mod session;
 
+pub mod autopilot;
 pub mod chain;
 pub mod dns;
 pub mod filter;

@@ -125,6 +125,14 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 512 << 10;
 /// Bytes free on a server's disk below which it leads no writes: room for elections, votes and
 /// the next files of the log.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+/// Groups of one server on their way to the leader whose answers are remembered: eight times what
+/// a server sends at once.
+pub const GROUPS_PER_ORIGIN_MAX: usize = 32;
+/// Starts of servers whose groups are remembered: nine servers that restart every two minutes.
+pub const GROUP_ORIGINS_MAX: usize = 64;
+/// How long a start of a server is remembered that sends nothing: far longer than any request is
+/// held.
+pub const GROUP_ORIGIN_KEPT: Duration = Duration::from_secs(600);
 /// Watches of one agent at one server: local proxies, their upstreams and DNS names in use.
 pub const WATCHES_PER_AGENT_MAX: usize = 65_536;
 

@@ -18,6 +18,9 @@ bind_addr = "0.0.0.0:8300"
 # Under which address they reach this server; join tokens carry it.
 advertise_addr = "10.0.0.1:8300"
 
+# Whether this server only reads: no vote, for good; it serves stale reads and watches.
+# read_replica = false
+
 # To join the mesh of another server instead of founding one: a join token for servers.
 # join_token_file = "/etc/weft/server-join-token"
 

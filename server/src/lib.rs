@@ -8,6 +8,7 @@ pub mod config;
 mod acl;
 mod ca;
 mod door;
+mod enter;
 mod grpc;
 mod http;
 mod join;
@@ -30,6 +31,7 @@ pub use propose::WriteError;
 #[cfg(feature = "sim")]
 pub use raft::untrusted;
 pub use raft::{
-    ConsensusError, Member, NotASnapshot, ProposeError, SnapshotInfo, inspect_snapshot,
+    ConsensusError, Member, MembersError, NotASnapshot, ProposeError, SnapshotInfo,
+    inspect_snapshot,
 };
 pub use start::{Server, ServerHandle, StartError};

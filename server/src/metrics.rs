@@ -50,6 +50,7 @@ impl Collector for OfState {
         let standing = self.consensus.standing();
         let (nodes, services) = state.catalog_size();
         let members = self.consensus.members().len();
+        let (leader_changes, elections_refused) = self.consensus.counts();
         let storage = self.consensus.storage().standing();
         for (name, help, value) in [
             (
@@ -58,6 +59,26 @@ impl Collector for OfState {
                 i64::from(standing.is_leader),
             ),
             ("weft_server_raft_members", "Servers of the cluster", count(members)),
+            (
+                "weft_server_raft_last_contact_milliseconds",
+                "Since this server heard of a leader; 0 at the leader",
+                i64::try_from(standing.last_contact.as_millis()).unwrap_or(i64::MAX),
+            ),
+            (
+                "weft_server_raft_leader_changes",
+                "New leaders since this server started",
+                capped(leader_changes),
+            ),
+            (
+                "weft_server_raft_elections_refused",
+                "Elections not stood for, as too few servers would have voted",
+                capped(elections_refused),
+            ),
+            (
+                "weft_server_autopilot_healthy",
+                "At the leader: 1 when every server is healthy, 0 when not; -1 elsewhere",
+                self.consensus.is_cluster_healthy().map_or(-1, i64::from),
+            ),
             ("weft_server_log_bytes", "Bytes of the log's entries", capped(storage.log_bytes)),
             ("weft_server_log_segments", "Files of the log", capped(storage.log_segments)),
             (

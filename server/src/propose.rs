@@ -13,13 +13,8 @@ use weft_runtime::backoff::Backoff;
 use weft_runtime::{clock, entropy};
 
 use crate::acl::{Forbidden, Rights, check_command};
-use crate::raft::{Consensus, ProposeError};
+use crate::raft::{Consensus, LEADERLESS_HOLD, ProposeError};
 use crate::watch::Hub;
-
-/// How long a request is held while there is no leader.
-///
-/// **Source**: Consul: `rpc_hold_timeout`, 7 s.
-pub(crate) const LEADERLESS_HOLD: Duration = Duration::from_secs(7);
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -111,38 +106,29 @@ impl Proposer {
 
     /// Writes a command and returns its whole answer once it is applied at this server.
     ///
-    /// While there is no leader the write is held and tried again. An entry of a leader that
-    /// fell may still be committed by the next one: commands are such that a second time does
-    /// no harm, it only finds done what it asks for.
+    /// While there is no leader the write is held. It is sent again when the leader falls, under
+    /// its name, so that it is carried out once.
     pub(crate) async fn ask(
         &self,
         caller: &Caller,
         command: Command,
     ) -> Result<(Index, Answer), WriteError> {
         authorise(caller, &self.hub.state(), &command)?;
-        Ok(held(|| self.consensus.propose(command.clone())).await?)
+        Ok(self.consensus.propose(command).await?)
     }
 
     /// Gives a session its whole time again; the caller has been asked for its rights.
     pub(crate) async fn renew(&self, session: SessionId) -> Result<(), ProposeError> {
-        held(|| self.consensus.renew(session)).await
-    }
-}
-
-/// Tries again while there is no leader, for as long as requests are held.
-async fn held<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, ProposeError>
-where
-    F: Future<Output = Result<T, ProposeError>>,
-{
-    let until = clock::instant() + LEADERLESS_HOLD;
-    let mut backoff =
-        Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
-    loop {
-        match attempt().await {
-            Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
-                tokio::time::sleep(backoff.next()).await;
+        let until = clock::instant() + LEADERLESS_HOLD;
+        let mut backoff =
+            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
+        loop {
+            match self.consensus.renew(session).await {
+                Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                outcome => return outcome,
             }
-            outcome => return outcome,
         }
     }
 }

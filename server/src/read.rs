@@ -17,8 +17,7 @@ use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::Gauge;
 use weft_runtime::{clock, entropy, knob};
 
-use crate::propose::LEADERLESS_HOLD;
-use crate::raft::{Archive, Consensus, ProposeError, Standing};
+use crate::raft::{Archive, Consensus, LEADERLESS_HOLD, ProposeError, Standing};
 use crate::watch::{Hub, Waiting};
 
 /// How fresh an answer must be.
@@ -26,8 +25,7 @@ use crate::watch::{Hub, Waiting};
 pub(crate) enum Consistency {
     /// As of now, confirmed by a majority.
     Consistent,
-    /// As of now. Differs: Consul trusts the leader's lease here; a barrier shared by all who
-    /// wait for it costs little, and needs no trust in clocks.
+    /// As of now, as far as the leader's lease can tell.
     Default,
     /// Whatever this server has.
     Stale,
@@ -37,10 +35,25 @@ pub(crate) enum Consistency {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadOptions {
     pub(crate) consistency: Consistency,
+    /// How long ago a server may have heard of the leader whose stale answer is taken; `None` is
+    /// any time.
+    pub(crate) max_stale: Option<Duration>,
     /// Wait until the answer is newer than this.
     pub(crate) newer_than: Option<Index>,
     /// How long to wait; `None` means the default.
     pub(crate) wait: Option<Duration>,
+}
+
+impl ReadOptions {
+    /// Asks for more than a stale answer when this server has not heard of the leader for too
+    /// long.
+    pub(crate) fn bounded(mut self, last_contact: Duration) -> Self {
+        let is_too_old = self.max_stale.is_some_and(|most| last_contact > most);
+        if self.consistency == Consistency::Stale && is_too_old {
+            self.consistency = Consistency::Default;
+        }
+        self
+    }
 }
 
 /// An answer, as it goes out.
@@ -95,6 +108,11 @@ impl Reader {
         self.consensus.standing()
     }
 
+    /// Returns this server's part in consensus.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
     /// Returns the members of the cluster.
     pub(crate) fn members(&self) -> Vec<crate::raft::Member> {
         self.consensus.members()
@@ -115,19 +133,23 @@ impl Reader {
         let until = clock::instant() + LEADERLESS_HOLD;
         let mut backoff =
             Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
-        let must_confirm = match consistency {
-            Consistency::Stale => false,
-            Consistency::Consistent => true,
-            // A sole voter that leads has no one who could know better.
-            Consistency::Default => {
-                !(self.consensus.is_sole_voter() && self.consensus.standing().is_leader)
-            }
-        };
-        if !must_confirm || knob("bug: a stale read as default", 0) == 1 {
+        if knob("bug: a stale read as default", 0) == 1 {
             return Ok(self.hub.state());
         }
         loop {
-            match self.consensus.read_barrier().await {
+            let passed = match consistency {
+                Consistency::Stale => return Ok(self.hub.state()),
+                Consistency::Consistent => self.consensus.read_barrier().await,
+                Consistency::Default => {
+                    // The state first: the lease must hold after it was taken.
+                    let state = self.hub.state();
+                    if self.consensus.has_lease() {
+                        return Ok(state);
+                    }
+                    self.consensus.lease_barrier().await
+                }
+            };
+            match passed {
                 Ok(()) => return Ok(self.hub.state()),
                 Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
                     tokio::time::sleep(backoff.next()).await;

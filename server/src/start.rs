@@ -1,5 +1,6 @@
 //! Starting a server, top to bottom: directory, cluster, identity, consensus, door.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,18 +11,19 @@ use std::{fs, io};
 use tracing::{info, warn};
 use weft_core::ca::MemberRole;
 use weft_core::identity::SpiffeId;
-use weft_core::state::Command;
 use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
+use weft_runtime::backoff::Backoff;
 use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::{clock, disk, net};
+use weft_runtime::{clock, disk, entropy, net};
 
 use crate::ca::{Signer, SignerError};
 use crate::config::Config;
 use crate::door::Door;
+use crate::enter;
 use crate::grpc;
 use crate::http;
 use crate::http::door::{ApiAddresses, ApiDoors, HttpsError};
@@ -32,17 +34,21 @@ use crate::membership::{
     self, Membership, MembershipError, MembershipTable, Recalled, recall, seal_key_path,
 };
 use crate::metrics::{self, Metrics};
-use crate::propose::{Caller, Proposer, WriteError};
-use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, ProposeError};
+use crate::propose::{Proposer, WriteError};
+use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, MembersError};
 use crate::read::Reader;
 use crate::watch::Hub;
 
-/// How long a start waits for a leader; afterwards the server serves what needs none.
-const LEADER_WAIT: Duration = Duration::from_secs(10);
 /// Connections at the RPC door: those of 8,000 hosts, below a usual limit of 20,000 open files.
 const RPC_CONNECTIONS_MAX: usize = 16_384;
 /// How long the token printed at the first start is good for.
 const FIRST_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// The files for them in the data directory, for the owner's eyes only.
+const AGENT_TOKEN_FILE: &str = "join-token";
+const SERVER_TOKEN_FILE: &str = "server-join-token";
+/// The pauses before it is tried again to make one.
+const TOKEN_PAUSE_MIN: Duration = Duration::from_secs(1);
+const TOKEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// States why the server did not start. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +100,7 @@ pub enum StartError {
     NotFounded(#[source] WriteError),
     /// The cluster did not take this server in.
     #[error("the cluster did not take this server in")]
-    NotTakenIn(#[source] ProposeError),
+    NotTakenIn(#[source] MembersError),
     /// This server has no certificate.
     #[error(transparent)]
     Signer(#[from] SignerError),
@@ -121,6 +127,8 @@ pub struct ServerHandle {
     api: ApiAddresses,
     cluster_id: String,
     admission: Admission,
+    consensus: Consensus,
+    tasks: TaskTree,
     join_token_path: PathBuf,
 }
 
@@ -159,6 +167,24 @@ impl ServerHandle {
     /// Returns the file with the join token of the first start.
     pub fn join_token_path(&self) -> &Path {
         &self.join_token_path
+    }
+
+    /// Waits until the server is told to end, or ends itself because it was removed from its
+    /// cluster.
+    pub async fn ended(&self) {
+        self.tasks.cancelled().await;
+    }
+
+    /// Hands leadership over to another server, if this one leads: called before the tasks are
+    /// cancelled, it spares the cluster an election.
+    pub async fn hand_over(&self) {
+        self.consensus.hand_over().await;
+    }
+
+    /// Sends nothing to the servers at these addresses from now on, and again to all others: to
+    /// try out what a cluster does that is parted.
+    pub fn cut_off(&self, addresses: BTreeSet<String>) {
+        self.consensus.cut_off(addresses);
     }
 
     /// Makes a token that is good for any number of hosts for a day.
@@ -221,9 +247,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let id = SpiffeId::server(cluster.trust_domain.clone(), cluster.datacenter.clone(), node);
     let signer = make_signer(id.clone(), membership.clone(), seal, tasks).await?;
 
-    let advertised = config.advertise_addr.clone().unwrap_or_else(|| rpc_addr.to_string());
-    let me = Member { name: config.node_name.to_string(), address: advertised };
-
+    let me = member(&config, rpc_addr);
     let hub = Arc::<Hub>::default();
     let options = ConsensusOptions {
         id: membership.node_id,
@@ -236,6 +260,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     };
     let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
     stop_with(&consensus, tasks);
+    enter::leave_when_removed(consensus.clone(), tasks);
 
     let proposer = Proposer::new(consensus.clone(), hub.clone());
     let reader = Reader::new(consensus.clone(), hub.clone(), tasks.clone());
@@ -251,23 +276,25 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
     };
-    let api = http::Api::new((proposer.clone(), reader), signer.seal_key(), &config, tasks);
+    let seal = signer.seal_key().clone();
+    let api = http::Api::new(proposer.clone(), reader, seal, &config, tasks);
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
         serve(listener, Some(tls), door, rpc_options(), &tree).await;
     });
 
-    enter(&config, &membership, &consensus, &proposer, &hub, me).await?;
-    leader::start(consensus, hub.clone(), config.acl.first_token(), tasks);
+    enter::enter(&config, &membership, &consensus, &proposer, &hub, me.clone()).await?;
+    enter::follow_address(consensus.clone(), me, tasks);
+    let initial_management = config.acl.initial_management.clone().filter(|_| config.acl.enabled);
+    leader::start(consensus.clone(), hub.clone(), initial_management, tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
     if let Some((listener, _)) = telemetry {
         metrics::start(listener, metrics, tasks);
     }
-    let join_token_path = config.data_dir.join("join-token");
-    leave_token(&join_token_path, &cluster.id, &admission, tasks).await?;
+    leave_tokens(&config.data_dir, &admission, tasks).await;
     info!(%rpc_addr, cluster = cluster.id, "server started");
     Ok(ServerHandle {
         rpc_addr,
@@ -275,7 +302,9 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         api: addresses,
         cluster_id: cluster.id,
         admission,
-        join_token_path,
+        consensus,
+        tasks: tasks.clone(),
+        join_token_path: config.data_dir.join(AGENT_TOKEN_FILE),
     })
 }
 
@@ -299,6 +328,16 @@ async fn make_signer(
     let tree = tasks.child("ca");
     let make = move || Signer::make(&id, &seal, &membership.root, &membership.bundle(), &tree);
     Ok(tasks.blocking(make).await??)
+}
+
+/// This server as the others are to know it.
+fn member(config: &Config, rpc_addr: SocketAddr) -> Member {
+    let advertised = config.advertise_addr.clone().unwrap_or_else(|| rpc_addr.to_string());
+    Member {
+        name: config.node_name.to_string(),
+        address: advertised,
+        is_read_replica: config.read_replica,
+    }
 }
 
 pub(crate) async fn bind(
@@ -356,81 +395,48 @@ async fn belong(
     }
 }
 
-/// Takes this server's place in the cluster.
-async fn enter(
-    config: &Config,
-    membership: &Membership,
-    consensus: &Consensus,
-    proposer: &Proposer,
-    hub: &Hub,
-    me: Member,
-) -> Result<(), StartError> {
-    if membership.founded_here {
-        consensus.found(me.clone()).await?;
-    } else if !consensus.is_member()
-        && let Some(token) = &config.join
-    {
-        take_in(consensus, token, me.clone()).await?;
-    }
-    if let Err(error) = consensus.wait_for_leader(LEADER_WAIT).await {
-        warn!(%error, "no leader yet; serving what needs none");
-        return Ok(());
-    }
-    if let Err(error) = consensus.readdress(me).await {
-        warn!(%error, "the cluster could not be told this server's address");
-    }
-    if membership.founded_here {
-        // Written once; at a restart both are there already and nothing changes.
-        for command in [
-            Command::InitCluster(membership.cluster.clone()),
-            Command::SetCaRoot(membership.root.clone()),
-        ] {
-            if hub.state().cluster().is_some() && hub.state().trust_bundle().is_some() {
-                break;
+/// Leaves tokens in the server's data directory, one for agents and one for servers, unless good
+/// ones are there. At once where there is a leader, and otherwise as soon as there is one.
+async fn leave_tokens(dir: &Path, admission: &Admission, tasks: &TaskTree) {
+    let Err(error) = try_leave_tokens(dir, admission, tasks).await else { return };
+    warn!(%error, "no join tokens are left in the data directory yet");
+    let (dir, admission, tree) = (dir.to_owned(), admission.clone(), tasks.clone());
+    tasks.spawn("join tokens", async move {
+        let mut backoff = Backoff::new(TOKEN_PAUSE_MIN, TOKEN_PAUSE_MAX, entropy::rng());
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = tree.cancelled() => return,
             }
-            proposer.write(&Caller::Server, command).await.map_err(StartError::NotFounded)?;
+            if try_leave_tokens(&dir, &admission, &tree).await.is_ok() {
+                return;
+            }
         }
-    }
-    match hub.state().cluster() {
-        Some(cluster) if cluster.id != membership.cluster.id => Err(StartError::ForeignState {
-            directory: membership.cluster.id.clone(),
-            state: cluster.id.clone(),
-        }),
-        Some(_) | None => Ok(()),
-    }
+    });
 }
 
-async fn take_in(consensus: &Consensus, token: &JoinToken, me: Member) -> Result<(), StartError> {
-    let mut last = ProposeError::NoLeader(None);
-    for server in &token.servers {
-        match consensus.join(server, me.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) => last = error,
-        }
-    }
-    Err(StartError::NotTakenIn(last))
-}
-
-/// Leaves a token for agents in the server's data directory, unless a good one is there.
-async fn leave_token(
-    path: &Path,
-    cluster: &str,
+async fn try_leave_tokens(
+    dir: &Path,
     admission: &Admission,
     tasks: &TaskTree,
 ) -> Result<(), StartError> {
-    let (file, now) = (path.to_owned(), clock::wall());
-    if tasks.blocking(move || has_good_token(&file, now)).await? {
-        return Ok(());
+    for (role, file) in
+        [(MemberRole::Agent, AGENT_TOKEN_FILE), (MemberRole::Server, SERVER_TOKEN_FILE)]
+    {
+        let (path, now) = (dir.join(file), clock::wall());
+        let of_look = path.clone();
+        if tasks.blocking(move || has_good_token(&of_look, now)).await? {
+            continue;
+        }
+        let token = admission
+            .mint(role, None, FIRST_TOKEN_LIFETIME)
+            .await
+            .map_err(StartError::JoinToken)?;
+        info!(?path, %role, "join token written");
+        let text = format!("{token}\n");
+        let write = tasks.blocking(move || store::write_file(&path, 0o600, text.as_bytes()));
+        write.await??;
     }
-    let token = admission
-        .mint(MemberRole::Agent, None, FIRST_TOKEN_LIFETIME)
-        .await
-        .map_err(StartError::JoinToken)?;
-    let path = path.to_owned();
-    info!(?path, cluster, "join token written");
-    let write =
-        tasks.blocking(move || store::write_file(&path, 0o600, format!("{token}\n").as_bytes()));
-    write.await??;
     Ok(())
 }
 

@@ -49,6 +49,8 @@ fn every_command_explains_itself_by_example() {
         "demo",
         "dev",
         "intention",
+        "members",
+        "operator",
         "proxy",
         "server",
         "services",

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod clusters;
 mod demo;
 mod dns;
 mod entries;

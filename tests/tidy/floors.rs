@@ -10,6 +10,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "judgement",
         &[
+            "autopilot",
             "intention",
             "chain",
             "health",

@@ -2,6 +2,7 @@
 //! along the list when it breaks, and the papers with which it is made.
 
 mod forward;
+mod learn;
 mod member;
 mod renew;
 
@@ -155,8 +156,19 @@ impl Servers {
         }
     }
 
-    /// Keeps the agent's own certificate fresh until the tasks are cancelled.
+    /// Takes up where the servers are: written to disk, and tried in this order at the next
+    /// connection. Connections that are open stay.
+    async fn set_list(&self, servers: Vec<String>, tasks: &TaskTree) -> Result<(), MemberError> {
+        let list = servers.clone();
+        self.change(tasks, move |member| member.servers = list).await?;
+        self.inner.hosts.replace(servers);
+        Ok(())
+    }
+
+    /// Keeps the agent's own certificate and its list of servers fresh until the tasks are
+    /// cancelled.
     pub fn keep_fresh(&self, tasks: &TaskTree) {
+        tasks.spawn("servers", learn::run(self.clone(), tasks.clone()));
         tasks.spawn("renew", renew::run(self.clone(), tasks.clone()));
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
             "dns": shown(handle.dns_addr()),
             "proxy_socket": handle.proxy_socket(),
         });
-        Ok(Serving { handle, ready })
+        Ok(Serving { handle, ready, farewell: None })
     })
 }
 

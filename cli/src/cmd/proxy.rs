@@ -99,7 +99,7 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
         let mut handle = Proxy::start(config, tasks).await?;
         handle.ready().await?;
         let ready = serde_json::json!({ "admin": handle.admin_addr().to_string() });
-        Ok(Serving { handle, ready })
+        Ok(Serving { handle, ready, farewell: None })
     })
 }
 

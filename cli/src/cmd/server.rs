@@ -120,7 +120,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
             "cluster_id": handle.cluster_id(),
             "join_token_file": handle.join_token_path(),
         });
-        Ok(Serving { handle, ready })
+        let leaving = handle.clone();
+        let farewell = Box::pin(async move { leaving.hand_over().await });
+        Ok(Serving { handle, ready, farewell: Some(farewell) })
     })
 }
 

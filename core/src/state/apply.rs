@@ -87,6 +87,7 @@ impl State {
             }
             Command::Kv(command) => return self.kv_write(index, now, command, changes),
             Command::Query(command) => self.apply_query(index, command, changes)?,
+            Command::Operator(command) => return self.operate(index, command, changes),
             Command::RedeemJoinToken { secret_sha256, role } => {
                 self.redeem_join_token(index, now, &secret_sha256, role)?;
                 return Ok(Answer::Done { changed: true });

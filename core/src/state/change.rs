@@ -42,6 +42,8 @@ pub enum Change {
     Nodes,
     /// The prepared queries.
     Queries,
+    /// What operators set.
+    Operator,
     /// The roots, or how is signed under them.
     Roots,
     /// The instances of a service, or their health.

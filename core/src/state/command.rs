@@ -7,7 +7,8 @@ use super::acl::{AclCommand, AclRefusal};
 use super::intention::IntentionCommand;
 use super::prepared_query::QueryCommand;
 use super::{
-    NodeCoordinate, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult, UserEvent,
+    NodeCoordinate, OperatorCommand, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult,
+    UserEvent,
 };
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
@@ -70,6 +71,8 @@ pub enum Command {
     Kv(KvCommand),
     /// A write of a prepared query.
     Query(QueryCommand),
+    /// Sets what operators set.
+    Operator(OperatorCommand),
     /// Uses a join token once.
     RedeemJoinToken {
         /// The SHA-256 of the secret shown, in lower-case hex.

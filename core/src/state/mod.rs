@@ -19,12 +19,15 @@ mod key;
 mod kv;
 mod member;
 mod names;
+mod operator;
 mod prepared_query;
 mod query;
+mod recent;
 mod restore;
 mod session;
 mod snapshot;
 mod txn;
+mod usage;
 
 use std::sync::Arc;
 
@@ -40,12 +43,15 @@ pub use event::{EventTable, UserEvent};
 pub use intention::IntentionCommand;
 pub use key::ServiceKey;
 pub use kv::KvTable;
+pub use operator::OperatorCommand;
 pub use prepared_query::QueryCommand;
 pub use query::ServiceTags;
+pub use recent::{Answered, GroupId, Recalled};
 pub use restore::RestoreCommand;
 pub use session::{SessionCommand, SessionTable};
 pub use snapshot::StateSnapshot;
 pub use txn::{KvLook, TxnError, TxnOp, TxnResult, TxnVerb};
+pub use usage::Usage;
 
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord};
 use crate::catalog::{HealthCheck, Node, Service};
@@ -83,6 +89,8 @@ pub struct State {
     events: EventTable,
     kv: KvTable,
     sessions: SessionTable,
+    operator: operator::OperatorState,
+    recent: recent::Recent,
     rows: IndexRows,
     /// When a snapshot was last put in force.
     restored_at: Index,

@@ -141,6 +141,8 @@ impl State {
             ca_settings: self.ca_settings.clone(),
             roots: self.roots.clone(),
             join_tokens: self.join_tokens.clone(),
+            // Commands on their way are those of this cluster as it is.
+            recent: self.recent.clone(),
             restored_at: index,
             restoring: None,
             ..snapshot

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::acl::{AclRecords, AclState};
 use super::coordinate::CoordinateSnapshot;
 use super::kv::KvSnapshot;
+use super::operator::OperatorState;
 use super::prepared_query::Queries;
+use super::recent::Recent;
 use super::restore::Restoring;
 use super::session::SessionSnapshot;
 use super::{
@@ -49,6 +51,10 @@ pub struct StateSnapshot {
     kv: KvSnapshot,
     #[serde(default)]
     sessions: SessionSnapshot,
+    #[serde(default)]
+    operator: OperatorState,
+    #[serde(default)]
+    recent: Recent,
     #[serde(default)]
     rows: IndexRows,
     #[serde(default)]
@@ -91,6 +97,8 @@ impl State {
             events: self.events.to_snapshot(),
             kv: self.kv.to_snapshot(),
             sessions: self.sessions.to_snapshot(),
+            operator: self.operator.clone(),
+            recent: self.recent.clone(),
             rows: self.rows.clone(),
             restored_at: self.restored_at,
             restoring: self.restoring.clone(),
@@ -116,42 +124,22 @@ impl State {
 
     /// Makes a state of records.
     pub fn from_snapshot(snapshot: StateSnapshot) -> Self {
-        let StateSnapshot {
-            index,
-            acl,
-            cluster,
-            nodes,
-            entries,
-            roots,
-            queries,
-            ca_settings,
-            join_tokens,
-            coordinates,
-            events,
-            kv,
-            sessions,
-            rows,
-            restored_at,
-            restoring,
-        } = snapshot;
-        let acl = AclState::from_records(acl);
-        let (kv, sessions) = (KvTable::from_snapshot(kv), SessionTable::from_snapshot(sessions));
-        let queries = Queries::from_records(queries);
-        let coordinates = CoordinateTable::from_snapshot(coordinates);
-        let events = EventTable::from_snapshot(events);
+        let StateSnapshot { index, nodes, entries, roots, join_tokens, .. } = snapshot;
         let mut state = Self {
-            coordinates,
-            events,
             index,
-            acl,
-            cluster,
-            queries,
-            ca_settings,
-            kv,
-            sessions,
-            rows,
-            restored_at,
-            restoring,
+            acl: AclState::from_records(snapshot.acl),
+            coordinates: CoordinateTable::from_snapshot(snapshot.coordinates),
+            events: EventTable::from_snapshot(snapshot.events),
+            cluster: snapshot.cluster,
+            kv: KvTable::from_snapshot(snapshot.kv),
+            operator: snapshot.operator,
+            ca_settings: snapshot.ca_settings,
+            queries: Queries::from_records(snapshot.queries),
+            recent: snapshot.recent,
+            restored_at: snapshot.restored_at,
+            restoring: snapshot.restoring,
+            rows: snapshot.rows,
+            sessions: SessionTable::from_snapshot(snapshot.sessions),
             ..Self::default()
         };
         nodes.into_iter().for_each(|node| state.put_node(node));

@@ -57,6 +57,8 @@ pub enum Topic {
     Nodes,
     /// The prepared queries.
     Queries,
+    /// What operators set.
+    Operator,
     /// The roots, or how is signed under them.
     Roots,
     /// The instances of a service.
@@ -112,6 +114,7 @@ pub fn touched(change: &Change) -> Vec<Topic> {
         Change::Node(name) => vec![Topic::node(name)],
         Change::Nodes => vec![Topic::Nodes],
         Change::Queries => vec![Topic::Queries],
+        Change::Operator => vec![Topic::Operator],
         Change::Roots => vec![Topic::Roots],
         Change::Service(name) => vec![Topic::Service(name.clone())],
         Change::ServiceList => vec![Topic::ServiceList],

@@ -53,6 +53,9 @@ pub struct FileConfig {
     pub limits: LimitsSection,
     /// Log and snapshots.
     pub storage: StorageSection,
+    /// Whether this server only reads: it has no vote for good, and serves stale reads and
+    /// watches; `false` when left out.
+    pub read_replica: bool,
     /// A join token for the role of a server: joins that cluster instead of founding one.
     pub join: Option<String>,
     /// A file with such a token, instead of `join`.
@@ -86,6 +89,8 @@ pub struct Config {
     pub limits: Limits,
     /// Log and snapshots.
     pub storage: StorageConfig,
+    /// Whether this server only reads.
+    pub read_replica: bool,
     /// The cluster to join, when this server has none yet.
     pub join: Option<JoinToken>,
 }
@@ -154,6 +159,7 @@ impl Config {
                 default_intention,
                 telemetry_addr,
                 acl,
+                read_replica: file.read_replica,
                 http,
                 limits,
                 storage,
@@ -250,6 +256,7 @@ mod tests {
                 tokens: AclTokensSection { initial_management_file: Some("/none".into()) },
                 ..AclSection::default()
             },
+            read_replica: false,
             http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
             https: HttpsSection::default(),
             limits: LimitsSection {

@@ -47,6 +47,15 @@ impl wire::catalog_server::Catalog for CatalogService {
         Ok(Response::new(wire::DeregisterReply { index: written.index.0 }))
     }
 
+    async fn servers(
+        &self,
+        request: Request<wire::ServersRequest>,
+    ) -> Result<Response<wire::ServersReply>, Status> {
+        caller::member(&request)?;
+        let servers = self.reader.members().into_iter().map(|member| member.address).collect();
+        Ok(Response::new(wire::ServersReply { servers }))
+    }
+
     async fn node_state(
         &self,
         request: Request<wire::NodeStateRequest>,

@@ -18,6 +18,7 @@ mod intention;
 mod intention_id;
 mod kv;
 mod near;
+mod operator;
 mod page;
 mod prepared_query;
 mod register;
@@ -89,6 +90,7 @@ fn routes() -> Routes {
         intention_id::routes,
         kv::routes,
         prepared_query::routes,
+        operator::routes,
         register::routes,
         session::routes,
         snapshot::routes,
@@ -109,8 +111,9 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        (proposer, reader): (Proposer, Reader),
-        seal: &SealKey,
+        proposer: Proposer,
+        reader: Reader,
+        seal: SealKey,
         config: &Config,
         tasks: &TaskTree,
     ) -> Self {
@@ -130,10 +133,10 @@ impl Api {
 
     /// Answers a request that a member passes on, or that came to a door of the API.
     async fn answer(self, request: Request<Body>, through: Option<SpiffeId>) -> Response<Body> {
-        let query = request.uri().query().unwrap_or_default();
-        let pretty = Query::parse(query).is_ok_and(|query| query.has("pretty"));
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let pretty = query.as_ref().is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
-        let mut response = match self.find_and_answer(request, through).await {
+        let mut response = match self.find_and_answer(request, query, through).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
@@ -153,6 +156,7 @@ impl Api {
     async fn find_and_answer(
         &self,
         request: Request<Body>,
+        query: Result<Query, ApiError>,
         through: Option<SpiffeId>,
     ) -> Result<Response<Body>, ApiError> {
         let (parts, body) = request.into_parts();
@@ -166,7 +170,7 @@ impl Api {
             }
             Found::WrongMethod { allow } => return wrong_method(&asked, allow),
         };
-        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let query = query?;
         query.check_tenancy()?;
         let credential = request::credential(&query, &parts.headers);
         let rights = {

@@ -124,7 +124,9 @@ pub(super) async fn ask(
     request: &ApiRequest,
     question: &impl Question,
 ) -> Result<Read, ApiError> {
-    ask_with(context, request, question, request.query.read_options()?).await
+    let options = request.query.read_options()?;
+    let options = options.bounded(context.reader.standing().last_contact);
+    ask_with(context, request, question, options).await
 }
 
 /// Reads the answer to a question with options that are not those of the query string.

@@ -170,7 +170,12 @@ impl Query {
             .map(|text| text.parse().map(Index).map_err(|_| ApiError::bad_request("Invalid index")))
             .transpose()?;
         let wait = self.value("wait").map(wait).transpose()?;
-        Ok(ReadOptions { consistency, newer_than, wait })
+        let max_stale = self.value("max_stale").map(|text| {
+            let parsed = text.parse::<Span>().map(|span| span.0);
+            parsed.map_err(|_| ApiError::bad_request("Invalid max_stale"))
+        });
+        let max_stale = max_stale.transpose()?;
+        Ok(ReadOptions { consistency, max_stale, newer_than, wait })
     }
 
     /// Refuses another datacenter.
@@ -289,6 +294,10 @@ mod tests {
         let options = query.read_options().expect("options");
         assert_eq!(options.consistency, Consistency::Stale);
         assert_eq!(options.newer_than, Some(Index(7)));
+        let bound = Query::parse("stale&max_stale=2s").expect("a query").read_options();
+        let bound = bound.expect("options");
+        let at = |seconds| bound.bounded(Duration::from_secs(seconds)).consistency;
+        assert_eq!((at(2), at(3)), (Consistency::Stale, Consistency::Default));
         assert_eq!(options.wait, Some(Duration::from_secs(5)));
     }
 

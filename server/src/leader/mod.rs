@@ -4,6 +4,7 @@
 //! A duty is a task under the tree that it is given. It may run for a moment after another
 //! server has begun to lead; so it writes through [`Office::write`], which refuses then.
 
+mod autopilot;
 mod session_ttl;
 mod tokens;
 
@@ -15,6 +16,7 @@ use weft_core::index::Index;
 use weft_core::state::{Answer, Command, State};
 use weft_runtime::task::TaskTree;
 
+use crate::acl::Secret;
 pub(crate) use session_ttl::Renewals;
 
 use crate::acl::Secret;
@@ -32,7 +34,7 @@ pub(crate) struct Office {
     initial_management: Option<Secret>,
 }
 
-#[allow(dead_code, reason = "each duty uses a part")]
+#[allow(dead_code, reason = "each duty uses a part; session times are the next")]
 impl Office {
     /// Writes a command as the leader that this server is.
     ///
@@ -62,6 +64,11 @@ impl Office {
 
 /// Starts every duty, one line each.
 fn take_up(office: &Office, tasks: &TaskTree) {
+    autopilot::start(office.clone(), tasks);
+    if let Some(secret) = office.initial_management.clone() {
+        tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));
+    }
+    tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
     session_ttl::start(office, tasks);
     if let Some(secret) = office.initial_management.clone() {
         tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));

@@ -1,149 +1,53 @@
-//! What the rest of the server sees of consensus: propose, read index, members, standing.
+//! What the rest of the server sees of consensus: propose, read, standing. Who takes part is in
+//! `membership`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use openraft::error::{CheckIsLeaderError, ClientWriteError, InitializeError, RaftError};
+use openraft::SnapshotPolicy;
+use openraft::error::{InitializeError, RaftError};
 use openraft::storage::RaftLogStorage;
-use openraft::{ChangeMembers, SnapshotPolicy};
-use serde::{Deserialize, Serialize};
-use tracing::info;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weft_core::autopilot::ClusterHealth;
 use weft_core::index::Index;
-use weft_core::session::SessionId;
-use weft_core::state::{Answer, Command};
-use weft_proto::envelope;
-use weft_proto::grpc::v1::RaftMessage;
+use weft_core::state::{Answer, Command, GroupId};
 use weft_runtime::clock;
 use weft_runtime::disk::Disk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::ClientTlsCell;
 
-use super::barrier::Barrier;
-use super::fold::Fold;
-use super::leadership::Leadership;
-use super::log::{Log, LogDamage};
+use super::call::{Ballot, Call, CallError, Said};
+use super::contact::Contact;
+use super::courier::Courier;
+use super::election::{Election, Pulse, Voter};
+use super::entries::Entries;
+use super::error::{ConsensusError, ProposeError};
+use super::fold::{self, Fold};
+use super::leadership::{Leadership, count_changes};
+use super::lease::{ELECTION_SILENCE, is_without_majority};
+use super::log::Log;
 use super::network::Links;
-use super::snapshot::SnapshotDamage;
+use super::reads::{Barrier, Confirmer, Trust};
+use super::recover::recover;
+use super::restart::forget_leadership;
 use super::state_machine::Audience;
 use super::storage::Storage;
-use super::types::{Member, NodeId, Raft, StorageError, Vote};
+use super::types::{Group, LogId, Member, NodeId, Raft};
 use crate::config::StorageConfig;
 use crate::leader::Renewals;
 
 /// Bytes of one piece of a snapshot on its way to a follower, which answers each of them.
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
-/// The leader's sign of life.
+/// openraft's own sign of life, which also tells followers what is committed; one and a half
+/// times as long passes between two. It is the time for one append, too.
 ///
-/// **Units**: milliseconds. With the election times below a new leader is there within 3 s.
+/// **Units**: milliseconds.
 const HEARTBEAT_MS: u64 = 150;
-const ELECTION_MS_MIN: u64 = 750;
-const ELECTION_MS_MAX: u64 = 1_500;
-/// How long a request to the leader may take.
-const LEADER_LIMIT: Duration = Duration::from_secs(10);
-
-/// States why a write or a confirmed read was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum ProposeError {
-    /// The leader's disk has less room than is kept in reserve.
-    #[error(
-        "the leader's disk is nearly full (less than {reserve} bytes free): the servers take no \
-         writes until there is room in its data directory"
-    )]
-    DiskFull {
-        /// Bytes kept in reserve.
-        reserve: u64,
-    },
-    /// Another server leads, or none does.
-    #[error("No cluster leader")]
-    NoLeader(Option<Member>),
-    /// The leader cannot reach a majority.
-    #[error("the leader cannot reach a majority of the servers")]
-    NoQuorum,
-    /// Consensus has stopped, by order or because its storage failed.
-    #[error("this server has stopped taking part in consensus")]
-    Stopped,
-    /// The log of this server failed.
-    #[error(
-        "this server has stopped taking part in consensus, as its log failed: {reason}; mend the \
-         disk and restart it"
-    )]
-    StorageFailed {
-        /// What failed.
-        reason: String,
-    },
-    /// The command does not fit into an entry.
-    #[error("the request takes {bytes} bytes, more than one replicated entry may have")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// The leader did not answer in time; the write may or may not have happened.
-    #[error("the leader did not answer: {0}")]
-    Unanswered(String),
-}
-
-impl From<RaftError<NodeId, ClientWriteError<NodeId, Member>>> for ProposeError {
-    fn from(error: RaftError<NodeId, ClientWriteError<NodeId, Member>>) -> Self {
-        match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
-                Self::NoLeader(to.leader_node)
-            }
-            RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-                Self::Unanswered(error.to_string())
-            }
-            RaftError::Fatal(_) => Self::Stopped,
-        }
-    }
-}
-
-impl From<RaftError<NodeId, CheckIsLeaderError<NodeId, Member>>> for ProposeError {
-    fn from(error: RaftError<NodeId, CheckIsLeaderError<NodeId, Member>>) -> Self {
-        match error {
-            RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)) => {
-                Self::NoLeader(to.leader_node)
-            }
-            RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)) => Self::NoQuorum,
-            RaftError::Fatal(_) => Self::Stopped,
-        }
-    }
-}
-
-/// States why consensus did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsensusError {
-    /// The log cannot be used.
-    #[error(transparent)]
-    Log(#[from] LogDamage),
-    /// openraft refused.
-    #[error("consensus cannot start: {0}")]
-    Refused(String),
-    /// The newest snapshot cannot be used.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotDamage),
-}
-
-/// What a server asks of the leader.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum ToLeader {
-    AddVoter(NodeId, Member),
-    Propose(Command),
-    ReadIndex,
-    Readdress(NodeId, Member),
-    RenewSession(SessionId),
-}
-
-/// What the leader answers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum FromLeader {
-    Added,
-    Applied(Index, Answer),
-    ReadIndex(Index),
-    Renewed,
-}
 
 /// Where this server stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,18 +76,28 @@ pub(crate) struct ConsensusOptions<'a> {
 #[derive(Clone)]
 pub(crate) struct Consensus {
     pub(super) raft: Raft,
-    id: NodeId,
+    pub(super) id: NodeId,
     storage: Storage,
-    fold: Fold,
-    barrier: Barrier,
-    links: Links,
-    /// Since `started`, in milliseconds, when a leader was last heard of.
-    heard: Arc<AtomicU64>,
-    started: Instant,
+    /// Dropped when this server stops, which frees the storage.
+    log: Arc<Mutex<Option<Log>>>,
+    pub(super) links: Links,
+    pub(super) contact: Contact,
+    /// Whether this server is handing leadership over: it neither writes nor reads as leader.
+    pub(super) resigned: Arc<AtomicBool>,
     /// Changes of membership go one after another: openraft panics under rapid churn (its
     /// issue 1544). Held across awaits on purpose: the next one must wait for the last.
-    membership: Arc<tokio::sync::Mutex<()>>,
-    renewals: Renewals,
+    pub(super) membership: Arc<tokio::sync::Mutex<()>>,
+    confirmer: Confirmer,
+    courier: Courier,
+    fold: Fold,
+    by_lease: Barrier,
+    by_majority: Barrier,
+    removed: watch::Receiver<bool>,
+    leader_changes: Arc<AtomicU64>,
+    elections_refused: Arc<AtomicU64>,
+    /// What autopilot last saw, in which term; kept while this server leads.
+    pub(super) health: watch::Sender<(u64, ClusterHealth)>,
+    pub(super) renewals: Renewals,
 }
 
 impl Consensus {
@@ -193,49 +107,86 @@ impl Consensus {
         tasks: &TaskTree,
     ) -> Result<Self, ConsensusError> {
         let ConsensusOptions { id, disk, store, dir, storage, audience, tls } = options;
-        let (store, dir) = (store.clone(), dir.to_owned());
-        let of_storage = tasks.clone();
+        let (store, data_dir) = (store.clone(), dir.to_owned());
+        let (of_storage, dir) = (tasks.clone(), data_dir.clone());
         let opened = tasks
             .blocking(move || Storage::open((disk, &dir), &store, audience, storage, &of_storage));
-        let (storage, log, machine) =
+        let (storage, mut log, mut machine) =
             opened.await.map_err(|failure| ConsensusError::Refused(failure.message))??;
-        let config = openraft::Config {
-            cluster_name: "weft".to_owned(),
-            heartbeat_interval: HEARTBEAT_MS,
-            election_timeout_min: ELECTION_MS_MIN,
-            election_timeout_max: ELECTION_MS_MAX,
-            // A piece of a snapshot on a slow link.
-            install_snapshot_timeout: 10_000,
-            max_payload_entries: 1024,
-            snapshot_max_chunk_size: SNAPSHOT_PIECE_BYTES,
-            // Both are the affair of `storage`, which counts bytes too.
-            snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: u64::MAX,
-            ..openraft::Config::default()
-        };
-        let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
-        let config = config.validate().map_err(|error| refused(&error))?;
+        recover(&data_dir, id, (&mut log, &mut machine), tasks).await?;
+        let progress = machine.progress();
         let links = Links::new(tls);
+        let refused = |error: &dyn std::error::Error| ConsensusError::Refused(error.to_string());
+        let config = config().validate().map_err(|error| refused(&error))?;
         forget_leadership(log.clone(), id).await.map_err(|error| refused(&error))?;
-        let raft = Raft::new(id, Arc::new(config), links.clone(), log, machine)
+        let raft = Raft::new(id, Arc::new(config), links.clone(), log.clone(), machine)
             .await
             .map_err(|error| refused(&error))?;
         // Consensus runs on a task of its own: until it has answered once, nobody knows whether
         // this server is a member, and one that is would ask in vain to be taken in.
         raft.is_initialized().await.map_err(|error| refused(&error))?;
         storage.start(&raft, tasks);
-        Ok(Self {
-            storage,
-            fold: Fold::start(raft.clone(), tasks),
-            barrier: Barrier::start(raft.clone(), tasks),
-            raft,
+        Ok(Self::drive((id, raft, storage, log), links, progress, tasks))
+    }
+
+    /// Starts all that openraft leaves to us.
+    fn drive(
+        (id, raft, storage, log): (NodeId, Raft, Storage, Log),
+        links: Links,
+        progress: watch::Receiver<u64>,
+        tasks: &TaskTree,
+    ) -> Self {
+        let (contact, resigned) = (Contact::new(), Arc::<AtomicBool>::default());
+        let metrics = raft.metrics();
+        let entries = Entries::start(raft.clone(), tasks);
+        let confirmer = Confirmer {
             id,
-            links,
-            heard: Arc::default(),
-            started: clock::instant(),
+            links: links.clone(),
+            metrics: metrics.clone(),
+            progress: progress.clone(),
+            resigned: resigned.clone(),
+        };
+        let courier = Courier {
+            id,
+            entries,
+            storage: storage.clone(),
+            links: links.clone(),
+            metrics: metrics.clone(),
+            progress,
+            resigned: resigned.clone(),
+        };
+        let removed = watch::Sender::new(false);
+        let consensus = Self {
+            fold: Fold::start(courier.clone(), tasks),
+            by_lease: Barrier::start(confirmer.clone(), Trust::Lease, tasks),
+            by_majority: Barrier::start(confirmer.clone(), Trust::Majority, tasks),
+            raft: raft.clone(),
+            id,
+            storage,
+            log: Arc::new(Mutex::new(Some(log.clone()))),
+            links: links.clone(),
+            contact: contact.clone(),
+            resigned: resigned.clone(),
             membership: Arc::default(),
+            confirmer,
+            courier,
+            removed: removed.subscribe(),
+            leader_changes: Arc::default(),
+            elections_refused: Arc::default(),
+            health: watch::Sender::default(),
             renewals: Renewals::default(),
-        })
+        };
+        let pulse = Pulse { id, links: links.clone(), contact: contact.clone(), metrics, resigned };
+        pulse.start(tasks);
+        let refused = consensus.elections_refused.clone();
+        Election { id, raft, log, links, contact, removed, refused }.start(tasks);
+        let changes = count_changes(consensus.raft.metrics(), consensus.leader_changes.clone());
+        let token = tasks.token();
+        tasks.spawn("leader changes", async move {
+            // What is not counted happened while the server ended.
+            let _ = token.run_until_cancelled(changes).await;
+        });
+        consensus
     }
 
     /// Makes this server the first of a new cluster; does nothing when it belongs to one.
@@ -251,63 +202,32 @@ impl Consensus {
         }
     }
 
-    /// Writes a command: here when this server leads, else at the leader.
+    /// Has a command carried out, wherever the leader is, and waits until its answer is visible
+    /// here. Held for a while when there is no leader, and sent again when the leader falls; it
+    /// is carried out once.
     ///
     /// # Errors
     /// [`ProposeError`]; only after [`ProposeError::Unanswered`] may the write have happened.
     pub(crate) async fn propose(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
-        match self.lead(command.clone()).await {
-            Err(ProposeError::NoLeader(Some(leader))) => {
-                match self.ask(&leader, &ToLeader::Propose(command)).await? {
-                    FromLeader::Applied(index, answer) => {
-                        self.wait_applied(index).await?;
-                        Ok((index, answer))
-                    }
-                    other => Err(ProposeError::Unanswered(format!("it said {other:?}"))),
-                }
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Gives a session its whole time again: here when this server leads, else at the leader.
-    ///
-    /// # Errors
-    /// [`ProposeError`] when no leader took note.
-    pub(crate) async fn renew(&self, session: SessionId) -> Result<(), ProposeError> {
-        let standing = self.standing();
-        if standing.is_leader {
-            self.renewals.note(session);
-            return Ok(());
-        }
-        let leader = standing.leader.ok_or(ProposeError::NoLeader(None))?;
-        self.ask(&leader, &ToLeader::RenewSession(session)).await.map(drop)
-    }
-
-    /// Returns the renewals that have come in.
-    pub(crate) fn renewals(&self) -> &Renewals {
-        &self.renewals
+        self.fold.propose(command).await
     }
 
     /// Writes a command when this server leads, and passes it on to nobody else.
     ///
     /// # Errors
-    /// As [`Consensus::propose`].
+    /// [`ProposeError`]; also after [`ProposeError::NoLeader`] the write may happen.
     pub(crate) async fn propose_here(
         &self,
         command: Command,
     ) -> Result<(Index, Answer), ProposeError> {
-        self.lead(command).await
-    }
-
-    /// Proposes a command at this server, unless its disk has no room.
-    async fn lead(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
-        if let Err(refusal) = self.storage.admit()
-            && self.standing().is_leader
-        {
-            return Err(refusal);
-        }
-        self.fold.propose(command).await.map_err(|error| self.storage.explain(error))
+        let bytes = fold::size(&command)?;
+        // Never sent a second time, so it needs no name.
+        let id = GroupId { origin: 0, number: 0, answered_below: 0 };
+        let group = Group { id, commands: Arc::new(vec![command]) };
+        let answered = self.courier.here(group, bytes).await?;
+        let answer = answered.answers.first().cloned();
+        let answer = answer.ok_or_else(|| ProposeError::Unanswered("with nothing".to_owned()))?;
+        Ok((answered.index, answer))
     }
 
     /// Returns what is stored, and how that goes.
@@ -320,43 +240,77 @@ impl Consensus {
         Leadership { id: self.id, metrics: self.raft.metrics(), term: 0 }
     }
 
-    /// Waits until the local state has every write that was acknowledged before the call.
+    /// Whether this server's state is the newest there is, without asking anybody: it leads, and
+    /// its lease holds. The state to answer from must be taken before this is asked.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.confirmer.has_lease()
+    }
+
+    /// Waits until the local state has every write that was acknowledged before the call, as
+    /// far as the leader's lease can tell.
     ///
     /// # Errors
     /// [`ProposeError`] when no leader could confirm it.
+    pub(crate) async fn lease_barrier(&self) -> Result<(), ProposeError> {
+        self.by_lease.pass().await.map(drop)
+    }
+
+    /// Waits until the local state has every write that was acknowledged before the call, as a
+    /// majority confirms.
+    ///
+    /// # Errors
+    /// [`ProposeError`] when no majority could confirm it.
     pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
-        match self.barrier.pass().await {
-            Err(ProposeError::NoLeader(Some(leader))) => {
-                match self.ask(&leader, &ToLeader::ReadIndex).await? {
-                    FromLeader::ReadIndex(index) => self.wait_applied(index).await,
-                    other => Err(ProposeError::Unanswered(format!("it said {other:?}"))),
-                }
-            }
-            outcome => outcome.map(drop),
-        }
+        self.by_majority.pass().await.map(drop)
     }
 
     /// Returns where this server stands.
     pub(crate) fn standing(&self) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let is_leader = metrics.current_leader == Some(self.id);
+        let leads = metrics.current_leader == Some(self.id);
+        if leads && is_without_majority(self.id, &metrics, &self.links.acks) {
+            // In name only: nobody else hears it.
+            let last_contact =
+                self.links.acks.confirmed(self.id, &metrics.vote, &metrics.membership_config);
+            let since = |at: Instant| clock::instant().duration_since(at);
+            let last_contact = last_contact.map_or(Duration::ZERO, since);
+            return Standing { is_leader: false, leader: None, last_contact };
+        }
         let members = metrics.membership_config.membership();
         let leader = metrics.current_leader.and_then(|id| members.get_node(&id)).cloned();
-        let last_contact = if is_leader {
-            Duration::ZERO
-        } else {
-            let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-            clock::instant().duration_since(self.started).saturating_sub(heard)
-        };
-        Standing { is_leader, leader, last_contact }
+        let last_contact = if leads { Duration::ZERO } else { self.contact.silence() };
+        // A leader that has been silent for so long leads nobody any more.
+        let leader = leader.filter(|_| last_contact <= ELECTION_SILENCE * 2);
+        Standing { is_leader: leads, leader, last_contact }
     }
 
-    /// Whether this server alone decides.
-    pub(crate) fn is_sole_voter(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.voter_ids().eq([self.id])
+    /// Returns how often the leader changed since this server started, and how often this server
+    /// would have stood for election when too few would have voted.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.leader_changes), read(&self.elections_refused))
+    }
+
+    /// Whether autopilot last saw every server healthy; `None` at a server that does not lead.
+    pub(crate) fn is_cluster_healthy(&self) -> Option<bool> {
+        let term = self.raft.metrics().borrow().current_term;
+        let health = self.health.borrow();
+        (self.standing().is_leader && health.0 == term).then(|| health.1.is_healthy())
+    }
+
+    /// Waits until this server learns that it was removed from the cluster.
+    pub(crate) async fn removed(&self) {
+        let mut removed = self.removed.clone();
+        if removed.wait_for(|removed| *removed).await.is_err() {
+            // Elections have ended with the server.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Sends nothing to these addresses from now on, and again to all others.
+    pub(crate) fn cut_off(&self, addresses: BTreeSet<String>) {
+        self.links.cut(addresses);
     }
 
     /// Returns every server, by id.
@@ -385,125 +339,97 @@ impl Consensus {
         }
     }
 
-    /// Asks the server at an address, or the leader that it names, to take this one in.
-    pub(crate) async fn join(&self, address: &str, me: Member) -> Result<(), ProposeError> {
-        let request = ToLeader::AddVoter(self.id, me);
-        let first = Member { name: String::new(), address: address.to_owned() };
-        match self.ask(&first, &request).await {
-            Err(ProposeError::NoLeader(Some(leader))) => self.ask(&leader, &request).await?,
-            outcome => outcome?,
+    /// Answers another server; this one must lead, where the call is for the leader.
+    pub(super) async fn answer(&self, call: Call) -> Result<Said, CallError> {
+        match call {
+            Call::Elect => {
+                self.raft.trigger().elect().await.map_err(|_| ProposeError::Stopped)?;
+                Ok(Said::Done)
+            }
+            Call::Enter(id, member) => Ok(self.enter(id, member).await.map(|()| Said::Done)?),
+            Call::Health => Ok(Said::Health(self.health_here().await?)),
+            Call::MayElect { id, last } => Ok(Said::Ballot(self.judge(id, last).await?)),
+            Call::Propose(group, bytes) => {
+                Ok(Said::Answered(self.courier.here(group, bytes).await?))
+            }
+            Call::ReadIndex { by_lease } => {
+                let barrier = if by_lease { &self.by_lease } else { &self.by_majority };
+                self.must_lead_to_answer()?;
+                Ok(Said::ReadIndex(barrier.pass().await?))
+            }
+            Call::Readdress(id, member) => {
+                Ok(self.set_member(id, member).await.map(|()| Said::Done)?)
+            }
+            Call::Release(vote) => Ok(self.release(vote).await.map(|()| Said::Done)?),
+            Call::Remove(id) => Ok(self.remove_here(id).await.map(|()| Said::Done)?),
+            Call::Renew(session) => Ok(self.renew_here(session)?),
+            Call::Report => Ok(Said::Report(self.report())),
+            Call::Transfer(to) => Ok(self.transfer_here(to).await.map(|_| Said::Done)?),
+        }
+    }
+
+    /// A question to the leader is not passed on: who asked finds the leader.
+    fn must_lead_to_answer(&self) -> Result<(), ProposeError> {
+        let standing = self.standing();
+        if standing.is_leader { Ok(()) } else { Err(ProposeError::NoLeader(standing.leader)) }
+    }
+
+    async fn judge(&self, id: NodeId, last: Option<LogId>) -> Result<Ballot, ProposeError> {
+        let log = self.log.lock().clone();
+        let mine = log.ok_or(ProposeError::Stopped)?.get_log_state().await;
+        let voter = Voter {
+            leads: self.confirmer.has_lease(),
+            silence: self.contact.silence(),
+            last: mine.map_err(|_| ProposeError::Stopped)?.last_log_id,
         };
-        Ok(())
+        let metrics = self.raft.metrics();
+        let is_member = metrics.borrow().membership_config.membership().get_node(&id).is_some();
+        Ok(voter.judge(is_member, last))
     }
 
-    /// Tells the cluster under which name and address this server is found now, when that is
-    /// not what it knows.
-    pub(crate) async fn readdress(&self, me: Member) -> Result<(), ProposeError> {
-        let known = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow();
-            metrics.membership_config.membership().get_node(&self.id).cloned()
-        };
-        if known.is_none_or(|known| known == me) {
-            return Ok(());
-        }
-        let request = ToLeader::Readdress(self.id, me.clone());
-        match self.set_member(self.id, me).await {
-            Err(ProposeError::NoLeader(Some(leader))) => {
-                self.ask(&leader, &request).await.map(drop)
-            }
-            outcome => outcome,
-        }
+    /// Whether this server may vote: after a restart it may have forgotten that it promised a
+    /// leader not to.
+    pub(super) fn may_vote(&self) -> bool {
+        self.contact.age() > ELECTION_SILENCE
     }
 
-    /// Answers another server; this one must lead.
-    pub(super) async fn answer(&self, request: ToLeader) -> Result<FromLeader, ProposeError> {
-        match request {
-            ToLeader::AddVoter(id, member) => {
-                self.add_voter(id, member).await.map(|()| FromLeader::Added)
-            }
-            ToLeader::Propose(command) => {
-                let (index, answer) = self.lead(command).await?;
-                Ok(FromLeader::Applied(index, answer))
-            }
-            ToLeader::ReadIndex => self.barrier.pass().await.map(FromLeader::ReadIndex),
-            ToLeader::Readdress(id, member) => {
-                self.set_member(id, member).await.map(|()| FromLeader::Added)
-            }
-            ToLeader::RenewSession(session) => {
-                let standing = self.standing();
-                if !standing.is_leader {
-                    return Err(ProposeError::NoLeader(standing.leader));
-                }
-                self.renewals.note(session);
-                Ok(FromLeader::Renewed)
-            }
+    /// Hands leadership over if this server has it, so that nobody waits for an election.
+    pub(crate) async fn hand_over(&self) {
+        if !self.standing().is_leader || self.peers().1.len() < 2 {
+            return;
         }
-    }
-
-    /// Notes that a leader was heard of.
-    pub(super) fn heard_of_leader(&self) {
-        let since = clock::instant().duration_since(self.started);
-        self.heard.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        match self.transfer_here(None).await {
+            Ok(leader) => tracing::info!(to = leader.name, "leadership handed over"),
+            Err(error) => tracing::info!(%error, "leadership was not handed over"),
+        }
     }
 
     /// Stops taking part; the storage is free once every clone is dropped.
     pub(crate) async fn stop(&self) {
+        self.log.lock().take();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end by itself");
         }
     }
-
-    /// A learner first, so that it has the log before its vote counts.
-    async fn add_voter(&self, id: NodeId, member: Member) -> Result<(), ProposeError> {
-        let _one_at_a_time = self.membership.lock().await;
-        info!(id, name = member.name, address = member.address, "adding a server");
-        self.raft.add_learner(id, member, true).await?;
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
-        self.raft.change_membership(voters, false).await?;
-        Ok(())
-    }
-
-    async fn set_member(&self, id: NodeId, member: Member) -> Result<(), ProposeError> {
-        let _one_at_a_time = self.membership.lock().await;
-        info!(id, name = member.name, address = member.address, "a server moved");
-        let nodes = ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
-        self.raft.change_membership(nodes, true).await?;
-        Ok(())
-    }
-
-    async fn ask(&self, leader: &Member, request: &ToLeader) -> Result<FromLeader, ProposeError> {
-        let mut client = self.links.client(&leader.address);
-        let message = RaftMessage { body: envelope::encode(request) };
-        let reply = tokio::time::timeout(LEADER_LIMIT, client.propose(message))
-            .await
-            .map_err(|_| ProposeError::Unanswered("in time".to_owned()))?
-            .map_err(|status| ProposeError::Unanswered(status.message().to_owned()))?;
-        envelope::decode::<Result<FromLeader, ProposeError>>(&reply.into_inner().body)
-            .map_err(|error| ProposeError::Unanswered(error.to_string()))?
-    }
-
-    async fn wait_applied(&self, index: Index) -> Result<(), ProposeError> {
-        self.raft
-            .wait(Some(LEADER_LIMIT))
-            .applied_index_at_least(Some(index.0), "an answer from the leader")
-            .await
-            .map(drop)
-            .map_err(|error| ProposeError::Unanswered(error.to_string()))
-    }
 }
 
-/// A leader that restarts asks to be elected again. openraft would let it lead on in its old term,
-/// in which it has no entry after the restart: it knew then which of its entries are committed
-/// only by a mark that may be old, and answered confirmed reads from a state that lacks
-/// acknowledged writes.
-///
-/// **Source**: Spec: Raft §8 (a leader commits an entry of its own before it serves reads).
-async fn forget_leadership(mut log: Log, id: NodeId) -> Result<(), StorageError> {
-    match log.read_vote().await? {
-        Some(vote) if vote.committed && vote.leader_id.node_id == id => {
-            log.save_vote(&Vote { committed: false, ..vote }).await
-        }
-        Some(_) | None => Ok(()),
+fn config() -> openraft::Config {
+    // Elections are ours (`election`); what is left of openraft's times is the silence after
+    // which a voter votes.
+    let silence = u64::try_from(ELECTION_SILENCE.as_millis()).expect("a second in milliseconds");
+    openraft::Config {
+        cluster_name: "weft".to_owned(),
+        enable_elect: false,
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: silence - 1,
+        election_timeout_max: silence,
+        // A piece of a snapshot on a slow link.
+        install_snapshot_timeout: 10_000,
+        max_payload_entries: 1024,
+        snapshot_max_chunk_size: SNAPSHOT_PIECE_BYTES,
+        // Both are the affair of `storage`, which counts bytes too.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::consensus::ProposeError;
-use super::types::{Metrics, NodeId};
+use super::error::ProposeError;
+use super::types::{LogId, Metrics, NodeId};
 
 /// Follows whether this server leads.
 pub(crate) struct Leadership {
@@ -40,11 +40,30 @@ impl Leadership {
     }
 }
 
+/// Counts how often another server began to lead, or this one.
+pub(super) async fn count_changes(
+    mut metrics: watch::Receiver<Metrics>,
+    changes: std::sync::Arc<std::sync::atomic::AtomicU64>,
+) {
+    let mut last = None;
+    loop {
+        let is_new = |metrics: &Metrics| {
+            metrics.current_leader.is_some()
+                && Some((metrics.current_term, metrics.current_leader)) != last
+        };
+        let Ok(seen) = metrics.wait_for(is_new).await else { return };
+        last = Some((seen.current_term, seen.current_leader));
+        drop(seen);
+        changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A leader begins with an empty entry. Once it is applied, so is everything that was
 /// acknowledged under earlier leaders.
 ///
 /// **Source**: Spec: Raft §6.4 (dissertation), §8.
 pub(super) fn leads(id: NodeId, metrics: &Metrics) -> bool {
-    metrics.current_leader == Some(id)
-        && metrics.last_applied.is_some_and(|at| at.leader_id.term == metrics.current_term)
+    let (mine, term) = (id, metrics.current_term);
+    let is_own = |at: LogId| at.leader_id.term == term && at.leader_id.node_id == mine;
+    metrics.current_leader == Some(id) && metrics.last_applied.is_some_and(is_own)
 }

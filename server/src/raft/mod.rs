@@ -1,15 +1,26 @@
 //! Consensus: the only place that names openraft. What is agreed on is `core::state`'s affair.
 
 mod archive;
-mod barrier;
+mod call;
 mod consensus;
+mod contact;
+mod courier;
+mod election;
+mod entries;
+mod error;
 mod fold;
 mod gauge;
 #[cfg(test)]
 mod large_state;
 mod leadership;
+mod lease;
 mod log;
+mod membership;
 mod network;
+mod reads;
+mod recover;
+mod renewal;
+mod restart;
 mod runtime;
 mod service;
 mod snapshot;
@@ -19,6 +30,7 @@ mod storage;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod types;
 #[cfg(feature = "sim")]
 pub mod untrusted;
@@ -26,7 +38,9 @@ pub mod untrusted;
 pub(crate) use archive::Archive;
 pub use archive::{SnapshotInfo, inspect_snapshot};
 pub(crate) use consensus::{Consensus, ConsensusOptions, Standing};
-pub use consensus::{ConsensusError, ProposeError};
+pub use error::{ConsensusError, MembersError, ProposeError};
+pub(crate) use fold::LEADERLESS_HOLD;
+pub(crate) use membership::{Peer, Sighting};
 pub(crate) use service::RaftService;
 pub use snapshot::NotASnapshot;
 pub(crate) use state_machine::Audience;

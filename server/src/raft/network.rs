@@ -1,6 +1,6 @@
 //! Consensus over gRPC: openraft's messages in envelopes, one shared channel per server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +17,18 @@ use tonic::transport::Channel;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::RaftMessage;
 use weft_proto::grpc::v1::raft_client::RaftClient;
-use weft_runtime::rpc;
 use weft_runtime::tls::ClientTlsCell;
+use weft_runtime::{clock, rpc};
 
-use super::types::{Member, NodeId, TypeConfig};
+use super::call::{Call, CallError, Said};
+use super::error::ProposeError;
+use super::lease::Acks;
+use super::types::{Member, NodeId, TypeConfig, Vote};
 
 /// Bytes of one message between servers: a full entry, or a piece of a snapshot, with a margin.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// How long a request to the leader may take.
+pub(super) const LEADER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The channels to the other servers. Clones share them.
 #[derive(Clone)]
@@ -32,15 +37,24 @@ pub(crate) struct Links {
     tls: ClientTlsCell,
     /// One for each address that was ever a member's: a handful.
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+    /// Addresses to which nothing is sent: how tests part servers.
+    cut: Arc<Mutex<BTreeSet<String>>>,
+    /// Who answered this server as leader, and when.
+    pub(super) acks: Acks,
 }
 
 impl Links {
     pub(crate) fn new(tls: ClientTlsCell) -> Self {
-        Self { tls, channels: Arc::default() }
+        Self { tls, channels: Arc::default(), cut: Arc::default(), acks: Acks::default() }
+    }
+
+    /// Sends nothing to these addresses from now on, and again to all others.
+    pub(crate) fn cut(&self, addresses: BTreeSet<String>) {
+        *self.cut.lock() = addresses;
     }
 
     /// Returns a client of the server at an address; cheap.
-    pub(crate) fn client(&self, address: &str) -> RaftClient<Channel> {
+    fn client(&self, address: &str) -> RaftClient<Channel> {
         let mut channels = self.channels.lock();
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
@@ -54,20 +68,116 @@ impl Links {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
+
+    fn check(&self, address: &str) -> Result<(), tonic::Status> {
+        if self.cut.lock().contains(address) {
+            return Err(tonic::Status::unavailable("cut off"));
+        }
+        Ok(())
+    }
+
+    /// Asks the server at an address, within a time.
+    pub(super) async fn call(
+        &self,
+        address: &str,
+        call: &Call,
+        limit: Duration,
+    ) -> Result<Said, CallError> {
+        let unanswered = |text: &str| ProposeError::Unanswered(text.to_owned());
+        self.check(address).map_err(|status| unanswered(status.message()))?;
+        let mut client = self.client(address);
+        let message = RaftMessage { body: envelope::encode(call) };
+        let reply = tokio::time::timeout(limit, client.propose(message))
+            .await
+            .map_err(|_| unanswered("in time"))?
+            .map_err(|status| unanswered(status.message()))?;
+        // An answer under way when the servers were parted is lost too.
+        self.check(address).map_err(|status| unanswered(status.message()))?;
+        envelope::decode::<Result<Said, CallError>>(&reply.into_inner().body)
+            .map_err(|error| unanswered(&error.to_string()))?
+    }
+
+    /// Sends an append and notes who follows.
+    async fn append(
+        &self,
+        (target, address): (NodeId, &str),
+        rpc: &AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
+        let sent = clock::instant();
+        let answer = self.exchange(Method::Append, (target, address), rpc, limit).await?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.acks.note(&rpc.vote, target, sent);
+        }
+        Ok(answer)
+    }
+
+    /// Tells a server that this one leads; the answer renews the lease. Returns whether the
+    /// server follows.
+    pub(super) async fn pulse(
+        &self,
+        (target, address): (NodeId, &str),
+        vote: &Vote,
+        limit: Duration,
+    ) -> bool {
+        let rpc = AppendEntriesRequest {
+            vote: *vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let answer = self.append((target, address), &rpc, limit).await;
+        answer.is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_)))
+    }
+
+    async fn exchange<Q, A, E>(
+        &self,
+        method: Method,
+        (target, address): (NodeId, &str),
+        request: &Q,
+        limit: Duration,
+    ) -> Result<A, RPCError<NodeId, Member, E>>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+        E: std::error::Error + DeserializeOwned,
+    {
+        self.check(address).map_err(|status| Unreachable::new(&status))?;
+        let mut client = self.client(address);
+        let mut request = tonic::Request::new(RaftMessage { body: envelope::encode(request) });
+        request.set_timeout(limit);
+        let call = async {
+            match method {
+                Method::Append => client.append(request).await,
+                Method::InstallSnapshot => client.install_snapshot(request).await,
+                Method::Vote => client.vote(request).await,
+            }
+        };
+        let reply = match tokio::time::timeout(limit, call).await {
+            Ok(Ok(reply)) => reply.into_inner(),
+            Ok(Err(status)) => return Err(Unreachable::new(&status).into()),
+            Err(late) => return Err(Unreachable::new(&late).into()),
+        };
+        self.check(address).map_err(|status| Unreachable::new(&status))?;
+        let outcome: Result<A, E> = envelope::decode(&reply.body)
+            .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        outcome.map_err(|error| RemoteError::new(target, error).into())
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, node: &Member) -> Link {
-        Link { target, client: self.client(&node.address) }
+        Link { target, address: node.address.clone(), links: self.clone() }
     }
 }
 
 /// The way to one other server.
 pub(crate) struct Link {
     target: NodeId,
-    client: RaftClient<Channel>,
+    address: String,
+    links: Links,
 }
 
 /// Which method a message is for.
@@ -78,38 +188,6 @@ enum Method {
     Vote,
 }
 
-impl Link {
-    async fn call<Q, A, E>(
-        &mut self,
-        method: Method,
-        request: &Q,
-        limit: Duration,
-    ) -> Result<A, RPCError<NodeId, Member, E>>
-    where
-        Q: Serialize,
-        A: DeserializeOwned,
-        E: std::error::Error + DeserializeOwned,
-    {
-        let mut request = tonic::Request::new(RaftMessage { body: envelope::encode(request) });
-        request.set_timeout(limit);
-        let call = async {
-            match method {
-                Method::Append => self.client.append(request).await,
-                Method::InstallSnapshot => self.client.install_snapshot(request).await,
-                Method::Vote => self.client.vote(request).await,
-            }
-        };
-        let reply = match tokio::time::timeout(limit, call).await {
-            Ok(Ok(reply)) => reply.into_inner(),
-            Ok(Err(status)) => return Err(Unreachable::new(&status).into()),
-            Err(late) => return Err(Unreachable::new(&late).into()),
-        };
-        let outcome: Result<A, E> = envelope::decode(&reply.body)
-            .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
-        outcome.map_err(|error| RemoteError::new(self.target, error).into())
-    }
-}
-
 type Failure<E = openraft::error::Infallible> = RPCError<NodeId, Member, RaftError<NodeId, E>>;
 
 impl RaftNetwork<TypeConfig> for Link {
@@ -118,7 +196,7 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
-        self.call(Method::Append, &rpc, option.hard_ttl()).await
+        self.links.append((self.target, &self.address), &rpc, option.hard_ttl()).await
     }
 
     async fn install_snapshot(
@@ -126,7 +204,8 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failure<InstallSnapshotError>> {
-        self.call(Method::InstallSnapshot, &rpc, option.hard_ttl()).await
+        let to = (self.target, self.address.as_str());
+        self.links.exchange(Method::InstallSnapshot, to, &rpc, option.hard_ttl()).await
     }
 
     async fn vote(
@@ -134,6 +213,7 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, Failure> {
-        self.call(Method::Vote, &rpc, option.hard_ttl()).await
+        let to = (self.target, self.address.as_str());
+        self.links.exchange(Method::Vote, to, &rpc, option.hard_ttl()).await
     }
 }

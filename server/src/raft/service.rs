@@ -1,11 +1,13 @@
 //! Consensus as other servers call it. Who calls was checked at the door.
 
+use openraft::raft::AppendEntriesResponse;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::RaftMessage;
 use weft_proto::grpc::v1::raft_server::{Raft as RaftRpc, RaftServer};
+use weft_runtime::clock;
 
 use super::consensus::Consensus;
 use super::network::MESSAGE_BYTES_MAX;
@@ -26,11 +28,20 @@ impl RaftService {
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        self.consensus.heard_of_leader();
-        reply(&self.consensus.raft.append_entries(read(request)?).await)
+        let came = clock::instant();
+        let outcome = self.consensus.raft.append_entries(read(request)?).await;
+        // One that was deposed is no leader.
+        if outcome.as_ref().is_ok_and(|said| !matches!(said, AppendEntriesResponse::HigherVote(_)))
+        {
+            self.consensus.contact.heard_at(came);
+        }
+        reply(&outcome)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        if !self.consensus.may_vote() {
+            return Err(Status::unavailable("this server has just started; ask again"));
+        }
         reply(&self.consensus.raft.vote(read(request)?).await)
     }
 
@@ -38,8 +49,12 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        self.consensus.heard_of_leader();
-        reply(&self.consensus.raft.install_snapshot(read(request)?).await)
+        let came = clock::instant();
+        let outcome = self.consensus.raft.install_snapshot(read(request)?).await;
+        if outcome.is_ok() {
+            self.consensus.contact.heard_at(came);
+        }
+        reply(&outcome)
     }
 
     async fn propose(

@@ -11,9 +11,12 @@ use openraft::storage::RaftStateMachine;
 use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, Snapshot,
 };
+use tokio::sync::watch;
 use tracing::{error, warn};
 use weft_core::index::Index;
-use weft_core::state::{Answer, Change, Command, Refusal, RestoreCommand, State};
+use weft_core::state::{
+    Answer, Answered, Change, Command, Recalled, Refusal, RestoreCommand, State,
+};
 use weft_core::time::Timestamp;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
@@ -23,7 +26,7 @@ use super::gauge::Gauges;
 use super::log::storage_error;
 use super::snapshot::{self, SnapshotDamage, SnapshotData, Snapshots};
 use super::types::{
-    Applied, Batch, Entry, LogId, Membership, SnapshotMeta, StorageError, TypeConfig,
+    Applied, Batch, Entry, Group, LogId, Membership, SnapshotMeta, StorageError, TypeConfig,
 };
 
 /// Commands applied before other tasks get the thread: some 10 µs each.
@@ -41,18 +44,33 @@ pub(crate) trait Audience: Send + Sync + 'static {
     fn replaced(&self, state: Arc<State>);
 }
 
+/// What some entries came to, for those who follow the state.
+#[derive(Default)]
+struct News {
+    changes: Vec<Change>,
+    /// Whether the state is another one altogether.
+    replaced: bool,
+}
+
 /// The state machine of consensus.
 pub(crate) struct StateMachine {
     applied: Option<LogId>,
     membership: Membership,
     state: State,
     audience: Arc<dyn Audience>,
+    /// The last index that the audience has seen; changes before answers go out.
+    progress: watch::Sender<u64>,
     snapshots: Snapshots,
     gauges: Gauges,
     tasks: TaskTree,
 }
 
 impl StateMachine {
+    /// Follows the last index that readers see.
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
     /// Starts from the newest snapshot that a log which begins after `purged` completes, or from
     /// nothing.
     pub(crate) fn open(
@@ -69,6 +87,7 @@ impl StateMachine {
             membership: meta.last_membership,
             state,
             audience,
+            progress: watch::Sender::new(meta.last_log_id.map_or(0, |id| id.index)),
             snapshots,
             gauges,
             tasks: tasks.clone(),
@@ -84,10 +103,32 @@ impl StateMachine {
         &mut self,
         index: Index,
         batch: Batch,
-        changes: &mut Vec<Change>,
-        replaced: &mut bool,
+        news: &mut News,
     ) -> Result<Applied, StorageError> {
-        let commands = Arc::unwrap_or_clone(batch.commands);
+        let mut groups = Vec::with_capacity(batch.groups.len());
+        for group in batch.groups {
+            groups.push(match self.state.recall(group.id) {
+                Recalled::Answered(answered) => Some(answered),
+                Recalled::Late => None,
+                Recalled::New => {
+                    let id = group.id;
+                    let answers = self.apply_group((index, batch.now), group, news).await?;
+                    let answered = Arc::new(Answered { index, answers });
+                    self.state.remember(id, batch.now, answered.clone());
+                    Some(answered)
+                }
+            });
+        }
+        Ok(Applied { groups })
+    }
+
+    async fn apply_group(
+        &mut self,
+        (index, now): (Index, Timestamp),
+        group: Group,
+        news: &mut News,
+    ) -> Result<Vec<Answer>, StorageError> {
+        let commands = Arc::unwrap_or_clone(group.commands);
         let mut answers = Vec::with_capacity(commands.len());
         for (at, command) in commands.into_iter().enumerate() {
             if at % APPLIED_AT_A_STRETCH == APPLIED_AT_A_STRETCH - 1 {
@@ -95,18 +136,18 @@ impl StateMachine {
                 tokio::task::yield_now().await;
             }
             if let Command::Restore(RestoreCommand::Finish { id }) = &command {
-                answers.push(self.restore(index, batch.now, id.clone()).await?);
-                *replaced = true;
+                answers.push(self.restore(index, now, id.clone()).await?);
+                news.replaced = true;
                 continue;
             }
             if knob("bug: commands are applied twice", 0) == 1 {
-                self.state.apply(index, batch.now, command.clone());
+                self.state.apply(index, now, command.clone());
             }
-            let (answer, mut changed) = self.state.apply(index, batch.now, command);
+            let (answer, mut changed) = self.state.apply(index, now, command);
             answers.push(answer);
-            changes.append(&mut changed);
+            news.changes.append(&mut changed);
         }
-        Ok(Applied { index, answers })
+        Ok(answers)
     }
 
     /// Puts a snapshot in the place of the state, or changes nothing. Every server has the same
@@ -156,28 +197,26 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I::IntoIter: OptionalSend,
     {
         let mut replies = Vec::new();
-        let mut changes = Vec::new();
-        let mut replaced = false;
+        let mut news = News::default();
         for entry in entries {
             let index = Index(entry.log_id.index);
             self.applied = Some(entry.log_id);
             replies.push(match entry.payload {
-                EntryPayload::Blank => Applied { index, answers: Vec::new() },
-                EntryPayload::Normal(batch) => {
-                    self.apply_batch(index, batch, &mut changes, &mut replaced).await?
-                }
+                EntryPayload::Blank => Applied::default(),
+                EntryPayload::Normal(batch) => self.apply_batch(index, batch, &mut news).await?,
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);
-                    Applied { index, answers: Vec::new() }
+                    Applied::default()
                 }
             });
         }
         // Before the answers go out, so that whoever gets one reads its own write.
         let state = Arc::new(self.state.clone());
-        match replaced {
+        match news.replaced {
             true => self.audience.replaced(state),
-            false => self.audience.applied(state, changes),
+            false => self.audience.applied(state, news.changes),
         }
+        self.progress.send_replace(self.applied.map_or(0, |id| id.index));
         Ok(replies)
     }
 
@@ -211,6 +250,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.audience.replaced(Arc::new(self.state.clone()));
+        self.progress.send_replace(self.applied.map_or(0, |id| id.index));
         Ok(())
     }
 

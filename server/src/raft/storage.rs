@@ -14,7 +14,7 @@ use weft_runtime::disk::Disk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
-use super::consensus::{ConsensusError, ProposeError};
+use super::error::{ConsensusError, ProposeError};
 use super::gauge::Gauges;
 use super::log::{Log, LogView};
 use super::snapshot::{Kept, Snapshots};

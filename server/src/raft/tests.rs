@@ -14,7 +14,8 @@ use weft_runtime::disk::{Disk, Fault, RealDisk, SimulatedDisk};
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
 
-use super::consensus::{Consensus, ConsensusOptions, ProposeError};
+use super::consensus::{Consensus, ConsensusOptions};
+use super::error::ProposeError;
 use super::state_machine::Audience;
 use super::types::Member;
 use crate::ca::{SealKey, Signer, make_root};
@@ -71,7 +72,11 @@ impl Node {
             tls: signer.client_tls(),
         };
         let consensus = Consensus::start(options, &tasks).await.expect("started");
-        let me = Member { name: "s1".to_owned(), address: "127.0.0.1:1".to_owned() };
+        let me = Member {
+            name: "s1".to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            is_read_replica: false,
+        };
         consensus.found(me).await.expect("founded");
         consensus.wait_for_leader(LIMIT).await.expect("itself");
         consensus.read_barrier().await.expect("leads");

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use weft_core::index::Index;
-use weft_core::state::{Answer, Command};
+use weft_core::state::{Answered, Command, GroupId};
 use weft_core::time::Timestamp;
 
 use super::runtime::Runtime;
@@ -14,28 +13,35 @@ use super::snapshot::SnapshotData;
 /// its directory comes back under a new one, as it no longer knows its vote.
 pub(crate) type NodeId = u64;
 
-/// One replicated entry: waiting commands folded together, applied in order.
+/// Commands that one server gathered: carried out in order, answered together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    /// The leader's wall clock when it proposed the entry.
-    pub(crate) now: Timestamp,
+pub(crate) struct Group {
+    /// Its name, by which a second copy is known.
+    pub(crate) id: GroupId,
     /// The commands.
     pub(crate) commands: Arc<Vec<Command>>,
 }
 
+/// One replicated entry: groups that waited together, applied in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Batch {
+    /// The leader's wall clock when it proposed the entry.
+    pub(crate) now: Timestamp,
+    /// The groups.
+    pub(crate) groups: Vec<Group>,
+}
+
 impl std::fmt::Display for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} commands", self.commands.len())
+        write!(f, "{} groups", self.groups.len())
     }
 }
 
 /// What came of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Applied {
-    /// The index of the entry.
-    pub(crate) index: Index,
-    /// One answer for each command, in order.
-    pub(crate) answers: Vec<Answer>,
+    /// What came of each group, in order; `None` for a late copy that was not carried out.
+    pub(crate) groups: Vec<Option<Arc<Answered>>>,
 }
 
 /// A server as the others know it.
@@ -45,6 +51,9 @@ pub struct Member {
     pub name: String,
     /// `host:port` of its RPC door.
     pub address: String,
+    /// Whether it only reads: it has no vote, and never gets one.
+    #[serde(default)]
+    pub is_read_replica: bool,
 }
 
 openraft::declare_raft_types!(

@@ -6,7 +6,7 @@ use openraft::raft::{
 };
 use weft_proto::envelope;
 
-use super::consensus::{FromLeader, ProposeError, ToLeader};
+use super::call::{Call, CallError, Said};
 use super::snapshot;
 use super::types::{Entry, LogId, Member, NodeId, TypeConfig, Vote};
 
@@ -22,8 +22,8 @@ pub fn raft(bytes: &[u8]) {
     let _ = envelope::decode::<InstallSnapshotResponse<NodeId>>(bytes);
     let _ = envelope::decode::<VoteRequest<NodeId>>(bytes);
     let _ = envelope::decode::<VoteResponse<NodeId>>(bytes);
-    let _ = envelope::decode::<ToLeader>(bytes);
-    let _ = envelope::decode::<Result<FromLeader, ProposeError>>(bytes);
+    let _ = envelope::decode::<Call>(bytes);
+    let _ = envelope::decode::<Result<Said, CallError>>(bytes);
 }
 
 /// Reads bytes as a snapshot's file, also with the checksum that they should have.

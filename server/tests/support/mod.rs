@@ -53,6 +53,11 @@ impl TestServer {
         Self { handle, tasks }
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&self) {
+        self.handle.ended().await;
+    }
+
     pub(crate) fn address(&self) -> String {
         self.handle.rpc_addr().to_string()
     }

@@ -13,6 +13,7 @@ pub mod http;
 pub mod ports;
 pub mod proc;
 pub mod process;
+pub mod servers;
 pub mod tools;
 
 pub use app::App;
@@ -20,3 +21,4 @@ pub use cluster::{Cluster, TestAgent, TestProxy, TestServer};
 pub use eventually::{consistently, eventually};
 pub use http::{Answer, Api};
 pub use process::{Daemon, Outcome};
+pub use servers::{ClusterServer, Servers};

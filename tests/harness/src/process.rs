@@ -169,6 +169,11 @@ impl Daemon {
         child.try_wait().ok().flatten().map(|status| status.code())
     }
 
+    /// Whether it was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.is_some() && self.exit_code().is_none()
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -31,8 +31,8 @@ use weft_proto::grpc::v1::watch_event::Answer;
 use weft_proto::grpc::v1::watch_server::{Watch, WatchServer};
 use weft_proto::grpc::v1::{
     DeregisterReply, DeregisterRequest, JoinReply, JoinRequest, NodeStateReply, NodeStateRequest,
-    RegisterReply, RegisterRequest, RenewRequest, SignLeafRequest, SignReply, Topic, WatchEvent,
-    WatchRequest, watch_request,
+    RegisterReply, RegisterRequest, RenewRequest, ServersReply, ServersRequest, SignLeafRequest,
+    SignReply, Topic, WatchEvent, WatchRequest, watch_request,
 };
 use weft_proto::join_token::JoinToken;
 use weft_runtime::http::{Body, PeerIdentity, ServeOptions, full, serve};
@@ -253,6 +253,15 @@ impl Ca for Cluster {
 
 #[tonic::async_trait]
 impl Catalog for Cluster {
+    /// One server, where it always was.
+    async fn servers(
+        &self,
+        request: Request<ServersRequest>,
+    ) -> Result<Response<ServersReply>, Status> {
+        caller(&request)?;
+        Ok(Response::new(ServersReply::default()))
+    }
+
     async fn register(
         &self,
         request: Request<RegisterRequest>,

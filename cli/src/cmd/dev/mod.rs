@@ -126,7 +126,7 @@ async fn start(args: &DevArgs, folder: &Path, tasks: TaskTree) -> anyhow::Result
         "rpc": server.rpc_addr().to_string(),
         "data_dir": folder,
     });
-    Ok(Serving { handle: Mesh { _server: server, _agent: agent }, ready })
+    Ok(Serving { handle: Mesh { _server: server, _agent: agent }, ready, farewell: None })
 }
 
 async fn start_server(

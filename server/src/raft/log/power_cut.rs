@@ -14,7 +14,7 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use weft_core::state::Command as StateCommand;
+use weft_core::state::{Command as StateCommand, GroupId};
 use weft_core::time::Timestamp;
 use weft_runtime::disk::RealDisk;
 use weft_runtime::store::Store;
@@ -22,7 +22,7 @@ use weft_runtime::task::TaskTree;
 
 use super::Log;
 use crate::raft::gauge::Gauges;
-use crate::raft::types::{Batch, Entry, LogId, Vote};
+use crate::raft::types::{Batch, Entry, Group, LogId, Vote};
 
 const DIR: &str = "WEFT_TEST_LOG_WRITER";
 const TRIALS: &str = "WEFT_POWER_CUT_TRIALS";
@@ -35,7 +35,9 @@ fn id(index: u64) -> LogId {
 
 fn entry(index: u64, bytes: usize) -> Entry {
     let commands = vec![StateCommand::ActivateCaRoot { fingerprint: "x".repeat(bytes) }];
-    let batch = Batch { now: Timestamp(index), commands: Arc::new(commands) };
+    let id_of_group = GroupId { origin: 1, number: index, answered_below: 0 };
+    let groups = vec![Group { id: id_of_group, commands: Arc::new(commands) }];
+    let batch = Batch { now: Timestamp(index), groups };
     Entry { log_id: id(index), payload: EntryPayload::Normal(batch) }
 }
 

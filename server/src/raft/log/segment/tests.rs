@@ -9,14 +9,14 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use weft_core::state::Command;
+use weft_core::state::{Command, GroupId};
 use weft_core::time::Timestamp;
 use weft_proto::envelope;
 use weft_runtime::disk::{Disk, Fault, SimulatedDisk};
 
 use super::scan::file_name;
 use super::*;
-use crate::raft::types::Batch;
+use crate::raft::types::{Batch, Group};
 
 const DIR: &str = "/data/log";
 /// Small, so that a short script needs many files.
@@ -28,7 +28,9 @@ fn id(index: u64) -> LogId {
 
 fn entry(index: u64, bytes: usize) -> Bytes {
     let commands = vec![Command::ActivateCaRoot { fingerprint: "x".repeat(bytes) }];
-    let batch = Batch { now: Timestamp(index), commands: Arc::new(commands) };
+    let group_id = GroupId { origin: 0, number: 0, answered_below: 0 };
+    let groups = vec![Group { id: group_id, commands: Arc::new(commands) }];
+    let batch = Batch { now: Timestamp(index), groups };
     envelope::encode(&Entry { log_id: id(index), payload: EntryPayload::Normal(batch) })
 }
 
