@@ -286,8 +286,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
     enter::enter(&config, &membership, &consensus, &proposer, &hub, me.clone()).await?;
     enter::follow_address(consensus.clone(), me, tasks);
-    let initial_management = config.acl.initial_management.clone().filter(|_| config.acl.enabled);
-    leader::start(consensus.clone(), hub.clone(), initial_management, tasks);
+    leader::start(consensus.clone(), hub.clone(), config.acl.first_token(), tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);

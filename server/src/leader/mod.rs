@@ -16,7 +16,6 @@ use weft_core::index::Index;
 use weft_core::state::{Answer, Command, State};
 use weft_runtime::task::TaskTree;
 
-use crate::acl::Secret;
 pub(crate) use session_ttl::Renewals;
 
 use crate::acl::Secret;
@@ -34,7 +33,7 @@ pub(crate) struct Office {
     initial_management: Option<Secret>,
 }
 
-#[allow(dead_code, reason = "each duty uses a part; session times are the next")]
+#[allow(dead_code, reason = "each duty uses a part")]
 impl Office {
     /// Writes a command as the leader that this server is.
     ///
@@ -70,10 +69,6 @@ fn take_up(office: &Office, tasks: &TaskTree) {
     }
     tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
     session_ttl::start(office, tasks);
-    if let Some(secret) = office.initial_management.clone() {
-        tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));
-    }
-    tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
 }
 
 /// Follows who leads, for as long as the server runs.

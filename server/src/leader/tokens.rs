@@ -29,10 +29,16 @@ pub(super) async fn initial_management(office: Office, secret: Secret) {
         Ok((_, Answer::Done { changed: true })) => {
             info!(%accessor, "the configuration's management token was made");
         }
+        Ok((
+            _,
+            Answer::Done { changed: false }
+            | Answer::CasMismatch
+            | Answer::Txn(_)
+            | Answer::TxnFailed(_),
+        )) => {}
         Ok((_, Answer::Refused(refusal))) => {
             warn!(%refusal, "the configuration's management token was refused");
         }
-        Ok(_) => {}
         // The next leader sees to it.
         Err(error) => warn!(%error, "the configuration's management token could not be made"),
     }

@@ -92,10 +92,20 @@ const WRITE_WEB: Needs = Needs::Right("service \"web\" { policy = \"write\" }");
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {
-    [acl(), catalog(), config(), connect(), health(), kv(), others(), queries()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let pages = [
+        acl(),
+        catalog(),
+        config(),
+        connect(),
+        health(),
+        kv(),
+        operator(),
+        others(),
+        queries(),
+        sessions(),
+        ui(),
+    ];
+    pages.into_iter().flatten().collect()
 }
 
 fn acl() -> Vec<Row> {
@@ -158,6 +168,10 @@ fn catalog() -> Vec<Row> {
             WRITE_WEB_ALONE,
         ),
         get(("/v1/catalog/node/{node}", "/v1/catalog/node/n1"), shows(SEE_WEB, "10.0.0.1")),
+        get(
+            ("/v1/catalog/node-services/{node}", "/v1/catalog/node-services/n1"),
+            shows(SEE_WEB, "web-1"),
+        ),
         get(same("/v1/catalog/nodes"), shows("node \"n1\" { policy = \"read\" }", "n1")),
         get(
             ("/v1/catalog/gateway-services/{gateway}", "/v1/catalog/gateway-services/web"),
@@ -233,6 +247,7 @@ fn health() -> Vec<Row> {
     vec![
         get(("/v1/health/checks/{service}", "/v1/health/checks/web"), shows(SEE_WEB, "alive")),
         get(("/v1/health/connect/{service}", "/v1/health/connect/web"), Needs::Nothing),
+        get(("/v1/health/ingress/{service}", "/v1/health/ingress/web"), Needs::Nothing),
         get(("/v1/health/node/{node}", "/v1/health/node/n1"), shows(SEE_WEB, "alive")),
         get(("/v1/health/service/{service}", "/v1/health/service/web"), shows(SEE_WEB, "web-1")),
         get(("/v1/health/state/{state}", "/v1/health/state/any"), shows(SEE_WEB, "alive")),
@@ -258,8 +273,30 @@ fn kv() -> Vec<Row> {
     ]
 }
 
-fn others() -> Vec<Row> {
+fn operator() -> Vec<Row> {
+    const READ: Needs = Needs::Right("operator = \"read\"");
+    const WRITE: Needs = Needs::Right("operator = \"write\"");
+    const AUTOPILOT: &str = "/v1/operator/autopilot/configuration";
+    const TRANSFER: &str = "/v1/operator/raft/transfer-leader";
     vec![
+        get(same(AUTOPILOT), READ),
+        put(same(AUTOPILOT), r#"{"CleanupDeadServers":true}"#, WRITE),
+        get(same("/v1/operator/autopilot/health"), READ).not_refused(),
+        get(same("/v1/operator/autopilot/state"), READ).not_refused(),
+        get(same("/v1/operator/raft/configuration"), READ),
+        delete(("/v1/operator/raft/peer", "/v1/operator/raft/peer?id=1"), WRITE).not_refused(),
+        put(same(TRANSFER), "", WRITE).not_refused(),
+        post(same(TRANSFER), "", WRITE).not_refused(),
+        get(same("/v1/operator/usage"), READ),
+    ]
+}
+
+fn others() -> Vec<Row> {
+    const DIGEST: &str = "/v1/operator/raft/digest";
+    vec![
+        get(same(DIGEST), Needs::Right("operator = \"read\"")),
+        get(same("/v1/snapshot"), ACL_WRITE),
+        put(same("/v1/snapshot"), "none", ACL_WRITE).status(StatusCode::BAD_REQUEST),
         get(same("/v1/exported-services"), Needs::Nothing),
         get(same("/v1/status/leader"), Needs::Nothing),
         get(same("/v1/status/peers"), Needs::Nothing),
@@ -282,5 +319,70 @@ fn queries() -> Vec<Row> {
         delete(ONE, Needs::Nothing).not_refused(),
         get(EXECUTE, Needs::Right(READ)),
         get(EXPLAIN, Needs::Right(READ)),
+    ]
+}
+
+fn ui() -> Vec<Row> {
+    const NODE: (&str, &str) = ("/v1/internal/ui/node/{node}", "/v1/internal/ui/node/n1");
+    const INTENTIONS: (&str, &str) =
+        ("/v1/internal/ui/gateway-intentions/{gateway}", "/v1/internal/ui/gateway-intentions/web");
+    const SERVICES: (&str, &str) = (
+        "/v1/internal/ui/gateway-services-nodes/{gateway}",
+        "/v1/internal/ui/gateway-services-nodes/web",
+    );
+    const TOPOLOGY: (&str, &str) =
+        ("/v1/internal/ui/service-topology/{service}", "/v1/internal/ui/service-topology/web");
+    vec![
+        get(same("/v1/internal/ui/catalog-overview"), Needs::Right("operator = \"read\"")),
+        get(INTENTIONS, READ_WEB).not_refused(),
+        get(SERVICES, READ_WEB).not_refused(),
+        get(NODE, shows(SEE_WEB, "10.0.0.1")),
+        get(same("/v1/internal/ui/nodes"), shows(SEE_WEB, "n1")),
+        get(TOPOLOGY, READ_WEB).not_refused(),
+        get(same("/v1/internal/ui/services"), shows(SEE_WEB, "\"web\"")),
+    ]
+}
+
+/// Sessions, transactions, events, coordinates: what names a thing asks for it, what is not
+/// there is told to everyone alike.
+fn sessions() -> Vec<Row> {
+    const ID: &str = "/v1/session/info/eeeeeeee-0000-0000-0000-000000000001";
+    const END: &str = "/v1/session/destroy/eeeeeeee-0000-0000-0000-000000000001";
+    const RENEW: &str = "/v1/session/renew/eeeeeeee-0000-0000-0000-000000000001";
+    const WHERE: &str = r#"{"Node":"n1","Coord":{"Vec":[0,0,0,0,0,0,0,0],"Error":1.5,
+        "Adjustment":0,"Height":0.00001}}"#;
+    vec![
+        get(same("/v1/coordinate/datacenters"), Needs::Nothing),
+        get(("/v1/coordinate/node/{node}", "/v1/coordinate/node/n1"), Needs::Nothing).not_refused(),
+        get(same("/v1/coordinate/nodes"), Needs::Nothing),
+        put(
+            same("/v1/coordinate/update"),
+            WHERE,
+            Needs::Right("node \"n1\" { policy = \"write\" }"),
+        )
+        .not_refused(),
+        put(
+            ("/v1/event/fire/{*name}", "/v1/event/fire/row"),
+            "",
+            Needs::Right("event \"row\" { policy = \"write\" }"),
+        ),
+        get(
+            ("/v1/event/list", "/v1/event/list?name=row"),
+            shows("event \"row\" { policy = \"read\" }", "\"row\""),
+        ),
+        put(
+            same("/v1/session/create"),
+            r#"{"Node":"n1","Checks":[],"NodeChecks":[]}"#,
+            Needs::Right("session \"n1\" { policy = \"write\" }"),
+        ),
+        put(("/v1/session/destroy/{id}", END), "", Needs::Nothing).not_refused(),
+        get(("/v1/session/info/{id}", ID), Needs::Nothing).not_refused(),
+        get(same("/v1/session/list"), shows("session \"n1\" { policy = \"read\" }", "\"n1\"")),
+        get(
+            ("/v1/session/node/{node}", "/v1/session/node/n1"),
+            shows("session \"n1\" { policy = \"read\" }", "\"n1\""),
+        ),
+        put(("/v1/session/renew/{id}", RENEW), "", Needs::Nothing).not_refused(),
+        put(same("/v1/txn"), "[]", Needs::Nothing).not_refused(),
     ]
 }
