@@ -103,6 +103,11 @@ impl Reader {
         Self { consensus, hub, tasks }
     }
 
+    /// Returns the tasks under which answers are made.
+    pub(crate) fn tasks(&self) -> &TaskTree {
+        &self.tasks
+    }
+
     /// Returns where this server stands.
     pub(crate) fn standing(&self) -> Standing {
         self.consensus.standing()

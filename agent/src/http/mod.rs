@@ -25,7 +25,8 @@ use weft_core::limits;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, OwnHosts, Params, ServeOptions, check_foreign, collect, full, serve,
+    Body, Found, OwnHosts, Params, ServeOptions, accepts_gzip, check_foreign, collect, full,
+    gzipped, serve,
 };
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
@@ -120,6 +121,7 @@ fn tower_service(
 impl Api {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let started = clock::instant();
+        let takes_gzip = accepts_gzip(request.headers());
         let answered = tokio::select! {
             // Whatever waits is given up when the agent stops.
             () = self.parts.tasks.cancelled() => Err(ApiError::Stopping),
@@ -130,7 +132,11 @@ impl Api {
         if let Some(policy) = self.parts.acl.default_policy() {
             response.headers_mut().insert(answer::DEFAULT_POLICY, policy);
         }
-        response
+        match takes_gzip {
+            // What a server has answered in gzip stays as it is.
+            true => gzipped(response, &self.parts.tasks).await,
+            false => response,
+        }
     }
 
     async fn dispatch(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {

@@ -43,7 +43,7 @@ use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_core::identity::SpiffeId;
-use weft_runtime::http::{Body, Found, PeerIdentity, collect, empty};
+use weft_runtime::http::{Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped};
 use weft_runtime::task::TaskTree;
 
 use crate::acl::Gate;
@@ -136,6 +136,7 @@ impl Api {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let pretty = query.as_ref().is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
+        let takes_gzip = accepts_gzip(request.headers());
         let mut response = match self.find_and_answer(request, query, through).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
@@ -146,10 +147,14 @@ impl Api {
             HeaderName::from_static("x-consul-default-acl-policy"),
             HeaderValue::from_static(self.context.gate.default_policy().as_str()),
         );
-        match (is_head, pretty) {
+        let response = match (is_head, pretty) {
             (true, _) => response.map(|_| empty()),
             (false, true) => prettify(response).await,
             (false, false) => response,
+        };
+        match takes_gzip {
+            true => gzipped(response, self.context.reader.tasks()).await,
+            false => response,
         }
     }
 
