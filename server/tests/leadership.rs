@@ -172,12 +172,15 @@ async fn a_leader_that_is_cut_off_neither_reads_nor_writes_and_another_takes_ove
     // The old one must not answer from what it had: its lease is over.
     let (status, _) = three.get(at, "/v1/config/service-defaults/before").await;
     assert!(status.is_server_error(), "{status}");
-    let answer = three
-        .host
-        .call(Method::GET, &three.servers[at], "/v1/config/service-defaults/before?stale", "")
+    // Stale it answers on, and says before long that it knows of no leader, itself included.
+    three
+        .until("it says that it knows no leader", async |three| {
+            let path = "/v1/config/service-defaults/before?stale";
+            let answer = three.host.call(Method::GET, &three.servers[at], path, "").await;
+            assert_eq!(answer.status, StatusCode::OK);
+            answer.headers["x-consul-knownleader"].to_str().ok() == Some("false")
+        })
         .await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(answer.headers["x-consul-knownleader"], "false");
     three.heal();
     three.until("it follows", async |three| !three.leader(at).await.is_empty()).await;
     let (status, _) = three.get(at, "/v1/config/service-defaults/meanwhile").await;
