@@ -183,10 +183,9 @@ impl Named {
     /// some rule below it gives less.
     fn below(&self, prefix: &str, asked: Access) -> Option<bool> {
         let base = self.longest(prefix).map(|access| access.grants(asked));
-        let is_below = |(name, _): &(&Box<str>, &Access)| name.starts_with(prefix);
         let starting_there = |map: &BTreeMap<Box<str>, Access>| {
             map.range(Box::<str>::from(prefix)..)
-                .take_while(is_below)
+                .take_while(|(name, _)| name.starts_with(prefix))
                 .all(|(_, access)| access.grants(asked))
         };
         if starting_there(&self.exact) && starting_there(&self.prefix) { base } else { Some(false) }

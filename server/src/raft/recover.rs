@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(left.voters, BTreeSet::from([0xa1]));
         for (text, reason) in [
             ("[]", "it names no voter"),
-            ("{", "EOF"),
+            ("{", "expected a sequence"),
             (r#"[{"id": "a1", "address": "a:1", "vote": true}]"#, "unknown field"),
             (r#"[{"id": "x", "address": "a:1"}]"#, "id: \"x\" is not the id"),
             (r#"[{"id": "b2", "address": "a:1"}]"#, "name: say that of \"b2\""),
