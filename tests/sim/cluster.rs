@@ -45,7 +45,7 @@ pub(crate) fn server(at: usize, dir: &Path, entries: u64, board: SharedBoard) ->
         Box::pin(async move {
             board.lock().servers[at] = None;
             loop {
-                run(at, &dir, entries, &board).await;
+                Box::pin(run(at, &dir, entries, &board)).await;
                 tokio::time::sleep(RESTART_PAUSE).await;
             }
         })

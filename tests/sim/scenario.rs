@@ -57,7 +57,7 @@ pub struct Scenario {
 impl Scenario {
     /// The scenario of a seed: every eighth has five servers.
     pub fn of(seed: u64) -> Self {
-        let servers = if seed % 8 == 0 { 5 } else { 3 };
+        let servers = if seed.is_multiple_of(8) { 5 } else { 3 };
         Self {
             seed,
             servers,

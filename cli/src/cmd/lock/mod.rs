@@ -69,7 +69,7 @@ pub(crate) async fn run(args: LockArgs) -> anyhow::Result<ExitCode> {
     let name = args.name.clone().unwrap_or_else(|| format!("weft lock of {:?}", args.prefix));
     let claim = Claim::open(client, &args.prefix, args.limit, &name, args.node.as_deref()).await?;
     // Dropped in the end: the session goes with the claim, whatever came of it.
-    let outcome = hold(&args, &claim, &mut signals).await;
+    let outcome = Box::pin(hold(&args, &claim, &mut signals)).await;
     let closed = claim.close().await;
     let code = outcome?;
     closed?;

@@ -58,7 +58,7 @@ fn read(body: &[u8]) -> Result<AutopilotConfig, ApiError> {
     for (name, value) in std::mem::take(fields) {
         let plain = name.replace('_', "");
         let is_name = |known: &&str| known.eq_ignore_ascii_case(&plain);
-        if UNUSED.iter().any(|unused| is_name(unused)) {
+        if UNUSED.iter().any(&is_name) {
             continue;
         }
         let mut names = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
