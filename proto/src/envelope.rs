@@ -71,6 +71,11 @@ impl<W: io::Write> io::Write for Keeping<'_, W> {
                 self.error = Some(error);
                 Err(kind.into())
             }
+            // A writer that is full, which the encoder would tell as a fault of its own.
+            Ok(0) if !bytes.is_empty() => {
+                self.error = Some(io::ErrorKind::WriteZero.into());
+                Err(io::ErrorKind::WriteZero.into())
+            }
             outcome => outcome,
         }
     }

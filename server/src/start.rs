@@ -18,6 +18,7 @@ use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
+use weft_runtime::tls::ClientTlsCell;
 use weft_runtime::{clock, disk, entropy, net};
 
 use crate::ca::{Signer, SignerError};
@@ -35,7 +36,7 @@ use crate::membership::{
 };
 use crate::metrics::{self, Metrics};
 use crate::propose::{Proposer, WriteError};
-use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, MembersError};
+use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, MembersError, NodeId};
 use crate::read::Reader;
 use crate::watch::Hub;
 
@@ -225,10 +226,19 @@ impl Server {
     /// # Errors
     /// [`StartError`]; all that was started has been told to end.
     pub async fn start(config: Config, tasks: TaskTree) -> Result<ServerHandle, StartError> {
-        let tasks = tasks.child("server");
-        let outcome = start(config, &tasks).await;
+        let process = tasks;
+        let tasks = process.child("server");
+        // Boxed once here: it is large, and every caller would carry it.
+        let outcome = Box::pin(start(config, &tasks)).await;
         if outcome.is_err() {
             tasks.cancel();
+        } else {
+            let (server, whole) = (tasks.token(), process.clone());
+            // A server that ends by itself, as one that was removed, leaves nothing to run for.
+            process.spawn("end of the server", async move {
+                server.cancelled().await;
+                whole.cancel();
+            });
         }
         outcome
     }
@@ -249,18 +259,8 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
     let me = member(&config, rpc_addr);
     let hub = Arc::<Hub>::default();
-    let options = ConsensusOptions {
-        id: membership.node_id,
-        disk: disk::system(),
-        store: &store,
-        dir: &config.data_dir,
-        storage: config.storage.clone(),
-        audience: hub.clone(),
-        tls: signer.client_tls(),
-    };
-    let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
-    stop_with(&consensus, tasks);
-    enter::leave_when_removed(consensus.clone(), tasks);
+    let storage = (&store, membership.node_id);
+    let consensus = agree(&config, storage, hub.clone(), signer.client_tls(), tasks).await?;
 
     let proposer = Proposer::new(consensus.clone(), hub.clone());
     let reader = Reader::new(consensus.clone(), hub.clone(), tasks.clone());
@@ -305,6 +305,29 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         tasks: tasks.clone(),
         join_token_path: config.data_dir.join(AGENT_TOKEN_FILE),
     })
+}
+
+/// Takes this server's part in consensus.
+async fn agree(
+    config: &Config,
+    (store, id): (&Store, NodeId),
+    hub: Arc<Hub>,
+    tls: ClientTlsCell,
+    tasks: &TaskTree,
+) -> Result<Consensus, StartError> {
+    let options = ConsensusOptions {
+        id,
+        disk: disk::system(),
+        store,
+        dir: &config.data_dir,
+        storage: config.storage.clone(),
+        audience: hub,
+        tls,
+    };
+    let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
+    stop_with(&consensus, tasks);
+    enter::leave_when_removed(consensus.clone(), tasks);
+    Ok(consensus)
 }
 
 fn rpc_options() -> ServeOptions {

@@ -40,7 +40,7 @@ impl World {
 
     async fn refused(&self, method: Method, path: &str, body: Value) -> (u16, String) {
         let answer = self.call(method, path, &body.to_string()).await;
-        (answer.status.as_u16(), answer.text().into())
+        (answer.status.as_u16(), answer.text())
     }
 
     async fn register(&self, status: &str) {

@@ -73,8 +73,8 @@ impl SessionTimers {
 mod tests {
     use super::*;
 
-    /// Any moment will do; the standard library gives no fixed one.
-    #[allow(clippy::disallowed_methods)]
+    /// The moment at which a test's time begins; which one does not matter.
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
     fn beginning() -> Instant {
         Instant::now()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{AcquireError, Semaphore};
-use weft_core::ca::{CaRoot, TrustBundle};
+use weft_core::ca::{CaRoot, TrustBundle, csr};
 use weft_core::identity::SpiffeId;
 use weft_core::limits;
 use weft_core::time::Timestamp;
@@ -141,6 +141,8 @@ impl Signer {
             let half = current.valid_before.since(current.valid_after) / 2;
             let intermediate = if current.root == root.fingerprint
                 && current.valid_before.since(now) > half
+                // Made before the clock was set back: nobody would take it yet.
+                && current.valid_after <= now
             {
                 current
             } else {
@@ -159,6 +161,13 @@ impl Signer {
             Ok(outcome) => outcome,
             Err(failure) => Err(SignerError::Interrupted(failure.message)),
         }
+    }
+
+    /// Whether this server's certificate begins later than now: it was made by a clock that has
+    /// been set back since, and nobody takes it.
+    pub(crate) fn is_from_the_future(&self, now: Timestamp) -> bool {
+        let made = self.shared.own_ends.load().saturating_sub(limits::MEMBER_LIFETIME);
+        now < made.saturating_sub(csr::BACKDATED)
     }
 
     /// Returns when to refresh at the latest: half-way through the life of this server's

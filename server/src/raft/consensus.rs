@@ -37,7 +37,7 @@ use super::recover::recover;
 use super::restart::forget_leadership;
 use super::state_machine::Audience;
 use super::storage::Storage;
-use super::types::{Group, LogId, Member, NodeId, Raft};
+use super::types::{Group, LogId, Member, NodeId, Raft, Vote};
 use crate::config::StorageConfig;
 use crate::leader::Renewals;
 
@@ -388,9 +388,9 @@ impl Consensus {
     }
 
     /// Whether this server may vote: after a restart it may have forgotten that it promised a
-    /// leader not to.
-    pub(super) fn may_vote(&self) -> bool {
-        self.contact.age() > ELECTION_SILENCE
+    /// leader not to. A vote that the leader itself had it give breaks no promise.
+    pub(super) fn may_vote(&self, asked: &Vote) -> bool {
+        self.contact.age() > ELECTION_SILENCE || self.raft.metrics().borrow().vote == *asked
     }
 
     /// Hands leadership over if this server has it, so that nobody waits for an election.

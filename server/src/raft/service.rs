@@ -1,6 +1,6 @@
 //! Consensus as other servers call it. Who calls was checked at the door.
 
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status};
@@ -11,6 +11,7 @@ use weft_runtime::clock;
 
 use super::consensus::Consensus;
 use super::network::MESSAGE_BYTES_MAX;
+use super::types::NodeId;
 
 /// The gRPC service.
 pub(crate) struct RaftService {
@@ -39,10 +40,11 @@ impl RaftRpc for RaftService {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        if !self.consensus.may_vote() {
+        let request: VoteRequest<NodeId> = read(request)?;
+        if !self.consensus.may_vote(&request.vote) {
             return Err(Status::unavailable("this server has just started; ask again"));
         }
-        reply(&self.consensus.raft.vote(read(request)?).await)
+        reply(&self.consensus.raft.vote(request).await)
     }
 
     async fn install_snapshot(

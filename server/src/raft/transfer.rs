@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::CommittedLeaderId;
 use openraft::raft::AppendEntriesRequest;
 use tracing::info;
 
@@ -20,7 +21,7 @@ use super::consensus::Consensus;
 use super::error::{MembersError, ProposeError};
 use super::leadership::leads;
 use super::lease::LEADERLESS_AFTER;
-use super::types::{Member, Metrics, NodeId, Vote};
+use super::types::{LogId, Member, Metrics, NodeId, Vote};
 use weft_runtime::clock;
 
 /// The time for entries under way to be applied, and for the target to have them.
@@ -130,9 +131,15 @@ impl Consensus {
         if vote.is_committed() {
             return Err(ProposeError::Unanswered("a release is no leadership".to_owned()));
         }
+        // After an entry that no log has: openraft takes the vote, and goes no further, as it
+        // would with a message of a leader, which an uncommitted vote is not.
+        let nowhere = LogId::new(
+            CommittedLeaderId::new(vote.leader_id.term, vote.leader_id.node_id),
+            u64::MAX - 1,
+        );
         let rpc = AppendEntriesRequest {
             vote,
-            prev_log_id: None,
+            prev_log_id: Some(nowhere),
             entries: Vec::new(),
             leader_commit: None,
         };
