@@ -49,7 +49,7 @@ impl World {
 
     async fn refused(&self, path: &str) -> (u16, String) {
         let answer = self.host.call(Method::GET, &self.server, path, "").await;
-        (answer.status.as_u16(), answer.text().into())
+        (answer.status.as_u16(), answer.text())
     }
 
     async fn put(&self, path: &str, body: Value) {
