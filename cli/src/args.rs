@@ -34,6 +34,11 @@ Look after it:
   snapshot   Save, restore and inspect the whole state
   info       Show where agent, servers and catalog stand
   debug      Write a folder of what support asks for first
+Rights:
+  acl        Tokens, policies, roles, auth methods
+  can-i      Ask whether a token may do something, and why not
+  login      Get a token for a credential of Kubernetes or another issuer
+  logout     Give such a token back
 More:
   version    Print the version
   help       Print this help, or that of a command: weft help agent
@@ -62,11 +67,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Tokens, policies, roles, auth methods
+    Acl(cmd::acl::AclArgs),
     /// Run the agent of this host: services, checks, HTTP API, DNS
     Agent(Box<cmd::agent::AgentArgs>),
     /// Run one of the demo's applications
     #[command(hide = true)]
     Bookinfo(cmd::bookinfo::BookinfoArgs),
+    /// Ask whether a token may do something, and why not
+    CanI(cmd::can_i::CanIArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
     /// Write a folder of what support asks for first
@@ -92,6 +101,10 @@ pub(crate) enum Command {
     Lock(cmd::lock::LockArgs),
     /// Say who may call whom, and ask
     Intention(cmd::intention::IntentionArgs),
+    /// Get a token for a credential of Kubernetes or another issuer
+    Login(cmd::login::LoginArgs),
+    /// Give such a token back
+    Logout(cmd::login::LogoutArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
     /// Run a server: catalog, configuration, certificate authority

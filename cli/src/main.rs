@@ -40,8 +40,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Acl(args) => short_lived(|_| cmd::acl::run(args)),
         Command::Agent(args) => cmd::agent::run(&args),
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
+        Command::CanI(args) => short_lived(|_| cmd::can_i::run(args)),
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
         Command::Debug(args) => short_lived(|_| cmd::debug::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
@@ -54,6 +56,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Lock(args) => short_lived(|_| cmd::lock::run(args)),
         Command::Config(args) => short_lived(|_| cmd::config::run(args)),
         Command::Intention(args) => short_lived(|_| cmd::intention::run(args)),
+        Command::Login(args) => short_lived(|_| cmd::login::run(args)),
+        Command::Logout(args) => short_lived(|_| cmd::login::run_logout(args)),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Server(args) => cmd::server::run(&args),
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),

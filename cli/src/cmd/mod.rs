@@ -1,7 +1,9 @@
 //! The subcommands, one each.
 
+pub(crate) mod acl;
 pub(crate) mod agent;
 pub(crate) mod bookinfo;
+pub(crate) mod can_i;
 pub(crate) mod catalog;
 pub(crate) mod config;
 pub(crate) mod debug;
@@ -12,6 +14,7 @@ pub(crate) mod info;
 pub(crate) mod intention;
 pub(crate) mod kv;
 pub(crate) mod lock;
+pub(crate) mod login;
 pub(crate) mod members;
 pub(crate) mod operator;
 pub(crate) mod proxy;

@@ -66,6 +66,19 @@ impl Template {
         }
     }
 
+    /// Returns what it is for, in a sentence.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::ApiGateway => "Gives an API gateway the rights to route from outside",
+            Self::Dns => "Gives a DNS server the rights to answer for every name",
+            Self::Node => "Gives an agent the rights on its own node",
+            Self::NomadClient => "Gives a Nomad client the rights to register its services",
+            Self::NomadServer => "Gives a Nomad server the rights to register and make tokens",
+            Self::Service => "Gives a service and its sidecar the rights to register and discover",
+            Self::WorkloadIdentity => "Grants nothing; kept for the name's sake",
+        }
+    }
+
     /// Whether a name must be filled in.
     pub fn needs_name(self) -> bool {
         match self {

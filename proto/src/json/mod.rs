@@ -16,6 +16,7 @@ pub mod coordinate;
 pub mod event;
 pub mod intention;
 pub mod kv;
+pub mod login;
 pub mod query;
 pub mod registration;
 pub mod session;

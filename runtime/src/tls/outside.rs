@@ -1,7 +1,7 @@
 //! TLS with those outside the mesh: an application's own HTTPS port that a health check probes,
 //! and callers of our HTTPS API. Names and public authorities count there, not SPIFFE IDs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -31,6 +31,8 @@ pub enum OutsideTrust {
     Anyone,
     /// Those that the authorities of a PEM file vouch for, under the name that was called.
     File(PathBuf),
+    /// Those that the authorities of a PEM text vouch for, under the name that was called.
+    Pem(String),
     /// Those that the system's authorities vouch for, under the name that was called.
     System,
 }
@@ -62,7 +64,10 @@ pub fn client_config_outside_with(
         OutsideTrust::Anyone => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyoneVerifier { provider })),
-        OutsideTrust::File(path) => builder.with_root_certificates(roots_of(path)?),
+        OutsideTrust::File(path) => {
+            builder.with_root_certificates(roots_of(&std::fs::read(path).unwrap_or_default())?)
+        }
+        OutsideTrust::Pem(text) => builder.with_root_certificates(roots_of(text.as_bytes())?),
         OutsideTrust::System => builder.with_root_certificates(system_roots()?),
     };
     let Some((chain, key)) = identity else { return Ok(config.with_no_client_auth()) };
@@ -70,12 +75,11 @@ pub fn client_config_outside_with(
     config.with_client_auth_cert(chain, key_from_pem(key)?).map_err(TlsError::Key)
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
-    let text = std::fs::read(path).unwrap_or_default();
+fn roots_of(text: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(text).filter_map(Result::ok));
     if roots.is_empty() {
-        return Err(TlsError::NoCertificate { what: "the file of authorities" });
+        return Err(TlsError::NoCertificate { what: "the PEM of authorities" });
     }
     Ok(roots)
 }

@@ -7,6 +7,7 @@
 mod command;
 mod entry;
 mod gate;
+mod login;
 mod rights;
 mod secret;
 mod see;
@@ -17,6 +18,7 @@ mod txn;
 pub(crate) use command::{Forbidden, check_command};
 pub(crate) use entry::read_entry;
 pub(crate) use gate::{Gate, UnknownToken};
+pub(crate) use login::{LoginError, Logins, is_public_key, seal_reviewer};
 pub(crate) use rights::Rights;
 pub(crate) use secret::Credential;
 pub use secret::Secret;

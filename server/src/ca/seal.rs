@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     EntryKey,
     /// The token of a prepared query.
     QueryToken,
+    /// The token with which an auth method asks Kubernetes.
+    ReviewerToken,
     /// The key of a root of the CA.
     RootKey,
 }
@@ -28,6 +30,7 @@ impl Purpose {
         match self {
             Self::EntryKey => b"weft config entry key v1",
             Self::QueryToken => b"weft prepared query token v1",
+            Self::ReviewerToken => b"weft auth method reviewer token v1",
             Self::RootKey => b"weft ca root key v1",
         }
     }

@@ -46,7 +46,7 @@ use weft_core::identity::SpiffeId;
 use weft_runtime::http::{Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped};
 use weft_runtime::task::TaskTree;
 
-use crate::acl::Gate;
+use crate::acl::{Gate, Logins};
 use crate::ca::SealKey;
 use crate::config::{Config, Limits};
 use crate::propose::{Caller, Proposer};
@@ -63,6 +63,7 @@ struct Context {
     reader: Reader,
     archive: Archive,
     gate: Gate,
+    logins: Logins,
     reset: ResetFile,
     default_intention: IntentionAction,
     /// How long leaf certificates are valid, unless the CA's settings say so.
@@ -122,6 +123,7 @@ impl Api {
             archive: reader.archive(),
             reader,
             gate: Gate::new(config.acl.clone()),
+            logins: Logins::default(),
             reset: ResetFile::new(&config.data_dir, tasks),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,

@@ -6,6 +6,7 @@
 
 mod authorize;
 mod bootstrap;
+mod login;
 mod policy;
 mod role;
 mod show;
@@ -25,9 +26,15 @@ use super::{Context, page};
 pub(super) fn routes(table: Routes) -> Routes {
     let table = table
         .get("/v1/acl/replication", |context, request| Box::pin(replication(context, request)));
-    [authorize::routes, bootstrap::routes, policy::routes, role::routes, token::routes]
-        .into_iter()
-        .fold(table, |table, page| page(table))
+    let pages = [
+        authorize::routes,
+        bootstrap::routes,
+        login::routes,
+        policy::routes,
+        role::routes,
+        token::routes,
+    ];
+    pages.into_iter().fold(table, |table, page| page(table))
 }
 
 /// Refuses everything here where there are no ACLs.

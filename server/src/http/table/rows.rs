@@ -94,6 +94,7 @@ const WRITE_WEB: Needs = Needs::Right("service \"web\" { policy = \"write\" }");
 pub(super) fn rows() -> Vec<Row> {
     let pages = [
         acl(),
+        logins(),
         catalog(),
         config(),
         connect(),
@@ -270,6 +271,40 @@ fn kv() -> Vec<Row> {
         get(("/v1/kv", "/v1/kv?keys"), shows(READ, "seed")),
         put(same("/v1/kv"), "x", Needs::Nothing).status(refused),
         delete(("/v1/kv", "/v1/kv?recurse"), ALL),
+    ]
+}
+
+fn logins() -> Vec<Row> {
+    const METHOD: (&str, &str) = ("/v1/acl/auth-method/{name}", "/v1/acl/auth-method/row");
+    const RULE: (&str, &str) =
+        ("/v1/acl/binding-rule/{id}", "/v1/acl/binding-rule/bbbbbbbb-0000-0000-0000-000000000001");
+    const KUBERNETES: &str = r#"{"Name":"row","Type":"kubernetes",
+        "Config":{"Host":"http://127.0.0.1:1","ServiceAccountJWT":"x"}}"#;
+    const BIND: &str = r#"{"AuthMethod":"row","BindType":"role","BindName":"a"}"#;
+    const PREVIEW: (&str, &str) = (
+        "/v1/acl/templated-policy/preview/{*name}",
+        "/v1/acl/templated-policy/preview/builtin/dns",
+    );
+    const TEMPLATE: (&str, &str) =
+        ("/v1/acl/templated-policy/name/{*name}", "/v1/acl/templated-policy/name/builtin/dns");
+    vec![
+        get(same("/v1/acl/auth-methods"), ACL_READ),
+        put(same("/v1/acl/auth-method"), KUBERNETES, ACL_WRITE).not_refused(),
+        get(METHOD, ACL_READ).not_refused(),
+        put(METHOD, KUBERNETES, ACL_WRITE).not_refused(),
+        get(same("/v1/acl/binding-rules"), ACL_READ),
+        put(same("/v1/acl/binding-rule"), BIND, ACL_WRITE).not_refused(),
+        get(RULE, ACL_READ).not_refused(),
+        put(RULE, BIND, ACL_WRITE).not_refused(),
+        delete(RULE, ACL_WRITE),
+        delete(METHOD, ACL_WRITE),
+        get(same("/v1/acl/templated-policies"), ACL_READ),
+        get(TEMPLATE, ACL_READ),
+        post(PREVIEW, "{}", ACL_READ),
+        post(same("/v1/acl/login"), "{}", Needs::Nothing).status(StatusCode::BAD_REQUEST),
+        put(same("/v1/acl/login"), "{}", Needs::Nothing).status(StatusCode::BAD_REQUEST),
+        post(same("/v1/acl/logout"), "", Needs::Nothing).status(StatusCode::FORBIDDEN),
+        put(same("/v1/acl/logout"), "", Needs::Nothing).status(StatusCode::FORBIDDEN),
     ]
 }
 
