@@ -12,7 +12,7 @@ use weft_runtime::task::TaskTree;
 use super::{Servers, reason, refusal};
 
 /// Between two questions: servers change rarely, and one that is left tells of the others.
-const INTERVAL: Duration = Duration::from_secs(20);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after a question that got no answer.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The time for an answer.
