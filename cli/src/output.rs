@@ -76,7 +76,7 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 /// Prints a line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print`](fn@print).
 pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     print(format!("{line}\n"))
 }
@@ -84,7 +84,7 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
 /// Prints indented JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print`](fn@print).
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
     print_line(&text)

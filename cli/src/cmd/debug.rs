@@ -48,7 +48,7 @@ pub(crate) struct DebugArgs {
     /// The time between two looks, in seconds, at least one
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
-    /// The folder to write; it must not be there [default: weft-debug-<time>]
+    /// The folder to write; it must not be there; weft-debug and the time when left out
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]

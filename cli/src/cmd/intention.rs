@@ -98,7 +98,7 @@ struct CreateArgs {
     source: String,
     /// The service called, or * for every service
     destination: String,
-    /// Let the calls through [default]
+    /// Let the calls through, as without a flag
     #[arg(long, conflicts_with = "deny")]
     allow: bool,
     /// Refuse the calls
@@ -133,7 +133,7 @@ struct ListArgs {
 struct MatchArgs {
     /// The service
     name: String,
-    /// As the one called [default]
+    /// As the one called, as without a flag
     #[arg(long, conflicts_with = "source")]
     destination: bool,
     /// As the caller
