@@ -75,10 +75,12 @@ impl Three {
         }
     }
 
-    /// The term in which a server is, as the leader's autopilot tells it.
+    /// The newest term of any server, as the leader's autopilot tells it: one that did not answer
+    /// its last look is told without a term.
     async fn term(&self, at: usize) -> u64 {
         let (_, health) = self.get(at, "/v1/operator/autopilot/health").await;
-        health["Servers"][0]["LastTerm"].as_u64().unwrap_or_default()
+        let servers = health["Servers"].as_array().expect("servers");
+        servers.iter().filter_map(|server| server["LastTerm"].as_u64()).max().unwrap_or_default()
     }
 
     async fn stop(self) {

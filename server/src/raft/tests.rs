@@ -79,7 +79,13 @@ impl Node {
         };
         consensus.found(me).await.expect("founded");
         consensus.wait_for_leader(LIMIT).await.expect("itself");
-        consensus.read_barrier().await.expect("leads");
+        let leads = tokio::time::timeout(LIMIT, async {
+            // On a busy machine the first sign of a majority may come a moment later.
+            while consensus.read_barrier().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        });
+        leads.await.expect("leads");
         Self { consensus, newest, tasks }
     }
 
