@@ -8,6 +8,7 @@ mod config;
 mod failure;
 mod lifecycle;
 mod output;
+mod source;
 
 use std::process::ExitCode;
 

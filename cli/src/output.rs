@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -57,6 +58,20 @@ impl Table {
         }
         text
     }
+}
+
+/// Returns a value of an answer as people read it: a text without quotes, nothing for null.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Returns one field of a record, [`shown`].
+pub(crate) fn text(record: &Value, field: &str) -> String {
+    shown(&record[field])
 }
 
 /// Prints a text as it is.

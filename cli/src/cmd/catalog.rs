@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::client::{ApiArgs, ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json};
+use crate::output::{OutputArgs, Table, print, print_json, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -186,10 +186,6 @@ fn meta_query(pairs: &[String]) -> Vec<String> {
 
 fn with_query(path: &str, query: &[String]) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().to_owned()
 }
 
 fn pairs(value: &Value) -> String {

@@ -2,7 +2,6 @@
 //!
 //! **Source**: Consul: commands/config.
 
-use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -15,6 +14,7 @@ use weft_proto::text;
 
 use crate::client::{ApiArgs, ApiClient, encode};
 use crate::output::{OutputArgs, print, print_json, print_line};
+use crate::source::{as_text, read_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -196,14 +196,7 @@ async fn delete(client: &ApiClient, args: &DeleteArgs) -> anyhow::Result<()> {
 
 /// Reads an entry from a file and checks all that can be checked without the others.
 pub(crate) fn load(file: &str) -> anyhow::Result<ConfigEntry> {
-    let text = match file {
-        "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-            text
-        }
-        path => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?,
-    };
+    let text = as_text(read_file(file)?, file)?;
     let value = text::parse(file, &text).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     decode_file(value).map_err(|faults| {
         let told: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();

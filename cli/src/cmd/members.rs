@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::client::{ApiArgs, ApiClient};
-use crate::output::{OutputArgs, Table, print, print_json};
+use crate::output::{OutputArgs, Table, print, print_json, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,8 +97,4 @@ async fn agents(client: &ApiClient) -> anyhow::Result<Vec<Value>> {
             })
         })
         .collect())
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().to_owned()
 }

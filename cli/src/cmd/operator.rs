@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{ApiArgs, ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use crate::output::{OutputArgs, Table, print, print_json, print_line, shown};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -176,8 +176,9 @@ async fn state(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
     print_line(&format!("Healthy:           {}", shown(&state["Healthy"])))?;
     print_line(&format!("Failure Tolerance: {}", shown(&state["FailureTolerance"])))?;
     print_line(&format!("Leader:            {}\n", shown(&state["Leader"])))?;
-    let mut table = Table::new(&[
-        "Node",
+    // One name differs between the API and what people are shown.
+    let fields = [
+        "Name",
         "ID",
         "Address",
         "Status",
@@ -187,23 +188,10 @@ async fn state(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
         "LastIndex",
         "StableSince",
         "Version",
-    ]);
+    ];
+    let mut table = Table::new(&fields.map(|field| if field == "Name" { "Node" } else { field }));
     for server in state["Servers"].as_object().into_iter().flatten().map(|(_, server)| server) {
-        table.row(
-            [
-                "Name",
-                "ID",
-                "Address",
-                "Status",
-                "Healthy",
-                "LastContact",
-                "LastTerm",
-                "LastIndex",
-                "StableSince",
-                "Version",
-            ]
-            .map(|field| shown(&server[field])),
-        );
+        table.row(fields.map(|field| shown(&server[field])));
     }
     print(table.text())
 }
@@ -271,12 +259,4 @@ async fn usage(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
         ]);
     }
     print(table.text())
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }

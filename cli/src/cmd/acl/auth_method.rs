@@ -2,13 +2,12 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::policy::content;
-use super::{lines, text};
+use super::{lines, record};
 use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use crate::output::{OutputArgs, print_line, text};
+use crate::source::{as_text, read_value};
 
 /// Flags of `weft acl auth-method`.
 #[derive(Debug, Args)]
@@ -112,7 +111,7 @@ impl Fields {
         }
         if let Some(place) = &self.config {
             let config: Value =
-                serde_json::from_str(&content(place)?).context("--config is not JSON")?;
+                serde_json::from_slice(&read_value(place)?).context("--config is not JSON")?;
             body.insert("Config".to_owned(), config);
         }
         let kubernetes = [
@@ -122,7 +121,7 @@ impl Fields {
         ];
         for (field, place) in kubernetes {
             let Some(place) = place else { continue };
-            let value = content(place)?.trim().to_owned();
+            let value = as_text(read_value(place)?, place)?.trim().to_owned();
             let config = body.entry("Config").or_insert_with(|| json!({}));
             if let Value::Object(config) = config {
                 config.insert(field.to_owned(), json!(value));
@@ -140,47 +139,25 @@ pub(super) async fn run(client: &ApiClient, args: AuthMethodArgs) -> anyhow::Res
             body.insert("Name".to_owned(), json!(args.name.name));
             body.insert("Type".to_owned(), json!(args.kind));
             args.fields.add_to(&mut body)?;
-            write(client, "/v1/acl/auth-method", body, args.output).await
+            record::write(client, "/v1/acl/auth-method", body, args.output, show).await
         }
         What::Delete(args) => {
-            client.call(Method::DELETE, &path(&args.name), "").await?.ok()?;
+            record::delete(client, &path(&args.name)).await?;
             print_line(&format!("Auth method {} deleted.", args.name))
         }
-        What::List(output) => list(client, output).await,
-        What::Read(args) => {
-            let method: Value = client.get(&path(&args.name.name)).await?.ok()?.json()?;
-            if args.output.json { print_json(&method) } else { print(show(&method)) }
+        What::List(output) => {
+            let header = ["Name", "Type", "Description"];
+            let row = |method: &Value| header.map(|field| text(method, field)).to_vec();
+            record::list(client, "/v1/acl/auth-methods", output, &header, row).await
         }
+        What::Read(args) => record::read(client, &path(&args.name.name), args.output, show).await,
         What::Update(args) => {
             let path = path(&args.name.name);
-            let mut body: Map<String, Value> = client.get(&path).await?.ok()?.json()?;
+            let mut body = record::fetch(client, &path).await?;
             args.fields.add_to(&mut body)?;
-            write(client, &path, body, args.output).await
+            record::write(client, &path, body, args.output, show).await
         }
     }
-}
-
-async fn write(
-    client: &ApiClient,
-    path: &str,
-    body: Map<String, Value>,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let answer = client.call(Method::PUT, path, Value::Object(body).to_string()).await?.ok()?;
-    let method: Value = answer.json()?;
-    if output.json { print_json(&method) } else { print(show(&method)) }
-}
-
-async fn list(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
-    let methods: Vec<Value> = client.get("/v1/acl/auth-methods").await?.ok()?.json()?;
-    if output.json {
-        return print_json(&methods);
-    }
-    let mut table = Table::new(&["Name", "Type", "Description"]);
-    for method in &methods {
-        table.row([text(method, "Name"), text(method, "Type"), text(method, "Description")]);
-    }
-    print(table.text())
 }
 
 fn show(method: &Value) -> String {

@@ -1,12 +1,11 @@
 //! `weft acl binding-rule`.
 
 use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{lines, text};
+use super::{lines, record};
 use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use crate::output::{OutputArgs, print_line, text};
 
 /// Flags of `weft acl binding-rule`.
 #[derive(Debug, Args)]
@@ -123,52 +122,29 @@ pub(super) async fn run(client: &ApiClient, args: BindingRuleArgs) -> anyhow::Re
             let mut body = Map::new();
             body.insert("AuthMethod".to_owned(), json!(args.method));
             args.fields.add_to(&mut body)?;
-            write(client, "/v1/acl/binding-rule", body, args.output).await
+            record::write(client, "/v1/acl/binding-rule", body, args.output, show).await
         }
         What::Delete(args) => {
-            client.call(Method::DELETE, &path(&args.id), "").await?.ok()?;
+            record::delete(client, &path(&args.id)).await?;
             print_line(&format!("Binding rule {} deleted.", args.id))
         }
-        What::List(args) => list(client, &args).await,
-        What::Read(args) => {
-            let rule: Value = client.get(&path(&args.id.id)).await?.ok()?.json()?;
-            if args.output.json { print_json(&rule) } else { print(show(&rule)) }
+        What::List(args) => {
+            let path = match &args.method {
+                Some(method) => format!("/v1/acl/binding-rules?authmethod={}", encode(method)),
+                None => "/v1/acl/binding-rules".to_owned(),
+            };
+            let header = ["ID", "AuthMethod", "BindType", "BindName", "Selector"];
+            let row = |rule: &Value| header.map(|field| text(rule, field)).to_vec();
+            record::list(client, &path, args.output, &header, row).await
         }
+        What::Read(args) => record::read(client, &path(&args.id.id), args.output, show).await,
         What::Update(args) => {
             let path = path(&args.id.id);
-            let mut body: Map<String, Value> = client.get(&path).await?.ok()?.json()?;
+            let mut body = record::fetch(client, &path).await?;
             args.fields.add_to(&mut body)?;
-            write(client, &path, body, args.output).await
+            record::write(client, &path, body, args.output, show).await
         }
     }
-}
-
-async fn write(
-    client: &ApiClient,
-    path: &str,
-    body: Map<String, Value>,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let answer = client.call(Method::PUT, path, Value::Object(body).to_string()).await?.ok()?;
-    let rule: Value = answer.json()?;
-    if output.json { print_json(&rule) } else { print(show(&rule)) }
-}
-
-async fn list(client: &ApiClient, args: &ListArgs) -> anyhow::Result<()> {
-    let path = match &args.method {
-        Some(method) => format!("/v1/acl/binding-rules?authmethod={}", encode(method)),
-        None => "/v1/acl/binding-rules".to_owned(),
-    };
-    let rules: Vec<Value> = client.get(&path).await?.ok()?.json()?;
-    if args.output.json {
-        return print_json(&rules);
-    }
-    let mut table = Table::new(&["ID", "AuthMethod", "BindType", "BindName", "Selector"]);
-    for rule in &rules {
-        table
-            .row(["ID", "AuthMethod", "BindType", "BindName", "Selector"].map(|it| text(rule, it)));
-    }
-    print(table.text())
 }
 
 fn show(rule: &Value) -> String {

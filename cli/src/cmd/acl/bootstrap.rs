@@ -1,6 +1,5 @@
 //! `weft acl bootstrap`.
 
-use anyhow::Context;
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use super::token::show;
 use crate::client::ApiClient;
 use crate::output::{OutputArgs, print, print_json};
+use crate::source::{as_text, read_file};
 
 /// Flags of `weft acl bootstrap`.
 #[derive(Debug, Args)]
@@ -22,7 +22,10 @@ pub(super) struct BootstrapArgs {
 pub(super) async fn run(client: &ApiClient, args: BootstrapArgs) -> anyhow::Result<()> {
     let body = match &args.secret {
         None => json!({}),
-        Some(place) => json!({ "BootstrapSecret": read(place)?.trim() }),
+        Some(place) => {
+            let secret = as_text(read_file(place)?, place)?;
+            json!({ "BootstrapSecret": secret.trim() })
+        }
     };
     let answer = client.call(Method::PUT, "/v1/acl/bootstrap", body.to_string()).await?.ok()?;
     let token: Value = answer.json()?;
@@ -32,11 +35,4 @@ pub(super) async fn run(client: &ApiClient, args: BootstrapArgs) -> anyhow::Resu
     print(show(&token))?;
     eprintln!("\nKeep the SecretID: it is shown this once. `export WEFT_HTTP_TOKEN=…` uses it.");
     Ok(())
-}
-
-fn read(place: &str) -> anyhow::Result<String> {
-    match place {
-        "-" => std::io::read_to_string(std::io::stdin()).context("cannot read standard input"),
-        path => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}")),
-    }
 }

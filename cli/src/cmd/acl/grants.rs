@@ -121,3 +121,9 @@ pub(super) fn show(record: &Value) -> Vec<(&'static str, String)> {
     add("Templated Policies", templates.collect());
     shown
 }
+
+/// Shows what a token or role grants on one line, for lists.
+pub(super) fn on_one_line(record: &Value) -> String {
+    let grants: Vec<String> = show(record).into_iter().map(|(_, it)| it).collect();
+    grants.join("; ")
+}

@@ -7,6 +7,7 @@ mod binding_rule;
 mod bootstrap;
 mod grants;
 mod policy;
+mod record;
 mod role;
 mod template;
 mod token;
@@ -17,6 +18,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::client::ApiArgs;
+use crate::output::text;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,15 +87,6 @@ fn lines(pairs: &[(&str, String)]) -> String {
         format!("{name:width$}{value}").trim_end().to_owned() + "\n"
     };
     pairs.iter().map(line).collect()
-}
-
-/// Returns a text of a record, empty when there is none.
-fn text(record: &Value, field: &str) -> String {
-    match &record[field] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 /// Returns one field of every item of a list.

@@ -1,13 +1,16 @@
 //! `weft acl policy`.
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{lines, text};
-use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use super::lines;
+use super::record::{self, Which, present, text_of};
+use crate::client::ApiClient;
+use crate::output::{OutputArgs, print_line, text};
+use crate::source::{as_text, read_value};
+
+/// The API's word for a policy.
+const KIND: &str = "policy";
 
 /// Flags of `weft acl policy`.
 #[derive(Debug, Args)]
@@ -49,17 +52,6 @@ struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true)]
-struct Which {
-    /// The policy's id
-    #[arg(long, value_name = "UUID")]
-    id: Option<String>,
-    /// The policy's name
-    #[arg(long, conflicts_with = "id")]
-    name: Option<String>,
-}
-
-#[derive(Debug, Args)]
 struct OneArgs {
     #[command(flatten)]
     which: Which,
@@ -96,26 +88,30 @@ pub(super) async fn run(client: &ApiClient, args: PolicyArgs) -> anyhow::Result<
             let body = json!({
                 "Name": args.name,
                 "Description": args.description,
-                "Rules": content(&args.rules)?,
+                "Rules": rules(&args.rules)?,
                 "Datacenters": args.valid_datacenter,
             });
-            write(client, "/v1/acl/policy", &body, args.output).await
+            record::write(client, "/v1/acl/policy", body, args.output, show).await
         }
         What::Delete(args) => {
-            let policy = find(client, &args.which).await?;
+            let policy = args.which.find(client, KIND).await?;
             let path = format!("/v1/acl/policy/{}", text_of(&policy, "ID"));
-            client.call(Method::DELETE, &path, "").await?.ok()?;
+            record::delete(client, &path).await?;
             print_line(&format!("Policy {} deleted.", text_of(&policy, "Name")))
         }
-        What::List(output) => list(client, output).await,
+        What::List(output) => {
+            let header = ["Name", "ID", "Description"];
+            let row = |policy: &Value| header.map(|field| text(policy, field)).to_vec();
+            record::list(client, "/v1/acl/policies", output, &header, row).await
+        }
         What::Read(args) => {
-            let policy = Value::Object(find(client, &args.which).await?);
-            if args.output.json { print_json(&policy) } else { print(show(&policy)) }
+            let policy = args.which.find(client, KIND).await?;
+            present(&policy.into(), args.output, show)
         }
         What::Update(args) => {
-            let mut policy = find(client, &args.which).await?;
+            let mut policy = args.which.find(client, KIND).await?;
             let path = format!("/v1/acl/policy/{}", text_of(&policy, "ID"));
-            let rules = args.rules.as_deref().map(content).transpose()?;
+            let rules = args.rules.as_deref().map(rules).transpose()?;
             let changes =
                 [("Name", args.rename), ("Description", args.description), ("Rules", rules)];
             for (field, value) in changes {
@@ -123,42 +119,9 @@ pub(super) async fn run(client: &ApiClient, args: PolicyArgs) -> anyhow::Result<
                     policy.insert(field.to_owned(), json!(value));
                 }
             }
-            write(client, &path, &Value::Object(policy), args.output).await
+            record::write(client, &path, policy, args.output, show).await
         }
     }
-}
-
-async fn find(client: &ApiClient, which: &Which) -> anyhow::Result<Map<String, Value>> {
-    let path = match (&which.id, &which.name) {
-        (Some(id), _) => format!("/v1/acl/policy/{}", encode(id)),
-        (None, name) => {
-            format!("/v1/acl/policy/name/{}", encode(name.as_deref().unwrap_or_default()))
-        }
-    };
-    client.get(&path).await?.ok()?.json()
-}
-
-async fn write(
-    client: &ApiClient,
-    path: &str,
-    body: &Value,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let answer = client.call(Method::PUT, path, body.to_string()).await?.ok()?;
-    let policy: Value = answer.json()?;
-    if output.json { print_json(&policy) } else { print(show(&policy)) }
-}
-
-async fn list(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
-    let policies: Vec<Value> = client.get("/v1/acl/policies").await?.ok()?.json()?;
-    if output.json {
-        return print_json(&policies);
-    }
-    let mut table = Table::new(&["Name", "ID", "Description"]);
-    for policy in &policies {
-        table.row([text(policy, "Name"), text(policy, "ID"), text(policy, "Description")]);
-    }
-    print(table.text())
 }
 
 fn show(policy: &Value) -> String {
@@ -171,17 +134,7 @@ fn show(policy: &Value) -> String {
     format!("{head}{}\n", text(policy, "Rules").trim_end())
 }
 
-fn text_of(record: &Map<String, Value>, field: &str) -> String {
-    record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// Reads a text that is given itself, in a file, or on standard input.
-pub(super) fn content(place: &str) -> anyhow::Result<String> {
-    match place.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}")),
-        None if place == "-" => {
-            std::io::read_to_string(std::io::stdin()).context("cannot read standard input")
-        }
-        None => Ok(place.to_owned()),
-    }
+/// Reads rules that are given themselves, in a file, or on standard input.
+fn rules(place: &str) -> anyhow::Result<String> {
+    as_text(read_value(place)?, place)
 }

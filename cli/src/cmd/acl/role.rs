@@ -1,13 +1,16 @@
 //! `weft acl role`.
 
 use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::grants::{self, GrantArgs};
-use super::{lines, text};
-use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use super::lines;
+use super::record::{self, Which, present, text_of};
+use crate::client::ApiClient;
+use crate::output::{OutputArgs, print_line, text};
+
+/// The API's word for a role.
+const KIND: &str = "role";
 
 /// Flags of `weft acl role`.
 #[derive(Debug, Args)]
@@ -42,16 +45,6 @@ struct CreateArgs {
     grants: GrantArgs,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-struct Which {
-    /// The role's id
-    #[arg(long, value_name = "UUID", required_unless_present = "name")]
-    id: Option<String>,
-    /// The role's name
-    #[arg(long, conflicts_with = "id")]
-    name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -91,22 +84,29 @@ pub(super) async fn run(client: &ApiClient, args: RoleArgs) -> anyhow::Result<()
             body.insert("Name".to_owned(), json!(args.name));
             body.insert("Description".to_owned(), json!(args.description));
             args.grants.add_to(&mut body)?;
-            write(client, "/v1/acl/role", body, args.output).await
+            record::write(client, "/v1/acl/role", body, args.output, show).await
         }
         What::Delete(which) => {
-            let role = find(client, &which).await?;
-            let path = format!("/v1/acl/role/{}", field(&role, "ID"));
-            client.call(Method::DELETE, &path, "").await?.ok()?;
-            print_line(&format!("Role {} deleted.", field(&role, "Name")))
+            let role = which.find(client, KIND).await?;
+            let path = format!("/v1/acl/role/{}", text_of(&role, "ID"));
+            record::delete(client, &path).await?;
+            print_line(&format!("Role {} deleted.", text_of(&role, "Name")))
         }
-        What::List(output) => list(client, output).await,
+        What::List(output) => {
+            let header = ["Name", "ID", "Description", "Grants"];
+            let row = |role: &Value| {
+                let own = header[..3].iter().map(|field| text(role, field));
+                own.chain([grants::on_one_line(role)]).collect()
+            };
+            record::list(client, "/v1/acl/roles", output, &header, row).await
+        }
         What::Read(args) => {
-            let role = Value::Object(find(client, &args.which).await?);
-            if args.output.json { print_json(&role) } else { print(show(&role)) }
+            let role = args.which.find(client, KIND).await?;
+            present(&role.into(), args.output, show)
         }
         What::Update(args) => {
-            let mut role = find(client, &args.which).await?;
-            let path = format!("/v1/acl/role/{}", field(&role, "ID"));
+            let mut role = args.which.find(client, KIND).await?;
+            let path = format!("/v1/acl/role/{}", text_of(&role, "ID"));
             if !args.append && !args.grants.is_empty() {
                 role.retain(|field, _| !GRANTS.contains(&field.as_str()));
             }
@@ -116,44 +116,9 @@ pub(super) async fn run(client: &ApiClient, args: RoleArgs) -> anyhow::Result<()
                 }
             }
             args.grants.add_to(&mut role)?;
-            write(client, &path, role, args.output).await
+            record::write(client, &path, role, args.output, show).await
         }
     }
-}
-
-async fn find(client: &ApiClient, which: &Which) -> anyhow::Result<Map<String, Value>> {
-    let path = match (&which.id, &which.name) {
-        (Some(id), _) => format!("/v1/acl/role/{}", encode(id)),
-        (None, name) => {
-            format!("/v1/acl/role/name/{}", encode(name.as_deref().unwrap_or_default()))
-        }
-    };
-    client.get(&path).await?.ok()?.json()
-}
-
-async fn write(
-    client: &ApiClient,
-    path: &str,
-    body: Map<String, Value>,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let answer = client.call(Method::PUT, path, Value::Object(body).to_string()).await?.ok()?;
-    let role: Value = answer.json()?;
-    if output.json { print_json(&role) } else { print(show(&role)) }
-}
-
-async fn list(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
-    let roles: Vec<Value> = client.get("/v1/acl/roles").await?.ok()?.json()?;
-    if output.json {
-        return print_json(&roles);
-    }
-    let mut table = Table::new(&["Name", "ID", "Description", "Grants"]);
-    for role in &roles {
-        let grants: Vec<String> = grants::show(role).into_iter().map(|(_, it)| it).collect();
-        let (name, id) = (text(role, "Name"), text(role, "ID"));
-        table.row([name, id, text(role, "Description"), grants.join("; ")]);
-    }
-    print(table.text())
 }
 
 fn show(role: &Value) -> String {
@@ -164,8 +129,4 @@ fn show(role: &Value) -> String {
     ];
     pairs.extend(grants::show(role));
     lines(&pairs)
-}
-
-fn field(record: &Map<String, Value>, name: &str) -> String {
-    record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -5,9 +5,9 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{lines, text};
+use super::lines;
 use crate::client::ApiClient;
-use crate::output::{OutputArgs, Table, print, print_json};
+use crate::output::{OutputArgs, Table, print, print_json, text};
 
 /// Flags of `weft acl templated-policy`.
 #[derive(Debug, Args)]

@@ -1,13 +1,12 @@
 //! `weft acl token`.
 
 use clap::{Args, Subcommand};
-use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::grants::{self, GrantArgs};
-use super::{lines, text};
+use super::{lines, record};
 use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use crate::output::{OutputArgs, print_line, text};
 
 /// Flags of `weft acl token`.
 #[derive(Debug, Args)]
@@ -121,22 +120,29 @@ pub(super) async fn run(client: &ApiClient, args: TokenArgs) -> anyhow::Result<(
         What::Clone(args) => {
             let path = format!("/v1/acl/token/{}/clone", encode(&args.one.accessor_id));
             let body = json!({ "Description": args.description });
-            write(client, &path, &body, args.output).await
+            record::write(client, &path, body, args.output, show).await
         }
         What::Create(args) => create(client, args).await,
         What::Delete(args) => {
             let path = format!("/v1/acl/token/{}", encode(&args.accessor_id));
-            client.call(Method::DELETE, &path, "").await?.ok()?;
+            record::delete(client, &path).await?;
             print_line(&format!("Token {} deleted.", args.accessor_id))
         }
-        What::List(output) => list(client, output).await,
+        What::List(output) => {
+            let header = ["AccessorID", "Description", "Local", "Expires", "Grants"];
+            let row = |token: &Value| {
+                let fields = ["AccessorID", "Description", "Local", "ExpirationTime"];
+                let own = fields.iter().map(|field| text(token, field));
+                own.chain([grants::on_one_line(token)]).collect()
+            };
+            record::list(client, "/v1/acl/tokens", output, &header, row).await
+        }
         What::Read(args) => {
             let path = match &args.accessor_id {
                 Some(accessor) => format!("/v1/acl/token/{}", encode(accessor)),
                 None => "/v1/acl/token/self".to_owned(),
             };
-            let token: Value = client.get(&path).await?.ok()?.json()?;
-            if args.output.json { print_json(&token) } else { print(show(&token)) }
+            record::read(client, &path, args.output, show).await
         }
         What::Update(args) => update(client, args).await,
     }
@@ -170,7 +176,7 @@ async fn create(client: &ApiClient, args: CreateArgs) -> anyhow::Result<()> {
     args.roles.add_to(&mut body);
     args.grants.add_to(&mut body)?;
     let is_json = args.output.json;
-    write(client, "/v1/acl/token", &Value::Object(body), args.output).await?;
+    record::write(client, "/v1/acl/token", body, args.output, show).await?;
     if !is_json {
         eprintln!("\nThe SecretID is shown this once.");
     }
@@ -179,7 +185,7 @@ async fn create(client: &ApiClient, args: CreateArgs) -> anyhow::Result<()> {
 
 async fn update(client: &ApiClient, args: UpdateArgs) -> anyhow::Result<()> {
     let path = format!("/v1/acl/token/{}", encode(&args.one.accessor_id));
-    let mut token: Map<String, Value> = client.get(&path).await?.ok()?.json()?;
+    let mut token = record::fetch(client, &path).await?;
     let names_grants = !(args.grants.is_empty() && args.roles.is_empty());
     if names_grants && !args.append {
         token.retain(|field, _| !GRANTS.contains(&field.as_str()));
@@ -189,37 +195,7 @@ async fn update(client: &ApiClient, args: UpdateArgs) -> anyhow::Result<()> {
     }
     args.roles.add_to(&mut token);
     args.grants.add_to(&mut token)?;
-    write(client, &path, &Value::Object(token), args.output).await
-}
-
-async fn write(
-    client: &ApiClient,
-    path: &str,
-    body: &Value,
-    output: OutputArgs,
-) -> anyhow::Result<()> {
-    let answer = client.call(Method::PUT, path, body.to_string()).await?.ok()?;
-    let token: Value = answer.json()?;
-    if output.json { print_json(&token) } else { print(show(&token)) }
-}
-
-async fn list(client: &ApiClient, output: OutputArgs) -> anyhow::Result<()> {
-    let tokens: Vec<Value> = client.get("/v1/acl/tokens").await?.ok()?.json()?;
-    if output.json {
-        return print_json(&tokens);
-    }
-    let mut table = Table::new(&["AccessorID", "Description", "Local", "Expires", "Grants"]);
-    for token in &tokens {
-        let grants: Vec<String> = grants::show(token).into_iter().map(|(_, it)| it).collect();
-        table.row([
-            text(token, "AccessorID"),
-            text(token, "Description"),
-            text(token, "Local"),
-            text(token, "ExpirationTime"),
-            grants.join("; "),
-        ]);
-    }
-    print(table.text())
+    record::write(client, &path, token, args.output, show).await
 }
 
 /// Shows a token for people.

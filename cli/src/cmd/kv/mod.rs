@@ -4,7 +4,6 @@
 
 mod transfer;
 
-use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -15,6 +14,7 @@ use weft_proto::json::kv::{KvPair, encode as base64};
 
 use crate::client::{ApiArgs, ApiClient, encode};
 use crate::output::{OutputArgs, Table, print, print_json, print_line};
+use crate::source::read_value;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -269,19 +269,6 @@ async fn delete(client: &ApiClient, args: &DeleteArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Reads a value: `@FILE` from a file, `-` from standard input, else as it is.
-pub(super) fn read_value(text: &str) -> anyhow::Result<Vec<u8>> {
-    if text == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        return Ok(bytes);
-    }
-    match text.strip_prefix('@') {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {path}")),
-        None => Ok(text.as_bytes().to_vec()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,15 +277,5 @@ mod tests {
     fn slashes_of_a_key_stay_and_the_rest_is_escaped() {
         assert_eq!(path("a/b c/é?"), "/v1/kv/a/b%20c/%C3%A9%3F");
         assert_eq!(key("/a/b"), "a/b");
-    }
-
-    #[test]
-    fn values_come_from_where_they_say() {
-        assert_eq!(read_value("5").expect("itself"), b"5");
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), b"in it").expect("written");
-        let from = format!("@{}", file.path().display());
-        assert_eq!(read_value(&from).expect("the file"), b"in it");
-        assert!(read_value("@/does/not/exist").is_err());
     }
 }

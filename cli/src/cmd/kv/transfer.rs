@@ -8,9 +8,10 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use weft_proto::json::kv::{KvPair, encode as base64};
 
-use super::{key, path, read_value};
+use super::{key, path};
 use crate::client::ApiClient;
 use crate::output::{print_json, print_line};
+use crate::source::read_value;
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
