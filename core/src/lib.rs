@@ -18,6 +18,7 @@ pub mod identity;
 pub mod index;
 pub mod limits;
 pub mod name;
+mod text_type;
 pub mod time;
 
 pub mod acl;

@@ -1,9 +1,8 @@
 //! What tokens, policies, roles and binding rules are found by: UUIDs, one type for each.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+
+use crate::text_type::text_type;
 
 /// States that a text is not a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,44 +42,9 @@ macro_rules! acl_id {
             pub fn parse(text: &str) -> Result<Self, InvalidAclId> {
                 uuid($kind, text).map(Self)
             }
-
-            /// Returns the text, in lower case.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidAclId;
-            fn from_str(text: &str) -> Result<Self, InvalidAclId> {
-                Self::parse(text)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidAclId;
-            fn try_from(text: String) -> Result<Self, InvalidAclId> {
-                Self::parse(&text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0.into()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &self.0)
-            }
-        }
+        text_type!($name, InvalidAclId);
     };
 }
 

@@ -1,10 +1,9 @@
 //! The names of policies, roles and auth methods.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::text_type::text_type;
 
 /// States why a text does not name a policy, role or auth method.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,37 +44,7 @@ macro_rules! acl_name {
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
-        impl $name {
-            /// Returns the text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidAclName;
-            fn try_from(text: String) -> Result<Self, InvalidAclName> {
-                Self::parse(&text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.into()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &self.0)
-            }
-        }
+        text_type!($name, InvalidAclName);
     };
 }
 

@@ -35,7 +35,7 @@ fn affected<'a>(
     let mut shaped = BTreeSet::new();
     let mut led_to_by: BTreeMap<&str, Vec<&ServiceName>> = BTreeMap::new();
     for entry in entries {
-        if let Some((service, leads_to)) = ways(entry) {
+        if let Some((service, leads_to)) = entry.leads_to() {
             shaped.insert(service);
             for next in leads_to {
                 led_to_by.entry(next.as_str()).or_default().push(service);
@@ -71,39 +71,4 @@ fn affected<'a>(
     }
     found.extend(shaped.iter().find(|service| service.as_str() == &*key.name));
     found.into_iter().cloned().collect()
-}
-
-/// Returns the service that an entry shapes and the services to which it leads.
-fn ways(entry: &ConfigEntry) -> Option<(&ServiceName, Vec<&ServiceName>)> {
-    match entry {
-        ConfigEntry::ApiGateway(_)
-        | ConfigEntry::ExportedServices(_)
-        | ConfigEntry::FileSystemCertificate(_)
-        | ConfigEntry::HttpRoute(_)
-        | ConfigEntry::IngressGateway(_)
-        | ConfigEntry::InlineCertificate(_)
-        | ConfigEntry::JwtProvider(_)
-        | ConfigEntry::Mesh(_)
-        | ConfigEntry::ProxyDefaults(_)
-        | ConfigEntry::ServiceDefaults(_)
-        | ConfigEntry::ServiceIntentions(_)
-        | ConfigEntry::TcpRoute(_)
-        | ConfigEntry::TerminatingGateway(_) => None,
-        ConfigEntry::ServiceResolver(entry) => {
-            let redirect = entry.redirect.iter().filter_map(|to| to.service.as_ref());
-            let failover = entry.failover.values().flat_map(|failover| {
-                let targets = failover.targets.iter().filter_map(|to| to.service.as_ref());
-                failover.service.iter().chain(targets)
-            });
-            Some((&entry.name, redirect.chain(failover).collect()))
-        }
-        ConfigEntry::ServiceRouter(entry) => {
-            let destinations = entry.routes.iter().filter_map(|route| route.destination.as_ref());
-            Some((&entry.name, destinations.filter_map(|to| to.service.as_ref()).collect()))
-        }
-        ConfigEntry::ServiceSplitter(entry) => {
-            let splits = entry.splits.iter();
-            Some((&entry.name, splits.filter_map(|split| split.service.as_ref()).collect()))
-        }
-    }
 }

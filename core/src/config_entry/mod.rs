@@ -17,6 +17,7 @@ mod http_route;
 mod ingress_gateway;
 mod jwt_provider;
 mod kind;
+mod leads;
 mod load_balancer;
 mod mesh;
 mod proxy_defaults;

@@ -4,7 +4,6 @@
 
 use weft_core::acl::{Denial, Permission, Resource};
 use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind};
-use weft_core::name::ServiceName;
 
 use super::Rights;
 
@@ -12,8 +11,9 @@ pub(super) fn check_entry(rights: &Rights, entry: &ConfigEntry) -> Result<(), De
     let key = entry.key();
     rights.require(write_entry(&key))?;
     // Who sends a service's traffic elsewhere must at least know of the place.
-    for service in elsewhere(entry) {
-        rights.require(Permission::read(Resource::Service, service))?;
+    let (_, places) = entry.leads_to().unzip();
+    for place in places.into_iter().flatten().filter(|place| place.as_str() != entry.name()) {
+        rights.require(Permission::read(Resource::Service, place.as_str()))?;
     }
     Ok(())
 }
@@ -59,39 +59,4 @@ pub(crate) fn read_entry(key: &EntryKey) -> Option<Permission<'_>> {
         | EntryKind::ServiceSplitter
         | EntryKind::TerminatingGateway => Some(Permission::read(Resource::Service, &key.name)),
     }
-}
-
-/// The other services to which an entry sends traffic of its own service.
-fn elsewhere(entry: &ConfigEntry) -> Vec<&str> {
-    let services: Vec<Option<&ServiceName>> = match entry {
-        ConfigEntry::ServiceResolver(entry) => {
-            let failover = entry.failover.values().flat_map(|it| {
-                let targets = it.targets.iter().map(|target| target.service.as_ref());
-                targets.chain([it.service.as_ref()])
-            });
-            failover.chain(entry.redirect.iter().map(|it| it.service.as_ref())).collect()
-        }
-        ConfigEntry::ServiceRouter(entry) => {
-            let destinations = entry.routes.iter().filter_map(|route| route.destination.as_ref());
-            destinations.map(|it| it.service.as_ref()).collect()
-        }
-        ConfigEntry::ServiceSplitter(entry) => {
-            entry.splits.iter().map(|it| it.service.as_ref()).collect()
-        }
-        ConfigEntry::ApiGateway(_)
-        | ConfigEntry::ExportedServices(_)
-        | ConfigEntry::FileSystemCertificate(_)
-        | ConfigEntry::HttpRoute(_)
-        | ConfigEntry::IngressGateway(_)
-        | ConfigEntry::InlineCertificate(_)
-        | ConfigEntry::JwtProvider(_)
-        | ConfigEntry::Mesh(_)
-        | ConfigEntry::ProxyDefaults(_)
-        | ConfigEntry::ServiceDefaults(_)
-        | ConfigEntry::ServiceIntentions(_)
-        | ConfigEntry::TcpRoute(_)
-        | ConfigEntry::TerminatingGateway(_) => Vec::new(),
-    };
-    let others = services.into_iter().flatten().map(ServiceName::as_str);
-    others.filter(|service| *service != entry.name()).collect()
 }
