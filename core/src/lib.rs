@@ -8,7 +8,7 @@
 //! | machines | `state` `watch` `sync` `proxycfg` |
 //! | judgement | `autopilot` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
-//! | ground | `name` `identity` `index` `time` `limits` |
+//! | ground | `name` `identity` `index` `time` `limits` `text_type` |
 //!
 //! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
 //! be called at any time, `poll_timeout()` says when to call it next, `poll_output()` is drained
