@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-failover bench-servers e2e sim tidy build
+.PHONY: list test verify fix demo bench bench-failover bench-fleet bench-servers bench-storage e2e sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -51,8 +51,18 @@ bench-failover: ## fifty kills of the leader of three servers: how long nobody l
 	$(CARGO) build --release --locked -p weft-tests --bin weft-failover
 	$(TARGET)/release/weft-failover
 
+bench-fleet: ## ten thousand agents and a hundred thousand blocking queries on one server (FLEET_ARGS="--agents 1000")
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-fleet
+	$(TARGET)/release/weft-bench-fleet $(FLEET_ARGS)
+
+bench-storage: ## writes beside the snapshot of a large state; appends to the log
+	$(CARGO) test --release --locked -p weft-server --lib raft::large_state -- --nocapture
+	$(CARGO) test --release --locked -p weft-server --lib raft::log::speed -- --nocapture
+
 bench-servers: ## our servers beside Consul's and etcd's, about ten minutes (BENCH_ARGS="--rounds 2")
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-servers
 	tests/bench-servers/fetch-peers.sh $(TARGET)/peers || true
 	$(TARGET)/release/weft-bench-servers --peers $(TARGET)/peers $(BENCH_ARGS)
+	@echo "Beside no peer, and so apart: make bench-fleet, make bench-failover, make bench-storage"

@@ -5,6 +5,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=weft");
     let paths = FILES.map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(paths, ["."])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::grpc::Lean")
+        .compile_fds(descriptors)?;
     Ok(())
 }

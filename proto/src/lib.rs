@@ -1,9 +1,11 @@
 //! Every wire form of Weft.
 //!
-//! `grpc` between our own processes, `envelope` for records in binary, `json` for the public
+//! `grpc` between our own processes, `framing` its messages that share their content, `envelope`
+//! for records in binary, `json` for the public
 //! API's bodies, `text` for configuration files. No decisions here.
 
 pub mod envelope;
+pub mod framing;
 pub mod grpc;
 pub mod join_token;
 pub mod json;

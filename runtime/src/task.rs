@@ -3,6 +3,7 @@
 //! A tree is cancelled from the top: a child ends with its parent. What a task does, and how it
 //! reacts to cancellation, is its owner's affair.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -73,7 +74,7 @@ enum Failures {
 }
 
 struct Running {
-    name: String,
+    name: Cow<'static, str>,
     abort: Option<AbortHandle>,
 }
 
@@ -109,7 +110,7 @@ impl TaskTree {
     /// Starts a task. Its panic is logged and reported to [`TaskTree::failed`] of every ancestor.
     pub fn spawn(
         &self,
-        name: impl Into<String>,
+        name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
         let guard = self.enter(name.into());
@@ -122,7 +123,11 @@ impl TaskTree {
     ///
     /// # Panics
     /// Outside a `LocalSet` or a local runtime.
-    pub fn spawn_local(&self, name: impl Into<String>, future: impl Future<Output = ()> + 'static) {
+    pub fn spawn_local(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: impl Future<Output = ()> + 'static,
+    ) {
         let guard = self.enter(name.into());
         let (node, id) = (self.node.clone(), guard.id);
         let handle = tokio::task::spawn_local(guard.run(future));
@@ -139,7 +144,7 @@ impl TaskTree {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Result<T, TaskFailure>> + Send + 'static {
-        let guard = self.enter("blocking".to_owned());
+        let guard = self.enter("blocking".into());
         let name = format!("{}/blocking", self.node.path);
         let handle = start_blocking(move || {
             let _guard = guard;
@@ -163,7 +168,7 @@ impl TaskTree {
     /// is refused.
     pub fn worker<T: Send + 'static>(
         &self,
-        name: impl Into<String>,
+        name: impl Into<Cow<'static, str>>,
         mut queue: mpsc::Receiver<T>,
         group_max: usize,
         mut handle: impl FnMut(Vec<T>) + Send + 'static,
@@ -266,7 +271,7 @@ impl TaskTree {
         self.node.live.load(Ordering::Acquire)
     }
 
-    fn enter(&self, name: String) -> Guard {
+    fn enter(&self, name: Cow<'static, str>) -> Guard {
         for node in self.node.line() {
             node.live.fetch_add(1, Ordering::AcqRel);
         }
@@ -350,10 +355,15 @@ struct Guard {
 }
 
 impl Guard {
-    async fn run(self, future: impl Future<Output = ()>) {
-        if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
-            self.report(panic_message(&*payload));
-        }
+    /// Not an `async fn`: that would hold the future twice, as its argument and as what it waits
+    /// for, for as long as the task lives.
+    fn run(self, future: impl Future<Output = ()>) -> impl Future<Output = ()> {
+        AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+            if let Err(payload) = ended {
+                self.report(panic_message(&*payload));
+            }
+            drop(self);
+        })
     }
 
     fn report(&self, message: String) {

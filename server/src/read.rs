@@ -135,12 +135,29 @@ impl Reader {
 
     /// Returns the newest state, as fresh as asked for.
     pub(crate) async fn state(&self, consistency: Consistency) -> Result<Arc<State>, ProposeError> {
-        let until = clock::instant() + LEADERLESS_HOLD;
-        let mut backoff =
-            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
         if knob("bug: a stale read as default", 0) == 1 {
             return Ok(self.hub.state());
         }
+        match consistency {
+            Consistency::Stale => return Ok(self.hub.state()),
+            Consistency::Default => {
+                // The state first: the lease must hold after it was taken.
+                let state = self.hub.state();
+                if self.consensus.has_lease() {
+                    return Ok(state);
+                }
+            }
+            Consistency::Consistent => {}
+        }
+        // Boxed, so that those who wait for another answer do not hold the room for it.
+        Box::pin(self.confirmed_state(consistency)).await
+    }
+
+    /// Returns a state that others have confirmed to be the newest.
+    async fn confirmed_state(&self, consistency: Consistency) -> Result<Arc<State>, ProposeError> {
+        let until = clock::instant() + LEADERLESS_HOLD;
+        let mut backoff =
+            Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
         loop {
             let passed = match consistency {
                 Consistency::Stale => return Ok(self.hub.state()),
@@ -178,10 +195,20 @@ impl Reader {
             return question.answer(&state).map(|answer| answer.raised(&state));
         };
         drop(state);
+        // Boxed, so that those who do not wait do not hold the room for it.
+        Box::pin(self.wait(newer_than, options.wait, question)).await
+    }
+
+    async fn wait<E: From<ProposeError>>(
+        &self,
+        newer_than: Index,
+        wait: Option<Duration>,
+        question: &impl Ask<E>,
+    ) -> Result<Answer, E> {
         let waiting = Waiting::join(&self.hub, question.name());
         let metrics = self.hub.metrics();
         let _waiter = Waiter::enter(&metrics.waiters);
-        let deadline = tokio::time::sleep(wait_with_jitter(options.wait));
+        let deadline = tokio::time::sleep(wait_with_jitter(wait));
         tokio::pin!(deadline);
         let mut seen: Option<Answer> = None;
         let mut is_woken = false;
@@ -243,6 +270,34 @@ fn wait_with_jitter(asked: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A question that nobody answers.
+    struct Nothing;
+
+    impl Ask<ProposeError> for Nothing {
+        fn topics(&self, _: &State) -> BTreeSet<Topic> {
+            BTreeSet::new()
+        }
+        fn answer(&self, _: &State) -> Result<Answer, ProposeError> {
+            Err(ProposeError::NoLeader(None))
+        }
+        fn name(&self) -> Option<String> {
+            None
+        }
+    }
+
+    /// Returns the bytes of the future that a function returns.
+    fn room<'a, F>(_: impl FnOnce(&'a Reader, &'a ReadOptions) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A hundred thousand may wait at one server.
+    #[test]
+    fn who_waits_holds_little_and_who_does_not_holds_less() {
+        let wait = room(|reader, _| reader.wait(Index(1), None, &Nothing));
+        let read = room(|reader, options| reader.read(options, &Nothing));
+        assert!(wait <= 768 && read <= 256, "{wait} bytes of a wait, {read} of a read");
+    }
 
     #[test]
     fn waits_are_clamped_and_spread_by_at_most_a_sixteenth() {

@@ -1,10 +1,9 @@
 //! All agents: joining, registering, watching.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use weft_proto::grpc::v1 as wire;
@@ -91,17 +90,20 @@ impl Fleet {
         let before = server.usage().resident;
         let first = self.agents.first().context("an agent")?.clone();
         let (told, mut heard) = mpsc::unbounded_channel();
-        let ready = Arc::new(AtomicUsize::new(0));
         let start = Instant::now();
-        let mut tasks = tokio::task::JoinSet::new();
-        for agent in self.agents {
+        let opening = self.agents.into_iter().map(|agent| {
             let own = services(agent.number, plan);
-            tasks.spawn(follow(agent, own, ready.clone(), told.clone()));
+            async move {
+                let number = agent.number;
+                open(agent, own).await.with_context(|| format!("the stream of agent {number}"))
+            }
+        });
+        let mut opened = stream::iter(opening).buffer_unordered(AT_ONCE);
+        let mut streams = tokio::task::JoinSet::new();
+        while let Some(stream) = opened.try_next().await? {
+            streams.spawn(stream.tell(told.clone()));
         }
-        while ready.load(Ordering::SeqCst) < plan.agents {
-            ensure!(start.elapsed() < 10 * SPREAD_LIMIT, "the streams are not open in time");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        drop(opened);
         println!(
             "{:<46} {:>8.1} s",
             "every stream has its values after",
@@ -123,8 +125,12 @@ impl Fleet {
             first.register(&changed, status).await?;
             let written = Instant::now();
             for _ in 0..plan.agents {
-                let told = tokio::time::timeout(SPREAD_LIMIT, heard.recv());
-                let told: Told = told.await.context("not everybody was told")?.context("told")?;
+                let told: Told = tokio::select! {
+                    // Cancel-safe: what is not taken stays in its queue.
+                    told = heard.recv() => told.context("nobody is left to be told")?,
+                    Some(ended) = streams.join_next() => return Err(ended?.context("a stream")),
+                    () = tokio::time::sleep(SPREAD_LIMIT) => bail!("not everybody was told"),
+                };
                 asked.push(told.at - start);
                 acknowledged.push(told.at.saturating_duration_since(written));
                 deltas += usize::from(told.is_delta);
@@ -140,7 +146,7 @@ impl Fleet {
             let figure = server.figure(&format!("weft_server_{name}_total"));
             println!("{:<46} {figure:>8}", format!("weft_server_{name}_total"));
         }
-        tasks.shutdown().await;
+        streams.shutdown().await;
         Ok(first)
     }
 }
@@ -157,13 +163,16 @@ fn services(host: usize, plan: &Plan) -> Vec<String> {
     services
 }
 
-/// Watches what all watch, the trust bundle and two services; tells each change of the first.
-async fn follow(
+/// A stream that has its first values.
+struct Open {
     agent: Agent,
-    own: Vec<String>,
-    ready: Arc<AtomicUsize>,
-    told: mpsc::UnboundedSender<Told>,
-) -> anyhow::Result<()> {
+    events: tonic::Streaming<wire::WatchEvent>,
+    /// Ends the stream when it is dropped.
+    requests: mpsc::Sender<wire::WatchRequest>,
+}
+
+/// Watches what all watch, the trust bundle and two services.
+async fn open(agent: Agent, own: Vec<String>) -> anyhow::Result<Open> {
     let (requests, stream) = mpsc::channel(8);
     let mut client = wire::watch_client::WatchClient::new(agent.channel.clone())
         .max_decoding_message_size(64 << 20);
@@ -182,17 +191,32 @@ async fn follow(
         requests.send(wire::WatchRequest { request }).await?;
     }
     let requested = tokio_stream::wrappers::ReceiverStream::new(stream);
-    let mut events = client.watch(requested).await?.into_inner();
-    for _ in 0..count {
-        events.message().await?.context("a first value")?;
+    let mut events = client.watch(requested).await.context("opening")?.into_inner();
+    for at in 0..count {
+        let first = events.message().await.with_context(|| format!("first value {at}"))?;
+        first.with_context(|| format!("the stream ended before first value {at}"))?;
     }
-    ready.fetch_add(1, Ordering::SeqCst);
-    while let Some(event) = events.message().await? {
-        if event.id == 0 {
-            let is_delta = matches!(event.answer, Some(Answer::Delta(_)));
-            told.send(Told { at: Instant::now(), is_delta })?;
-        }
+    Ok(Open { agent, events, requests })
+}
+
+impl Open {
+    /// Tells each change of what all watch; returns why there are no more.
+    async fn tell(mut self, told: mpsc::UnboundedSender<Told>) -> anyhow::Error {
+        let number = self.agent.number;
+        let end = loop {
+            match self.events.message().await {
+                Ok(Some(event)) if event.id == 0 => {
+                    let is_delta = matches!(event.answer, Some(Answer::Delta(_)));
+                    if told.send(Told { at: Instant::now(), is_delta }).is_err() {
+                        break anyhow!("nobody listens");
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break anyhow!("the server ended it"),
+                Err(status) => break status.into(),
+            }
+        };
+        drop(self.requests);
+        end.context(format!("agent {number}"))
     }
-    drop(requests);
-    Ok(())
 }

@@ -52,6 +52,11 @@ pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Whether it is known, before any of it was read, that nothing comes.
+pub fn is_empty(body: &Body) -> bool {
+    body.is_end_stream()
+}
+
 /// Reads a body to its end.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -60,7 +60,8 @@ where
         let origin = Origin { remote, peer: PeerIdentity(None), options };
         return serve_stream(stream, origin, service, tasks).await;
     };
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    // Boxed: what a handshake needs is let go when it is over.
+    let handshake = Box::pin(TlsAcceptor::from(tls).accept(stream));
     let stream = tokio::time::timeout(options.handshake_limit, handshake)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))??;
@@ -71,12 +72,14 @@ where
     serve_stream(stream, Origin { remote, peer, options }, service, tasks).await
 }
 
-async fn serve_stream<I, S, B>(
+/// Serves what a stream carries. No `async fn`, and the connection in a box: a server has ten
+/// thousand of them that say nothing, and their tasks would hold the stream more than once.
+fn serve_stream<I, S, B>(
     stream: I,
     origin: Origin,
     service: S,
     tasks: TaskTree,
-) -> Result<(), BoxError>
+) -> impl Future<Output = Result<(), BoxError>> + Send
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -84,32 +87,34 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let options = origin.options.clone();
-    let builder = builder(&options, tasks.clone());
+    let head_limit = origin.options.head_limit;
+    let builder = builder(&origin.options, tasks.clone());
     let read_bytes = Arc::new(AtomicUsize::new(0));
     let stream = Counted { inner: stream, read_bytes: read_bytes.clone() };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         answer(service.clone(), judge(request, origin.clone()))
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    // hyper's own limits start once it knows the protocol; until then a silent peer is ours.
-    let silence = tokio::time::sleep(options.head_limit);
-    tokio::pin!(silence);
-    let (mut is_silence_over, mut is_stopping) = (false, false);
-    loop {
-        tokio::select! {
-            // Cancel-safe: all three are pinned outside and polled again.
-            served = serving.as_mut() => return served,
-            () = silence.as_mut(), if !is_silence_over => {
-                is_silence_over = true;
-                if read_bytes.load(Ordering::Relaxed) < PREFACE_BYTES {
-                    return Err("no request in time".into());
+    let mut serving = Box::pin(serving.into_owned());
+    async move {
+        // hyper's own limits start once it knows the protocol; until then a silent peer is ours.
+        let silence = tokio::time::sleep(head_limit);
+        tokio::pin!(silence);
+        let (mut is_silence_over, mut is_stopping) = (false, false);
+        loop {
+            tokio::select! {
+                // Cancel-safe: all three are pinned outside and polled again.
+                served = serving.as_mut() => return served,
+                () = silence.as_mut(), if !is_silence_over => {
+                    is_silence_over = true;
+                    if read_bytes.load(Ordering::Relaxed) < PREFACE_BYTES {
+                        return Err("no request in time".into());
+                    }
                 }
-            }
-            () = tasks.cancelled(), if !is_stopping => {
-                is_stopping = true;
-                serving.as_mut().graceful_shutdown();
+                () = tasks.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                }
             }
         }
     }
@@ -117,7 +122,7 @@ where
 
 /// Calls the service; boxed, as the compiler cannot name the future's bounds otherwise.
 fn answer<S, B>(
-    service: S,
+    mut service: S,
     request: Request<Body>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>>
 where
@@ -127,8 +132,13 @@ where
     B::Error: Into<BoxError>,
 {
     // Not an async block: that would need `S::Future: Send` for every lifetime in `Body`.
-    let answer = service.oneshot(request);
-    answer.map_ok(|answer| answer.map(|body| body.map_err(Into::into).boxed_unsync())).boxed()
+    let boxed = |answer: Response<B>| answer.map(|body| body.map_err(Into::into).boxed_unsync());
+    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        // The usual case: the request is not held until there is an answer.
+        Poll::Ready(Ok(())) => service.call(request).map_ok(boxed).boxed(),
+        Poll::Ready(Err(never)) => match never {},
+        Poll::Pending => service.oneshot(request).map_ok(boxed).boxed(),
+    }
 }
 
 /// Runs the requests of an HTTP/2 connection as tasks of the server's tree.

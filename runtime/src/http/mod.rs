@@ -13,7 +13,7 @@ mod router;
 mod serve;
 
 pub use accept::{Accept, Remote};
-pub use body::{Body, BodyError, BoxError, collect, empty, full, streamed};
+pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, streamed};
 pub use client::{CallError, HttpClient, HttpResponse};
 pub use compress::{accepts_gzip, gzipped};
 pub use guard::{ForeignRequest, OwnHosts, check_foreign};

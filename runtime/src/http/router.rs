@@ -93,16 +93,13 @@ impl<H> Router<H> {
             let allow: Vec<&str> = route.methods.iter().map(|(known, _)| known.as_str()).collect();
             return Found::WrongMethod { allow: allow.join(", ") };
         };
-        let decoded = matched
-            .params
-            .iter()
-            .map(|(key, raw)| percent_decode(raw).map(|value| (key.to_owned(), value)));
-        match decoded.collect() {
-            Some(params) => {
-                Found::Handler { handler, pattern: &route.pattern, params: Params(params) }
-            }
-            None => Found::NotFound,
+        // Exactly as long as it must be: a request that waits keeps it.
+        let mut params = Vec::with_capacity(matched.params.len());
+        for (key, raw) in matched.params.iter() {
+            let Some(value) = percent_decode(raw) else { return Found::NotFound };
+            params.push((key.to_owned(), value));
         }
+        Found::Handler { handler, pattern: &route.pattern, params: Params(params) }
     }
 
     /// Returns every route, by the order of addition of its pattern; for tests that demand a

@@ -64,9 +64,7 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(wire::ca_server::CaServer::new(ca).max_decoding_message_size(64 << 10))
-        .add_service(
-            wire::watch_server::WatchServer::new(watch).max_decoding_message_size(64 << 10),
-        )
+        .add_service(watch)
 }
 
 /// Answers a gRPC caller that the door turns away.

@@ -1,17 +1,26 @@
 //! `weft.v1.Watch`: one stream per agent carries all that it watches.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::body::Body;
+use tonic::codec::Codec as _;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Request, Status, Streaming};
+use tower::Service;
 use tracing::debug;
 use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::name::ServiceName;
-use weft_proto::grpc::v1 as wire;
+use weft_proto::framing;
+use weft_proto::grpc::{Lean, v1 as wire};
+use weft_runtime::rpc::messages;
 use weft_runtime::task::TaskTree;
 
 use super::caller;
@@ -21,6 +30,12 @@ use crate::watch::{Hub, Marks, Question, Step, Subscription, Version, Views};
 /// and the entries since. After that another server is the better one.
 pub(super) const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 
+/// Bytes of one request of a stream.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// The service. Not the generated one, whose streams each keep a copy of the longest event that
+/// they ever sent.
+#[derive(Clone)]
 pub(super) struct WatchService {
     pub(super) hub: Arc<Hub>,
     pub(super) tasks: TaskTree,
@@ -28,26 +43,46 @@ pub(super) struct WatchService {
     pub(super) catch_up_limit: Duration,
 }
 
-type Events = Pin<Box<dyn Stream<Item = Result<wire::WatchEvent, Status>> + Send>>;
+impl NamedService for WatchService {
+    const NAME: &'static str = wire::watch_server::SERVICE_NAME;
+}
 
-#[tonic::async_trait]
-impl wire::watch_server::Watch for WatchService {
-    type WatchStream = Events;
+impl Service<http::Request<Body>> for WatchService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<http::Response<Body>, Infallible>>;
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<wire::WatchRequest>>,
-    ) -> Result<Response<Events>, Status> {
-        let caller = caller::member(&request)?;
-        debug!(%caller, "watch stream opened");
-        let watcher = self.watcher(request.into_inner());
-        // An event is made when the connection has room for it: nothing is buffered for a reader
-        // that is slow, and what changes meanwhile is one event in the end.
-        Ok(Response::new(Box::pin(futures::stream::unfold(watcher, Watcher::next))))
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        ready(Ok(match request.uri().path() {
+            "/weft.v1.Watch/Watch" => {
+                self.watch(request).unwrap_or_else(|status| status.into_http())
+            }
+            _ => Status::unimplemented("no such method").into_http(),
+        }))
     }
 }
 
 impl WatchService {
+    /// `Watch.Watch`
+    fn watch(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let metadata = MetadataMap::from_headers(parts.headers);
+        let caller = caller::member(&Request::from_parts(metadata, parts.extensions, ()))?;
+        debug!(%caller, "watch stream opened");
+        let decoder = Lean::<wire::WatchEvent, wire::WatchRequest>::default().decoder();
+        let requests = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
+        // An event is made when the connection has room for it: nothing is buffered for a reader
+        // that is slow, and what changes meanwhile is one event in the end.
+        let events = futures::stream::unfold(self.watcher(requests), Watcher::next);
+        Ok(messages(events.map(|event| {
+            framing::watch_event(event?).map_err(|error| Status::internal(error.to_string()))
+        })))
+    }
+
     fn watcher<R>(&self, requests: R) -> Watcher<R> {
         self.hub.metrics().streams.inc();
         Watcher {
@@ -67,7 +102,8 @@ impl WatchService {
 struct Watcher<R> {
     hub: Arc<Hub>,
     marks: Arc<Marks>,
-    watches: BTreeMap<u64, Watched>,
+    /// Boxed, as a node of the map has room for eleven.
+    watches: BTreeMap<u64, Box<Watched>>,
     views: Views,
     tasks: TaskTree,
     catch_up_limit: Duration,
@@ -153,7 +189,8 @@ where
         };
         let subscription = self.views.subscribe(question, (&self.marks, start.id));
         let takes_deltas = start.takes_deltas;
-        self.watches.insert(start.id, Watched { subscription, has, index, takes_deltas });
+        let watched = Box::new(Watched { subscription, has, index, takes_deltas });
+        self.watches.insert(start.id, watched);
         self.hub.metrics().watches.inc();
         Ok(self.show(start.id).await)
     }
@@ -163,8 +200,9 @@ where
         if self.hub.state().index() >= index {
             return Ok(());
         }
+        // Boxed: a stream that says nothing holds no room for it.
         let reached = tokio::select! {
-            reached = self.hub.reaches(index, self.catch_up_limit) => reached,
+            reached = Box::pin(self.hub.reaches(index, self.catch_up_limit)) => reached,
             () = self.tasks.cancelled() => false,
         };
         if reached {

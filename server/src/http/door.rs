@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ::http::{Request, Response, StatusCode};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 use tracing::{info, warn};
@@ -205,7 +206,6 @@ impl Service<Request<Body>> for OutsideDoor {
             let refused = ApiError::new(StatusCode::FORBIDDEN, foreign.to_string());
             return Box::pin(std::future::ready(Ok(refused.into_response())));
         }
-        let api = self.api.clone();
-        Box::pin(async move { Ok(api.answer(request, None).await) })
+        Box::pin(self.api.clone().answer(request, None).map(Ok))
     }
 }

@@ -33,7 +33,10 @@ pub(super) fn routes(table: Routes) -> Routes {
 }
 
 /// `GET /v1/health/service/:name`
-async fn service(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+pub(super) async fn service(
+    context: &Context,
+    request: &ApiRequest,
+) -> Result<Response<Body>, ApiError> {
     instances(context, request, Instances::Service).await
 }
 

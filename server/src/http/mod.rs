@@ -39,11 +39,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_core::identity::SpiffeId;
-use weft_runtime::http::{Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped};
+use weft_runtime::http::{
+    Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty,
+};
 use weft_runtime::task::TaskTree;
 
 use crate::acl::{Gate, Logins};
@@ -55,7 +59,7 @@ use crate::read::Reader;
 use acl::ResetFile;
 use error::ApiError;
 use request::{ApiRequest, Query};
-use routes::Routes;
+use routes::{Route, Routes};
 
 /// What the pages work with.
 struct Context {
@@ -134,38 +138,51 @@ impl Api {
     }
 
     /// Answers a request that a member passes on, or that came to a door of the API.
-    async fn answer(self, request: Request<Body>, through: Option<SpiffeId>) -> Response<Body> {
+    ///
+    /// What has come is read before the future begins: whoever waits for an answer, by the ten
+    /// thousand, holds no more than the question.
+    fn answer(
+        self,
+        request: Request<Body>,
+        through: Option<SpiffeId>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let pretty = query.as_ref().is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
         let takes_gzip = accepts_gzip(request.headers());
-        let mut response = match self.find_and_answer(request, query, through).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(
-            HeaderName::from_static("x-consul-default-acl-policy"),
-            HeaderValue::from_static(self.context.gate.default_policy().as_str()),
-        );
-        let response = match (is_head, pretty) {
-            (true, _) => response.map(|_| empty()),
-            (false, true) => prettify(response).await,
-            (false, false) => response,
-        };
-        match takes_gzip {
-            true => gzipped(response, self.context.reader.tasks()).await,
-            false => response,
+        let asked = self.read(request, query, through);
+        async move {
+            let answered = match asked {
+                Ok(asked) => asked.answer(&self.context).await,
+                Err(error) => Err(error),
+            };
+            let mut response = answered.unwrap_or_else(ApiError::into_response);
+            let headers = response.headers_mut();
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(
+                HeaderName::from_static("x-consul-default-acl-policy"),
+                HeaderValue::from_static(self.context.gate.default_policy().as_str()),
+            );
+            // Boxed, as nobody who still waits needs the room.
+            let response = match (is_head, pretty) {
+                (true, _) => response.map(|_| empty()),
+                (false, true) => Box::pin(prettify(response)).await,
+                (false, false) => response,
+            };
+            match takes_gzip {
+                true => Box::pin(gzipped(response, self.context.reader.tasks())).await,
+                false => response,
+            }
         }
     }
 
-    async fn find_and_answer(
+    /// Finds the page, and reads all but the body.
+    fn read(
         &self,
         request: Request<Body>,
         query: Result<Query, ApiError>,
         through: Option<SpiffeId>,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<Asked, ApiError> {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
         let method = if asked == Method::HEAD { Method::GET } else { asked.clone() };
@@ -175,42 +192,55 @@ impl Api {
                 let text = "Invalid URL path: not a recognized HTTP API endpoint";
                 return Err(ApiError::not_found(text));
             }
-            Found::WrongMethod { allow } => return wrong_method(&asked, allow),
+            Found::WrongMethod { allow } => return Err(wrong_method(&asked, allow)),
         };
         let query = query?;
         query.check_tenancy()?;
         let credential = request::credential(&query, &parts.headers);
-        let rights = {
-            // Who waits holds no old state.
-            let state = self.context.reader.newest();
-            query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
-            self.context.gate.rights(&state, &credential)?
-        };
-        let body = collect(body, route.body_bytes_max).await?;
+        let state = self.context.reader.newest();
+        query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
+        let rights = self.context.gate.rights(&state, &credential)?;
         let caller = Caller::Client { rights: rights.clone(), through };
         let request = ApiRequest {
             method: asked,
             path: parts.uri.path().into(),
             params,
             query,
-            headers: parts.headers,
-            body,
+            tokens: request::tokens(&parts.headers),
+            body: Bytes::new(),
             caller,
             credential,
             rights,
         };
-        (route.handler)(&self.context, &request).await
+        Ok(Asked { route, request: Box::new(request), body })
+    }
+}
+
+/// A request whose body is still to come.
+struct Asked {
+    route: Route,
+    request: Box<ApiRequest>,
+    body: Body,
+}
+
+impl Asked {
+    async fn answer(mut self, context: &Context) -> Result<Response<Body>, ApiError> {
+        if !is_empty(&self.body) {
+            // Boxed, as nobody who has asked needs the room.
+            self.request.body = Box::pin(collect(self.body, self.route.body_bytes_max)).await?;
+        }
+        (self.route.handler)(context, &self.request).await
     }
 }
 
 /// **Source**: Consul answers OPTIONS with the methods, and refuses others by name.
-fn wrong_method(method: &Method, allow: String) -> Result<Response<Body>, ApiError> {
+fn wrong_method(method: &Method, allow: String) -> ApiError {
     let is_options = *method == Method::OPTIONS;
     let status = if is_options { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
     let text = if is_options { String::new() } else { format!("method {method} not allowed") };
     let mut error = ApiError::new(status, text);
     error.allow = Some(format!("OPTIONS, {allow}"));
-    Err(error)
+    error
 }
 
 /// Indents a JSON answer.
@@ -225,7 +255,7 @@ async fn prettify(response: Response<Body>) -> Response<Body> {
     let body = collect(body, usize::MAX).await.unwrap_or_default();
     let pretty = serde_json::from_slice::<serde_json::Value>(&body)
         .and_then(|value| serde_json::to_vec_pretty(&value));
-    let body = pretty.map_or(body, bytes::Bytes::from);
+    let body = pretty.map_or(body, Bytes::from);
     Response::from_parts(parts, weft_runtime::http::full(body))
 }
 
@@ -239,15 +269,33 @@ impl Service<Request<Body>> for Api {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let api = self.clone();
         let peer = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.0.clone());
-        Box::pin(async move {
-            // The door of this port has let members in only.
-            let Some(peer) = peer else {
-                let text = "Permission denied: no certificate";
-                return Ok(ApiError::new(StatusCode::FORBIDDEN, text).into_response());
-            };
-            Ok(api.answer(request, Some(peer)).await)
-        })
+        // The door of this port has let members in only.
+        let Some(peer) = peer else {
+            let text = "Permission denied: no certificate";
+            let refused = ApiError::new(StatusCode::FORBIDDEN, text).into_response();
+            return Box::pin(std::future::ready(Ok(refused)));
+        };
+        Box::pin(self.clone().answer(request, Some(peer)).map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_request<F>(_: impl FnOnce(Api, Request<Body>, Option<SpiffeId>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_page<'a, F>(_: impl FnOnce(&'a Context, &'a ApiRequest) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What is held of a blocking query while it waits, beside the wait itself (`read`).
+    #[test]
+    fn who_waits_for_an_answer_holds_little() {
+        let (request, page) = (of_request(Api::answer), of_page(health::service));
+        assert!(request <= 512 && page <= 1024, "{request} bytes of a request, {page} of a page");
     }
 }

@@ -89,33 +89,35 @@ impl<Q: Question> Ask<ApiError> for Asked<'_, Q> {
 ///
 /// The answer is made for who has the rights given with the state: it shows of a list what
 /// [`Rights::see`] lets through, and begins with [`Rights::require`] where it names one thing.
-pub(super) async fn read<A, R>(
+///
+/// Like [`read_page`] no `async fn`: each of those would hold its arguments twice.
+pub(super) fn read<A, R>(
     context: &Context,
     request: &ApiRequest,
     topics: impl IntoIterator<Item = Topic> + Clone + Send + Sync,
     answer: A,
-) -> Result<Read, ApiError>
+) -> impl Future<Output = Result<Read, ApiError>> + Send
 where
     A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
     // Only who waits is asked for topics.
     let topics = move |_: &State| topics.clone().into_iter().collect();
-    read_page(context, request, Page { topics, answer }).await
+    read_page(context, request, Page { topics, answer })
 }
 
 /// Reads a page.
-pub(super) async fn read_page<T, A, R>(
+pub(super) fn read_page<T, A, R>(
     context: &Context,
     request: &ApiRequest,
     page: Page<T, A>,
-) -> Result<Read, ApiError>
+) -> impl Future<Output = Result<Read, ApiError>> + Send
 where
     T: Fn(&State) -> BTreeSet<Topic> + Send + Sync,
     A: Fn(&State, &Rights) -> Result<(Index, Option<R>), ApiError> + Send + Sync,
     R: Serialize,
 {
-    ask(context, request, &page).await
+    async move { ask(context, request, &page).await }
 }
 
 /// Reads the answer to a question of a page's own kind.
@@ -139,11 +141,13 @@ pub(super) async fn ask_with(
     let gate = &context.gate;
     let time_left = gate.time_left(&context.reader.newest(), &request.credential);
     let asked = Asked { question, gate, request };
-    let reading = context.reader.read(&options, &asked);
     let answer = match time_left {
-        None => reading.await?,
-        // Nothing is lost with a wait that is given up: it only read.
-        Some(left) => tokio::time::timeout(left, reading).await.map_err(|_| UnknownToken)??,
+        None => context.reader.read(&options, &asked).await?,
+        Some(left) => {
+            let reading = tokio::time::timeout(left, context.reader.read(&options, &asked));
+            // Nothing is lost with a wait that is given up: it only read.
+            Box::pin(reading).await.map_err(|_| UnknownToken)??
+        }
     };
     Ok(Read { answer, options })
 }
@@ -235,10 +239,17 @@ pub(super) fn verdict(holds: bool) -> Response<Body> {
     json_response(Bytes::from_static(if holds { b"true" } else { b"false" }))
 }
 
+/// A JSON text shorter than this is kept in as many bytes: the writer starts with room for 128.
+const SHORT_BYTES: usize = 64;
+
 /// Writes JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<Bytes, ApiError> {
     serde_json::to_vec(value)
-        .map(Bytes::from)
+        .map(|json| match json.len() {
+            // What those who wait keep is not to have room for more.
+            0..SHORT_BYTES => Bytes::copy_from_slice(&json),
+            _ => Bytes::from(json),
+        })
         .map_err(|error| ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use weft_core::catalog::Node;
 use weft_core::filter::{Filter, Schema};
@@ -25,7 +25,8 @@ pub(super) struct ApiRequest {
     pub(super) path: Box<str>,
     pub(super) params: Params,
     pub(super) query: Query,
-    pub(super) headers: HeaderMap,
+    /// The headers that may carry a token, as shown.
+    pub(super) tokens: Vec<HeaderValue>,
     pub(super) body: Bytes,
     pub(super) caller: Caller,
     /// What was shown, to be judged anew on each state that is answered from.
@@ -57,7 +58,7 @@ impl ApiRequest {
     /// answer of the same state. Whose token it was is in it, the token is not; who passed the
     /// request on counts only where distances are told from there.
     pub(super) fn question(&self) -> String {
-        let mut question = question(&self.path, &self.query, &self.headers);
+        let mut question = question(&self.path, &self.query, &self.tokens);
         if self.query.has("near")
             && let Caller::Client { through: Some(through), .. } = &self.caller
         {
@@ -67,7 +68,7 @@ impl ApiRequest {
     }
 }
 
-fn question(path: &str, query: &Query, headers: &HeaderMap) -> String {
+fn question(path: &str, query: &Query, tokens: &[HeaderValue]) -> String {
     let mut question = path.to_owned();
     // No value has a control character, so none reads as two.
     for (key, value) in query.0.iter().filter(|(key, _)| !OF_WAITING.contains(&&**key)) {
@@ -77,12 +78,15 @@ fn question(path: &str, query: &Query, headers: &HeaderMap) -> String {
             question.extend(["\0", key, "=", value]);
         }
     }
-    for header in WITH_TOKENS {
-        for value in headers.get_all(header) {
-            question.extend(['\0'].into_iter().chain(hidden(value.as_bytes())));
-        }
+    for value in tokens {
+        question.extend(['\0'].into_iter().chain(hidden(value.as_bytes())));
     }
     question
+}
+
+/// Returns the headers that may carry a token.
+pub(super) fn tokens(headers: &HeaderMap) -> Vec<HeaderValue> {
+    WITH_TOKENS.iter().flat_map(|name| headers.get_all(*name)).cloned().collect()
 }
 
 /// The parameters that say how to wait for an answer, not which.
@@ -104,14 +108,20 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Takes a query string apart.
     pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let texts = || text.split('&').filter(|pair| !pair.is_empty());
+        // Exactly as long as it must be: a request that waits keeps it.
+        let mut pairs = Vec::with_capacity(texts().count());
+        for pair in texts() {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(key), decode(value)) {
-                (Some(key), Some(value)) => Ok((key, value)),
-                _ => Err(ApiError::bad_request(format!("Invalid query parameter {pair:?}"))),
+                (Some(key), Some(value)) => pairs.push((key, value)),
+                _ => {
+                    let text = format!("Invalid query parameter {pair:?}");
+                    return Err(ApiError::bad_request(text));
+                }
             }
-        });
-        Ok(Self(pairs.collect::<Result<_, _>>()?))
+        }
+        Ok(Self(pairs))
     }
 
     /// Whether the parameter is there, with or without a value.
@@ -308,7 +318,7 @@ mod tests {
             if let Some(token) = token {
                 headers.insert("x-consul-token", token.parse().expect("a value"));
             }
-            super::question(path, &Query::parse(query).expect("a query"), &headers)
+            super::question(path, &Query::parse(query).expect("a query"), &tokens(&headers))
         };
         let path = "/v1/health/service/web";
         let plain = question(path, "passing", None);

@@ -14,13 +14,13 @@ use super::hub::{Follower, Hub, Told};
 use crate::read::{Answer, Ask};
 
 /// The questions that are waited for, by what tells them apart.
-pub(super) type Questions = Mutex<BTreeMap<Box<str>, Weak<Waiting>>>;
+pub(super) type Questions = Mutex<BTreeMap<Arc<str>, Weak<Waiting>>>;
 
 /// A question with those who wait for another answer to it.
 pub(crate) struct Waiting {
     hub: Arc<Hub>,
     /// What tells it from others; `None` for one that is nobody else's.
-    name: Option<Box<str>>,
+    name: Option<Arc<str>>,
     follower: Arc<Follower>,
     waiters: Arc<Notify>,
     known: Mutex<Known>,
@@ -28,7 +28,8 @@ pub(crate) struct Waiting {
 
 #[derive(Default)]
 struct Known {
-    topics: BTreeSet<Topic>,
+    /// In order; not a set, which has room for eleven.
+    topics: Box<[Topic]>,
     /// The answer, and how often the topics had been touched when it was made.
     answer: Option<(u64, Answer)>,
 }
@@ -36,7 +37,7 @@ struct Known {
 impl Waiting {
     /// Joins those who ask a question.
     pub(crate) fn join(hub: &Arc<Hub>, name: Option<String>) -> Arc<Self> {
-        let Some(name) = name.map(String::into_boxed_str) else { return Self::open(hub, None) };
+        let Some(name) = name.map(Arc::<str>::from) else { return Self::open(hub, None) };
         let mut questions = hub.questions.lock();
         if let Some(waiting) = questions.get(&name).and_then(Weak::upgrade) {
             return waiting;
@@ -46,7 +47,7 @@ impl Waiting {
         waiting
     }
 
-    fn open(hub: &Arc<Hub>, name: Option<Box<str>>) -> Arc<Self> {
+    fn open(hub: &Arc<Hub>, name: Option<Arc<str>>) -> Arc<Self> {
         hub.metrics().questions.inc();
         let waiters = Arc::<Notify>::default();
         let follower = hub.follower(Told::Waiters(waiters.clone()));
@@ -79,9 +80,9 @@ impl Waiting {
             }
             let state = self.hub.state();
             let topics = question.topics(&state);
-            if topics != known.topics {
-                self.hub.follow(&self.follower, &known.topics, &topics);
-                known.topics = topics;
+            if !topics.iter().eq(&known.topics) {
+                self.follow(&known.topics, &topics);
+                known.topics = topics.into_iter().collect();
                 // What changed before these topics were followed is seen by a later look.
                 continue;
             }
@@ -97,9 +98,15 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    fn follow(&self, before: &[Topic], topics: &BTreeSet<Topic>) {
+        self.hub.follow(&self.follower, &before.iter().cloned().collect(), topics);
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.hub.follow(&self.follower, &self.known.lock().topics, &BTreeSet::new());
+        self.follow(&self.known.lock().topics, &BTreeSet::new());
         self.hub.metrics().questions.dec();
         let Some(name) = &self.name else { return };
         let mut questions = self.hub.questions.lock();
