@@ -107,6 +107,7 @@ where
 }
 
 /// Reads a page.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
 pub(super) fn read_page<T, A, R>(
     context: &Context,
     request: &ApiRequest,
