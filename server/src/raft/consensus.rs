@@ -37,6 +37,7 @@ use super::recover::recover;
 use super::restart::forget_leadership;
 use super::state_machine::Audience;
 use super::storage::Storage;
+use super::tidings::Tidings;
 use super::types::{Group, LogId, Member, NodeId, Raft, Vote};
 use crate::config::StorageConfig;
 use crate::leader::Renewals;
@@ -151,7 +152,7 @@ impl Consensus {
             entries,
             storage: storage.clone(),
             links: links.clone(),
-            metrics: metrics.clone(),
+            roles: raft.server_metrics(),
             progress,
             resigned: resigned.clone(),
         };
@@ -176,11 +177,14 @@ impl Consensus {
             health: watch::Sender::default(),
             renewals: Renewals::default(),
         };
-        let pulse = Pulse { id, links: links.clone(), contact: contact.clone(), metrics, resigned };
+        Tidings::start(&links, tasks);
+        let roles = raft.server_metrics();
+        let pulse = Pulse { id, links: links.clone(), contact: contact.clone(), roles, resigned };
         pulse.start(tasks);
         let refused = consensus.elections_refused.clone();
         Election { id, raft, log, links, contact, removed, refused }.start(tasks);
-        let changes = count_changes(consensus.raft.metrics(), consensus.leader_changes.clone());
+        let changes =
+            count_changes(consensus.raft.server_metrics(), consensus.leader_changes.clone());
         let token = tasks.token();
         tasks.spawn("leader changes", async move {
             // What is not counted happened while the server ended.
@@ -237,7 +241,8 @@ impl Consensus {
 
     /// Follows whether this server leads.
     pub(crate) fn leadership(&self) -> Leadership {
-        Leadership { id: self.id, metrics: self.raft.metrics(), term: 0 }
+        let (metrics, roles) = (self.raft.metrics(), self.raft.server_metrics());
+        Leadership { id: self.id, metrics, roles, term: 0 }
     }
 
     /// Whether this server's state is the newest there is, without asking anybody: it leads, and
@@ -269,7 +274,13 @@ impl Consensus {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let leads = metrics.current_leader == Some(self.id);
-        if leads && is_without_majority(self.id, &metrics, &self.links.acks) {
+        if leads
+            && is_without_majority(
+                self.id,
+                (&metrics.vote, &metrics.membership_config),
+                &self.links.acks,
+            )
+        {
             // In name only: nobody else hears it.
             let last_contact =
                 self.links.acks.confirmed(self.id, &metrics.vote, &metrics.membership_config);
@@ -350,7 +361,10 @@ impl Consensus {
             Call::Health => Ok(Said::Health(self.health_here().await?)),
             Call::MayElect { id, last } => Ok(Said::Ballot(self.judge(id, last).await?)),
             Call::Propose(group, bytes) => {
-                Ok(Said::Answered(self.courier.here(group, bytes).await?))
+                let answered = self.courier.here(group, bytes).await?;
+                // Who asked waits until it sees its writes.
+                self.links.tidings.hurry();
+                Ok(Said::Answered(answered))
             }
             Call::ReadIndex { by_lease } => {
                 let barrier = if by_lease { &self.by_lease } else { &self.by_majority };

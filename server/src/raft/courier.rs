@@ -14,7 +14,7 @@ use super::error::ProposeError;
 use super::lease::is_without_majority;
 use super::network::{LEADER_LIMIT, Links};
 use super::storage::Storage;
-use super::types::{Group, Member, Metrics, NodeId};
+use super::types::{Group, Member, NodeId, Roles};
 
 /// The way to the leader. Clones share it.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(super) struct Courier {
     pub(super) entries: Entries,
     pub(super) storage: Storage,
     pub(super) links: Links,
-    pub(super) metrics: watch::Receiver<Metrics>,
+    pub(super) roles: watch::Receiver<Roles>,
     /// The last index that readers see here.
     pub(super) progress: watch::Receiver<u64>,
     /// Whether this server is handing leadership over, and takes no commands.
@@ -91,35 +91,43 @@ impl Courier {
 
     /// Waits until another server leads than now, but not longer than a pause.
     pub(super) async fn news_or(&self, pause: Duration) {
-        let before = self.metrics.borrow().current_leader;
-        let mut metrics = self.metrics.clone();
-        let news = async {
-            let is_news = |metrics: &Metrics| {
-                metrics.current_leader.is_some() && metrics.current_leader != before
-            };
-            if metrics.wait_for(is_news).await.is_err() {
-                // Consensus has ended; the next attempt says so.
-                std::future::pending::<()>().await;
-            }
-        };
         // Over either way.
-        let _ = tokio::time::timeout(pause, news).await;
+        let _ = tokio::time::timeout(pause, self.other_than(self.leader_id())).await;
+    }
+
+    /// Waits until another server leads than this one, or one at all.
+    pub(super) async fn other_than(&self, before: Option<NodeId>) {
+        let is_news =
+            |roles: &Roles| roles.current_leader.is_some() && roles.current_leader != before;
+        if self.roles.clone().wait_for(is_news).await.is_err() {
+            // Consensus has ended; the next attempt says so.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns who leads, as far as this server knows.
+    pub(super) fn leader_id(&self) -> Option<NodeId> {
+        self.roles.borrow().current_leader
     }
 
     fn is_leader(&self) -> bool {
-        self.metrics.borrow().current_leader == Some(self.id)
+        self.roles.borrow().current_leader == Some(self.id)
     }
 
     fn leads_in_name_only(&self) -> bool {
-        let metrics = self.metrics.borrow();
-        metrics.current_leader == Some(self.id)
-            && is_without_majority(self.id, &metrics, &self.links.acks)
+        let roles = self.roles.borrow();
+        roles.current_leader == Some(self.id)
+            && is_without_majority(
+                self.id,
+                (&roles.vote, &roles.membership_config),
+                &self.links.acks,
+            )
     }
 
     fn leader(&self) -> Option<(NodeId, Member)> {
-        let metrics = self.metrics.borrow();
-        let id = metrics.current_leader?;
-        let member = metrics.membership_config.membership().get_node(&id).cloned();
+        let roles = self.roles.borrow();
+        let id = roles.current_leader?;
+        let member = roles.membership_config.membership().get_node(&id).cloned();
         Some((id, member.unwrap_or_default()))
     }
 

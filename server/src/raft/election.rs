@@ -26,7 +26,7 @@ use super::contact::Contact;
 use super::lease::ELECTION_SILENCE;
 use super::log::Log;
 use super::network::Links;
-use super::types::{LogId, Member, Metrics, NodeId, Raft};
+use super::types::{LogId, Member, NodeId, Raft, Roles};
 
 /// The leader's sign of life. openraft's own comes too, less often.
 const PULSE: Duration = Duration::from_millis(100);
@@ -89,19 +89,19 @@ impl Election {
     }
 
     async fn run(self) {
-        let mut metrics = self.raft.metrics();
+        let mut roles = self.raft.server_metrics();
         loop {
             // Of no cluster, or leading: nothing to wait for but a change.
-            let idle = |metrics: &Metrics| {
-                metrics.current_leader != Some(self.id)
-                    && metrics.membership_config.nodes().next().is_some()
+            let idle = |roles: &Roles| {
+                roles.current_leader != Some(self.id)
+                    && roles.membership_config.nodes().next().is_some()
             };
-            if metrics.wait_for(idle).await.is_err() {
+            if roles.wait_for(idle).await.is_err() {
                 return;
             }
             let is_alone = {
-                let metrics = metrics.borrow();
-                metrics.membership_config.voter_ids().eq([self.id])
+                let roles = roles.borrow();
+                roles.membership_config.voter_ids().eq([self.id])
             };
             if !is_alone {
                 self.silence().await;
@@ -117,7 +117,7 @@ impl Election {
                 return;
             }
             let limit = drawn(ELECTION_MS);
-            let decided = metrics.wait_for(|metrics| metrics.current_leader.is_some());
+            let decided = roles.wait_for(|roles| roles.current_leader.is_some());
             // Over either way; the next round asks again.
             if granted {
                 let _ = tokio::time::timeout(limit, decided).await;
@@ -195,7 +195,7 @@ pub(super) struct Pulse {
     pub(super) id: NodeId,
     pub(super) links: Links,
     pub(super) contact: Contact,
-    pub(super) metrics: watch::Receiver<Metrics>,
+    pub(super) roles: watch::Receiver<Roles>,
     /// Whether leadership is being handed over: then others must be free to vote.
     pub(super) resigned: Arc<AtomicBool>,
 }
@@ -217,8 +217,8 @@ impl Pulse {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let id = self.id;
-            let leads = |metrics: &Metrics| metrics.current_leader == Some(id);
-            if self.metrics.wait_for(leads).await.is_err() {
+            let leads = |roles: &Roles| roles.current_leader == Some(id);
+            if self.roles.wait_for(leads).await.is_err() {
                 return;
             }
             beat.tick().await;
@@ -226,11 +226,11 @@ impl Pulse {
                 continue;
             }
             let (vote, membership) = {
-                let metrics = self.metrics.borrow();
-                if metrics.current_leader != Some(id) {
+                let roles = self.roles.borrow();
+                if roles.current_leader != Some(id) {
                     continue;
                 }
-                (metrics.vote, metrics.membership_config.clone())
+                (roles.vote, roles.membership_config.clone())
             };
             self.contact.heard_at(weft_runtime::clock::instant());
             for (target, member) in membership.nodes().filter(|(target, _)| **target != id) {

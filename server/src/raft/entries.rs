@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use weft_core::limits;
 use weft_core::state::Answered;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::error::ProposeError;
+use super::flight::{Flight, Gathering};
 use super::types::{Batch, Group, Raft};
 
-/// Entries on their way at once: the second gathers while the first is written.
-const IN_FLIGHT: usize = 2;
 /// Groups that wait: those of nine servers and the leader's duties. When full, those who propose
 /// wait at the door.
 const QUEUE_LENGTH: usize = 256;
@@ -59,8 +58,37 @@ impl Entries {
     }
 }
 
+/// Groups that make one entry.
+#[derive(Default)]
+struct Gathered {
+    groups: Vec<Group>,
+    replies: Vec<Reply>,
+    commands: usize,
+    bytes: usize,
+}
+
+impl Gathering<Waiting> for Gathered {
+    fn take(&mut self, next: Waiting) -> Option<Waiting> {
+        let more = next.group.commands.len();
+        let is_full = self.bytes + next.bytes > limits::ENTRY_BYTES_MAX
+            || self.commands + more > limits::COMMANDS_PER_ENTRY_MAX;
+        if is_full && !self.groups.is_empty() {
+            return Some(next);
+        }
+        self.commands += more;
+        self.bytes += next.bytes;
+        self.groups.push(next.group);
+        self.replies.push(next.reply);
+        None
+    }
+
+    fn commands(&self) -> usize {
+        self.commands
+    }
+}
+
 async fn run(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
-    let places = Arc::new(Semaphore::new(IN_FLIGHT));
+    let flight = Flight::new();
     let mut held: Option<Waiting> = None;
     loop {
         let first = match held.take() {
@@ -74,31 +102,17 @@ async fn run(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) 
                 () = tasks.cancelled() => return,
             },
         };
-        // The place first: while it is waited for, more groups gather.
+        let mut gathered = Gathered::default();
+        held = gathered.take(first);
         let place = tokio::select! {
-            // A place that was not taken goes to nobody; the task ends.
-            place = places.clone().acquire_owned() => place,
+            place = flight.gather(&mut gathered, &mut waiting, &mut held) => place,
+            // Those who gathered learn that the server ends.
             () = tasks.cancelled() => return,
         };
-        let Ok(place) = place else { return };
-        let (mut bytes, mut commands) = (first.bytes, first.group.commands.len());
-        let (mut groups, mut replies) = (vec![first.group], vec![first.reply]);
-        while let Ok(next) = waiting.try_recv() {
-            let (more_bytes, more) = (next.bytes, next.group.commands.len());
-            if bytes + more_bytes > limits::ENTRY_BYTES_MAX
-                || commands + more > limits::COMMANDS_PER_ENTRY_MAX
-            {
-                held = Some(next);
-                break;
-            }
-            (bytes, commands) = (bytes + more_bytes, commands + more);
-            groups.push(next.group);
-            replies.push(next.reply);
-        }
         let raft = raft.clone();
-        let batch = Batch { now: clock::wall(), groups };
+        let batch = Batch { now: clock::wall(), groups: gathered.groups };
         tasks.spawn("proposal", async move {
-            propose(&raft, batch, replies).await;
+            propose(&raft, batch, gathered.replies).await;
             drop(place);
         });
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand_core::RngCore;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::state::{Answer, Answered, Command, GroupId};
@@ -21,15 +21,13 @@ use weft_runtime::{clock, entropy};
 
 use super::courier::Courier;
 use super::error::ProposeError;
+use super::flight::{Flight, Gathering};
 use super::types::Group;
 
 /// How long a request is held while there is no leader.
 ///
 /// **Source**: Consul: `rpc_hold_timeout`, 7 s.
 pub(crate) const LEADERLESS_HOLD: Duration = Duration::from_secs(7);
-/// Groups on their way at once: while they are, the next one gathers. At the leader two are in
-/// the log and two wait for the next entry; from elsewhere they fill the way to the leader.
-const IN_FLIGHT: usize = 4;
 /// Commands that wait; when full, those who propose wait at the door.
 const QUEUE_LENGTH: usize = 4096;
 /// The pauses before a group is sent again.
@@ -104,8 +102,32 @@ impl Names {
     }
 }
 
+/// Commands that go together.
+#[derive(Default)]
+struct Gathered {
+    waiting: Vec<Waiting>,
+    bytes: usize,
+}
+
+impl Gathering<Waiting> for Gathered {
+    fn take(&mut self, next: Waiting) -> Option<Waiting> {
+        let is_full = self.waiting.len() >= limits::COMMANDS_PER_ENTRY_MAX
+            || !self.waiting.is_empty() && self.bytes + next.bytes > limits::ENTRY_BYTES_MAX;
+        if is_full {
+            return Some(next);
+        }
+        self.bytes += next.bytes;
+        self.waiting.push(next);
+        None
+    }
+
+    fn commands(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 async fn run(courier: Courier, mut waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
-    let places = Arc::new(Semaphore::new(IN_FLIGHT));
+    let flight = Flight::new();
     let mut names = Names::new();
     let mut held: Option<Waiting> = None;
     loop {
@@ -120,32 +142,26 @@ async fn run(courier: Courier, mut waiting: mpsc::Receiver<Waiting>, tasks: Task
                 () = tasks.cancelled() => return,
             },
         };
-        // The place first: while it is waited for, more commands gather.
+        let mut gathered = Gathered::default();
+        held = gathered.take(first);
         let place = tokio::select! {
-            // A place that was not taken goes to nobody; the task ends.
-            place = places.clone().acquire_owned() => place,
+            place = flight.gather(&mut gathered, &mut waiting, &mut held) => place,
+            // Those who gathered learn that the server ends.
             () = tasks.cancelled() => return,
         };
-        let Ok(place) = place else { return };
-        if is_over(&first) {
+        let now = clock::instant();
+        let is_over = |it: &Waiting| now.duration_since(it.arrived) >= LEADERLESS_HOLD;
+        let (over, on_time): (Vec<_>, Vec<_>) = gathered.waiting.into_iter().partition(is_over);
+        for late in over {
             // Held behind groups that found no leader either.
-            let _ = first.reply.send(Err(ProposeError::NoLeader(None)));
+            let _ = late.reply.send(Err(ProposeError::NoLeader(None)));
+        }
+        let Some(until) = on_time.first().map(|first| first.arrived + LEADERLESS_HOLD) else {
             continue;
-        }
-        let until = first.arrived + LEADERLESS_HOLD;
-        let mut bytes = first.bytes;
-        let (mut commands, mut replies) = (vec![first.command], vec![first.reply]);
-        while commands.len() < limits::COMMANDS_PER_ENTRY_MAX
-            && let Ok(next) = waiting.try_recv()
-        {
-            if bytes + next.bytes > limits::ENTRY_BYTES_MAX {
-                held = Some(next);
-                break;
-            }
-            bytes += next.bytes;
-            commands.push(next.command);
-            replies.push(next.reply);
-        }
+        };
+        let bytes = on_time.iter().map(|it| it.bytes).sum();
+        let (commands, replies): (Vec<_>, Vec<_>) =
+            on_time.into_iter().map(|it| (it.command, it.reply)).unzip();
         let group = Group { id: names.next(), commands: Arc::new(commands) };
         let (courier, named, token) = (courier.clone(), names.waiting.clone(), tasks.token());
         tasks.spawn("group of commands", async move {
@@ -162,10 +178,6 @@ async fn run(courier: Courier, mut waiting: mpsc::Receiver<Waiting>, tasks: Task
     }
 }
 
-fn is_over(waiting: &Waiting) -> bool {
-    clock::instant().duration_since(waiting.arrived) >= LEADERLESS_HOLD
-}
-
 /// Sends a group until it is answered, or until its time is over.
 async fn see_through(
     courier: &Courier,
@@ -173,12 +185,21 @@ async fn see_through(
     bytes: usize,
     until: Instant,
 ) -> Result<Arc<Answered>, ProposeError> {
-    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
+    // Made with the first failure: randomness is asked of the system.
+    let mut backoff: Option<Backoff> = None;
     // Once an attempt got no answer, a refusal of a later one does not mean that nothing
     // happened.
     let mut unanswered: Option<ProposeError> = None;
     loop {
-        let error = match courier.deliver(&group, bytes).await {
+        let leader = courier.leader_id();
+        let outcome = tokio::select! {
+            outcome = courier.deliver(&group, bytes) => outcome,
+            // An attempt that is given up may have been carried out; the name sees to that.
+            () = courier.other_than(leader) => {
+                Err(ProposeError::Unanswered("another server leads now".to_owned()))
+            }
+        };
+        let error = match outcome {
             Ok(answered) => return Ok(answered),
             Err(error) => error,
         };
@@ -193,7 +214,9 @@ async fn see_through(
         if clock::instant() >= until {
             return Err(unanswered.unwrap_or(error));
         }
-        courier.news_or(backoff.next()).await;
+        let new = || Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
+        let pause = backoff.get_or_insert_with(new).next();
+        courier.news_or(pause).await;
     }
 }
 

@@ -3,12 +3,13 @@
 use tokio::sync::watch;
 
 use super::error::ProposeError;
-use super::types::{LogId, Metrics, NodeId};
+use super::types::{LogId, Metrics, NodeId, Roles};
 
 /// Follows whether this server leads.
 pub(crate) struct Leadership {
     pub(super) id: NodeId,
     pub(super) metrics: watch::Receiver<Metrics>,
+    pub(super) roles: watch::Receiver<Roles>,
     /// The term in which it was last said to lead.
     pub(super) term: u64,
 }
@@ -22,9 +23,21 @@ impl Leadership {
     /// May be dropped and called again at any time.
     pub(crate) async fn gained(&mut self) -> Result<u64, ProposeError> {
         let id = self.id;
-        let leads = self.metrics.wait_for(|metrics| leads(id, metrics)).await;
-        self.term = leads.map_err(|_| ProposeError::Stopped)?.current_term;
-        Ok(self.term)
+        loop {
+            let elected = self.roles.wait_for(|roles| roles.current_leader == Some(id)).await;
+            elected.map_err(|_| ProposeError::Stopped)?;
+            // What is told in full follows at once; until the empty entry is applied each look
+            // is at another entry.
+            let decided = |metrics: &Metrics| {
+                leads(id, metrics) || metrics.current_leader.is_some_and(|leader| leader != id)
+            };
+            let decided = self.metrics.wait_for(decided).await;
+            let decided = decided.map_err(|_| ProposeError::Stopped)?;
+            if leads(id, &decided) {
+                self.term = decided.current_term;
+                return Ok(self.term);
+            }
+        }
     }
 
     /// Waits until this server leads no more, or in another term.
@@ -35,24 +48,23 @@ impl Leadership {
     /// May be dropped and called again at any time.
     pub(crate) async fn lost(&mut self) -> Result<(), ProposeError> {
         let (id, term) = (self.id, self.term);
-        let over = |metrics: &Metrics| metrics.current_term != term || !leads(id, metrics);
-        self.metrics.wait_for(over).await.map(drop).map_err(|_| ProposeError::Stopped)
+        let over =
+            |roles: &Roles| roles.vote.leader_id.term != term || roles.current_leader != Some(id);
+        self.roles.wait_for(over).await.map(drop).map_err(|_| ProposeError::Stopped)
     }
 }
 
 /// Counts how often another server began to lead, or this one.
 pub(super) async fn count_changes(
-    mut metrics: watch::Receiver<Metrics>,
+    mut roles: watch::Receiver<Roles>,
     changes: std::sync::Arc<std::sync::atomic::AtomicU64>,
 ) {
     let mut last = None;
     loop {
-        let is_new = |metrics: &Metrics| {
-            metrics.current_leader.is_some()
-                && Some((metrics.current_term, metrics.current_leader)) != last
-        };
-        let Ok(seen) = metrics.wait_for(is_new).await else { return };
-        last = Some((seen.current_term, seen.current_leader));
+        let said = |roles: &Roles| Some((roles.vote.leader_id.term, roles.current_leader));
+        let is_new = |roles: &Roles| roles.current_leader.is_some() && said(roles) != last;
+        let Ok(seen) = roles.wait_for(is_new).await else { return };
+        last = said(&seen);
         drop(seen);
         changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use weft_runtime::clock;
 
-use super::types::{Membership, Metrics, NodeId, Vote};
+use super::types::{Membership, NodeId, Vote};
 
 /// How long a server that heard from a leader votes for nobody else. openraft's lease on the
 /// voter's side is its longest election time, which is set to this.
@@ -92,8 +92,12 @@ impl Acks {
 
 /// Whether a server leads in name only: it has had no majority for so long that others may have
 /// elected another leader. A server that has just been elected has had one.
-pub(super) fn is_without_majority(me: NodeId, metrics: &Metrics, acks: &Acks) -> bool {
-    let confirmed = acks.confirmed(me, &metrics.vote, &metrics.membership_config);
+pub(super) fn is_without_majority(
+    me: NodeId,
+    (vote, membership): (&Vote, &Membership),
+    acks: &Acks,
+) -> bool {
+    let confirmed = acks.confirmed(me, vote, membership);
     // Without any answer yet: openraft counts from the election on.
     confirmed.is_some_and(|at| clock::instant().duration_since(at) > LEADERLESS_AFTER)
 }

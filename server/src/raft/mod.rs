@@ -8,6 +8,7 @@ mod courier;
 mod election;
 mod entries;
 mod error;
+mod flight;
 mod fold;
 mod gauge;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod storage;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod tidings;
 mod transfer;
 mod types;
 #[cfg(feature = "sim")]

@@ -23,7 +23,8 @@ use weft_runtime::{clock, rpc};
 use super::call::{Call, CallError, Said};
 use super::error::ProposeError;
 use super::lease::Acks;
-use super::types::{Member, NodeId, TypeConfig, Vote};
+use super::tidings::Tidings;
+use super::types::{LogId, Member, NodeId, TypeConfig, Vote};
 
 /// Bytes of one message between servers: a full entry, or a piece of a snapshot, with a margin.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -41,11 +42,18 @@ pub(crate) struct Links {
     cut: Arc<Mutex<BTreeSet<String>>>,
     /// Who answered this server as leader, and when.
     pub(super) acks: Acks,
+    pub(super) tidings: Tidings,
 }
 
 impl Links {
     pub(crate) fn new(tls: ClientTlsCell) -> Self {
-        Self { tls, channels: Arc::default(), cut: Arc::default(), acks: Acks::default() }
+        Self {
+            tls,
+            channels: Arc::default(),
+            cut: Arc::default(),
+            acks: Acks::default(),
+            tidings: Tidings::default(),
+        }
     }
 
     /// Sends nothing to these addresses from now on, and again to all others.
@@ -98,7 +106,7 @@ impl Links {
     }
 
     /// Sends an append and notes who follows.
-    async fn append(
+    pub(super) async fn append(
         &self,
         (target, address): (NodeId, &str),
         rpc: &AppendEntriesRequest<TypeConfig>,
@@ -169,7 +177,7 @@ impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, node: &Member) -> Link {
-        Link { target, address: node.address.clone(), links: self.clone() }
+        Link { target, address: node.address.clone(), links: self.clone(), told: None }
     }
 }
 
@@ -178,6 +186,8 @@ pub(crate) struct Link {
     target: NodeId,
     address: String,
     links: Links,
+    /// What the follower has been told is committed, or is about to be.
+    told: Option<LogId>,
 }
 
 /// Which method a message is for.
@@ -196,7 +206,16 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
-        self.links.append((self.target, &self.address), &rpc, option.hard_ttl()).await
+        let to = (self.target, self.address.as_str());
+        let is_news = rpc.leader_commit > self.told;
+        self.told = self.told.max(rpc.leader_commit);
+        if rpc.entries.is_empty() && is_news {
+            // Not yet sent, and it is no sign of life: those that are have nothing new to say.
+            self.links.tidings.owe(to, rpc);
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.links.tidings.settle(self.target);
+        self.links.append(to, &rpc, option.hard_ttl()).await
     }
 
     async fn install_snapshot(

@@ -70,7 +70,11 @@ openraft::declare_raft_types!(
 
 pub(crate) type Entry = openraft::Entry<TypeConfig>;
 pub(crate) type LogId = openraft::LogId<NodeId>;
+/// All that openraft tells of itself; it changes several times with each entry.
 pub(crate) type Metrics = openraft::RaftMetrics<NodeId, Member>;
+/// The part of it that says who leads whom; it changes with elections and members alone, so that
+/// waiting for it costs nothing in between.
+pub(crate) type Roles = openraft::metrics::RaftServerMetrics<NodeId, Member>;
 pub(crate) type Membership = openraft::StoredMembership<NodeId, Member>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, Member>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;

@@ -4,10 +4,13 @@
 //! for; those that wait together share one sync. After a failure nothing more is written.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tracing::error;
+use tracing::{error, warn};
+use weft_proto::envelope;
 use weft_runtime::clock;
 use weft_runtime::store::{Store, Table};
 use weft_runtime::task::TaskTree;
@@ -24,6 +27,7 @@ const GROUP_MAX: usize = 256;
 
 /// Keys of the table of marks.
 pub(super) const VOTE: &[u8] = b"vote";
+/// How far the cluster has agreed; a lost mark only costs time at the next start.
 pub(super) const COMMITTED: &[u8] = b"committed";
 
 /// Called once a write is durable, or has failed.
@@ -42,13 +46,12 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Whether anyone relies on it after a power cut. A lost commit mark or purge only costs
-    /// time at the next start.
+    /// Whether anyone relies on it after a power cut. A lost purge only costs time at the next
+    /// start.
     fn must_be_durable(&self) -> bool {
         match self {
-            Self::Append(_) | Self::Truncate { .. } => true,
+            Self::Append(_) | Self::Mark(..) | Self::Truncate { .. } => true,
             Self::Purge { .. } => false,
-            Self::Mark(name, _) => *name != COMMITTED,
         }
     }
 }
@@ -57,6 +60,7 @@ impl Write {
 #[derive(Clone)]
 pub(super) struct Journal {
     queue: mpsc::Sender<(Write, Done)>,
+    committed: Arc<Mutex<Option<LogId>>>,
 }
 
 impl Journal {
@@ -68,9 +72,29 @@ impl Journal {
         tasks: &TaskTree,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-        let mut writer = Writer { medium, marks, gauges, tasks: tasks.clone() };
+        let committed = Arc::<Mutex<Option<LogId>>>::default();
+        let bounds = medium.bounds();
+        let mut writer = Writer {
+            last: bounds.last.or(bounds.purged).map_or(0, |id| id.index),
+            committed: committed.clone(),
+            medium,
+            marks,
+            gauges,
+            tasks: tasks.clone(),
+        };
         tasks.worker("journal", waiting, GROUP_MAX, move |group| writer.handle(group));
-        Self { queue }
+        Self { queue, committed }
+    }
+
+    /// Notes how far the cluster has agreed. It is written along with the next entries, or when
+    /// the thread ends: a write of its own would wake the thread for each entry once more.
+    pub(super) fn note_committed(&self, committed: LogId) {
+        *self.committed.lock() = Some(committed);
+    }
+
+    /// Returns what was noted and is not yet written.
+    pub(super) fn committed(&self) -> Option<LogId> {
+        *self.committed.lock()
     }
 
     /// Queues a write; waits while the queue is full.
@@ -100,11 +124,25 @@ impl Marks {
     }
 }
 
-struct Writer<M> {
+struct Writer<M: Medium> {
     medium: M,
+    /// The last index that was written.
+    last: u64,
+    /// How far the cluster has agreed, until it is written.
+    committed: Arc<Mutex<Option<LogId>>>,
     marks: Marks,
     gauges: Gauges,
     tasks: TaskTree,
+}
+
+impl<M: Medium> Drop for Writer<M> {
+    fn drop(&mut self) {
+        if self.gauges.failure().is_none()
+            && let Err(error) = self.mark_committed()
+        {
+            warn!(%error, "how far the cluster has agreed could not be written");
+        }
+    }
 }
 
 impl<M: Medium> Writer<M> {
@@ -137,19 +175,26 @@ impl<M: Medium> Writer<M> {
     /// Writes a group, in order, and syncs what someone relies on.
     fn carry_out(&mut self, group: &[(Write, Done)]) -> Result<(), LogDamage> {
         let (medium, marks) = (&mut self.medium, &self.marks);
-        let mut committed = None;
         for (write, _) in group {
             match write {
-                Write::Append(entries) => medium.append(entries)?,
-                Write::Mark(COMMITTED, value) => committed = Some(value),
+                Write::Append(entries) => {
+                    medium.append(entries)?;
+                    self.last = entries.last().map_or(self.last, |(index, _)| *index);
+                }
                 Write::Mark(name, value) => {
                     // Neither may survive without what was written before it.
                     medium.sync()?;
                     marks.put(name, value)?;
                     marks.store.sync()?;
                 }
-                Write::Purge { upto } => medium.purge(*upto)?,
-                Write::Truncate { from } => medium.truncate(*from)?,
+                Write::Purge { upto } => {
+                    medium.purge(*upto)?;
+                    self.last = self.last.max(upto.index);
+                }
+                Write::Truncate { from } => {
+                    medium.truncate(*from)?;
+                    self.last = self.last.min(from.saturating_sub(1));
+                }
             }
         }
         if group.iter().any(|(write, _)| write.must_be_durable()) {
@@ -157,7 +202,14 @@ impl<M: Medium> Writer<M> {
             medium.sync()?;
             self.gauges.synced(clock::instant().duration_since(started));
         }
-        // After the entries: a mark on the disk says that they had been there.
-        committed.map_or(Ok(()), |value| marks.put(COMMITTED, value))
+        self.mark_committed()
+    }
+
+    /// Writes how far the cluster has agreed, after the entries: a mark on the disk says that they
+    /// had been there.
+    fn mark_committed(&mut self) -> Result<(), LogDamage> {
+        let reached = self.committed.lock().take_if(|committed| committed.index <= self.last);
+        let put = |committed| self.marks.put(COMMITTED, &envelope::encode(&committed));
+        reached.map_or(Ok(()), put)
     }
 }

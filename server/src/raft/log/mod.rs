@@ -248,14 +248,16 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         if let Some(committed) = committed {
-            let write = Write::Mark(journal::COMMITTED, envelope::encode(&committed));
             // Not waited for: the mark only spares the next start a wait for the leader.
-            self.shared.journal.write(write, Box::new(drop)).await;
+            self.shared.journal.note_committed(committed);
         }
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        if let Some(committed) = self.shared.journal.committed() {
+            return Ok(Some(committed));
+        }
         read_mark(&self.shared.marks, journal::COMMITTED).map_err(damage_error)
     }
 
