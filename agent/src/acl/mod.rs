@@ -6,6 +6,7 @@
 //! allowed.
 
 mod memory;
+mod tokens;
 mod verdict;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use weft_runtime::http::{collect, full};
 use crate::config::{AclConfig, DownPolicy, TokenText};
 use crate::servers::Servers;
 use memory::{Memory, Standing};
+pub(crate) use tokens::{Slot, Tokens, UnknownSlot};
 pub(crate) use verdict::{Question, Refusal, Verdict};
 
 /// How long a verdict is as good as new.
@@ -39,6 +41,7 @@ const QUESTIONS_AT_ONCE: usize = 4_096;
 pub(crate) struct Acl {
     servers: Servers,
     config: Arc<AclConfig>,
+    tokens: Tokens,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -55,18 +58,29 @@ enum Said {
 }
 
 impl Acl {
-    pub(crate) fn new(servers: Servers, config: AclConfig) -> Self {
-        Self { servers, config: Arc::new(config), memory: Arc::default() }
+    pub(crate) fn new(servers: Servers, config: AclConfig, tokens: Tokens) -> Self {
+        Self { servers, config: Arc::new(config), tokens, memory: Arc::default() }
+    }
+
+    /// Returns the agent's own tokens.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Whether servers said that they have no ACLs, and the configuration does not say otherwise.
+    pub(crate) fn has_none(&self) -> bool {
+        let standing = self.memory.lock().standing(clock::instant(), Duration::MAX);
+        standing == Standing::Off && !self.config.enabled
     }
 
     /// Returns the token that counts for a caller: its own, else the agent's default.
     pub(crate) fn token_of(&self, shown: Option<TokenText>) -> Option<TokenText> {
-        shown.or_else(|| self.config.default_token.clone())
+        shown.or_else(|| self.tokens.of(Slot::Default))
     }
 
     /// Returns the token for what the agent asks for itself.
     pub(crate) fn agent_token(&self) -> Option<TokenText> {
-        self.config.agent_token.clone().or_else(|| self.config.default_token.clone())
+        self.tokens.of(Slot::Agent).or_else(|| self.tokens.of(Slot::Default))
     }
 
     /// What servers do where no rule speaks, as they last said; `None` before they did.

@@ -8,6 +8,9 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use weft_proto::text::Fault;
 
+/// Bytes of a token's secret: ours have 36, those of logins some more.
+const TOKEN_BYTES_MAX: usize = 1_024;
+
 /// The `acl` section.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,6 +20,9 @@ pub struct AclSection {
     pub enabled: Option<bool>,
     /// What counts while no server answers: `extend-cache`, which is the default, or `deny`.
     pub down_policy: Option<String>,
+    /// Whether tokens that are set while the agent runs are kept over restarts, in a file of the
+    /// data directory that its owner alone reads.
+    pub enable_token_persistence: Option<bool>,
     /// Tokens that the agent is given.
     pub tokens: AclTokensSection,
 }
@@ -52,6 +58,8 @@ pub struct AclConfig {
     pub default_token: Option<TokenText>,
     /// The token for what the agent asks itself.
     pub agent_token: Option<TokenText>,
+    /// Whether tokens that are set while the agent runs are kept over restarts.
+    pub keeps_tokens: bool,
 }
 
 /// The secret of a token; printed by nothing.
@@ -66,6 +74,16 @@ impl TokenText {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self(text.into()))
+    }
+
+    /// Whether it can be a token at all.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.0.len() <= TOKEN_BYTES_MAX && self.header().is_some()
+    }
+
+    /// Returns the secret itself, to be kept.
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
     }
 
     /// Returns it as the value of a header; `None` when it cannot be one, and so is no token.
@@ -97,14 +115,15 @@ pub(super) fn resolve(section: &AclSection, faults: &mut Vec<Fault>) -> AclConfi
     let default_token = token(&tokens.default_file, "acl.tokens.default_file", faults);
     let agent_token = token(&tokens.agent_file, "acl.tokens.agent_file", faults);
     let enabled = section.enabled.unwrap_or_default();
-    AclConfig { enabled, down_policy, default_token, agent_token }
+    let keeps_tokens = section.enable_token_persistence.unwrap_or_default();
+    AclConfig { enabled, down_policy, default_token, agent_token, keeps_tokens }
 }
 
 fn token(file: &Option<String>, field: &str, faults: &mut Vec<Fault>) -> Option<TokenText> {
     let path = Path::new(file.as_deref()?);
     match std::fs::read_to_string(path) {
         Ok(text) => {
-            let token = TokenText::new(&text).filter(|token| token.header().is_some());
+            let token = TokenText::new(&text).filter(TokenText::is_usable);
             if token.is_none() {
                 faults.push(Fault::new(field, format!("{path:?} holds no token")));
             }

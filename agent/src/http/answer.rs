@@ -46,6 +46,9 @@ pub(super) enum ApiError {
         /// The methods it has.
         allow: String,
     },
+    /// The mesh has no ACLs.
+    #[error("ACL support disabled")]
+    NoAcls,
     /// There is no such page.
     #[error("there is nothing at {0}")]
     NoPage(String),
@@ -94,6 +97,7 @@ impl ApiError {
             },
             Self::Malformed(_) | Self::Query(_) => StatusCode::BAD_REQUEST,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoAcls => StatusCode::UNAUTHORIZED,
             Self::NoPage(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NotYet(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Report(ReportError::NotTtl(_) | ReportError::Unknown(_)) => StatusCode::NOT_FOUND,

@@ -12,6 +12,7 @@ mod query;
 mod rights;
 mod route;
 mod service;
+mod token;
 
 use std::convert::Infallible;
 use std::io;
@@ -206,6 +207,7 @@ impl Api {
             Route::ServiceMaintenance => self.service_maintenance(call).await,
             Route::ServiceRegister => self.service_register(call).await,
             Route::Services => self.services(call).await,
+            Route::Token => self.set_token(call).await,
             Route::Version => self.version(&call),
         }
     }

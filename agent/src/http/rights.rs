@@ -50,7 +50,9 @@ impl Api {
                 vec![Question::read(Resource::Service, &self.name_of(call.params.get("id")))]
             }
             Route::Host => vec![Question::read(Resource::Operator, "")],
-            Route::Leave | Route::Reload => vec![Question::write(Resource::Agent, &node)],
+            Route::Leave | Route::Reload | Route::Token => {
+                vec![Question::write(Resource::Agent, &node)]
+            }
             Route::Maintenance => vec![Question::write(Resource::Node, &node)],
             Route::Metrics | Route::SelfPage | Route::Version => {
                 vec![Question::read(Resource::Agent, &node)]

@@ -33,6 +33,7 @@ pub(super) enum Route {
     ServiceMaintenance,
     ServiceRegister,
     Services,
+    Token,
     Version,
 }
 
@@ -50,6 +51,7 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/members", Route::Members);
     let routes = get(routes, "/v1/agent/metrics", Route::Metrics);
     let routes = put(routes, "/v1/agent/maintenance", Route::Maintenance);
+    let routes = put(routes, "/v1/agent/token/{slot}", Route::Token);
     let routes = put(routes, "/v1/agent/leave", Route::Leave);
     let routes = put(routes, "/v1/agent/reload", Route::Reload);
     let routes = get(routes, "/v1/agent/services", Route::Services);

@@ -2,6 +2,7 @@
 //!
 //! **Source**: Consul: commands/acl.
 
+mod agent_token;
 mod auth_method;
 mod binding_rule;
 mod bootstrap;
@@ -34,6 +35,8 @@ Examples:
     weft acl auth-method create --name k8s --type kubernetes --config @kubernetes.json
     weft acl binding-rule create --method k8s --bind-type service \\
       --bind-name '${serviceaccount.name}'
+  Give this host's agent a token for what it asks itself:
+    weft acl set-agent-token agent @token-file
   Why is something refused?
     weft can-i service:write web";
 
@@ -59,6 +62,8 @@ enum What {
     Policy(policy::PolicyArgs),
     /// Grants under a name
     Role(role::RoleArgs),
+    /// Set a token that this host's agent uses itself
+    SetAgentToken(agent_token::AgentTokenArgs),
     /// Rules that every cluster has
     TemplatedPolicy(template::TemplateArgs),
     /// Tokens
@@ -73,6 +78,7 @@ pub(crate) async fn run(args: AclArgs) -> anyhow::Result<ExitCode> {
         What::Bootstrap(args) => bootstrap::run(&client, args).await?,
         What::Policy(args) => policy::run(&client, args).await?,
         What::Role(args) => role::run(&client, args).await?,
+        What::SetAgentToken(args) => agent_token::set(&client, args).await?,
         What::TemplatedPolicy(args) => template::run(&client, args).await?,
         What::Token(args) => token::run(&client, args).await?,
     }
