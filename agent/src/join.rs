@@ -172,6 +172,10 @@ pub async fn join(config: &Config, tasks: &TaskTree) -> Result<Member, JoinError
         // configured do: those of the papers may have moved.
         if !config.servers.is_empty() {
             kept.servers.clone_from(&config.servers);
+        } else if let Ok(Some(token)) = &token {
+            // Tried after those of the papers, which are newer as a rule.
+            let known = kept.servers.clone();
+            kept.servers.extend(token.servers.iter().filter(|it| !known.contains(it)).cloned());
         }
         return Ok(kept);
     }

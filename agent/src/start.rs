@@ -13,7 +13,7 @@ use weft_core::catalog::Node;
 use weft_core::index::Index;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
-use crate::acl::Acl;
+use crate::acl::{Acl, Tokens};
 use crate::checks::Checks;
 use crate::config::Config;
 use crate::dns::{DnsError, DnsSite};
@@ -86,6 +86,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The tokens that were set in an earlier run cannot be used.
+    #[error("{reason}")]
+    Tokens {
+        /// Why not.
+        reason: String,
+    },
     /// The host is no member of a cluster.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -123,6 +129,7 @@ impl Agent {
         // What we know of the mesh.
         let (channels, others) = (servers.clone(), servers.clone());
         let calls = Calls::new(move || channels.channel()).or_else(move || others.move_on());
+        let calls = calls.moving_with(servers.moves());
         let kept = (config.data_dir.join("views"), membership.cluster_id.as_str());
         let views = Views::start_kept(calls.clone(), kept, &tasks).await?;
         tasks.spawn("roots", roots::follow(servers.clone(), views.clone(), tasks.clone()));
@@ -144,7 +151,13 @@ impl Agent {
             DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
         let tools = (metrics.registry(), &tasks);
         let dns_addr = dns::start(&config.dns, site, views.clone(), tools).await?;
-        let acl = Acl::new(servers.clone(), config.acl.clone());
+        let of_tokens = config.clone();
+        let open = move || Tokens::open(&of_tokens.acl, &of_tokens.data_dir);
+        let tokens = tasks
+            .blocking(open)
+            .await?
+            .map_err(|error| StartError::Tokens { reason: crate::servers::reason(&error) })?;
+        let acl = Acl::new(servers.clone(), config.acl.clone(), tokens);
         let parts = Parts {
             config: config.clone(),
             acl,

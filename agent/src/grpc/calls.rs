@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -21,11 +21,15 @@ const SIGN_LIMIT: Duration = Duration::from_secs(10);
 /// Watch requests on their way; when full, further ones wait where they come from.
 const REQUESTS_IN_FLIGHT: usize = 64;
 
+/// What ends a stream that moves.
+const MOVED: &str = "moving to another server";
+
 /// The way to the servers; clones share it.
 #[derive(Clone)]
 pub struct Calls {
     channel: Arc<dyn Fn() -> Channel + Send + Sync>,
     move_on: Arc<dyn Fn() + Send + Sync>,
+    moves: Option<watch::Receiver<u64>>,
 }
 
 /// States that a server did not do what it was asked.
@@ -45,6 +49,16 @@ impl CallError {
     /// Ends a stream that is to begin anew.
     pub(crate) fn begin_anew() -> Self {
         Self::new("watching", Status::cancelled("servers know less than this agent; starting over"))
+    }
+
+    /// Ends a stream that is to be opened anew at another server.
+    pub(crate) fn moved_away() -> Self {
+        Self::new("watching", Status::failed_precondition(MOVED))
+    }
+
+    /// Whether the stream was ended to be opened anew at another server.
+    pub(crate) fn is_of_move(&self) -> bool {
+        self.status.code() == Code::FailedPrecondition && self.status.message() == MOVED
     }
 
     /// Whether the server said that it knows less than this agent.
@@ -72,13 +86,40 @@ pub(crate) struct Signed {
 impl Calls {
     /// Calls over what `channel` returns: the channel to the current server.
     pub fn new(channel: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
-        Self { channel: Arc::new(channel), move_on: Arc::new(|| ()) }
+        Self { channel: Arc::new(channel), move_on: Arc::new(|| ()), moves: None }
     }
 
     /// Has `move_on` called when another server is to be tried.
     #[must_use]
     pub fn or_else(self, move_on: impl Fn() + Send + Sync + 'static) -> Self {
         Self { move_on: Arc::new(move_on), ..self }
+    }
+
+    /// Has streams opened anew whenever `moves` changes.
+    #[must_use]
+    pub fn moving_with(self, moves: watch::Receiver<u64>) -> Self {
+        Self { moves: Some(moves), ..self }
+    }
+
+    /// Waits until streams that are open now are to be opened anew; for ever where that never
+    /// happens. To be called before they are opened, and awaited after.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(crate) fn moved(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut moves = self.moves.clone();
+        if let Some(moves) = &mut moves {
+            moves.mark_unchanged();
+        }
+        async move {
+            let has_moved = match &mut moves {
+                Some(moves) => moves.changed().await.is_ok(),
+                None => false,
+            };
+            if !has_moved {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Has the next call go to another server, if there is one.

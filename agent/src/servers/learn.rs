@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use weft_proto::grpc::v1::ServersRequest;
 use weft_proto::grpc::v1::catalog_client::CatalogClient;
+use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::{Servers, reason, refusal};
@@ -15,11 +16,14 @@ use super::{Servers, reason, refusal};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after a question that got no answer.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The silence after which a person is told: longer than an election or a restart takes.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// The time for an answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(servers: Servers, tasks: TaskTree) {
     let mut connections = servers.connections();
+    let (mut silent_since, mut has_told) = (None, false);
     loop {
         let asked = tokio::select! {
             () = tasks.cancelled() => return,
@@ -27,9 +31,17 @@ pub(super) async fn run(servers: Servers, tasks: TaskTree) {
             asked = ask(&servers, &tasks) => asked,
         };
         let pause = match asked {
-            Ok(()) => INTERVAL,
+            Ok(()) => {
+                (silent_since, has_told) = (None, false);
+                INTERVAL
+            }
             Err(reason) => {
                 debug!(%reason, "the servers did not say where they are");
+                let since = *silent_since.get_or_insert_with(clock::instant);
+                if !has_told && clock::instant() - since >= PATIENCE {
+                    has_told = true;
+                    tell(&servers, &reason);
+                }
                 PAUSE
             }
         };
@@ -41,6 +53,16 @@ pub(super) async fn run(servers: Servers, tasks: TaskTree) {
             Ok(()) = connections.changed() => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
+}
+
+/// Says once what a person has to do when the servers do not come back by themselves.
+fn tell(servers: &Servers, reason: &str) {
+    warn!(
+        servers = ?servers.list(),
+        reason,
+        "no server has answered for a while; what this host knows is kept. If all servers have \
+         moved, name the new addresses in `servers` of this agent's configuration and restart it"
+    );
 }
 
 async fn ask(servers: &Servers, tasks: &TaskTree) -> Result<(), String> {

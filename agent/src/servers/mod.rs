@@ -1,6 +1,7 @@
 //! The servers, as this agent reaches them: a connection to one of them over mTLS, renewed
 //! along the list when it breaks, and the papers with which it is made.
 
+mod balance;
 mod forward;
 mod learn;
 mod member;
@@ -55,6 +56,8 @@ struct Inner {
     tls: ClientTlsCell,
     member: Mutex<Member>,
     data_dir: PathBuf,
+    /// Changes when streams are to be opened anew, at another server.
+    moves: watch::Sender<u64>,
 }
 
 impl Servers {
@@ -65,13 +68,14 @@ impl Servers {
     /// [`MemberError`] when certificate, key or roots are not usable.
     pub fn new(member: Member, data_dir: &Path) -> Result<Self, MemberError> {
         let tls = ClientTlsCell::new(Arc::new(member.client_config()?));
-        let hosts = Hosts::new(member.servers.clone());
+        let hosts = Hosts::spread(member.servers.clone());
         let inner = Inner {
             membership: Arc::new(member.membership()),
             hosts: hosts.clone(),
             tls: tls.clone(),
             member: Mutex::new(member),
             data_dir: data_dir.to_owned(),
+            moves: watch::Sender::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -91,6 +95,19 @@ impl Servers {
         let Inner { hosts, tls, .. } = &*self.inner;
         hosts.move_on();
         *self.channel.lock() = channel_tls_any(hosts.clone(), tls.clone());
+    }
+
+    /// Has calls from now on go to this server, and streams move there.
+    fn move_to(&self, server: &str) {
+        let Inner { hosts, tls, moves, .. } = &*self.inner;
+        hosts.go_to(server);
+        *self.channel.lock() = channel_tls_any(hosts.clone(), tls.clone());
+        moves.send_modify(|count| *count += 1);
+    }
+
+    /// Returns a receiver that changes when streams are to be opened anew, at another server.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.inner.moves.subscribe()
     }
 
     /// Returns who this agent is.
@@ -156,8 +173,8 @@ impl Servers {
         }
     }
 
-    /// Takes up where the servers are: written to disk, and tried in this order at the next
-    /// connection. Connections that are open stay.
+    /// Takes up where the servers are: written to disk, and tried at the next connection.
+    /// Connections that are open stay.
     async fn set_list(&self, servers: Vec<String>, tasks: &TaskTree) -> Result<(), MemberError> {
         let list = servers.clone();
         self.change(tasks, move |member| member.servers = list).await?;
@@ -169,6 +186,7 @@ impl Servers {
     /// cancelled.
     pub fn keep_fresh(&self, tasks: &TaskTree) {
         tasks.spawn("servers", learn::run(self.clone(), tasks.clone()));
+        tasks.spawn("balance", balance::run(self.clone(), tasks.clone()));
         tasks.spawn("renew", renew::run(self.clone(), tasks.clone()));
     }
 }

@@ -23,6 +23,7 @@ const RETRY_MAX: Duration = Duration::from_secs(3);
 pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX, entropy::rng());
     loop {
+        let moved = calls.moved();
         let session = async {
             let (requests, events) = calls.watch().await?;
             info!("views follow a server");
@@ -32,7 +33,14 @@ pub(super) async fn run(shared: Arc<Shared>, calls: Calls, tasks: TaskTree) {
         let error = tokio::select! {
             () = tasks.cancelled() => return,
             Err(error) = session => error,
+            // Where a stream is dropped, the next one takes up what it had.
+            () = moved => CallError::moved_away(),
         };
+        if error.is_of_move() {
+            debug!("views move to another server");
+            shared.disconnect();
+            continue;
+        }
         if shared.is_connected() {
             warn!(%error, "views lost their server; the last values stay");
         } else {
