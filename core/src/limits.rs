@@ -34,6 +34,20 @@ pub const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Sources of one intention entry: compiled and sent to each proxy of the destination.
 pub const INTENTION_SOURCES_MAX: usize = 10_000;
+/// Join tokens that are known at a time: each is made by an operator or by a server's start.
+pub const JOIN_TOKENS_MAX: usize = 4_096;
+/// Uses of one join token that are remembered, to tell operators and to know a repeated request.
+pub const JOIN_REDEMPTIONS_KEPT: usize = 64;
+/// How long a join token is remembered after its end, to say so to who comes with it.
+pub const JOIN_TOKEN_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// The lifetime of a join token when none is asked for: time to copy it to a host.
+pub const JOIN_TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(3600);
+/// The longest lifetime of a join token: groups of hosts that grow by themselves hold one.
+pub const JOIN_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The longest lifetime of a join token for servers, whose holder gets the keys of the mesh.
+pub const SERVER_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The shortest lifetime of a join token: clocks of hosts differ by some seconds.
+pub const JOIN_TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(10);
 /// Bytes of an intention's description (Consul: 512).
 pub const DESCRIPTION_BYTES_MAX: usize = 512;
 /// Nodes of one discovery chain: each proxy that calls the service holds all of them.

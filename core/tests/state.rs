@@ -105,17 +105,22 @@ fn command(verb: &str, rest: &str, now: Timestamp) -> Command {
             destination: words[1].parse_source(),
             source: words[0].parse_source(),
         },
-        "token" => Command::CreateJoinToken(JoinTokenRecord {
+        "token" => {
+            let uses = words.get(2).filter(|uses| **uses != "any");
+            let uses = uses.map(|uses| uses.parse().expect("a number"));
+            let expires = Timestamp(now.0 + 60_000);
+            let mut token =
+                JoinTokenRecord::new(words[0].to_owned(), role(words[1]), uses, expires);
+            token.node = words.get(3).map(|node| node.parse().expect("a node"));
+            Command::CreateJoinToken(token)
+        }
+        "redeem" => Command::RedeemJoinToken {
             secret_sha256: words[0].to_owned(),
             role: role(words[1]),
-            expires: Timestamp(now.0 + 60_000),
-            uses_left: words.get(2).map(|uses| uses.parse().expect("a number")),
-            create_index: Index(0),
-            modify_index: Index(0),
-        }),
-        "redeem" => {
-            Command::RedeemJoinToken { secret_sha256: words[0].to_owned(), role: role(words[1]) }
-        }
+            node: words.get(2).unwrap_or(&"n1").parse().expect("a node"),
+            request_sha256: words.get(3).map_or_else(|| now.0.to_string(), |it| (*it).to_owned()),
+        },
+        "revoke" => Command::RevokeJoinToken { id: words[0].to_owned() },
         "root" => Command::SetCaRoot(CaRoot {
             fingerprint: words[0].to_owned(),
             name: words[0].to_owned(),

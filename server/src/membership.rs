@@ -217,11 +217,25 @@ pub(crate) async fn join(
         };
         match tokio::time::timeout(JOIN_LIMIT, client.join(request)).await {
             Ok(Ok(reply)) => return read_reply(reply.into_inner()),
-            Ok(Err(status)) => last = format!("{server}: {}", status.message()),
+            Ok(Err(status)) => last = format!("{server}: {}", whole(&status)),
             Err(_) => last = format!("{server}: no answer within {JOIN_LIMIT:?}"),
         }
     }
     Err(not_joined(&last))
+}
+
+/// What a refusal says, with its causes: a connection that is refused says why below.
+fn whole(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let further = error.to_string();
+        if !text.contains(&further) {
+            text = if text.is_empty() { further } else { format!("{text}: {further}") };
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn read_reply(reply: wire::JoinReply) -> Result<(Membership, SealKey), MembershipError> {

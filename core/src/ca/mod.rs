@@ -8,7 +8,7 @@ pub mod renewal;
 
 use serde::{Deserialize, Serialize};
 
-pub use join_token::{JoinTokenRecord, MemberRole};
+pub use join_token::{JoinTokenRecord, MemberRole, Redemption};
 
 use crate::index::Index;
 use crate::name::TrustDomain;

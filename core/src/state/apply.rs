@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Answer, Change, ClusterRecord, Command, NodeKey, Refusal, State};
+use crate::ca::Redemption;
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::index::Index;
 use crate::time::Timestamp;
@@ -64,7 +65,7 @@ impl State {
                 return self.set_coordinate(index, coordinate, changes);
             }
             Command::CreateJoinToken(token) => {
-                self.create_join_token(index, now, token);
+                self.create_join_token(index, now, token)?;
                 return Ok(Answer::Done { changed: true });
             }
             Command::DeleteEntry { key, cas } => {
@@ -88,10 +89,12 @@ impl State {
             Command::Kv(command) => return self.kv_write(index, now, command, changes),
             Command::Query(command) => self.apply_query(index, command, changes)?,
             Command::Operator(command) => return self.operate(index, command, changes),
-            Command::RedeemJoinToken { secret_sha256, role } => {
-                self.redeem_join_token(index, now, &secret_sha256, role)?;
+            Command::RedeemJoinToken { secret_sha256, role, node, request_sha256 } => {
+                let use_ = Redemption { node, request_sha256, at: now };
+                self.redeem_join_token(index, &secret_sha256, role, use_)?;
                 return Ok(Answer::Done { changed: true });
             }
+            Command::RevokeJoinToken { id } => return self.revoke_join_token(index, &id),
             Command::Register(what) => {
                 let node = NodeKey::from(&what.node.name);
                 self.register(index, what, changes)?;

@@ -79,6 +79,10 @@ pub enum Command {
         secret_sha256: String,
         /// The role asked for.
         role: MemberRole,
+        /// The host that joins.
+        node: NodeName,
+        /// The SHA-256 of its certificate request, in lower-case hex.
+        request_sha256: String,
     },
     /// Writes a node with services and checks.
     Register(CatalogRegistration),
@@ -86,6 +90,11 @@ pub enum Command {
     RegisterExternal(CatalogRegistration),
     /// Puts a saved snapshot in the place of the state, step by step.
     Restore(RestoreCommand),
+    /// Withdraws a join token.
+    RevokeJoinToken {
+        /// Its id, as [`JoinTokenRecord::id`] tells it.
+        id: String,
+    },
     /// Says how the CA signs.
     SetCaSettings(CaSettings),
     /// Makes or ends a session.
@@ -174,6 +183,17 @@ pub enum Refusal {
     /// The token's time is over.
     #[error("the join token has expired; ask for a new one")]
     JoinTokenExpired,
+    /// The token is for another host.
+    #[error("the join token is for the node {granted:?}, not {asked:?}")]
+    JoinTokenNode {
+        /// The node that may use it.
+        granted: NodeName,
+        /// The node that asked.
+        asked: NodeName,
+    },
+    /// The token was withdrawn.
+    #[error("the join token has been revoked; ask for a new one")]
+    JoinTokenRevoked,
     /// The token is good for another role.
     #[error("the join token is for the role {granted}, not {asked}")]
     JoinTokenRole {
@@ -215,6 +235,12 @@ pub enum Refusal {
     /// No intention has that id.
     #[error("Intention not found: {id:?}")]
     UnknownIntention {
+        /// The id.
+        id: String,
+    },
+    /// No join token has that id.
+    #[error("no join token has the id {id:?}")]
+    UnknownJoinToken {
         /// The id.
         id: String,
     },

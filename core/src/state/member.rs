@@ -1,12 +1,11 @@
-//! Roots and join tokens: who may be a member, and what members trust.
+//! Roots: what members trust.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Change, Refusal, State};
-use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
+use crate::ca::{CaRoot, CaSettings};
 use crate::index::Index;
-use crate::time::Timestamp;
 
 impl State {
     pub(super) fn set_root(
@@ -83,45 +82,5 @@ impl State {
             let root = CaRoot { active: false, modify_index: index, ..CaRoot::clone(&root) };
             self.roots.insert(root.fingerprint.clone(), Arc::new(root));
         }
-    }
-
-    /// Keeps a token; those whose time is over go, so that their number stays small.
-    pub(super) fn create_join_token(
-        &mut self,
-        index: Index,
-        now: Timestamp,
-        mut token: JoinTokenRecord,
-    ) {
-        self.join_tokens = std::mem::take(&mut self.join_tokens)
-            .into_iter()
-            .filter(|(_, token)| token.expires > now)
-            .collect();
-        (token.create_index, token.modify_index) = (index, index);
-        self.join_tokens.insert(token.secret_sha256.clone(), token);
-    }
-
-    /// Uses a token once. Two that redeem the last use at the same moment are told apart here,
-    /// where the order of writes is final.
-    pub(super) fn redeem_join_token(
-        &mut self,
-        index: Index,
-        now: Timestamp,
-        secret_sha256: &str,
-        role: MemberRole,
-    ) -> Result<(), Refusal> {
-        let token = self.join_tokens.get_mut(secret_sha256).ok_or(Refusal::JoinTokenUnknown)?;
-        if token.expires <= now {
-            return Err(Refusal::JoinTokenExpired);
-        }
-        if token.role != role {
-            return Err(Refusal::JoinTokenRole { granted: token.role, asked: role });
-        }
-        match &mut token.uses_left {
-            None => return Ok(()),
-            Some(0) => return Err(Refusal::JoinTokenSpent),
-            Some(left) => *left -= 1,
-        }
-        token.modify_index = index;
-        Ok(())
     }
 }

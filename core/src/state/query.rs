@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, ServiceKey, State};
-use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, TrustBundle};
+use crate::ca::{CaRoot, CaSettings, TrustBundle};
 use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
@@ -187,11 +187,6 @@ impl State {
             active_root: roots.iter().find(|root| root.active)?.fingerprint.clone(),
             roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
         })
-    }
-
-    /// Returns a join token by the hash of its secret.
-    pub fn join_token(&self, secret_sha256: &str) -> Option<&JoinTokenRecord> {
-        self.join_tokens.get(secret_sha256)
     }
 
     fn instance(&self, (node, id): &InstanceKey) -> Option<ServiceInstance> {

@@ -15,6 +15,7 @@ pub mod config_entry;
 pub mod coordinate;
 pub mod event;
 pub mod intention;
+pub mod join_token;
 pub mod kv;
 pub mod login;
 pub mod query;

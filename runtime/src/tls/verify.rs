@@ -47,7 +47,10 @@ enum Refusal {
     Other { found: SpiffeId, expected: String },
     #[error("the peer is {found}, which is not of the trust domain {expected}")]
     TrustDomain { found: SpiffeId, expected: TrustDomain },
-    #[error("the server does not present the root with the fingerprint {fingerprint}")]
+    #[error(
+        "the server is not of the cluster that the join token is for: it does not present the \
+         root with the fingerprint {fingerprint}"
+    )]
     Unpinned { fingerprint: String },
 }
 

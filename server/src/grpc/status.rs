@@ -58,6 +58,8 @@ pub(super) fn of_join(error: &JoinError) -> Status {
 fn of_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::JoinTokenExpired
+        | Refusal::JoinTokenNode { .. }
+        | Refusal::JoinTokenRevoked
         | Refusal::JoinTokenRole { .. }
         | Refusal::JoinTokenSpent
         | Refusal::JoinTokenUnknown
@@ -74,6 +76,7 @@ fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::SessionCheckMissing(_)
         | Refusal::SessionNodeMissing
         | Refusal::UnknownIntention { .. }
+        | Refusal::UnknownJoinToken { .. }
         | Refusal::UnknownQuery { .. }
         | Refusal::UnknownRoot(_)
         | Refusal::UnknownService { .. } => Status::failed_precondition(refusal.to_string()),

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use weft_core::ca::{JoinTokenRecord, MemberRole, TrustBundle};
+use weft_core::ca::{JoinTokenRecord, MemberRole, Redemption, TrustBundle};
 use weft_core::identity::SpiffeId;
-use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::name::{InvalidName, NodeName};
-use weft_core::state::{ClusterRecord, Command, Refusal};
+use weft_core::state::{ClusterRecord, Command};
 use weft_proto::envelope;
 use weft_proto::join_token::JoinToken;
 use weft_runtime::{clock, entropy};
@@ -33,6 +32,25 @@ pub enum JoinError {
     /// The token was refused, or could not be redeemed.
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+/// What a token is to be worth.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) role: MemberRole,
+    /// How many hosts may join with it; `None` for any number.
+    pub(crate) uses: Option<u32>,
+    pub(crate) lifetime: Duration,
+    /// The one host that may join with it; `None` for any.
+    pub(crate) node: Option<NodeName>,
+    pub(crate) description: String,
+}
+
+impl Terms {
+    /// Terms without a restriction on the host.
+    pub(crate) fn new(role: MemberRole, uses: Option<u32>, lifetime: Duration) -> Self {
+        Self { role, uses, lifetime, node: None, description: String::new() }
+    }
 }
 
 /// What a host asks with.
@@ -74,35 +92,30 @@ impl Admission {
         self.reader.newest()
     }
 
-    /// Makes a token that is good for `uses` hosts (`None`: any number) until it expires.
+    /// Makes a token on these terms; who may ask for it was judged before.
     pub(crate) async fn mint(
         &self,
-        role: MemberRole,
-        uses: Option<u32>,
-        lifetime: Duration,
-    ) -> Result<JoinToken, JoinError> {
+        terms: Terms,
+    ) -> Result<(JoinToken, JoinTokenRecord), JoinError> {
         let bundle = self.reader.state(Consistency::Default).await.map_err(WriteError::from)?;
         let bundle = bundle.trust_bundle().ok_or(JoinError::NotReady)?;
         let mut secret = vec![0; 32];
         entropy::fill(&mut secret);
+        let Terms { role, uses, lifetime, node, description } = terms;
         let expires = clock::wall().saturating_add(lifetime);
-        let record = JoinTokenRecord {
-            secret_sha256: sha256_hex(&secret),
-            role,
-            expires,
-            uses_left: uses,
-            create_index: Index::default(),
-            modify_index: Index::default(),
-        };
-        self.proposer.write(&Caller::Server, Command::CreateJoinToken(record)).await?;
+        let mut record = JoinTokenRecord::new(sha256_hex(&secret), role, uses, expires);
+        (record.node, record.description) = (node, description);
+        let create = Command::CreateJoinToken(record.clone());
+        self.proposer.write(&Caller::Server, create).await?;
         let root_fingerprint = bundle.active_root;
-        Ok(JoinToken { servers: self.servers(), root_fingerprint, secret, role, expires })
+        let token = JoinToken { servers: self.servers(), root_fingerprint, secret, role, expires };
+        Ok((token, record))
     }
 
     /// Takes a host in: redeems its token and gives it a certificate.
     ///
     /// A certificate is made before the token is redeemed, so that a request that cannot be
-    /// signed does not use it up; before that the token must at least be known here.
+    /// signed does not use it up; before that the token must be good as far as is known here.
     pub(crate) async fn admit(&self, request: Admit) -> Result<Admitted, JoinError> {
         let Admit { secret, role, node_name, csr_der } = request;
         let secret_sha256 = sha256_hex(&secret);
@@ -110,17 +123,21 @@ impl Admission {
         let (Some(bundle), Some(cluster)) = (state.trust_bundle(), state.cluster()) else {
             return Err(JoinError::NotReady);
         };
-        if state.join_token(&secret_sha256).is_none() {
-            return Err(WriteError::from(Refusal::JoinTokenUnknown).into());
-        }
         let node = NodeName::parse(&node_name)?;
+        let asked = Redemption {
+            node: node.clone(),
+            request_sha256: sha256_hex(&csr_der),
+            at: clock::wall(),
+        };
+        state.check_join_token(&secret_sha256, role, &asked).map_err(WriteError::from)?;
         let (domain, datacenter) = (bundle.trust_domain.clone(), cluster.datacenter.clone());
         let id = match role {
             MemberRole::Agent => SpiffeId::agent(domain, datacenter, node),
             MemberRole::Server => SpiffeId::server(domain, datacenter, node),
         };
         let signed = self.signer.sign(csr_der, id.clone(), limits::MEMBER_LIFETIME).await?;
-        let redeem = Command::RedeemJoinToken { secret_sha256, role };
+        let Redemption { node, request_sha256, .. } = asked;
+        let redeem = Command::RedeemJoinToken { secret_sha256, role, node, request_sha256 };
         self.proposer.write(&Caller::Server, redeem).await?;
         tracing::info!(%id, "a host joined");
         let (seal_key, ca_root) = match role {

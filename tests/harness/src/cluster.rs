@@ -149,6 +149,17 @@ impl TestAgent {
         self.process = Self::process(&self.folder, &self.name, &self.config);
     }
 
+    /// Changes a setting of its configuration, from its next start on.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, field: &str, value: &Value) {
+        let text = fs::read_to_string(&self.config).expect("the configuration is there");
+        let mut all: Value = serde_json::from_str(&text).expect("it was written as JSON");
+        all[field] = value.clone();
+        fs::write(&self.config, all.to_string()).expect("a temporary folder can be written");
+    }
+
     /// Returns its HTTP API.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::eventually::eventually;
 use crate::http::{Answer, Api};
 use crate::ports::free_port;
-use crate::process::Daemon;
+use crate::process::{Daemon, run_weft};
 
 /// Time for a cluster to do what it does by itself: elections, new voters. Generous: a busy
 /// machine is not a broken cluster.
@@ -60,14 +60,41 @@ impl Servers {
     /// # Panics
     /// When it does not start.
     pub fn add(&mut self, settings: &Value) -> usize {
-        let name = format!("server{}", self.all.len() + 1);
         let mut living = self.all.iter_mut().filter_map(|server| {
             server.process.is_running().then(|| server.data().join("server-join-token"))
         });
         let token = living.next();
-        let server = ClusterServer::start(self.folder.path(), &name, token.as_deref(), settings);
+        self.start_one(token.as_deref(), settings)
+    }
+
+    /// Starts one more with this token, with further settings.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_with(&mut self, token: &Path, settings: &Value) -> usize {
+        self.start_one(Some(token), settings)
+    }
+
+    fn start_one(&mut self, token: Option<&Path>, settings: &Value) -> usize {
+        let name = format!("server{}", self.all.len() + 1);
+        let server = ClusterServer::start(self.folder.path(), &name, token, settings);
         self.all.push(server);
         self.all.len() - 1
+    }
+
+    /// Starts one with a token that is not good, and returns what it said when it ended.
+    ///
+    /// # Panics
+    /// When it runs on, or ends with success.
+    pub fn refused(&self, token: &Path, name: &str) -> String {
+        let data = self.folder.path().join(name);
+        let (data, token) = (data.to_string_lossy(), token.to_string_lossy());
+        let door = ["server", "--node-name", name, "--bind-addr", "127.0.0.1:0"];
+        let args = ["--data-dir", &data, "--join-token-file", &token];
+        let args: Vec<&str> = door.into_iter().chain(args).collect();
+        let outcome = run_weft(&args, CLUSTER_LIMIT);
+        assert_ne!(outcome.code, Some(0), "{}", outcome.output);
+        outcome.output
     }
 
     /// Returns which server leads, as one of them says.
@@ -144,13 +171,28 @@ impl ClusterServer {
     /// # Panics
     /// When it does not start.
     pub fn restart_elsewhere(&mut self) {
+        self.relocate();
+        self.restart();
+    }
+
+    /// Starts it again with the same data and does not wait until it serves.
+    pub fn restart_unready(&mut self) {
+        let args = ["server", "--config", &self.config.to_string_lossy()];
+        self.process = Daemon::weft_unready(&self.name, &self.folder, &args);
+        self.process.expect_log("");
+    }
+
+    /// Has it found at another address from its next start on.
+    ///
+    /// # Panics
+    /// When its configuration cannot be written.
+    pub fn relocate(&mut self) {
         let text = fs::read_to_string(&self.config).expect("the configuration is there");
         let mut all: Value = serde_json::from_str(&text).expect("it was written as JSON");
         self.rpc = free_port();
         let address = json!(format!("127.0.0.1:{}", self.rpc));
         (all["bind_addr"], all["advertise_addr"]) = (address.clone(), address);
         fs::write(&self.config, all.to_string()).expect("a temporary folder can be written");
-        self.restart();
     }
 
     /// Returns its data directory.

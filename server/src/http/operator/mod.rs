@@ -3,6 +3,7 @@
 //! **Source**: Consul: api-docs/operator.
 
 mod autopilot;
+mod join_token;
 mod raft;
 mod usage;
 
@@ -14,7 +15,7 @@ use super::{Context, page};
 use crate::raft::MembersError;
 
 pub(super) fn routes(table: Routes) -> Routes {
-    [autopilot::routes, raft::routes, usage::routes]
+    [autopilot::routes, join_token::routes, raft::routes, usage::routes]
         .into_iter()
         .fold(table, |table, part| part(table))
 }

@@ -2,6 +2,8 @@
 //!
 //! **Source**: Consul: commands/operator.
 
+mod join_token;
+
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -12,10 +14,14 @@ use serde_json::{Value, json};
 use crate::client::{ApiArgs, ApiClient, encode};
 use crate::output::{OutputArgs, Table, print, print_json, print_line, shown};
 
+use join_token::JoinToken;
+
 const EXAMPLES: &str = "\
 Examples:
   The servers, and who leads:
     weft operator raft list-peers
+  A token with which three servers can join within ten minutes:
+    weft operator join-token create --role server --uses 3 --ttl 10m > token
   Hand leadership over before the leader's host is worked on:
     weft operator raft transfer-leader
   Take a server out that will not come back:
@@ -41,6 +47,9 @@ enum What {
     /// The care of servers by themselves
     #[command(subcommand)]
     Autopilot(Autopilot),
+    /// Tokens with which hosts become members
+    #[command(subcommand)]
+    JoinToken(JoinToken),
     /// The members of consensus
     #[command(subcommand)]
     Raft(Raft),
@@ -118,6 +127,7 @@ pub(crate) async fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         What::Autopilot(Autopilot::GetConfig(output)) => get_config(&client, output).await?,
         What::Autopilot(Autopilot::SetConfig(args)) => set_config(&client, args).await?,
         What::Autopilot(Autopilot::State(output)) => state(&client, output).await?,
+        What::JoinToken(what) => join_token::run(&client, what).await?,
         What::Raft(Raft::ListPeers(output)) => list_peers(&client, output).await?,
         What::Raft(Raft::RemovePeer(args)) => remove_peer(&client, args).await?,
         What::Raft(Raft::TransferLeader(args)) => transfer(&client, args).await?,
