@@ -153,6 +153,54 @@ async fn a_snapshot_of_another_cluster_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_content_of_a_lost_cluster_comes_into_a_new_one_that_stays_itself() {
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another")];
+    let lost = TestServer::start(dirs[0].path()).await;
+    let host = TestHost::join(&lost, "n1").await;
+    for number in 0..50 {
+        put_key(&host, &lost, &format!("k{number}"), "v").await;
+    }
+    let entry = json!({ "Kind": "service-defaults", "Name": "web", "Protocol": "http" });
+    let answer = host.call(Method::PUT, &lost, "/v1/config", entry.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let registration = json!({ "Node": "db1", "Address": "10.0.0.9",
+        "Service": { "ID": "db", "Service": "db", "Port": 5432 } });
+    let path = "/v1/catalog/register";
+    let answer = host.call(Method::PUT, &lost, path, registration.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let saved = host.call(Method::GET, &lost, "/v1/snapshot", "").await;
+    lost.stop().await;
+
+    let server = TestServer::start(dirs[1].path()).await;
+    let host = TestHost::join(&server, "n2").await;
+    let cluster = server.handle.cluster_id().to_owned();
+    let foreign = "/v1/snapshot?foreign";
+    let answer = host.call(Method::PUT, &server, foreign, &saved.body[..100]).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
+    let answer = host.call(Method::PUT, &server, foreign, &saved.body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(keys(&host, &server).await.len(), 50);
+    for (path, needle) in
+        [("/v1/catalog/service/db", "10.0.0.9"), ("/v1/config/service-defaults/web", "http")]
+    {
+        let answer = host.call(Method::GET, &server, path, "").await;
+        assert!(answer.text().contains(needle), "{path}: {}", answer.text());
+    }
+    // No record is of this cluster's future, so whoever waits is woken by the next write.
+    let answer = host.call(Method::GET, &server, "/v1/kv/k1", "").await;
+    let entry: serde_json::Value = answer.json().expect("an entry");
+    let modified = entry[0]["ModifyIndex"].as_u64().expect("an index");
+    put_key(&host, &server, "k1", "newer").await;
+    let after = host.call(Method::GET, &server, "/v1/kv/k1", "").await;
+    assert!(modified < index_of(&after), "{modified}");
+    // It is the cluster that it was, and takes members in as before.
+    let again = host.call(Method::GET, &server, "/v1/snapshot", "").await;
+    assert_eq!(inspect_snapshot(&again.body).expect("whole").cluster, Some(cluster));
+    TestHost::join(&server, "n3").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_servers_have_one_digest_before_and_after_a_restore() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a directory")).collect();
     let mut servers = vec![TestServer::start(dirs[0].path()).await];

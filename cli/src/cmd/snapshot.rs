@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use weft_runtime::store::write_file;
-use weft_server::{SnapshotInfo, inspect_snapshot};
+use weft_server::{SnapshotInfo, Values, inspect_snapshot, list_snapshot};
 
 use crate::client::{ApiArgs, ApiClient};
 use crate::output::{OutputArgs, Table, print, print_json};
@@ -26,6 +26,10 @@ Examples:
     weft snapshot inspect backup.snap
   Put it in force again on every server:
     weft snapshot restore backup.snap
+  Which keys are in it?
+    weft snapshot decode backup.snap | jq -r 'select(.Type == \"KV\").Record.Key'
+  Into a new cluster, after the old one was lost:
+    weft snapshot restore --foreign backup.snap
   For scripts:
     weft snapshot inspect --json backup.snap | jq .Index";
 
@@ -41,12 +45,33 @@ pub(crate) struct SnapshotArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Print what a file holds as lines of JSON, without secrets; needs no server
+    Decode(DecodeArgs),
     /// Say what a file holds; needs no server
     Inspect(FileArgs),
     /// Put a saved state in force on every server; writes since then are lost
-    Restore(FileArgs),
+    Restore(RestoreArgs),
     /// Save the state of the servers to a file, which is readable by its owner alone
     Save(FileArgs),
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// The file is of another cluster, which is lost: take its content over, not its identity
+    #[arg(long)]
+    foreign: bool,
+}
+
+#[derive(Debug, Args)]
+struct DecodeArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Also print the values of keys, in base64: people keep secrets in them
+    #[arg(long)]
+    values: bool,
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +85,7 @@ struct FileArgs {
 
 pub(crate) async fn run(args: SnapshotArgs) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::Decode(args) => decode(&args)?,
         What::Inspect(file) => inspect(&file)?,
         What::Restore(file) => restore(&args.api.client_with(SNAPSHOT_LIMIT)?, &file).await?,
         What::Save(file) => save(&args.api.client_with(SNAPSHOT_LIMIT)?, &file).await?,
@@ -79,10 +105,11 @@ async fn save(client: &ApiClient, args: &FileArgs) -> anyhow::Result<()> {
     print(format!("Saved and verified snapshot to index {}\n", info.index))
 }
 
-async fn restore(client: &ApiClient, args: &FileArgs) -> anyhow::Result<()> {
-    let (bytes, info) = read(&args.file)?;
-    client.call(Method::PUT, "/v1/snapshot", bytes).await?.ok()?;
-    if args.output.json {
+async fn restore(client: &ApiClient, args: &RestoreArgs) -> anyhow::Result<()> {
+    let (bytes, info) = read(&args.file.file)?;
+    let path = if args.foreign { "/v1/snapshot?foreign" } else { "/v1/snapshot" };
+    client.call(Method::PUT, path, bytes).await?.ok()?;
+    if args.file.output.json {
         return print_json(&info);
     }
     print(format!("Restored snapshot of index {}\n", info.index))
@@ -101,6 +128,22 @@ fn inspect(args: &FileArgs) -> anyhow::Result<()> {
         records.row([(*kind).to_owned(), count.to_string()]);
     }
     print(format!("{}\n{}\nDigest {}\n", head.text(), records.text(), info.digest))
+}
+
+fn decode(args: &DecodeArgs) -> anyhow::Result<()> {
+    let bytes = std::fs::read(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let values = if args.values { Values::Shown } else { Values::Hidden };
+    let lines = match list_snapshot(&bytes, values) {
+        Ok(lines) => lines,
+        Err(reason) => bail!("{}: {reason}", args.file.display()),
+    };
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    print(text)
 }
 
 fn read(path: &Path) -> anyhow::Result<(Bytes, SnapshotInfo)> {

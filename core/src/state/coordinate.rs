@@ -70,6 +70,13 @@ pub(super) struct CoordinateSnapshot {
     index: Index,
 }
 
+impl CoordinateSnapshot {
+    /// Makes no record later than `most`.
+    pub(super) fn bring_before(&mut self, most: Index) {
+        self.index = self.index.min(most);
+    }
+}
+
 impl CoordinateTable {
     /// Returns all coordinates, by node.
     pub fn list(&self) -> impl Iterator<Item = &Arc<NodeCoordinate>> {

@@ -10,6 +10,7 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
 use super::graveyard::{Grave, Graveyard};
+use super::rebase::earlier;
 use super::{Answer, Change, Refusal, State};
 use crate::index::Index;
 use crate::kv::{KvCommand, KvCondition, KvEntry, KvKey, Tree};
@@ -45,6 +46,15 @@ pub(super) struct KvSnapshot {
     delays: Vec<(KvKey, Timestamp)>,
     #[serde(default)]
     index: Index,
+}
+
+impl KvSnapshot {
+    /// Makes no record later than `most`, and forgets what was removed.
+    pub(super) fn bring_before(&mut self, most: Index) {
+        self.entries.iter_mut().for_each(|entry| earlier!(entry, most));
+        self.graves.clear();
+        (self.forgotten, self.index) = (self.forgotten.min(most), self.index.min(most));
+    }
 }
 
 /// What a write of one entry came to.

@@ -28,6 +28,15 @@ pub(super) struct OperatorState {
     autopilot: AutopilotConfig,
 }
 
+impl OperatorState {
+    /// Makes no record later than `most`.
+    pub(super) fn bring_before(&mut self, most: Index) {
+        let Self { autopilot } = self;
+        autopilot.create_index = autopilot.create_index.min(most);
+        autopilot.modify_index = autopilot.modify_index.min(most);
+    }
+}
+
 impl State {
     /// Returns the settings of autopilot, the defaults when none were written.
     pub fn autopilot(&self) -> &AutopilotConfig {

@@ -123,7 +123,8 @@ impl State {
         if ours != theirs {
             let name = |id: Option<String>| id.unwrap_or_else(|| "none".to_owned());
             return Err(refused(format!(
-                "the snapshot is of cluster {}, this is cluster {}",
+                "the snapshot is of cluster {}, this is cluster {}; to take another cluster's \
+                 content over all the same, restore it with --foreign",
                 name(theirs),
                 name(ours)
             )));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
+use super::rebase::earlier;
 use super::{Answer, Change, NodeKey, NodeRow, Refusal, State};
 use crate::catalog::CheckStatus;
 use crate::index::Index;
@@ -46,6 +47,14 @@ pub(super) struct SessionSnapshot {
     sessions: Vec<Arc<Session>>,
     #[serde(default)]
     index: Index,
+}
+
+impl SessionSnapshot {
+    /// Makes no record later than `most`.
+    pub(super) fn bring_before(&mut self, most: Index) {
+        self.sessions.iter_mut().for_each(|session| earlier!(session, most));
+        self.index = self.index.min(most);
+    }
 }
 
 impl SessionTable {

@@ -26,50 +26,50 @@ use crate::prepared_query::PreparedQuery;
 /// A [`State`] in the form in which it is written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StateSnapshot {
-    index: Index,
+    pub(super) index: Index,
     #[serde(default)]
-    acl: AclRecords,
+    pub(super) acl: AclRecords,
     #[serde(default)]
-    cluster: Option<ClusterRecord>,
+    pub(super) cluster: Option<ClusterRecord>,
     #[serde(default)]
-    nodes: Vec<NodeRecord>,
+    pub(super) nodes: Vec<NodeRecord>,
     #[serde(default)]
-    entries: Vec<Arc<ConfigEntry>>,
+    pub(super) entries: Vec<Arc<ConfigEntry>>,
     #[serde(default)]
-    roots: Vec<Arc<CaRoot>>,
+    pub(super) roots: Vec<Arc<CaRoot>>,
     #[serde(default)]
-    queries: Vec<Arc<PreparedQuery>>,
+    pub(super) queries: Vec<Arc<PreparedQuery>>,
     #[serde(default)]
-    ca_settings: Option<CaSettings>,
+    pub(super) ca_settings: Option<CaSettings>,
     #[serde(default)]
-    join_tokens: Vec<JoinTokenRecord>,
+    pub(super) join_tokens: Vec<JoinTokenRecord>,
     #[serde(default)]
-    coordinates: CoordinateSnapshot,
+    pub(super) coordinates: CoordinateSnapshot,
     #[serde(default)]
-    events: Vec<Arc<UserEvent>>,
+    pub(super) events: Vec<Arc<UserEvent>>,
     #[serde(default)]
-    kv: KvSnapshot,
+    pub(super) kv: KvSnapshot,
     #[serde(default)]
-    sessions: SessionSnapshot,
+    pub(super) sessions: SessionSnapshot,
     #[serde(default)]
-    operator: OperatorState,
+    pub(super) operator: OperatorState,
     #[serde(default)]
-    recent: Recent,
+    pub(super) recent: Recent,
     #[serde(default)]
-    rows: IndexRows,
+    pub(super) rows: IndexRows,
     #[serde(default)]
-    restored_at: Index,
+    pub(super) restored_at: Index,
     #[serde(default)]
-    restoring: Option<Arc<Restoring>>,
+    pub(super) restoring: Option<Arc<Restoring>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct NodeRecord {
-    node: Arc<Node>,
+pub(super) struct NodeRecord {
+    pub(super) node: Arc<Node>,
     #[serde(default)]
-    services: Vec<Arc<Service>>,
+    pub(super) services: Vec<Arc<Service>>,
     #[serde(default)]
-    checks: Vec<Arc<HealthCheck>>,
+    pub(super) checks: Vec<Arc<HealthCheck>>,
 }
 
 impl State {

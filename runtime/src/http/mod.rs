@@ -15,7 +15,7 @@ mod serve;
 pub use accept::{Accept, Remote};
 pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, streamed};
 pub use client::{CallError, HttpClient, HttpResponse};
-pub use compress::{accepts_gzip, gzipped};
+pub use compress::{accepts_gzip, gzip, gzipped};
 pub use guard::{ForeignRequest, OwnHosts, check_foreign};
 pub use router::{Found, Params, Router};
 pub use serve::{Callers, PeerIdentity, ServeOptions, serve};

@@ -1,7 +1,7 @@
 //! `/v1/snapshot` and `/v1/operator/raft/digest`: the whole state, saved, restored, compared.
 //!
 //! **Source**: Consul: api-docs/snapshot. Differs: the archive has our own form, and a snapshot
-//! of another cluster is refused.
+//! of another cluster is refused unless it is asked for with `?foreign`.
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::routes::Routes;
 use super::{Context, page};
+use crate::read::Consistency;
 
 pub(super) fn routes(table: Routes) -> Routes {
     let body_bytes_max = usize::try_from(limits::SNAPSHOT_BYTES_MAX).unwrap_or(usize::MAX);
@@ -54,7 +55,8 @@ async fn save(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     Ok(answer)
 }
 
-/// `PUT /v1/snapshot`
+/// `PUT /v1/snapshot`; with `?foreign` also one of another cluster, of which the content comes
+/// here and the identity does not.
 async fn restore(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     request.rights.require(Permission::snapshot())?;
     // Read whole first: what is damaged never comes near the log.
@@ -64,8 +66,12 @@ async fn restore(context: &Context, request: &ApiRequest) -> Result<Response<Bod
     if let Err(reason) = read {
         return Err(ApiError::bad_request(format!("the snapshot is not restored: {reason}")));
     }
+    let body = match request.query.has("foreign") {
+        true => take_over(context, request).await?,
+        false => request.body.clone(),
+    };
     let id = entropy::uuid();
-    let done = send(context, request, &id, &request.body).await;
+    let done = send(context, request, &id, &body).await;
     if done.is_err() {
         let forget = Command::Restore(RestoreCommand::Abandon { id });
         // When this fails too, the next restore takes the place of what came.
@@ -73,6 +79,15 @@ async fn restore(context: &Context, request: &ApiRequest) -> Result<Response<Bod
     }
     done?;
     Ok(Response::new(empty()))
+}
+
+/// Makes the snapshot of another cluster one of this cluster.
+async fn take_over(context: &Context, request: &ApiRequest) -> Result<Bytes, ApiError> {
+    let ours = context.reader.state(Consistency::Default).await?;
+    let taken = context.archive.take_over(request.body.clone(), ours).await;
+    let taken =
+        taken.map_err(|ending| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, ending.message))?;
+    taken.map_err(|reason| ApiError::bad_request(format!("the snapshot is not restored: {reason}")))
 }
 
 async fn send(

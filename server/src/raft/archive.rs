@@ -52,6 +52,14 @@ pub fn inspect_snapshot(bytes: &[u8]) -> Result<SnapshotInfo, NotASnapshot> {
     })
 }
 
+/// Reads the state in a snapshot.
+///
+/// # Errors
+/// As [`inspect_snapshot`].
+pub(crate) fn read_snapshot(bytes: &[u8]) -> Result<State, NotASnapshot> {
+    Ok(snapshot::decode(bytes)?.1)
+}
+
 /// Saves snapshots of states.
 #[derive(Clone)]
 pub(crate) struct Archive {
@@ -98,6 +106,31 @@ impl Archive {
         bytes: Bytes,
     ) -> Result<Result<SnapshotInfo, NotASnapshot>, TaskFailure> {
         self.tasks.blocking(move || inspect_snapshot(&bytes)).await
+    }
+
+    /// Makes of another cluster's snapshot one of this cluster, as it is now, apart from the
+    /// async threads.
+    ///
+    /// # Errors
+    /// [`TaskFailure`] when the process is ending.
+    pub(crate) async fn take_over(
+        &self,
+        bytes: Bytes,
+        ours: Arc<State>,
+    ) -> Result<Result<Bytes, NotASnapshot>, TaskFailure> {
+        let archive = self.clone();
+        let work = move || {
+            let theirs = read_snapshot(&bytes)?;
+            let Some(cluster) = ours.cluster().cloned() else { return Ok(bytes) };
+            let taken = theirs.to_snapshot().taken_over(cluster, ours.index());
+            let state = State::from_snapshot(taken);
+            let mut written = Vec::new();
+            let meta = archive.describe(&state);
+            // A vector takes every write.
+            snapshot::write(&meta, &state, &mut written).map_err(|_| NotASnapshot::Content)?;
+            Ok(Bytes::from(written))
+        };
+        self.tasks.blocking(work).await
     }
 
     fn describe(&self, state: &State) -> SnapshotMeta {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AclRows, AclState};
 use crate::acl::{AuthMethod, BindingRule, Policy, Role, Token};
+use crate::index::Index;
+use crate::state::rebase::earlier;
 
 /// [`AclState`] in the form in which it is written down. Secrets are in it as digests only.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -22,6 +24,23 @@ pub struct AclRecords {
     tokens: Vec<Arc<Token>>,
     #[serde(default)]
     rows: AclRows,
+}
+
+impl AclRecords {
+    /// Makes no record later than `most`.
+    pub(in crate::state) fn bring_before(&mut self, most: Index) {
+        self.auth_methods.iter_mut().for_each(|method| earlier!(method, most));
+        self.binding_rules.iter_mut().for_each(|rule| earlier!(rule, most));
+        self.policies.iter_mut().for_each(|policy| earlier!(policy, most));
+        self.roles.iter_mut().for_each(|role| earlier!(role, most));
+        self.tokens.iter_mut().for_each(|token| earlier!(token, most));
+        let AclRows { auth_methods, binding_rules, bootstrap, policies, roles, tokens } =
+            &mut self.rows;
+        for index in [auth_methods, binding_rules, policies, roles, tokens] {
+            *index = (*index).min(most);
+        }
+        *bootstrap = bootstrap.map(|index| index.min(most));
+    }
 }
 
 impl AclState {
