@@ -14,6 +14,7 @@ mod http;
 mod join;
 mod keeper;
 mod leader;
+mod listing;
 mod membership;
 mod metrics;
 mod propose;
@@ -26,6 +27,7 @@ pub use acl::Secret;
 pub use ca::{CaError, SealError, SignerError};
 pub use http::door::HttpsError;
 pub use join::JoinError;
+pub use listing::{Values, list_snapshot};
 pub use membership::MembershipError;
 pub use propose::WriteError;
 #[cfg(feature = "sim")]

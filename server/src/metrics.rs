@@ -7,6 +7,7 @@ use ::http::{Method, Request, Response, StatusCode, header};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
+use weft_runtime::clock;
 use weft_runtime::http::{Body, ServeOptions, empty, full, serve};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
@@ -29,6 +30,11 @@ impl Metrics {
         consensus.storage().gauges().register(&registry);
         hub.metrics().register(&registry);
         Self { registry }
+    }
+
+    /// Returns where further figures are entered, and all are written out.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 
@@ -108,6 +114,25 @@ impl Collector for OfState {
             ),
             ("weft_server_catalog_nodes", "Nodes in the catalog", count(nodes)),
             ("weft_server_catalog_services", "Services in the catalog", count(services)),
+            ("weft_server_kv_keys", "Keys in the key/value store", count(state.kv().len())),
+            ("weft_server_sessions", "Sessions", count(state.sessions().list().count())),
+            (
+                "weft_server_config_entries",
+                "Config entries of any kind",
+                count(state.entries(None).1.len()),
+            ),
+            (
+                "weft_server_acl_tokens",
+                "Tokens that have not expired",
+                count(state.acl().tokens(clock::wall()).len()),
+            ),
+            ("weft_server_acl_policies", "Policies", count(state.acl().policies().len())),
+            ("weft_server_acl_roles", "Roles", count(state.acl().roles().len())),
+            (
+                "weft_server_join_tokens",
+                "Join tokens that are remembered",
+                count(state.join_tokens().count()),
+            ),
         ] {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;

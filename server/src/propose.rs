@@ -114,7 +114,11 @@ impl Proposer {
         command: Command,
     ) -> Result<(Index, Answer), WriteError> {
         authorise(caller, &self.hub.state(), &command)?;
-        Ok(self.consensus.propose(command).await?)
+        let (kind, started) = (kind(&command), clock::instant());
+        let proposed = self.consensus.propose(command).await;
+        let took = clock::instant().duration_since(started);
+        self.consensus.storage().gauges().written(kind, took);
+        Ok(proposed?)
     }
 
     /// Gives a session its whole time again; the caller has been asked for its rights.
@@ -130,6 +134,33 @@ impl Proposer {
                 outcome => return outcome,
             }
         }
+    }
+}
+
+/// Names what a command writes, for what is counted.
+fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Acl(_) => "acl",
+        Command::ActivateCaRoot { .. } | Command::SetCaRoot(_) | Command::SetCaSettings(_) => "ca",
+        Command::Coordinate(_) => "coordinate",
+        Command::CreateJoinToken(_)
+        | Command::RedeemJoinToken { .. }
+        | Command::RevokeJoinToken { .. } => "join-token",
+        Command::DeleteEntry { .. } | Command::UpsertEntry { .. } => "config-entry",
+        Command::DeleteIntention { .. }
+        | Command::Intention(_)
+        | Command::UpsertIntention { .. } => "intention",
+        Command::Deregister(_)
+        | Command::DeregisterExternal(_)
+        | Command::Register(_)
+        | Command::RegisterExternal(_) => "catalog",
+        Command::Event(_) => "event",
+        Command::InitCluster(_) | Command::Operator(_) => "operator",
+        Command::Kv(_) => "kv",
+        Command::Query(_) => "query",
+        Command::Restore(_) => "restore",
+        Command::Session(_) => "session",
+        Command::Txn(_) => "txn",
     }
 }
 

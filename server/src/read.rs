@@ -158,6 +158,7 @@ impl Reader {
         let until = clock::instant() + LEADERLESS_HOLD;
         let mut backoff =
             Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());
+        let mut held = None;
         loop {
             let passed = match consistency {
                 Consistency::Stale => return Ok(self.hub.state()),
@@ -174,6 +175,7 @@ impl Reader {
             match passed {
                 Ok(()) => return Ok(self.hub.state()),
                 Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                    held.get_or_insert_with(|| self.consensus.storage().gauges().hold());
                     tokio::time::sleep(backoff.next()).await;
                 }
                 Err(error) => return Err(error),

@@ -28,7 +28,7 @@ use crate::enter;
 use crate::grpc;
 use crate::http;
 use crate::http::door::{ApiAddresses, ApiDoors, HttpsError};
-use crate::join::{Admission, JoinError};
+use crate::join::{Admission, JoinError, Terms};
 use crate::keeper;
 use crate::leader;
 use crate::membership::{
@@ -193,7 +193,7 @@ impl ServerHandle {
     /// # Errors
     /// [`JoinError`] when it cannot be written.
     pub async fn mint_join_token(&self, role: MemberRole) -> Result<JoinToken, JoinError> {
-        self.admission.mint(role, None, FIRST_TOKEN_LIFETIME).await
+        self.mint(Terms::new(role, None, FIRST_TOKEN_LIFETIME)).await
     }
 
     /// Makes a token that is good for one host for a day.
@@ -201,7 +201,24 @@ impl ServerHandle {
     /// # Errors
     /// [`JoinError`] when it cannot be written.
     pub async fn mint_single_join_token(&self, role: MemberRole) -> Result<JoinToken, JoinError> {
-        self.admission.mint(role, Some(1), FIRST_TOKEN_LIFETIME).await
+        self.mint_join_tokens(role, 1, FIRST_TOKEN_LIFETIME).await
+    }
+
+    /// Makes a token that is good for some hosts for some time.
+    ///
+    /// # Errors
+    /// [`JoinError`] when it cannot be written.
+    pub async fn mint_join_tokens(
+        &self,
+        role: MemberRole,
+        uses: u32,
+        lifetime: Duration,
+    ) -> Result<JoinToken, JoinError> {
+        self.mint(Terms::new(role, Some(uses), lifetime)).await
+    }
+
+    async fn mint(&self, terms: Terms) -> Result<JoinToken, JoinError> {
+        self.admission.mint(terms).await.map(|(token, _)| token)
     }
 }
 
@@ -277,7 +294,13 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         leaf_lifetime: config.leaf_lifetime,
     };
     let seal = signer.seal_key().clone();
-    let api = http::Api::new(proposer.clone(), reader, seal, &config, tasks);
+    let api = http::Api::new(
+        admission.clone(),
+        (proposer.clone(), reader),
+        (seal, metrics.clone()),
+        &config,
+        tasks,
+    );
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     tasks.spawn("rpc", async move {
@@ -450,10 +473,9 @@ async fn try_leave_tokens(
         if tasks.blocking(move || has_good_token(&of_look, now)).await? {
             continue;
         }
-        let token = admission
-            .mint(role, None, FIRST_TOKEN_LIFETIME)
-            .await
-            .map_err(StartError::JoinToken)?;
+        let description = format!("left in the file {file} of a server");
+        let terms = Terms { description, ..Terms::new(role, None, FIRST_TOKEN_LIFETIME) };
+        let (token, _) = admission.mint(terms).await.map_err(StartError::JoinToken)?;
         info!(?path, %role, "join token written");
         let text = format!("{token}\n");
         let write = tasks.blocking(move || store::write_file(&path, 0o600, text.as_bytes()));

@@ -8,9 +8,9 @@ use prometheus_client::registry::{Metric, Unit};
 
 use super::process::Process;
 
-pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::counter::{ConstCounter, Counter};
 pub use prometheus_client::metrics::family::Family;
-pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 pub use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub use prometheus_client::{collector, encoding};
 

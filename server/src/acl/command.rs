@@ -57,7 +57,9 @@ pub(crate) fn check_command(
         Command::Intention(command) => check_intention(rights, state, command)?,
         Command::Kv(command) => check_kv(rights, command)?,
         Command::Query(command) => check_query(rights, state, command)?,
-        Command::Operator(_) => rights.require(Permission::write(Resource::Operator, ""))?,
+        Command::Operator(_) | Command::RevokeJoinToken { .. } => {
+            rights.require(Permission::write(Resource::Operator, ""))?
+        }
         Command::Register(what) | Command::RegisterExternal(what) => {
             check_registration(rights, state, what)?;
         }

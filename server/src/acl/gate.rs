@@ -11,6 +11,7 @@ use weft_core::index::Index;
 use weft_core::state::State;
 use weft_core::watch::Topic;
 use weft_runtime::clock;
+use weft_runtime::telemetry::metrics::{Counter, Registry};
 
 use super::{Credential, Rights};
 use crate::config::AclConfig;
@@ -31,6 +32,16 @@ pub(crate) struct Gate {
     config: AclConfig,
     unrestricted: Rights,
     remembered: Mutex<BTreeMap<AccessorId, Remembered>>,
+    counts: Counts,
+}
+
+/// What is counted of judging.
+#[derive(Debug, Default)]
+struct Counts {
+    resolutions: Counter,
+    compiled: Counter,
+    unknown: Counter,
+    denials: Counter,
 }
 
 #[derive(Debug)]
@@ -50,7 +61,20 @@ struct Origin {
 impl Gate {
     pub(crate) fn new(config: AclConfig) -> Self {
         let unrestricted = Rights::new(Arc::new(Authorizer::unrestricted()), None, false);
-        Self { config, unrestricted, remembered: Mutex::default() }
+        Self { config, unrestricted, remembered: Mutex::default(), counts: Counts::default() }
+    }
+
+    /// Shows what is counted.
+    pub(crate) fn register(&self, registry: &Registry) {
+        let Counts { resolutions, compiled, unknown, denials } = &self.counts;
+        for (name, help, counter) in [
+            ("acl_resolutions", "Tokens of requests that were turned into rights", resolutions),
+            ("acl_compilations", "Rights that were not remembered and made anew", compiled),
+            ("acl_unknown_tokens", "Requests with a secret that is no token's", unknown),
+            ("acl_denials", "Rights that were asked for and missing", denials),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
     }
 
     /// Whether there are ACLs.
@@ -79,10 +103,15 @@ impl Gate {
         if !self.config.enabled {
             return Ok(self.unrestricted.clone());
         }
-        let token = token(state, credential).ok_or(UnknownToken)?;
+        self.counts.resolutions.inc();
+        let token = token(state, credential).ok_or_else(|| {
+            self.counts.unknown.inc();
+            UnknownToken
+        })?;
         let authorizer = self.authorizer(state, &token);
         let accessor = Some(token.accessor.clone());
-        Ok(Rights::new(authorizer, accessor, self.config.enable_key_list_policy))
+        let rights = Rights::new(authorizer, accessor, self.config.enable_key_list_policy);
+        Ok(rights.counting(self.counts.denials.clone()))
     }
 
     /// Returns what must be watched by who waits: a change to the token, or to what it was
@@ -120,6 +149,7 @@ impl Gate {
         let Some(cluster) = state.cluster() else {
             return Arc::new(Authorizer::new(self.config.default_policy, []));
         };
+        self.counts.compiled.inc();
         let made = acl.authorizer(token, &cluster.datacenter, self.config.default_policy);
         let authorizer = Arc::new(made);
         let mut remembered = self.remembered.lock();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use weft_core::acl::{AccessorId, Authorizer, Denial, Permission};
+use weft_runtime::telemetry::metrics::Counter;
 
 /// What one request may do, judged on one state. Clones share it.
 ///
@@ -17,6 +18,8 @@ pub(crate) struct Rights {
     list_needs_right: bool,
     /// Whether something was left out of an answer.
     filtered: Arc<AtomicBool>,
+    /// What was asked for and missing, all together.
+    denials: Counter,
 }
 
 impl Rights {
@@ -25,7 +28,18 @@ impl Rights {
         accessor: Option<AccessorId>,
         list_needs_right: bool,
     ) -> Self {
-        Self { authorizer, accessor, list_needs_right, filtered: Arc::default() }
+        Self {
+            authorizer,
+            accessor,
+            list_needs_right,
+            filtered: Arc::default(),
+            denials: Counter::default(),
+        }
+    }
+
+    /// Has denials counted.
+    pub(super) fn counting(self, denials: Counter) -> Self {
+        Self { denials, ..self }
     }
 
     /// Whether it may.
@@ -38,7 +52,11 @@ impl Rights {
     /// # Errors
     /// [`Denial`] that names the token, the resource and the right that is missing.
     pub(crate) fn require(&self, asked: Permission<'_>) -> Result<(), Denial> {
-        if self.may(asked) { Ok(()) } else { Err(asked.denied_to(self.accessor.as_ref())) }
+        if self.may(asked) {
+            return Ok(());
+        }
+        self.denials.inc();
+        Err(asked.denied_to(self.accessor.as_ref()))
     }
 
     /// Asks for the right to list keys below a prefix, where the cluster has that right; there is

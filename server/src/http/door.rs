@@ -21,8 +21,8 @@ use weft_runtime::net::MemberListener;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::{ServerTlsCell, TlsError, server_config_outside};
 
-use super::Api;
 use super::error::ApiError;
+use super::{Api, Entrance};
 use crate::config::{HttpConfig, HttpsConfig};
 use crate::start::{StartError, bind};
 
@@ -206,6 +206,10 @@ impl Service<Request<Body>> for OutsideDoor {
             let refused = ApiError::new(StatusCode::FORBIDDEN, foreign.to_string());
             return Box::pin(std::future::ready(Ok(refused.into_response())));
         }
-        Box::pin(self.api.clone().answer(request, None).map(Ok))
+        let entrance = match self.allowed_hosts {
+            Some(_) => Entrance::Host,
+            None => Entrance::Outside,
+        };
+        Box::pin(self.api.clone().count_and_answer(request, entrance).map(Ok))
     }
 }

@@ -105,7 +105,9 @@ impl From<WriteError> for ApiError {
                 | Refusal::SessionNodeMissing,
             ) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             WriteError::Refused(
-                refusal @ (Refusal::UnknownIntention { .. } | Refusal::UnknownQuery { .. }),
+                refusal @ (Refusal::UnknownIntention { .. }
+                | Refusal::UnknownJoinToken { .. }
+                | Refusal::UnknownQuery { .. }),
             ) => Self::not_found(refusal.to_string()),
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }

@@ -2,6 +2,7 @@
 //! `error` alone.
 
 mod acl;
+mod agent;
 mod ca_config;
 mod catalog;
 mod chain;
@@ -17,6 +18,7 @@ mod instances;
 mod intention;
 mod intention_id;
 mod kv;
+mod meter;
 mod near;
 mod operator;
 mod page;
@@ -45,6 +47,7 @@ use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_core::identity::SpiffeId;
+use weft_runtime::clock;
 use weft_runtime::http::{
     Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty,
 };
@@ -53,11 +56,14 @@ use weft_runtime::task::TaskTree;
 use crate::acl::{Gate, Logins};
 use crate::ca::SealKey;
 use crate::config::{Config, Limits};
+use crate::join::Admission;
+use crate::metrics::Metrics;
 use crate::propose::{Caller, Proposer};
 use crate::raft::Archive;
 use crate::read::Reader;
 use acl::ResetFile;
 use error::ApiError;
+use meter::Meter;
 use request::{ApiRequest, Query};
 use routes::{Route, Routes};
 
@@ -74,14 +80,43 @@ struct Context {
     leaf_lifetime: Duration,
     /// Bounds on what clients may ask for.
     limits: Limits,
+    /// This server's own.
+    node_name: String,
+    /// Makes join tokens.
+    admission: Admission,
+    /// What this server counts.
+    metrics: Metrics,
+    /// What is counted of requests.
+    meter: Meter,
     /// Seals the secrets of records: keys of certificates, tokens of prepared queries.
     seal: SealKey,
+}
+
+/// By which door a request came.
+enum Entrance {
+    /// The door on loopback: somebody on a server's own host.
+    Host,
+    /// The door of the mesh, through a member.
+    Mesh(SpiffeId),
+    /// The door with TLS, for anybody.
+    Outside,
+}
+
+impl Entrance {
+    /// Returns the member that passes the request on.
+    fn member(self) -> Option<SpiffeId> {
+        match self {
+            Self::Host | Self::Outside => None,
+            Self::Mesh(id) => Some(id),
+        }
+    }
 }
 
 /// Every page; each file adds its own.
 fn routes() -> Routes {
     let pages = [
         acl::routes,
+        agent::routes,
         ca_config::routes,
         catalog::routes,
         chain::routes,
@@ -116,25 +151,51 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        proposer: Proposer,
-        reader: Reader,
-        seal: SealKey,
+        admission: Admission,
+        (proposer, reader): (Proposer, Reader),
+        (seal, metrics): (SealKey, Metrics),
         config: &Config,
         tasks: &TaskTree,
     ) -> Self {
+        let routes = routes();
+        let (meter, gate) = (Meter::new(routes.all()), Gate::new(config.acl.clone()));
+        meter.register(metrics.registry());
+        gate.register(metrics.registry());
         let context = Context {
             proposer,
             archive: reader.archive(),
             reader,
-            gate: Gate::new(config.acl.clone()),
+            gate,
             logins: Logins::default(),
             reset: ResetFile::new(&config.data_dir, tasks),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,
             limits: config.limits.clone(),
+            node_name: config.node_name.to_string(),
+            admission,
+            metrics,
+            meter,
             seal: seal.clone(),
         };
-        Self { context: Arc::new(context), routes: Arc::new(routes()) }
+        Self { context: Arc::new(context), routes: Arc::new(routes) }
+    }
+
+    /// Answers a request, and counts it.
+    fn count_and_answer(
+        self,
+        request: Request<Body>,
+        entrance: Entrance,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        let (started, context) = (clock::instant(), self.context.clone());
+        let waits = request.uri().query().is_some_and(|query| query.contains("index="));
+        let at = self.routes.place(request.method(), request.uri().path());
+        let in_flight = context.meter.came();
+        self.answer(request, entrance).map(move |response| {
+            let took = (!waits).then(|| clock::instant().duration_since(started));
+            context.meter.answered(at, response.status(), took);
+            drop(in_flight);
+            response
+        })
     }
 
     /// Answers a request that a member passes on, or that came to a door of the API.
@@ -144,13 +205,13 @@ impl Api {
     fn answer(
         self,
         request: Request<Body>,
-        through: Option<SpiffeId>,
+        entrance: Entrance,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let pretty = query.as_ref().is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
         let takes_gzip = accepts_gzip(request.headers());
-        let asked = self.read(request, query, through);
+        let asked = self.read(request, query, entrance);
         async move {
             let answered = match asked {
                 Ok(asked) => asked.answer(&self.context).await,
@@ -181,7 +242,7 @@ impl Api {
         &self,
         request: Request<Body>,
         query: Result<Query, ApiError>,
-        through: Option<SpiffeId>,
+        entrance: Entrance,
     ) -> Result<Asked, ApiError> {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
@@ -200,7 +261,8 @@ impl Api {
         let state = self.context.reader.newest();
         query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
         let rights = self.context.gate.rights(&state, &credential)?;
-        let caller = Caller::Client { rights: rights.clone(), through };
+        let is_on_host = matches!(entrance, Entrance::Host);
+        let caller = Caller::Client { rights: rights.clone(), through: entrance.member() };
         let request = ApiRequest {
             method: asked,
             path: parts.uri.path().into(),
@@ -211,6 +273,7 @@ impl Api {
             caller,
             credential,
             rights,
+            is_on_host,
         };
         Ok(Asked { route, request: Box::new(request), body })
     }
@@ -276,7 +339,7 @@ impl Service<Request<Body>> for Api {
             let refused = ApiError::new(StatusCode::FORBIDDEN, text).into_response();
             return Box::pin(std::future::ready(Ok(refused)));
         };
-        Box::pin(self.clone().answer(request, Some(peer)).map(Ok))
+        Box::pin(self.clone().count_and_answer(request, Entrance::Mesh(peer)).map(Ok))
     }
 }
 
@@ -284,7 +347,7 @@ impl Service<Request<Body>> for Api {
 mod tests {
     use super::*;
 
-    fn of_request<F>(_: impl FnOnce(Api, Request<Body>, Option<SpiffeId>) -> F) -> usize {
+    fn of_request<F>(_: impl FnOnce(Api, Request<Body>, Entrance) -> F) -> usize {
         size_of::<F>()
     }
 
@@ -295,7 +358,7 @@ mod tests {
     /// What is held of a blocking query while it waits, beside the wait itself (`read`).
     #[test]
     fn who_waits_for_an_answer_holds_little() {
-        let (request, page) = (of_request(Api::answer), of_page(health::service));
+        let (request, page) = (of_request(Api::count_and_answer), of_page(health::service));
         assert!(request <= 512 && page <= 1024, "{request} bytes of a request, {page} of a page");
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct ApiRequest {
     pub(super) credential: Credential,
     /// What the token may do, judged on the state at hand when the request came.
     pub(super) rights: Rights,
+    /// Whether it comes from a server's own host, at the door on loopback.
+    pub(super) is_on_host: bool,
 }
 
 /// Reads the token of a request.

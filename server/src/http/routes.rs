@@ -19,11 +19,16 @@ pub(super) struct Route {
     pub(super) handler: Handler,
     /// A longer body is refused before the handler is asked.
     pub(super) body_bytes_max: usize,
+    /// Its place among the routes.
+    pub(super) at: usize,
 }
 
 /// Every route of the API.
 #[derive(Debug, Default)]
-pub(super) struct Routes(Router<Route>);
+pub(super) struct Routes {
+    router: Router<Route>,
+    names: Vec<(Method, String)>,
+}
 
 impl Routes {
     pub(super) fn get(self, pattern: &str, handler: Handler) -> Self {
@@ -44,23 +49,33 @@ impl Routes {
 
     /// Adds a route with a bound of its own on the request's body, in bytes.
     pub(super) fn with_body(
-        self,
+        mut self,
         method: Method,
         pattern: &str,
         body_bytes_max: usize,
         handler: Handler,
     ) -> Self {
-        Self(self.0.route(method, pattern, Route { handler, body_bytes_max }))
+        let route = Route { handler, body_bytes_max, at: self.names.len() };
+        self.names.push((method.clone(), pattern.to_owned()));
+        Self { router: self.router.route(method, pattern, route), ..self }
     }
 
-    /// Returns every method and pattern.
-    #[cfg(test)]
+    /// Returns every method and pattern, in the order of their places.
     pub(super) fn all(&self) -> Vec<(Method, String)> {
-        self.0.routes().map(|(method, pattern)| (method.clone(), pattern.to_owned())).collect()
+        self.names.clone()
+    }
+
+    /// Returns a request's place among the routes; `None` when it is for none of them.
+    pub(super) fn place(&self, method: &Method, path: &str) -> Option<usize> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        match self.router.find(method, path) {
+            Found::Handler { handler, .. } => Some(handler.at),
+            Found::NotFound | Found::WrongMethod { .. } => None,
+        }
     }
 
     /// Looks up a request's method and path.
     pub(super) fn find(&self, method: &Method, path: &str) -> Found<'_, Route> {
-        self.0.find(method, path)
+        self.router.find(method, path)
     }
 }

@@ -69,6 +69,7 @@ impl Courier {
         if self.is_leader() {
             // Only where the entry would be written first.
             self.storage.admit()?;
+            self.storage.gauges().proposed(bytes);
         }
         let proposed = tokio::time::timeout(LEADER_LIMIT, self.entries.propose(group, bytes));
         let late = |_| ProposeError::Unanswered("no majority agreed in time".to_owned());

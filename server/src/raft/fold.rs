@@ -190,6 +190,7 @@ async fn see_through(
     // Once an attempt got no answer, a refusal of a later one does not mean that nothing
     // happened.
     let mut unanswered: Option<ProposeError> = None;
+    let mut held = None;
     loop {
         let leader = courier.leader_id();
         let outcome = tokio::select! {
@@ -214,6 +215,7 @@ async fn see_through(
         if clock::instant() >= until {
             return Err(unanswered.unwrap_or(error));
         }
+        held.get_or_insert_with(|| courier.storage.gauges().hold());
         let new = || Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
         let pause = backoff.get_or_insert_with(new).next();
         courier.news_or(pause).await;

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use weft_runtime::telemetry::metrics::{Counter, Histogram, Registry, exponential_buckets};
+use weft_runtime::telemetry::metrics::{
+    Counter, Family, Gauge, Histogram, Registry, exponential_buckets,
+};
 
 /// Shared by the log, the snapshots and whoever asks. Clones are the same.
 #[derive(Debug, Clone)]
@@ -14,9 +16,29 @@ pub(crate) struct Gauges {
     sync_seconds: Histogram,
     snapshot_seconds: Histogram,
     snapshot_failures: Counter,
+    /// From the arrival of a write to its applied answer.
+    write_seconds: Histogram,
+    /// Applying what was committed since the last time.
+    apply_seconds: Histogram,
+    /// Of entries that this server proposed as leader.
+    entry_bytes: Histogram,
+    /// Requests that wait for a leader.
+    held: Gauge,
+    /// Writes by what they write.
+    writes: Family<Vec<(&'static str, &'static str)>, Counter>,
     /// Why the log takes nothing more.
     failure: Arc<OnceLock<String>>,
     is_short: Arc<AtomicBool>,
+}
+
+/// A request that is held.
+#[derive(Debug)]
+pub(crate) struct Held(Gauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for Gauges {
@@ -27,6 +49,14 @@ impl Default for Gauges {
             // 1 ms, an empty state, to 9 min.
             snapshot_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
             snapshot_failures: Counter::default(),
+            // 100 µs, a fast disk, to 26 s: a write is held for some seconds at most.
+            write_seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
+            // 10 µs, one command, to 2.6 s.
+            apply_seconds: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
+            // 64 bytes, a key, to 1 MiB, the largest.
+            entry_bytes: Histogram::new(exponential_buckets(64.0, 4.0, 8)),
+            held: Gauge::default(),
+            writes: Family::default(),
             failure: Arc::default(),
             is_short: Arc::default(),
         }
@@ -51,6 +81,48 @@ impl Gauges {
             "Snapshots that could not be written",
             self.snapshot_failures.clone(),
         );
+        registry.register(
+            "raft_commit_seconds",
+            "Time from the arrival of a write here to its applied answer",
+            self.write_seconds.clone(),
+        );
+        registry.register(
+            "raft_apply_seconds",
+            "Time to apply the entries that were committed since the last time",
+            self.apply_seconds.clone(),
+        );
+        registry.register(
+            "raft_entry_bytes",
+            "Size of the groups of commands that this server proposed as leader",
+            self.entry_bytes.clone(),
+        );
+        registry.register(
+            "raft_held_requests",
+            "Reads, and groups of writes, that are held as there is no leader",
+            self.held.clone(),
+        );
+        registry.register("writes", "Writes asked for here, by kind", self.writes.clone());
+    }
+
+    /// Notes a write that was answered.
+    pub(crate) fn written(&self, kind: &'static str, took: Duration) {
+        self.writes.get_or_create(&vec![("kind", kind)]).inc();
+        self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn applied(&self, took: Duration) {
+        self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "an entry has a megabyte at most")]
+    pub(super) fn proposed(&self, bytes: usize) {
+        self.entry_bytes.observe(bytes as f64);
+    }
+
+    /// Counts a request as held for as long as what is returned is there.
+    pub(crate) fn hold(&self) -> Held {
+        self.held.inc();
+        Held(self.held.clone())
     }
 
     pub(super) fn synced(&self, took: Duration) {

@@ -37,7 +37,7 @@ mod types;
 #[cfg(feature = "sim")]
 pub mod untrusted;
 
-pub(crate) use archive::Archive;
+pub(crate) use archive::{Archive, read_snapshot};
 pub use archive::{SnapshotInfo, inspect_snapshot};
 pub(crate) use consensus::{Consensus, ConsensusOptions, Standing};
 pub use error::{ConsensusError, MembersError, ProposeError};

@@ -196,6 +196,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let started = clock::instant();
         let mut replies = Vec::new();
         let mut news = News::default();
         for entry in entries {
@@ -217,6 +218,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             false => self.audience.applied(state, news.changes),
         }
         self.progress.send_replace(self.applied.map_or(0, |id| id.index));
+        self.gauges.applied(clock::instant().duration_since(started));
         Ok(replies)
     }
 

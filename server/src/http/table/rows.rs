@@ -313,11 +313,18 @@ fn operator() -> Vec<Row> {
     const WRITE: Needs = Needs::Right("operator = \"write\"");
     const AUTOPILOT: &str = "/v1/operator/autopilot/configuration";
     const TRANSFER: &str = "/v1/operator/raft/transfer-leader";
+    const JOIN: &str = "/v1/operator/join-token";
+    const SERVER_TOKEN: &str = "operator = \"write\"\nacl = \"write\"";
     vec![
         get(same(AUTOPILOT), READ),
         put(same(AUTOPILOT), r#"{"CleanupDeadServers":true}"#, WRITE),
         get(same("/v1/operator/autopilot/health"), READ).not_refused(),
         get(same("/v1/operator/autopilot/state"), READ).not_refused(),
+        post(same(JOIN), "{}", WRITE),
+        put(same(JOIN), r#"{"Role":"agent","Uses":0,"TTL":"1m"}"#, WRITE),
+        post((JOIN, JOIN), r#"{"Role":"server"}"#, Needs::Right(SERVER_TOKEN)),
+        get(same("/v1/operator/join-tokens"), READ),
+        delete(("/v1/operator/join-token/{id}", "/v1/operator/join-token/0"), WRITE).not_refused(),
         get(same("/v1/operator/raft/configuration"), READ),
         delete(("/v1/operator/raft/peer", "/v1/operator/raft/peer?id=1"), WRITE).not_refused(),
         put(same(TRANSFER), "", WRITE).not_refused(),
@@ -332,6 +339,7 @@ fn others() -> Vec<Row> {
         get(same(DIGEST), Needs::Right("operator = \"read\"")),
         get(same("/v1/snapshot"), ACL_WRITE),
         put(same("/v1/snapshot"), "none", ACL_WRITE).status(StatusCode::BAD_REQUEST),
+        get(same("/v1/agent/metrics"), Needs::Right("agent \"s1\" { policy = \"read\" }")),
         get(same("/v1/exported-services"), Needs::Nothing),
         get(same("/v1/status/leader"), Needs::Nothing),
         get(same("/v1/status/peers"), Needs::Nothing),
