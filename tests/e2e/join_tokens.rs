@@ -10,7 +10,7 @@ fn servers_and_agents_join_with_tokens_that_operators_make_and_revoke() {
     let mut servers = Servers::start(1);
     let addr = servers.all[0].api().addr().to_string();
     let weft = |args: &[&str]| {
-        let args: Vec<&str> =
+        let args =
             ["operator", "join-token"].iter().chain(args).copied().chain(["--http-addr", &addr]);
         run_weft(&args.collect::<Vec<_>>(), CLUSTER_LIMIT)
     };

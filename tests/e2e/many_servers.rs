@@ -199,7 +199,7 @@ fn servers_that_all_move_at_once_are_told_by_hand_and_so_are_agents() {
         if log.contains("name the new addresses in `servers`") { Ok(()) } else { Err(log) }
     });
     agent.process.terminate();
-    agent.configure("servers", &json!(fresh));
+    agent.set("servers", &json!(fresh));
     agent.restart();
     agent.process.expect_log("");
     agent.register(&json!({ "Name": "api", "Port": 81 }));

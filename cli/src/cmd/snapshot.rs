@@ -27,7 +27,7 @@ Examples:
   Put it in force again on every server:
     weft snapshot restore backup.snap
   Which keys are in it?
-    weft snapshot decode backup.snap | jq -r 'select(.Type == \"KV\").Record.Key'
+    weft snapshot decode backup.snap | jq -r 'select(.Type == \"KV\").Record.key'
   Into a new cluster, after the old one was lost:
     weft snapshot restore --foreign backup.snap
   For scripts:

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{ClusterRecord, IndexRows, StateSnapshot};
+use crate::config_entry::ConfigEntry;
 use crate::index::Index;
 
 /// A record that knows when it was made and last changed.
@@ -30,7 +31,11 @@ impl StateSnapshot {
             record.services.iter_mut().for_each(|service| earlier!(service, most));
             record.checks.iter_mut().for_each(|check| earlier!(check, most));
         }
-        self.entries.iter_mut().for_each(|entry| earlier!(entry, most));
+        for entry in &mut self.entries {
+            let (create, modify) = entry.indexes();
+            let moved = ConfigEntry::clone(entry).with_indexes(create.min(most), modify.min(most));
+            *entry = Arc::new(moved);
+        }
         self.queries.iter_mut().for_each(|query| earlier!(query, most));
         for event in &mut self.events {
             let event = Arc::make_mut(event);

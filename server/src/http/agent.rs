@@ -68,7 +68,8 @@ fn shape(text: &str) -> Value {
 /// Reads `name="value",…`; none of our values has a quotation mark.
 fn read_labels(text: &str) -> Value {
     let pairs = text.split("\",").filter_map(|pair| pair.split_once("=\""));
-    pairs.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').into())).collect()
+    let text = |value: &str| Value::from(value.trim_end_matches('"'));
+    pairs.map(|(name, value)| (name.to_owned(), text(value))).collect()
 }
 
 #[cfg(test)]

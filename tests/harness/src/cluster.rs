@@ -153,7 +153,7 @@ impl TestAgent {
     ///
     /// # Panics
     /// When it cannot be written.
-    pub fn configure(&self, field: &str, value: &Value) {
+    pub fn set(&self, field: &str, value: &Value) {
         let text = fs::read_to_string(&self.config).expect("the configuration is there");
         let mut all: Value = serde_json::from_str(&text).expect("it was written as JSON");
         all[field] = value.clone();
