@@ -217,7 +217,10 @@ pub(crate) async fn join(
         };
         match tokio::time::timeout(JOIN_LIMIT, client.join(request)).await {
             Ok(Ok(reply)) => return read_reply(reply.into_inner()),
-            Ok(Err(status)) => last = format!("{server}: {}", whole(&status)),
+            Ok(Err(status)) => {
+                let cause = std::error::Error::source(&status);
+                last = format!("{server}: {}", whole(status.message(), cause));
+            }
             Err(_) => last = format!("{server}: no answer within {JOIN_LIMIT:?}"),
         }
     }
@@ -225,9 +228,8 @@ pub(crate) async fn join(
 }
 
 /// What a refusal says, with its causes: a connection that is refused says why below.
-fn whole(status: &tonic::Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
+fn whole(text: &str, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
+    let mut text = text.to_owned();
     while let Some(error) = cause {
         let further = error.to_string();
         if !text.contains(&further) {

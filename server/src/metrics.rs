@@ -7,6 +7,7 @@ use ::http::{Method, Request, Response, StatusCode, header};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
+use weft_core::state::State;
 use weft_runtime::clock;
 use weft_runtime::http::{Body, ServeOptions, empty, full, serve};
 use weft_runtime::net;
@@ -54,7 +55,6 @@ impl Collector for OfState {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let state = self.hub.state();
         let standing = self.consensus.standing();
-        let (nodes, services) = state.catalog_size();
         let members = self.consensus.members().len();
         let (leader_changes, elections_refused) = self.consensus.counts();
         let storage = self.consensus.storage().standing();
@@ -107,39 +107,49 @@ impl Collector for OfState {
                 "Whether the log failed and this server has stopped taking part",
                 i64::from(storage.has_failed),
             ),
-            (
-                "weft_server_state_index",
-                "The last index applied",
-                i64::try_from(state.index().0).unwrap_or(i64::MAX),
-            ),
-            ("weft_server_catalog_nodes", "Nodes in the catalog", count(nodes)),
-            ("weft_server_catalog_services", "Services in the catalog", count(services)),
-            ("weft_server_kv_keys", "Keys in the key/value store", count(state.kv().len())),
-            ("weft_server_sessions", "Sessions", count(state.sessions().list().count())),
-            (
-                "weft_server_config_entries",
-                "Config entries of any kind",
-                count(state.entries(None).1.len()),
-            ),
-            (
-                "weft_server_acl_tokens",
-                "Tokens that have not expired",
-                count(state.acl().tokens(clock::wall()).len()),
-            ),
-            ("weft_server_acl_policies", "Policies", count(state.acl().policies().len())),
-            ("weft_server_acl_roles", "Roles", count(state.acl().roles().len())),
-            (
-                "weft_server_join_tokens",
-                "Join tokens that are remembered",
-                count(state.join_tokens().count()),
-            ),
-        ] {
+        ]
+        .into_iter()
+        .chain(amounts(&state))
+        {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
         Ok(())
     }
+}
+
+/// How much there is.
+fn amounts(state: &State) -> Vec<(&'static str, &'static str, i64)> {
+    let (nodes, services) = state.catalog_size();
+    vec![
+        (
+            "weft_server_state_index",
+            "The last index applied",
+            i64::try_from(state.index().0).unwrap_or(i64::MAX),
+        ),
+        ("weft_server_catalog_nodes", "Nodes in the catalog", count(nodes)),
+        ("weft_server_catalog_services", "Services in the catalog", count(services)),
+        ("weft_server_kv_keys", "Keys in the key/value store", count(state.kv().len())),
+        ("weft_server_sessions", "Sessions", count(state.sessions().list().count())),
+        (
+            "weft_server_config_entries",
+            "Config entries of any kind",
+            count(state.entries(None).1.len()),
+        ),
+        (
+            "weft_server_acl_tokens",
+            "Tokens that have not expired",
+            count(state.acl().tokens(clock::wall()).len()),
+        ),
+        ("weft_server_acl_policies", "Policies", count(state.acl().policies().len())),
+        ("weft_server_acl_roles", "Roles", count(state.acl().roles().len())),
+        (
+            "weft_server_join_tokens",
+            "Join tokens that are remembered",
+            count(state.join_tokens().count()),
+        ),
+    ]
 }
 
 fn capped(number: u64) -> i64 {

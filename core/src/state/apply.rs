@@ -64,10 +64,7 @@ impl State {
             Command::Coordinate(coordinate) => {
                 return self.set_coordinate(index, coordinate, changes);
             }
-            Command::CreateJoinToken(token) => {
-                self.create_join_token(index, now, token)?;
-                return Ok(Answer::Done { changed: true });
-            }
+            Command::CreateJoinToken(token) => return self.create_join_token(index, now, token),
             Command::DeleteEntry { key, cas } => {
                 return self.delete_entry(index, &key, cas, changes);
             }
@@ -91,8 +88,7 @@ impl State {
             Command::Operator(command) => return self.operate(index, command, changes),
             Command::RedeemJoinToken { secret_sha256, role, node, request_sha256 } => {
                 let use_ = Redemption { node, request_sha256, at: now };
-                self.redeem_join_token(index, &secret_sha256, role, use_)?;
-                return Ok(Answer::Done { changed: true });
+                return self.redeem_join_token(index, &secret_sha256, role, use_);
             }
             Command::RevokeJoinToken { id } => return self.revoke_join_token(index, &id),
             Command::Register(what) => {

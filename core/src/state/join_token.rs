@@ -53,7 +53,7 @@ impl State {
         index: Index,
         now: Timestamp,
         mut token: JoinTokenRecord,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Answer, Refusal> {
         let kept: imbl::OrdMap<_, _> = self
             .join_tokens
             .iter()
@@ -69,7 +69,7 @@ impl State {
         self.join_tokens = kept;
         (token.create_index, token.modify_index) = (index, index);
         self.join_tokens.insert(token.secret_sha256.clone(), token);
-        Ok(())
+        Ok(Answer::Done { changed: true })
     }
 
     /// Uses a token once. The same request of the same host is one use, however often it comes.
@@ -79,10 +79,10 @@ impl State {
         secret_sha256: &str,
         role: MemberRole,
         asked: Redemption,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Answer, Refusal> {
         let token = self.check_join_token(secret_sha256, role, &asked)?;
         let Some(left) = token.uses_left.filter(|_| !token.knows(&asked)) else {
-            return Ok(());
+            return Ok(Answer::Done { changed: true });
         };
         let mut token = token.clone();
         token.uses_left = Some(left.saturating_sub(1));
@@ -92,7 +92,7 @@ impl State {
         token.redeemed.push(asked);
         token.modify_index = index;
         self.join_tokens.insert(secret_sha256.to_owned(), token);
-        Ok(())
+        Ok(Answer::Done { changed: true })
     }
 
     /// Withdraws a token, of which those who joined with it keep what they have.
