@@ -3,10 +3,11 @@
 //!
 //! A script is a list of steps; each line under a step, indented, is what is expected. Ids are
 //! short here: `p1` stands for the UUID `…0000000000p1` in hexadecimal digits. Run with
-//! `UPDATE_GOLDEN=1` to write down what came instead.
+//! `WEFT_BLESS=1` to write down what came instead.
+
+mod golden;
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -23,22 +24,7 @@ use weft_core::time::Timestamp;
 
 #[test]
 fn scripts_give_what_they_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/acl");
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder of scripts")
-        .map(|file| file.expect("a file").path())
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "there are scripts");
-    for file in files {
-        let script = std::fs::read_to_string(&file).expect("a readable script");
-        let outcome = run(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&file, &outcome).expect("a writable script");
-            continue;
-        }
-        assert_eq!(script, outcome, "{}", file.display());
-    }
+    golden::check("acl", run);
 }
 
 fn run(script: &str) -> String {

@@ -5,9 +5,10 @@
 //! lines until the next blank one are the answer. `WEFT_BLESS=1` writes the answers of the
 //! present code into the scripts.
 
+mod golden;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use weft_core::chain::{ChainError, ChainNode, CompiledChain, compile};
 use weft_core::config_entry::{ConfigEntry, EntryKey};
@@ -119,18 +120,5 @@ fn run(script: &str) -> String {
 
 #[test]
 fn scripts_hold() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chain");
-    let mut count = 0;
-    for file in std::fs::read_dir(folder).expect("the scripts are there") {
-        let path = file.expect("a file").path();
-        let script = std::fs::read_to_string(&path).expect("a script");
-        let found = run(&script);
-        if std::env::var_os("WEFT_BLESS").is_some() {
-            std::fs::write(&path, &found).expect("a script that can be written");
-        } else {
-            assert_eq!(script, found, "{}", path.display());
-        }
-        count += 1;
-    }
-    assert_eq!(count, 6, "a script is missing");
+    golden::check("chain", run);
 }

@@ -4,9 +4,10 @@
 //! chosen; `? [tcp|udp|edns=N] TYPE NAME` asks; the lines until the next blank one are the
 //! answer. `WEFT_BLESS=1` writes the answers of the present code into the scripts.
 
+mod golden;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,23 +48,7 @@ struct World {
 
 #[test]
 fn every_script_is_answered_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dns");
-    let mut scripts: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the scripts are in the source tree")
-        .map(|entry| entry.expect("the folder is readable").path())
-        .collect();
-    scripts.sort();
-    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
-    for path in scripts {
-        let script = std::fs::read_to_string(&path).expect("a script is text");
-        assert!(script.starts_with("# Goal: "), "{} has no goal", path.display());
-        let actual = run(&script);
-        if std::env::var_os("WEFT_BLESS").is_some() {
-            std::fs::write(&path, actual).expect("the script is writable");
-        } else {
-            assert_eq!(actual, script, "{}", path.display());
-        }
-    }
+    golden::check("dns", run);
 }
 
 /// Returns the script with every answer as it is.

@@ -1,9 +1,10 @@
 //! Runs the intention scripts: who may call whom, and how it is said. `WEFT_BLESS=1` writes the
 //! answers of the present code into the scripts.
 
+mod golden;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use weft_core::config_entry::{ConfigEntry, IntentionAction, ServiceIntentions};
 use weft_core::intention::IntentionSet;
@@ -76,16 +77,9 @@ fn run(script: &str) -> String {
 
 #[test]
 fn scripts_hold() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/intention");
-    for file in std::fs::read_dir(folder).expect("the scripts are there") {
-        let path = file.expect("a file").path();
-        let script = std::fs::read_to_string(&path).expect("a script");
-        let found = run(&script);
-        assert!(found.contains("\n  "), "{} asks nothing", path.display());
-        if std::env::var_os("WEFT_BLESS").is_some() {
-            std::fs::write(&path, &found).expect("a script that can be written");
-        } else {
-            assert_eq!(script, found, "{}", path.display());
-        }
-    }
+    golden::check("intention", |script| {
+        let found = run(script);
+        assert!(found.contains("\n  "), "nothing is asked");
+        found
+    });
 }

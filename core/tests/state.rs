@@ -2,10 +2,11 @@
 //! hold: the same commands give the same state, and a snapshot gives the same state back.
 //!
 //! A script is a list of steps; each line under a step, indented, is what is expected. Run with
-//! `UPDATE_GOLDEN=1` to write down what came instead.
+//! `WEFT_BLESS=1` to write down what came instead.
+
+mod golden;
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use proptest::prelude::*;
 use weft_core::ca::{CaRoot, JoinTokenRecord, MemberRole};
@@ -18,22 +19,7 @@ use weft_core::time::Timestamp;
 
 #[test]
 fn scripts_give_what_they_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/state");
-    let mut files: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder of scripts")
-        .map(|file| file.expect("a file").path())
-        .collect();
-    files.sort();
-    assert!(!files.is_empty(), "there are scripts");
-    for file in files {
-        let script = std::fs::read_to_string(&file).expect("a readable script");
-        let outcome = run(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&file, &outcome).expect("a writable script");
-            continue;
-        }
-        assert_eq!(script, outcome, "{}", file.display());
-    }
+    golden::check("state", run);
 }
 
 /// Carries out the steps and returns the script with what they gave.
