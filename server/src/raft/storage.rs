@@ -163,8 +163,15 @@ impl Keeper {
     async fn ask_for_snapshot(&mut self, kept: Kept) -> Result<(), ()> {
         let (config, now) = (&self.storage.config, clock::instant());
         let behind = kept.newest.map_or(0, |index| index + 1);
-        let bytes = self.storage.log.size_from(behind).bytes;
-        let entries = self.storage.log.next().saturating_sub(behind);
+        // A snapshot holds what is applied: entries that nobody knows to be committed make none
+        // due, however many there are.
+        let applied = self.raft.metrics().borrow().last_applied.map_or(0, |id| id.index + 1);
+        let entries = applied.saturating_sub(behind);
+        if entries == 0 {
+            return Ok(());
+        }
+        let size_from = |index| self.storage.log.size_from(index).bytes;
+        let bytes = size_from(behind).saturating_sub(size_from(applied));
         // A state that is larger than the log's bound is not worth writing down more often.
         let is_large = bytes >= config.snapshot_log_bytes.max(kept.bytes);
         let is_long = entries >= config.snapshot_entries;

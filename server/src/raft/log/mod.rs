@@ -73,12 +73,6 @@ impl LogView {
         self.tail.lock().purged
     }
 
-    /// Returns the index after the last entry.
-    pub(crate) fn next(&self) -> u64 {
-        let tail = self.tail.lock();
-        tail.last.or(tail.purged).map_or(0, |id| id.index + 1)
-    }
-
     /// Returns what the entries from an index on take on the disk.
     pub(crate) fn size_from(&self, from: u64) -> LogSize {
         self.entries.size_from(from)
