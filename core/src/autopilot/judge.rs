@@ -1,7 +1,7 @@
 //! The machine of autopilot: sightings of servers in, what is to be done out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::AutopilotConfig;
 use crate::time::Timestamp;
@@ -37,6 +37,16 @@ pub struct Seen {
     pub progress: Option<(u64, u64)>,
 }
 
+/// When a look is taken, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// By which is measured how long something has been so: wall clocks jump, and a server that
+    /// was away for a second must not seem to have failed.
+    pub local: Instant,
+    /// Which is shown to people.
+    pub wall: Timestamp,
+}
+
 /// What is known of a server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerHealth {
@@ -66,8 +76,10 @@ pub struct Judge {
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     health: ServerHealth,
+    /// Since when it has been as healthy as it is.
+    steady_since: Instant,
     /// When it last answered.
-    heard: Timestamp,
+    heard: Instant,
 }
 
 impl Judge {
@@ -77,25 +89,28 @@ impl Judge {
         seen: &[Seen],
         leader: Leader,
         config: &AutopilotConfig,
-        now: Timestamp,
+        now: Moment,
     ) -> Verdict {
         self.servers.retain(|id, _| seen.iter().any(|server| server.id == *id));
         for server in seen {
             let is_healthy = is_healthy(server, leader, config);
             // A server that never answered is heard of as of now: each gets its time.
             let memory = self.servers.entry(server.id).or_insert(Memory {
-                health: ServerHealth { is_healthy, since: now, is_failed: false },
-                heard: now,
+                health: ServerHealth { is_healthy, since: now.wall, is_failed: false },
+                steady_since: now.local,
+                heard: now.local,
             });
             if memory.health.is_healthy != is_healthy {
-                memory.health = ServerHealth { is_healthy, since: now, ..memory.health };
+                memory.health = ServerHealth { is_healthy, since: now.wall, ..memory.health };
+                memory.steady_since = now.local;
             }
             if server.progress.is_some() || server.last_contact.is_some_and(is_recent) {
-                memory.heard = now;
+                memory.heard = now.local;
             }
-            memory.health.is_failed = now.since(memory.heard) >= FAILED_AFTER;
+            memory.health.is_failed = now.local.duration_since(memory.heard) >= FAILED_AFTER;
         }
-        Verdict { promote: self.promote(seen, config, now), remove: self.remove(seen, config) }
+        let promote = self.promote(seen, config, now.local);
+        Verdict { promote, remove: self.remove(seen, config) }
     }
 
     /// Returns what is known of a server.
@@ -114,10 +129,11 @@ impl Judge {
         self.health(id).is_some_and(|health| health.is_healthy)
     }
 
-    fn promote(&self, seen: &[Seen], config: &AutopilotConfig, now: Timestamp) -> BTreeSet<u64> {
+    fn promote(&self, seen: &[Seen], config: &AutopilotConfig, now: Instant) -> BTreeSet<u64> {
         let is_stable = |server: &&Seen| {
-            self.health(server.id).is_some_and(|health| {
-                health.is_healthy && now.since(health.since) >= config.server_stabilization_time.0
+            self.servers.get(&server.id).is_some_and(|memory| {
+                let steady = now.duration_since(memory.steady_since);
+                memory.health.is_healthy && steady >= config.server_stabilization_time.0
             })
         };
         let candidates = seen.iter().filter(|server| !server.is_voter && !server.is_read_replica);
@@ -166,6 +182,8 @@ fn is_healthy(server: &Seen, leader: Leader, config: &AutopilotConfig) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const LEADER: Leader = Leader { term: 2, last_index: 1_000 };
@@ -184,8 +202,23 @@ mod tests {
         Seen { last_contact: None, progress: None, ..well(id) }
     }
 
-    fn at(second: u64) -> Timestamp {
-        Timestamp(second * 1_000)
+    /// So many seconds after a beginning; which one does not matter.
+    fn at(second: u64) -> Moment {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let wall = Timestamp(second * 1_000);
+        Moment { local: *BEGINNING + Duration::from_secs(second), wall }
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_makes_no_server_fail_and_gives_no_vote() {
+        let config = AutopilotConfig::default();
+        let mut judge = Judge::default();
+        let learner = Seen { is_voter: false, ..well(4) };
+        let seen = [well(1), well(2), gone(3), learner];
+        judge.handle_look(&seen, LEADER, &config, at(0));
+        let jumped = Moment { wall: Timestamp(3_600_000), ..at(2) };
+        assert_eq!(judge.handle_look(&seen, LEADER, &config, jumped), Verdict::default());
     }
 
     #[test]

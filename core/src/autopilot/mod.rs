@@ -7,4 +7,4 @@ mod judge;
 
 pub use config::{AutopilotConfig, InvalidAutopilot};
 pub use health::{ClusterHealth, ServerState};
-pub use judge::{Judge, Leader, Seen, ServerHealth, Verdict};
+pub use judge::{Judge, Leader, Moment, Seen, ServerHealth, Verdict};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
-use weft_core::autopilot::{ClusterHealth, Judge, Leader, Seen, ServerState};
+use weft_core::autopilot::{ClusterHealth, Judge, Leader, Moment, Seen, ServerState};
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
@@ -35,7 +35,8 @@ async fn run(office: Office) {
         let Some(leader) = leader(&sightings) else { continue };
         let config = office.state().autopilot().clone();
         let seen: Vec<Seen> = sightings.iter().map(seen).collect();
-        let verdict = judge.handle_look(&seen, leader, &config, clock::wall());
+        let now = Moment { local: clock::instant(), wall: clock::wall() };
+        let verdict = judge.handle_look(&seen, leader, &config, now);
         office.consensus.publish_health(health(&judge, &seen, &sightings));
         if !verdict.promote.is_empty() {
             let ids: Vec<String> = verdict.promote.iter().map(|id| format!("{id:016x}")).collect();
