@@ -9,11 +9,11 @@ use bytes::Bytes;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weft_core::catalog::{
-    CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Node,
+    CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Node, SERF_HEALTH,
 };
 use weft_core::index::Index;
 use weft_core::name::CheckId;
-use weft_core::sync::{Differences, Outputs, SERF_HEALTH, Schedule, SyncOrder, diff};
+use weft_core::sync::{Differences, Outputs, Schedule, SyncOrder, diff};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::catalog_client::CatalogClient;
 use weft_proto::grpc::v1::{DeregisterRequest, NodeStateRequest, RegisterRequest};

@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
-//! | judgement | `autopilot` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
+//! | judgement | `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` `text_type` |
 //!
@@ -34,6 +34,7 @@ pub mod dns;
 pub mod filter;
 pub mod health;
 pub mod intention;
+pub mod lease;
 pub mod login;
 pub mod prepared_query;
 pub mod traffic;

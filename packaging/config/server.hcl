@@ -27,6 +27,13 @@ advertise_addr = "10.0.0.1:8300"
 # How long certificates of services live, from a minute up.
 # leaf_lifetime = "24h"
 
+# Within this time after its death a host leaves the answers: 3s to 10m. A shorter one is paid with
+# more pings, and with hosts that look dead for a moment when their server's host dies.
+# node_lease = "10s"
+
+# How long a host that failed stays in the catalog: an hour or more.
+# reconnect_timeout = "72h"
+
 # What is done with a call that no intention speaks of: "deny", or "allow".
 # default_intention_policy = "deny"
 

@@ -17,6 +17,7 @@ mod leader;
 mod listing;
 mod membership;
 mod metrics;
+mod presence;
 mod propose;
 mod raft;
 mod read;

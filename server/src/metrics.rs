@@ -14,6 +14,7 @@ use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::{CONTENT_TYPE, Registry};
 
+use crate::presence::Presences;
 use crate::raft::Consensus;
 use crate::watch::Hub;
 
@@ -24,10 +25,13 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(consensus: &Consensus, hub: &Arc<Hub>) -> Self {
+    pub(crate) fn new(consensus: &Consensus, hub: &Arc<Hub>, presences: &Presences) -> Self {
         let registry = Registry::new("server");
-        let state = OfState { consensus: consensus.clone(), hub: hub.clone() };
-        registry.register_collector(Box::new(state));
+        registry.register_collector(Box::new(OfState {
+            consensus: consensus.clone(),
+            hub: hub.clone(),
+            presences: presences.clone(),
+        }));
         consensus.storage().gauges().register(&registry);
         hub.metrics().register(&registry);
         Self { registry }
@@ -43,6 +47,7 @@ impl Metrics {
 struct OfState {
     consensus: Consensus,
     hub: Arc<Hub>,
+    presences: Presences,
 }
 
 impl std::fmt::Debug for OfState {
@@ -58,6 +63,7 @@ impl Collector for OfState {
         let members = self.consensus.members().len();
         let (leader_changes, elections_refused) = self.consensus.counts();
         let storage = self.consensus.storage().standing();
+        let leases = self.consensus.leases().counts();
         for (name, help, value) in [
             (
                 "weft_server_raft_is_leader",
@@ -106,6 +112,21 @@ impl Collector for OfState {
                 "weft_server_log_has_failed",
                 "Whether the log failed and this server has stopped taking part",
                 i64::from(storage.has_failed),
+            ),
+            (
+                "weft_server_hosts_connected",
+                "Hosts whose agents have a stream to this server",
+                count(self.presences.len()),
+            ),
+            (
+                "weft_server_hosts_alive",
+                "At the leader: hosts whose agents have a stream to some server; -1 elsewhere",
+                leases.map_or(-1, |(alive, _)| count(alive)),
+            ),
+            (
+                "weft_server_hosts_away",
+                "At the leader: hosts whose agents have no stream; -1 elsewhere",
+                leases.map_or(-1, |(_, away)| count(away)),
             ),
         ]
         .into_iter()

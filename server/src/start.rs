@@ -11,6 +11,7 @@ use std::{fs, io};
 use tracing::{info, warn};
 use weft_core::ca::MemberRole;
 use weft_core::identity::SpiffeId;
+use weft_core::lease::LeaseTimes;
 use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
 use weft_runtime::backoff::Backoff;
@@ -35,6 +36,7 @@ use crate::membership::{
     self, Membership, MembershipError, MembershipTable, Recalled, recall, seal_key_path,
 };
 use crate::metrics::{self, Metrics};
+use crate::presence::{self, Presences};
 use crate::propose::{Proposer, WriteError};
 use crate::raft::{Consensus, ConsensusError, ConsensusOptions, Member, MembersError, NodeId};
 use crate::read::Reader;
@@ -282,7 +284,8 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let proposer = Proposer::new(consensus.clone(), hub.clone());
     let reader = Reader::new(consensus.clone(), hub.clone(), tasks.clone());
     let admission = Admission::new(proposer.clone(), reader.clone(), signer.clone());
-    let metrics = Metrics::new(&consensus, &hub);
+    let presences = Presences::new();
+    let metrics = Metrics::new(&consensus, &hub, &presences);
     let services = grpc::Services {
         admission: admission.clone(),
         consensus: consensus.clone(),
@@ -292,6 +295,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         signer: signer.clone(),
         default_intention: config.default_intention,
         leaf_lifetime: config.leaf_lifetime,
+        presences: presences.clone(),
     };
     let seal = signer.seal_key().clone();
     let api = http::Api::new(
@@ -303,13 +307,15 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     );
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
+    let options = rpc_options(config.lease);
     tasks.spawn("rpc", async move {
-        serve(listener, Some(tls), door, rpc_options(), &tree).await;
+        serve(listener, Some(tls), door, options, &tree).await;
     });
 
     enter::enter(&config, &membership, &consensus, &proposer, &hub, me.clone()).await?;
     enter::follow_address(consensus.clone(), me, tasks);
-    leader::start(consensus.clone(), hub.clone(), config.acl.first_token(), tasks);
+    leader::start(consensus.clone(), hub.clone(), (config.acl.first_token(), config.lease), tasks);
+    presence::start(presences, consensus.clone(), config.lease, tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
@@ -353,12 +359,14 @@ async fn agree(
     Ok(consensus)
 }
 
-fn rpc_options() -> ServeOptions {
+fn rpc_options(lease: LeaseTimes) -> ServeOptions {
     // Every agent may come to this server when the others are away, with two connections.
     // Bodies are bounded by each route.
     ServeOptions {
         connections_max: RPC_CONNECTIONS_MAX,
         body_bytes_max: usize::MAX,
+        // A host that died without a word is found out by this.
+        keepalive: lease.ping(),
         ..ServeOptions::default()
     }
 }

@@ -12,6 +12,7 @@ mod entries;
 mod first_path;
 mod identity;
 mod keys_and_locks;
+mod leases;
 mod real_programs;
 mod restart;
 mod storage;

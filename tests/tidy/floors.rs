@@ -12,6 +12,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
         &[
             "autopilot",
             "intention",
+            "lease",
             "chain",
             "health",
             "traffic",

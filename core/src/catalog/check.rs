@@ -9,6 +9,13 @@ use crate::index::Index;
 use crate::name::{CheckId, InstanceId, NodeName, ServiceName};
 use crate::time::Span;
 
+/// The id of the node check that tells whether the host's agent is alive. The leader writes it, by
+/// the host's lease; sessions hang on it unless they say otherwise, and one of a node without it
+/// lives for as long as the node is registered.
+///
+/// **Source**: Consul: the gossip check of every agent; clients know it by this name.
+pub const SERF_HEALTH: &str = "serfHealth";
+
 /// How a check stands. Ordered from best to worst.
 #[derive(
     Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -9,7 +9,7 @@ mod node;
 mod registration;
 mod service;
 
-pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus};
+pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus, SERF_HEALTH};
 pub use instance::{ServiceInstance, aggregate_status};
 pub use node::{Node, TaggedAddress};
 pub use registration::{

@@ -7,5 +7,5 @@ mod record;
 mod timer;
 
 pub use id::{InvalidSessionId, SessionId};
-pub use record::{NODE_LIVENESS, ServiceCheck, Session, SessionBehavior};
+pub use record::{ServiceCheck, Session, SessionBehavior};
 pub use timer::SessionTimers;

@@ -7,12 +7,6 @@ use crate::index::Index;
 use crate::name::{CheckId, NodeName};
 use crate::time::Span;
 
-/// The check by which a session depends on its node being there.
-///
-/// **Source**: Consul: the gossip check of every agent. Differs: a node without a check of that
-/// name counts as alive for as long as it is registered.
-pub const NODE_LIVENESS: &str = "serfHealth";
-
 /// A session: what holds locks, and ends when its node, its checks or its time do.
 ///
 /// **Source**: Consul: api-docs/session.

@@ -100,6 +100,9 @@ impl State {
                 self.write_external(index, now, what, changes)?;
             }
             Command::Restore(step) => return self.restore(step),
+            Command::SetLiveness(liveness) => {
+                return self.set_liveness(index, now, &liveness, changes);
+            }
             Command::Session(command) => {
                 return self.session_write(index, now, command, changes);
             }

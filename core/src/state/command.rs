@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acl::{AclCommand, AclRefusal};
 use super::intention::IntentionCommand;
+use super::liveness::NodeLiveness;
 use super::prepared_query::QueryCommand;
 use super::{
     NodeCoordinate, OperatorCommand, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult,
@@ -65,6 +66,8 @@ pub enum Command {
     Event(UserEvent),
     /// Says who the cluster is.
     InitCluster(ClusterRecord),
+    /// Says whether the agent of a host lives, by the host's lease.
+    SetLiveness(NodeLiveness),
     /// A write of a single intention as such.
     Intention(IntentionCommand),
     /// Writes the key/value store.

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::rebase::earlier;
 use super::{Answer, Change, NodeKey, NodeRow, Refusal, State};
-use crate::catalog::CheckStatus;
+use crate::catalog::{CheckStatus, SERF_HEALTH};
 use crate::index::Index;
 use crate::limits;
 use crate::name::{CheckId, NodeName};
-use crate::session::{NODE_LIVENESS, Session, SessionId};
+use crate::session::{Session, SessionId};
 use crate::time::Timestamp;
 
 /// One write of the sessions.
@@ -224,6 +224,6 @@ impl State {
 fn standing(row: &NodeRow, check: &CheckId) -> Option<CheckStatus> {
     match row.checks.get(check) {
         Some(check) => Some(check.status),
-        None => (check.as_str() == NODE_LIVENESS).then_some(CheckStatus::Passing),
+        None => (check.as_str() == SERF_HEALTH).then_some(CheckStatus::Passing),
     }
 }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{CatalogDeregistration, CatalogRegistration, HealthCheck, Node, Service};
+use crate::catalog::{
+    CatalogDeregistration, CatalogRegistration, HealthCheck, Node, SERF_HEALTH, Service,
+};
 use crate::index::Index;
 use crate::name::{CheckId, InstanceId};
-
-/// The id of the node check that tells whether the host's agent is alive. The servers own it.
-///
-/// **Source**: Consul: docs/services/usage/checks; clients know it by this name.
-pub const SERF_HEALTH: &str = "serfHealth";
 
 /// Whether checks that differ in nothing but their output are taken as different.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+use weft_core::catalog::SERF_HEALTH;
 use weft_core::limits;
 use weft_core::name::{CheckId, NodeName};
-use weft_core::session::{
-    InvalidSessionId, NODE_LIVENESS, ServiceCheck, Session, SessionBehavior, SessionId,
-};
+use weft_core::session::{InvalidSessionId, ServiceCheck, Session, SessionBehavior, SessionId};
 use weft_core::time::Span;
 
 use super::{Fault, Unknown, from_slice};
@@ -102,7 +101,7 @@ impl SessionCreate {
                 max: Span(limits::SESSION_TTL_MAX),
             });
         }
-        let liveness = || CheckId::parse(NODE_LIVENESS).into_iter().collect();
+        let liveness = || CheckId::parse(SERF_HEALTH).into_iter().collect();
         let delay = self.lock_delay.unwrap_or(Span(limits::SESSION_LOCK_DELAY_DEFAULT));
         Ok(Session {
             id,

@@ -12,10 +12,11 @@ use super::Hosts;
 use crate::net;
 use crate::tls::ClientTlsCell;
 
-/// After this silence the peer is asked whether it lives.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// After this silence the peer is asked whether it lives: an agent whose server's host died has
+/// found another one within its lease.
+const KEEPALIVE: Duration = Duration::from_secs(3);
 /// The time for its answer.
-const KEEPALIVE_LIMIT: Duration = Duration::from_secs(5);
+const KEEPALIVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Opens a channel over a unix socket at its first use.
 pub fn channel_unix(path: &Path) -> Channel {

@@ -73,7 +73,8 @@ pub(crate) fn check_command(
         | Command::CreateJoinToken(_)
         | Command::InitCluster(_)
         | Command::RedeemJoinToken { .. }
-        | Command::SetCaRoot(_) => return Err(Forbidden::ServersOnly),
+        | Command::SetCaRoot(_)
+        | Command::SetLiveness(_) => return Err(Forbidden::ServersOnly),
     }
     Ok(())
 }

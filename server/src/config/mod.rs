@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weft_core::config_entry::IntentionAction;
+use weft_core::lease::LeaseTimes;
 use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_core::time::Span;
@@ -49,6 +50,10 @@ pub struct FileConfig {
     pub http: HttpSection,
     /// The HTTP API with TLS.
     pub https: HttpsSection,
+    /// Within this time after its death a host leaves the answers, 3s to 10m; 10 s when left out.
+    pub node_lease: Option<Span>,
+    /// How long a host that failed stays in the catalog, an hour or more; 72 h when left out.
+    pub reconnect_timeout: Option<Span>,
     /// Bounds.
     pub limits: LimitsSection,
     /// Log and snapshots.
@@ -85,6 +90,8 @@ pub struct Config {
     pub acl: AclConfig,
     /// The doors of the HTTP API.
     pub http: HttpConfig,
+    /// When hosts count as failed.
+    pub lease: LeaseTimes,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
     /// Log and snapshots.
@@ -124,6 +131,7 @@ impl Config {
             faults.push(Fault::new("advertise_addr", reason));
         }
         let leaf_lifetime = file.leaf_lifetime.map_or(limits::LEAF_LIFETIME_DEFAULT, |it| it.0);
+        let lease = lease(file.node_lease, file.reconnect_timeout, &mut faults);
         if leaf_lifetime < limits::LEAF_LIFETIME_MIN {
             let least = Span(limits::LEAF_LIFETIME_MIN);
             faults.push(Fault::new("leaf_lifetime", format!("write {least} or more")));
@@ -156,6 +164,7 @@ impl Config {
                 bind_addr,
                 advertise_addr: file.advertise_addr,
                 leaf_lifetime,
+                lease,
                 default_intention,
                 telemetry_addr,
                 acl,
@@ -213,6 +222,25 @@ fn join_token(
     checked(field, text.parse::<JoinToken>(), faults)
 }
 
+/// A failed host that is forgotten sooner than this would take its registrations with it over a
+/// short repair.
+const RECONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(3600);
+
+fn lease(whole: Option<Span>, reap: Option<Span>, faults: &mut Vec<Fault>) -> LeaseTimes {
+    let whole = whole.map_or(LeaseTimes::WHOLE_DEFAULT, |span| span.0);
+    let (least, most) = (LeaseTimes::WHOLE_MIN, LeaseTimes::WHOLE_MAX);
+    if !(least..=most).contains(&whole) {
+        let reason = format!("write {} to {}", Span(least), Span(most));
+        faults.push(Fault::new("node_lease", reason));
+    }
+    let reap = reap.map_or(LeaseTimes::REAP_DEFAULT, |span| span.0);
+    if reap < RECONNECT_TIMEOUT_MIN {
+        let reason = format!("write {} or more", Span(RECONNECT_TIMEOUT_MIN));
+        faults.push(Fault::new("reconnect_timeout", reason));
+    }
+    LeaseTimes::new(whole, reap)
+}
+
 /// The system's name without its domain.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
@@ -259,6 +287,8 @@ mod tests {
             read_replica: false,
             http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
             https: HttpsSection::default(),
+            node_lease: Some(Span::seconds(1)),
+            reconnect_timeout: Some(Span::seconds(60)),
             limits: LimitsSection {
                 kv_max_value_size: Some(0),
                 session_ttl_min: Some(Span::seconds(0)),
@@ -279,6 +309,8 @@ mod tests {
                 "datacenter",
                 "bind_addr",
                 "advertise_addr",
+                "node_lease",
+                "reconnect_timeout",
                 "leaf_lifetime",
                 "default_intention_policy",
                 "telemetry_addr",

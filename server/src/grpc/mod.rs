@@ -22,6 +22,7 @@ use weft_runtime::task::TaskTree;
 
 use crate::ca::Signer;
 use crate::join::Admission;
+use crate::presence::Presences;
 use crate::propose::Proposer;
 use crate::raft::{Consensus, RaftService};
 use crate::read::Reader;
@@ -40,6 +41,7 @@ pub(crate) struct Services {
     pub(crate) signer: Signer,
     pub(crate) default_intention: IntentionAction,
     pub(crate) leaf_lifetime: Duration,
+    pub(crate) presences: Presences,
 }
 
 /// Puts all services behind one door.
@@ -56,6 +58,7 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
         tasks: tasks.child("watch"),
         views,
         catch_up_limit: watch::CATCH_UP_LIMIT,
+        presences: services.presences,
     };
     Routes::new(RaftService::server(services.consensus))
         .add_service(wire::join_server::JoinServer::new(join).max_decoding_message_size(64 << 10))

@@ -24,6 +24,7 @@ use weft_runtime::rpc::messages;
 use weft_runtime::task::TaskTree;
 
 use super::caller;
+use crate::presence::{Presences, Present};
 use crate::watch::{Hub, Marks, Question, Step, Subscription, Version, Views};
 
 /// How long an agent that has seen more than this server waits for it to catch up: an election,
@@ -41,6 +42,7 @@ pub(super) struct WatchService {
     pub(super) tasks: TaskTree,
     pub(super) views: Views,
     pub(super) catch_up_limit: Duration,
+    pub(super) presences: Presences,
 }
 
 impl NamedService for WatchService {
@@ -73,17 +75,19 @@ impl WatchService {
         let metadata = MetadataMap::from_headers(parts.headers);
         let caller = caller::member(&Request::from_parts(metadata, parts.extensions, ()))?;
         debug!(%caller, "watch stream opened");
+        // The stream of a host's agent is the host's lease.
+        let lease = caller::node(&caller).ok().map(|node| self.presences.enter(node));
         let decoder = Lean::<wire::WatchEvent, wire::WatchRequest>::default().decoder();
         let requests = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
         // An event is made when the connection has room for it: nothing is buffered for a reader
         // that is slow, and what changes meanwhile is one event in the end.
-        let events = futures::stream::unfold(self.watcher(requests), Watcher::next);
+        let events = futures::stream::unfold(self.watcher(requests, lease), Watcher::next);
         Ok(messages(events.map(|event| {
             framing::watch_event(event?).map_err(|error| Status::internal(error.to_string()))
         })))
     }
 
-    fn watcher<R>(&self, requests: R) -> Watcher<R> {
+    fn watcher<R>(&self, requests: R, lease: Option<Present>) -> Watcher<R> {
         self.hub.metrics().streams.inc();
         Watcher {
             hub: self.hub.clone(),
@@ -94,6 +98,7 @@ impl WatchService {
             catch_up_limit: self.catch_up_limit,
             requests,
             is_over: false,
+            _lease: lease,
         }
     }
 }
@@ -109,6 +114,7 @@ struct Watcher<R> {
     catch_up_limit: Duration,
     requests: R,
     is_over: bool,
+    _lease: Option<Present>,
 }
 
 struct Watched {

@@ -5,6 +5,7 @@
 //! server has begun to lead; so it writes through [`Office::write`], which refuses then.
 
 mod autopilot;
+mod leases;
 mod session_ttl;
 mod tokens;
 
@@ -13,9 +14,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use weft_core::index::Index;
+use weft_core::lease::LeaseTimes;
 use weft_core::state::{Answer, Command, State};
 use weft_runtime::task::TaskTree;
 
+pub(crate) use leases::LeaseBook;
 pub(crate) use session_ttl::Renewals;
 
 use crate::acl::Secret;
@@ -31,6 +34,7 @@ pub(crate) struct Office {
     consensus: Consensus,
     hub: Arc<Hub>,
     initial_management: Option<Secret>,
+    lease: LeaseTimes,
 }
 
 #[allow(dead_code, reason = "each duty uses a part")]
@@ -68,6 +72,7 @@ fn take_up(office: &Office, tasks: &TaskTree) {
         tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));
     }
     tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
+    leases::start(office, tasks);
     session_ttl::start(office, tasks);
 }
 
@@ -75,12 +80,12 @@ fn take_up(office: &Office, tasks: &TaskTree) {
 pub(crate) fn start(
     consensus: Consensus,
     hub: Arc<Hub>,
-    initial_management: Option<Secret>,
+    (initial_management, lease): (Option<Secret>, LeaseTimes),
     tasks: &TaskTree,
 ) {
     let tree = tasks.child("leader");
     tasks.spawn("leadership", async move {
-        let office = Office { consensus: consensus.clone(), hub, initial_management };
+        let office = Office { consensus: consensus.clone(), hub, initial_management, lease };
         let mut leadership = consensus.leadership();
         loop {
             tokio::select! {

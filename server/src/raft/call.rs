@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use weft_core::autopilot::ClusterHealth;
 use weft_core::index::Index;
+use weft_core::lease::{Heard, Presence};
 use weft_core::session::SessionId;
 use weft_core::state::Answered;
 
@@ -14,6 +15,8 @@ use super::types::{Group, LogId, Member, NodeId, Vote};
 /// A question to another server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Call {
+    /// To the leader: who has a stream to this server?
+    Attend(NodeId, Presence),
     /// To whom the leader hands over: stand for election now.
     Elect,
     /// To the leader: take this server in.
@@ -50,6 +53,7 @@ pub(super) enum Said {
     Ballot(Ballot),
     Done,
     Health(ClusterHealth),
+    Heard(Heard),
     ReadIndex(Index),
     Report(Report),
 }

@@ -40,7 +40,7 @@ use super::storage::Storage;
 use super::tidings::Tidings;
 use super::types::{Group, LogId, Member, NodeId, Raft, Vote};
 use crate::config::StorageConfig;
-use crate::leader::Renewals;
+use crate::leader::{LeaseBook, Renewals};
 
 /// Bytes of one piece of a snapshot on its way to a follower, which answers each of them.
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
@@ -99,6 +99,7 @@ pub(crate) struct Consensus {
     /// What autopilot last saw, in which term; kept while this server leads.
     pub(super) health: watch::Sender<(u64, ClusterHealth)>,
     pub(super) renewals: Renewals,
+    pub(super) leases: LeaseBook,
 }
 
 impl Consensus {
@@ -176,6 +177,7 @@ impl Consensus {
             elections_refused: Arc::default(),
             health: watch::Sender::default(),
             renewals: Renewals::default(),
+            leases: LeaseBook::default(),
         };
         Tidings::start(&links, tasks);
         let roles = raft.server_metrics();
@@ -353,6 +355,7 @@ impl Consensus {
     /// Answers another server; this one must lead, where the call is for the leader.
     pub(super) async fn answer(&self, call: Call) -> Result<Said, CallError> {
         match call {
+            Call::Attend(server, presence) => Ok(self.attend_here(server, presence)?),
             Call::Elect => {
                 self.raft.trigger().elect().await.map_err(|_| ProposeError::Stopped)?;
                 Ok(Said::Done)

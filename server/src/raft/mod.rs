@@ -1,6 +1,7 @@
 //! Consensus: the only place that names openraft. What is agreed on is `core::state`'s affair.
 
 mod archive;
+mod attendance;
 mod call;
 mod consensus;
 mod contact;

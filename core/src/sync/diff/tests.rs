@@ -2,7 +2,9 @@
 //! `web!passing` a check of it with its status, `!disk` a check of the node.
 
 use super::*;
-use crate::catalog::{CheckStatus, Connect, ProxyConfig, ServiceKind, TaggedAddress, Weights};
+use crate::catalog::{
+    CheckStatus, Connect, ProxyConfig, SERF_HEALTH, ServiceKind, TaggedAddress, Weights,
+};
 use crate::name::{Datacenter, NodeName, ServiceName};
 
 fn node() -> Node {

@@ -1,6 +1,7 @@
 //! Streams against a state that changes: whatever happens, the reader has the value in the end
 //! and never goes back.
 
+use crate::presence::Presences;
 use std::collections::BTreeMap;
 
 use futures::FutureExt;
@@ -35,8 +36,13 @@ impl World {
         let views = Views::new(hub.clone(), IntentionAction::Deny, tasks.clone());
         tasks.spawn("fan-out", fan_out(hub.clone(), views.clone(), tasks.clone()));
         let catch_up_limit = Duration::from_millis(200);
-        let service =
-            WatchService { hub: hub.clone(), tasks: tasks.clone(), views, catch_up_limit };
+        let service = WatchService {
+            hub: hub.clone(),
+            tasks: tasks.clone(),
+            views,
+            catch_up_limit,
+            presences: Presences::new(),
+        };
         Self { hub, service, state: State::default(), tasks }
     }
 
@@ -104,7 +110,7 @@ impl Reader {
             requests.unbounded_send(Ok(wire::WatchRequest { request })).expect("open");
         }
         self.requests = Some(requests);
-        let watcher = world.service.watcher(stream);
+        let watcher = world.service.watcher(stream, None);
         self.events = Some(futures::stream::unfold(watcher, Watcher::next).boxed());
     }
 
