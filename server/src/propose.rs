@@ -153,7 +153,8 @@ fn kind(command: &Command) -> &'static str {
         Command::Deregister(_)
         | Command::DeregisterExternal(_)
         | Command::Register(_)
-        | Command::RegisterExternal(_) => "catalog",
+        | Command::RegisterExternal(_)
+        | Command::SetLiveness(_) => "catalog",
         Command::Event(_) => "event",
         Command::InitCluster(_) | Command::Operator(_) => "operator",
         Command::Kv(_) => "kv",
