@@ -30,9 +30,13 @@ fn five_servers_survive_two_and_without_a_majority_they_say_so() {
     servers.all[left[2]].process.kill();
     let asked = &servers.all[left[0]];
     let refused = asked.put("k", "two").expect_err("two of five are no majority");
-    assert!(refused.contains("No cluster leader"), "{refused}");
-    let refused = asked.value("k").expect_err("a read that must be true");
-    assert!(refused.contains("No cluster leader"), "{refused}");
+    // One that was on its way to a leader who lost its majority may still be carried out.
+    let is_said = ["No cluster leader", "did not answer"].iter().any(|it| refused.contains(it));
+    assert!(is_said, "{refused}");
+    eventually(CLUSTER_LIMIT, "a read that must be true is refused", || {
+        let refused = asked.value("k").expect_err("nobody knows what is true");
+        if refused.contains("No cluster leader") { Ok(()) } else { Err(refused) }
+    });
     eventually(CLUSTER_LIMIT, "a stale read says that nobody leads", || {
         let answer = asked.api().get("/v1/kv/k?raw&stale")?.ok()?;
         assert_eq!(answer.body, "three");
