@@ -63,7 +63,6 @@ impl Collector for OfState {
         let members = self.consensus.members().len();
         let (leader_changes, elections_refused) = self.consensus.counts();
         let storage = self.consensus.storage().standing();
-        let leases = self.consensus.leases().counts();
         for (name, help, value) in [
             (
                 "weft_server_raft_is_leader",
@@ -113,6 +112,24 @@ impl Collector for OfState {
                 "Whether the log failed and this server has stopped taking part",
                 i64::from(storage.has_failed),
             ),
+        ]
+        .into_iter()
+        .chain(self.hosts())
+        .chain(amounts(&state))
+        {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+impl OfState {
+    /// Whose agents have a stream, here and anywhere.
+    fn hosts(&self) -> [(&'static str, &'static str, i64); 3] {
+        let leases = self.consensus.leases().counts();
+        [
             (
                 "weft_server_hosts_connected",
                 "Hosts whose agents have a stream to this server",
@@ -129,14 +146,6 @@ impl Collector for OfState {
                 leases.map_or(-1, |(_, away)| count(away)),
             ),
         ]
-        .into_iter()
-        .chain(amounts(&state))
-        {
-            let gauge = ConstGauge::new(value);
-            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(metric)?;
-        }
-        Ok(())
     }
 }
 

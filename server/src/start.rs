@@ -308,9 +308,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     let options = rpc_options(config.lease);
-    tasks.spawn("rpc", async move {
-        serve(listener, Some(tls), door, options, &tree).await;
-    });
+    tasks.spawn("rpc", async move { serve(listener, Some(tls), door, options, &tree).await });
 
     enter::enter(&config, &membership, &consensus, &proposer, &hub, me.clone()).await?;
     enter::follow_address(consensus.clone(), me, tasks);
@@ -318,10 +316,10 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     presence::start(presences, consensus.clone(), config.lease, tasks);
     keeper::start(signer, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
-    let telemetry_addr = telemetry.as_ref().map(|(_, address)| *address);
-    if let Some((listener, _)) = telemetry {
+    let telemetry_addr = telemetry.map(|(listener, address)| {
         metrics::start(listener, metrics, tasks);
-    }
+        address
+    });
     leave_tokens(&config.data_dir, &admission, tasks).await;
     info!(%rpc_addr, cluster = cluster.id, "server started");
     Ok(ServerHandle {

@@ -100,9 +100,7 @@ impl State {
                 self.write_external(index, now, what, changes)?;
             }
             Command::Restore(step) => return self.restore(step),
-            Command::SetLiveness(liveness) => {
-                return self.set_liveness(index, now, &liveness, changes);
-            }
+            Command::SetLiveness(it) => return self.set_liveness(index, now, &it, changes),
             Command::Session(command) => {
                 return self.session_write(index, now, command, changes);
             }

@@ -181,11 +181,6 @@ impl Keeper {
         if is_asked || !(is_large || is_long && !is_early) {
             return Ok(());
         }
-        // What waits in the log for a leader is in no snapshot: another would be the same again.
-        let applied = self.raft.metrics().borrow().last_applied.map(|id| id.index);
-        if applied <= kept.newest {
-            return Ok(());
-        }
         self.asked = Some((kept.newest, now));
         self.raft.trigger().snapshot().await.map_err(drop)
     }
