@@ -22,6 +22,8 @@ mod propose;
 mod raft;
 mod read;
 mod start;
+#[cfg(feature = "sim")]
+pub mod untrusted;
 mod watch;
 
 pub use acl::Secret;
@@ -31,8 +33,6 @@ pub use join::JoinError;
 pub use listing::{Values, list_snapshot};
 pub use membership::MembershipError;
 pub use propose::WriteError;
-#[cfg(feature = "sim")]
-pub use raft::untrusted;
 pub use raft::{
     ConsensusError, Member, MembersError, NotASnapshot, ProposeError, SnapshotInfo,
     inspect_snapshot,

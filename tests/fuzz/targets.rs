@@ -8,8 +8,12 @@ use std::str::from_utf8;
 use weft_core::catalog::CatalogRegistration;
 use weft_core::dns::{Question, RecordType, Settings};
 use weft_core::filter::Filter;
+use weft_core::index::Index;
+use weft_core::kv::KvKey;
+use weft_core::limits;
 use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
+use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
 use weft_proto::text::Unknown;
 use weft_proto::{envelope, json, text};
@@ -18,19 +22,33 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 11] = [
+pub(crate) const TARGETS: [Target; 15] = [
+    ("acl_rules", acl_rules),
     ("command", command),
     ("dns_question", dns_question),
     ("filter", filter),
     ("hcl", hcl),
     ("join_token", join_token),
+    ("json_acl", json_acl),
     ("json_config_entry", json_config_entry),
     ("json_intention", json_intention),
     ("json_prepared_query", json_prepared_query),
     ("json_registration", json_registration),
+    ("json_txn", json_txn),
+    ("jwt", weft_server::untrusted::login),
     ("raft", weft_server::untrusted::raft),
     ("snapshot", snapshot),
 ];
+
+/// The rules of a policy, in HCL or JSON; what was read can be written, and means the same.
+fn acl_rules(bytes: &[u8]) {
+    let Ok(content) = from_utf8(bytes) else { return };
+    if let Ok(rules) = text::parse_rules(content) {
+        let written = rules.to_string();
+        let again = text::parse_rules(&written).expect("what was written is readable");
+        assert_eq!(again, rules, "{written}");
+    }
+}
 
 /// A replicated command, and an answer, as they come from other servers and from the log.
 fn command(bytes: &[u8]) {
@@ -92,6 +110,34 @@ fn join_token(bytes: &[u8]) {
     }
 }
 
+/// The bodies of tokens, roles, policies, auth methods, binding rules and logins.
+fn json_acl(bytes: &[u8]) {
+    let id = "00000000-0000-4000-8000-000000000001";
+    if let Ok(token) = json::acl::decode_token(bytes) {
+        let _ = token.fields.expiry();
+    }
+    if let Ok((_, grants)) = json::acl::decode_role(bytes) {
+        let _ = grants.grants();
+    }
+    if let Ok(policy) = json::from_slice::<json::acl::PolicyUpsert>(bytes, Unknown::Ignore) {
+        let _ = policy.policy(id.parse().expect("an id"));
+    }
+    if let Ok(body) = json::login::AuthMethodBody::decode(bytes)
+        && let Ok(method) = body.method(None)
+    {
+        json::login::show_method(&method);
+        json::login::show_method_briefly(&method);
+    }
+    if let Ok(body) = json::login::BindingRuleBody::decode(bytes)
+        && let Ok(rule) = body.rule(id.parse().expect("an id"))
+    {
+        json::login::show_rule(&rule);
+    }
+    if let Ok(body) = json::login::LoginBody::decode(bytes) {
+        body.description();
+    }
+}
+
 fn json_config_entry(bytes: &[u8]) {
     let _ = json::config_entry::decode(bytes);
 }
@@ -100,11 +146,32 @@ fn json_intention(bytes: &[u8]) {
     let _ = json::intention::decode_upsert(bytes);
 }
 
+/// A query, and what a template makes of names.
 fn json_prepared_query(bytes: &[u8]) {
-    let _ = json::query::decode(bytes);
+    let Ok(query) = json::query::decode(bytes) else { return };
+    for name in ["", "geo-db-customer-master", "é"] {
+        let _ = query.render(name);
+    }
 }
 
 fn json_registration(bytes: &[u8]) {
     let _ = json::registration::decode_register(bytes);
     let _ = json::registration::decode_deregister(bytes);
+}
+
+/// The bodies of transactions and of sessions, and names of keys; a transaction is carried out on
+/// a state that has none of what it speaks of.
+fn json_txn(bytes: &[u8]) {
+    let datacenter = Datacenter::parse("dc1").expect("a name");
+    if let Ok(ops) = json::txn::decode(bytes, &datacenter) {
+        let mut state = State::default();
+        state.apply(Index(1), Timestamp(5), Command::Txn(ops));
+        envelope::encode(&state.to_snapshot());
+    }
+    if let Ok(body) = json::session::decode_create(bytes) {
+        let id = "00000000-0000-4000-8000-000000000001";
+        let _ = body.session(id, limits::SESSION_TTL_MIN_DEFAULT);
+    }
+    let _ = serde_json::from_slice::<Vec<json::kv::KvPair>>(bytes);
+    let _ = from_utf8(bytes).map(KvKey::parse);
 }

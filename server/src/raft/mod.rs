@@ -36,7 +36,7 @@ mod tidings;
 mod transfer;
 mod types;
 #[cfg(feature = "sim")]
-pub mod untrusted;
+pub(crate) mod untrusted;
 
 pub(crate) use archive::{Archive, read_snapshot};
 pub use archive::{SnapshotInfo, inspect_snapshot};

@@ -29,6 +29,15 @@ pub(super) fn check(
     now: Timestamp,
 ) -> Result<Subject, LoginError> {
     let claims = verify(config, keys, token)?;
+    judge(config, claims, now)
+}
+
+/// Judges the claims of a token whose signature was good, and reads those that are asked for.
+pub(super) fn judge(
+    config: &JwtConfig,
+    claims: Map<String, Value>,
+    now: Timestamp,
+) -> Result<Subject, LoginError> {
     check_dates(config, &claims, now)?;
     let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
     if !config.issuer.is_empty() && issuer != config.issuer {

@@ -5,6 +5,8 @@
 mod jwt;
 mod keys;
 mod kubernetes;
+#[cfg(feature = "sim")]
+pub(crate) mod untrusted;
 
 use std::time::Duration;
 
