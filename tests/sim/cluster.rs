@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 use weft_core::ca::MemberRole;
 use weft_core::time::Span;
 use weft_runtime::task::TaskTree;
-use weft_server::config::{Config, FileConfig, StorageSection};
+use weft_server::config::{Config, FileConfig, LimitsSection, StorageSection};
 use weft_server::{Server, ServerHandle};
 
 use crate::host::Process;
 use crate::sim::Sim;
+use crate::workload::TTL;
 
 /// The port of the servers' door.
 pub(crate) const PORT: u16 = 8300;
@@ -28,6 +29,8 @@ pub(crate) struct Board {
     pub(crate) agent_token: Option<String>,
     /// The running servers.
     pub(crate) servers: Vec<Option<ServerHandle>>,
+    /// How often each server has been started.
+    pub(crate) lives: Vec<u64>,
     /// What went wrong that never may: panics of tasks.
     pub(crate) panics: Vec<String>,
     /// Starts that failed, which a start without a leader may.
@@ -38,7 +41,11 @@ pub(crate) type SharedBoard = Arc<Mutex<Board>>;
 
 /// Makes the process of a server that writes a snapshot after so many entries.
 pub(crate) fn server(at: usize, dir: &Path, entries: u64, board: SharedBoard) -> Process {
-    board.lock().servers.push(None);
+    {
+        let mut board = board.lock();
+        board.servers.push(None);
+        board.lives.push(0);
+    }
     let dir = dir.join(format!("s{}", at + 1));
     Arc::new(move || {
         let (dir, board) = (dir.clone(), board.clone());
@@ -68,9 +75,11 @@ async fn run(at: usize, dir: &Path, entries: u64, board: &SharedBoard) {
             snapshot_interval: Some(Span(Duration::ZERO)),
             ..StorageSection::default()
         },
+        limits: LimitsSection { session_ttl_min: Some(Span(TTL)), ..LimitsSection::default() },
         ..FileConfig::default()
     })
     .expect("a configuration without faults");
+    board.lock().lives[at] += 1;
     let tasks = TaskTree::root("server");
     match Server::start(config, tasks.clone()).await {
         Ok(handle) => {

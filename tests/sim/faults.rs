@@ -28,7 +28,7 @@ pub enum Fault {
     PowerCut,
     /// The power of all servers goes at once.
     PowerCutOfAll,
-    /// Connections between two servers break.
+    /// The connections of one server to the others break, again and again.
     Resets,
     /// A disk takes up to a third of a second for a write.
     SlowDisk,
@@ -49,6 +49,29 @@ pub(crate) const ALL: [Fault; 11] = [
     Fault::SlowDisk,
     Fault::Swizzle,
 ];
+
+impl Fault {
+    /// Returns the kind with a name such as `power-cut-of-all`.
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|fault| fault.name() == name)
+    }
+
+    /// Returns its name.
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+}
+
+/// How often connections break in one episode: seldom is a write between its application and its
+/// answer just then.
+const RESETS: usize = 12;
 
 /// How often each kind came.
 pub(crate) type Counts = BTreeMap<Fault, u64>;
@@ -113,8 +136,12 @@ fn strike(sim: &mut Sim, servers: usize, one: usize, fault: Fault) {
             }
         }
         Fault::Resets => {
-            for other in 0..servers {
-                sim.network.lock().reset(Sim::ip(one), Sim::ip(other));
+            for _ in 0..RESETS {
+                for other in 0..servers {
+                    sim.network.lock().reset(Sim::ip(one), Sim::ip(other));
+                }
+                let pause = sim.rng.random_range(20..150);
+                sim.run_for(Duration::from_millis(pause));
             }
         }
         Fault::SlowDisk => sim.hosts[one].set_disk(5, 300),

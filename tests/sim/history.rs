@@ -1,4 +1,9 @@
 //! What clients saw: every call with what came of it, in one order of calls and returns.
+//!
+//! What is called is an object of [`CELLS`] cells: a register has one in use, what transactions
+//! write has both. `locks` has what those saw who take locks.
+
+mod locks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,28 +11,54 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// What was asked of a register. Every value is written by one call only.
+pub(crate) use locks::{Act, LockCall, LockOutcome, Locks};
+
+/// Cells of an object.
+pub(crate) const CELLS: usize = 2;
+
+/// What an object holds.
+pub(crate) type Cells = [Option<u64>; CELLS];
+
+/// One cell of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) object: String,
+    pub(crate) cell: usize,
+}
+
+/// What was asked of an object. Every value is written by one call only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// Writes `new` if the register is as it was when it held `expect`.
+    /// Writes `new` if the cell is as it was when it held `expect`.
     Cas {
+        cell: usize,
         expect: Option<u64>,
         new: u64,
     },
-    Delete,
-    Read,
-    Write(u64),
+    Delete(usize),
+    /// Deletes the cell if it is as it was when it held the value; what is not there is deleted.
+    DeleteIf(usize, u64),
+    Read(usize),
+    /// Reads all cells at one moment.
+    ReadAll,
+    /// Makes all cells what is said, if each cell named is as it was when it held that.
+    Txn {
+        expect: Vec<(usize, Option<u64>)>,
+        after: Cells,
+    },
+    Write(usize, u64),
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// The compare-and-set index was another.
+    /// An index to compare with was another.
     Mismatch,
     /// Nobody knows whether it happened.
     Unknown,
     Value(Option<u64>),
+    Values(Cells),
 }
 
 /// A call with its outcome.
@@ -59,7 +90,7 @@ impl fmt::Display for Operation {
 pub(crate) struct Sight {
     pub(crate) client: usize,
     pub(crate) server: usize,
-    /// Which life of the server's process.
+    /// Which life of the server, from the call to the answer.
     pub(crate) life: u64,
     pub(crate) is_stale: bool,
     pub(crate) key: String,
@@ -79,7 +110,8 @@ pub(crate) struct Watched {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     clock: u64,
-    pub(crate) registers: BTreeMap<String, Vec<Operation>>,
+    pub(crate) objects: BTreeMap<String, Vec<Operation>>,
+    pub(crate) locks: Locks,
     /// In the order in which the answers came.
     pub(crate) sights: Vec<Sight>,
     pub(crate) watched: BTreeMap<String, Watched>,
@@ -93,7 +125,7 @@ pub(crate) type SharedHistory = Arc<Mutex<History>>;
 /// A call on its way.
 #[derive(Debug)]
 pub(crate) struct Open {
-    key: String,
+    object: String,
     at: usize,
 }
 
@@ -115,9 +147,9 @@ impl History {
     }
 
     /// Notes a call before it is made.
-    pub(crate) fn call(&mut self, client: usize, server: usize, key: &str, call: Call) -> Open {
+    pub(crate) fn call(&mut self, client: usize, server: usize, object: &str, call: Call) -> Open {
         let called = self.tick();
-        let operations = self.registers.entry(key.to_owned()).or_default();
+        let operations = self.objects.entry(object.to_owned()).or_default();
         operations.push(Operation {
             client,
             server,
@@ -126,13 +158,13 @@ impl History {
             returned: u64::MAX,
             outcome: Outcome::Unknown,
         });
-        Open { key: key.to_owned(), at: operations.len() - 1 }
+        Open { object: object.to_owned(), at: operations.len() - 1 }
     }
 
     /// Notes what came of it.
     pub(crate) fn returned(&mut self, open: &Open, outcome: Outcome) {
         let now = self.tick();
-        let operations = self.registers.entry(open.key.clone()).or_default();
+        let operations = self.objects.entry(open.object.clone()).or_default();
         if let Some(operation) = operations.get_mut(open.at) {
             operation.outcome = outcome;
             if outcome != Outcome::Unknown {
@@ -143,7 +175,8 @@ impl History {
 
     /// A short form of everything seen.
     pub(crate) fn digest(&self) -> u64 {
-        let text = format!("{:?} {:?} {:?}", self.registers, self.sights, self.watched);
+        let Self { objects, locks, sights, watched, .. } = self;
+        let text = format!("{objects:?} {locks:?} {sights:?} {watched:?}");
         // FNV-1a: nobody tries to deceive it.
         text.bytes().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
             (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -152,9 +185,9 @@ impl History {
 
     /// The number of calls, and of those with a known outcome.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let all = self.registers.values().map(Vec::len).sum();
+        let all = self.objects.values().map(Vec::len).sum();
         let known = |operation: &&Operation| operation.outcome != Outcome::Unknown;
-        let known = self.registers.values().flatten().filter(known).count();
+        let known = self.objects.values().flatten().filter(known).count();
         (all, known)
     }
 }

@@ -21,7 +21,7 @@ use weft_runtime::world::{self, World, WorldListener, WorldStream};
 use crate::stream::{SharedNetwork, SimListener, connect};
 
 /// When every simulation begins: 2026-01-01.
-const EPOCH: Timestamp = Timestamp(1_767_225_600_000);
+pub(crate) const EPOCH: Timestamp = Timestamp(1_767_225_600_000);
 
 /// What outlives the process of a host.
 pub(crate) struct Outside {

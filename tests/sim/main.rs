@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if is_one {
         return one(first, bug.as_deref(), only.as_deref());
     }
-    many(first, last, bug.as_deref())
+    many(first, last, bug.as_deref(), only.as_deref())
 }
 
 fn parse(text: &str) -> anyhow::Result<(u64, u64)> {
@@ -42,9 +42,14 @@ fn bug_of(name: &str) -> anyhow::Result<Bug> {
     Ok(match name {
         "applies-twice" => Bug::AppliesTwice,
         "drops-watch-events" => Bug::DropsWatchEvents,
+        "forgets-lock-delays" => Bug::ForgetsLockDelays,
         "forgets-syncs" => Bug::ForgetsSyncs,
+        "repeats-writes" => Bug::RepeatsWrites,
         "stale-reads" => Bug::StaleReads,
-        _ => bail!("the bugs are applies-twice, drops-watch-events, forgets-syncs, stale-reads"),
+        _ => bail!(
+            "the bugs are applies-twice, drops-watch-events, forgets-lock-delays, forgets-syncs, \
+             repeats-writes, stale-reads"
+        ),
     })
 }
 
@@ -56,10 +61,9 @@ fn one(seed: u64, bug: Option<&str>, only: Option<&str>) -> anyhow::Result<ExitC
     }
     let mut scenario = Scenario::of(seed);
     scenario.bug = bug.map(bug_of).transpose()?;
-    match only {
-        Some("power-cut-of-all") => scenario.faults = vec![Fault::PowerCutOfAll],
-        Some(other) => bail!("{other} cannot be chosen alone; power-cut-of-all can"),
-        None => {}
+    if let Some(only) = only {
+        let fault = Fault::named(only).with_context(|| format!("there is no fault {only:?}"))?;
+        scenario.faults = vec![fault];
     }
     // Deep futures without optimisation need more than the usual stack.
     let thread = std::thread::Builder::new().stack_size(64 << 20);
@@ -76,7 +80,7 @@ fn one(seed: u64, bug: Option<&str>, only: Option<&str>) -> anyhow::Result<ExitC
 }
 
 /// Runs seeds, each in a process.
-fn many(first: u64, last: u64, bug: Option<&str>) -> anyhow::Result<ExitCode> {
+fn many(first: u64, last: u64, bug: Option<&str>, only: Option<&str>) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
@@ -91,8 +95,8 @@ fn many(first: u64, last: u64, bug: Option<&str>) -> anyhow::Result<ExitCode> {
                     }
                     let mut command = Command::new(&program);
                     command.args([&seed.to_string(), "--one"]);
-                    if let Some(bug) = bug {
-                        command.args(["--bug", bug]);
+                    for (option, value) in [("--bug", bug), ("--only", only)] {
+                        command.args(value.into_iter().flat_map(|value| [option, value]));
                     }
                     if !command.status().is_ok_and(|status| status.success()) {
                         failed.fetch_add(1, Ordering::Relaxed);

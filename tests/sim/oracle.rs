@@ -1,4 +1,4 @@
-//! Is there one order of all calls on a register that explains every answer?
+//! Is there one order of all calls on an object that explains every answer?
 //!
 //! Each call takes effect at one moment between its call and its return; one whose outcome is
 //! unknown may take effect at any later moment, or never. The search goes through all orders,
@@ -10,9 +10,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{Call, Operation, Outcome};
+use crate::history::{Call, Cells, Operation, Outcome};
 
-/// States looked at before the search gives up. A history of one register is some sixty calls
+/// States looked at before the search gives up. A history of one object is some sixty calls
 /// of a handful of clients, which takes a few hundred.
 const STATES_MAX: usize = 20_000;
 
@@ -45,29 +45,37 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Fault> {
 
 /// The values that someone read or expected.
 fn seen_values(operations: &[&Operation]) -> BTreeSet<u64> {
-    let seen = operations.iter().filter_map(|it| match (&it.call, it.outcome) {
-        (Call::Read, Outcome::Value(value)) => value,
-        (Call::Cas { expect, .. }, _) => *expect,
-        _ => None,
-    });
-    seen.collect()
+    let mut seen = BTreeSet::new();
+    for it in operations {
+        match (&it.call, it.outcome) {
+            (Call::Read(_), Outcome::Value(value)) => seen.extend(value),
+            (Call::ReadAll, Outcome::Values(values)) => seen.extend(values.iter().flatten()),
+            (Call::Cas { expect, .. }, _) => seen.extend(*expect),
+            (Call::DeleteIf(_, expect), _) => seen.extend([*expect]),
+            (Call::Txn { expect, .. }, _) => seen.extend(expect.iter().filter_map(|it| it.1)),
+            _ => {}
+        }
+    }
+    seen
 }
 
 /// What a call writes, if it does.
 fn written(operation: &Operation) -> Option<u64> {
     match operation.call {
-        Call::Write(new) | Call::Cas { new, .. } => Some(new),
-        Call::Delete | Call::Read => None,
+        Call::Write(_, new) | Call::Cas { new, .. } => Some(new),
+        // All that one writes is one value.
+        Call::Txn { after, .. } => after.into_iter().flatten().next(),
+        Call::Delete(_) | Call::DeleteIf(..) | Call::Read(_) | Call::ReadAll => None,
     }
 }
 
 fn search(operations: &[&Operation]) -> Result<(), Fault> {
     let words = operations.len().div_ceil(64).max(1);
-    let mut seen: BTreeSet<(Done, Option<u64>)> = BTreeSet::new();
-    let mut stack: Vec<(Done, Option<u64>)> = vec![(vec![0; words], None)];
+    let mut seen: BTreeSet<(Done, Cells)> = BTreeSet::new();
+    let mut stack: Vec<(Done, Cells)> = vec![(vec![0; words], Cells::default())];
     let mut explained = 0;
-    while let Some((done, value)) = stack.pop() {
-        if !seen.insert((done.clone(), value)) {
+    while let Some((done, cells)) = stack.pop() {
+        if !seen.insert((done.clone(), cells)) {
             continue;
         }
         if seen.len() > STATES_MAX {
@@ -82,10 +90,10 @@ fn search(operations: &[&Operation]) -> Result<(), Fault> {
         // What was called after another's return cannot take effect before it.
         let first_return = open().map(|at| operations[at].returned).min().unwrap_or(u64::MAX);
         for at in open().filter(|at| operations[*at].called < first_return) {
-            if let Some(value) = step(operations[at], value) {
+            if let Some(cells) = step(operations[at], cells) {
                 let mut done = done.clone();
                 done[at / 64] |= 1 << (at % 64);
-                stack.push((done, value));
+                stack.push((done, cells));
             }
         }
     }
@@ -94,20 +102,36 @@ fn search(operations: &[&Operation]) -> Result<(), Fault> {
 
 /// A read without an answer tells nothing.
 fn matters(operation: &Operation) -> bool {
-    !(operation.call == Call::Read && operation.outcome == Outcome::Unknown)
+    let is_read = matches!(operation.call, Call::Read(_) | Call::ReadAll);
+    !(is_read && operation.outcome == Outcome::Unknown)
 }
 
-/// The register after a call, if the call can have had its outcome now.
-fn step(operation: &Operation, value: Option<u64>) -> Option<Option<u64>> {
-    match (&operation.call, operation.outcome) {
-        (Call::Read, Outcome::Value(read)) => (read == value).then_some(value),
-        (Call::Write(new), Outcome::Done | Outcome::Unknown) => Some(Some(*new)),
-        (Call::Delete, Outcome::Done | Outcome::Unknown) => Some(None),
-        (Call::Cas { expect, new }, Outcome::Done | Outcome::Unknown) => {
-            (*expect == value).then_some(Some(*new))
+/// The object after a call, if the call can have had its outcome now.
+fn step(operation: &Operation, cells: Cells) -> Option<Cells> {
+    let with = |cell: usize, value: Option<u64>| {
+        let mut cells = cells;
+        cells[cell] = value;
+        cells
+    };
+    let (holds, after) = match &operation.call {
+        Call::Read(cell) => {
+            return (operation.outcome == Outcome::Value(cells[*cell])).then_some(cells);
         }
-        (Call::Cas { expect, .. }, Outcome::Mismatch) => (*expect != value).then_some(value),
-        _ => None,
+        Call::ReadAll => return (operation.outcome == Outcome::Values(cells)).then_some(cells),
+        Call::Write(cell, new) => (true, with(*cell, Some(*new))),
+        Call::Delete(cell) => (true, with(*cell, None)),
+        Call::DeleteIf(cell, expect) => {
+            (cells[*cell].is_none_or(|value| value == *expect), with(*cell, None))
+        }
+        Call::Cas { cell, expect, new } => (cells[*cell] == *expect, with(*cell, Some(*new))),
+        Call::Txn { expect, after } => {
+            (expect.iter().all(|(cell, value)| cells[*cell] == *value), *after)
+        }
+    };
+    match operation.outcome {
+        Outcome::Done | Outcome::Unknown => holds.then_some(after),
+        Outcome::Mismatch => (!holds).then_some(cells),
+        Outcome::Value(_) | Outcome::Values(_) => None,
     }
 }
 
@@ -120,11 +144,11 @@ mod tests {
     }
 
     fn write(value: u64, called: u64, returned: u64) -> Operation {
-        operation(Call::Write(value), Outcome::Done, called, returned)
+        operation(Call::Write(0, value), Outcome::Done, called, returned)
     }
 
     fn read(value: Option<u64>, called: u64, returned: u64) -> Operation {
-        operation(Call::Read, Outcome::Value(value), called, returned)
+        operation(Call::Read(0), Outcome::Value(value), called, returned)
     }
 
     fn unknown(call: Call, called: u64) -> Operation {
@@ -132,7 +156,7 @@ mod tests {
     }
 
     fn cas(expect: Option<u64>, new: u64, outcome: Outcome, at: u64) -> Operation {
-        operation(Call::Cas { expect, new }, outcome, at, at + 1)
+        operation(Call::Cas { cell: 0, expect, new }, outcome, at, at + 1)
     }
 
     #[test]
@@ -155,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_unknown_write_may_happen_late_or_never_but_once() {
-        let lost = unknown(Call::Write(1), 0);
+        let lost = unknown(Call::Write(0, 1), 0);
         check(&[lost.clone(), read(None, 2, 3)]).expect("never");
         check(&[lost.clone(), read(None, 2, 3), read(Some(1), 4, 5)]).expect("late");
         let twice = [lost, read(Some(1), 2, 3), write(2, 4, 5), read(Some(1), 6, 7)];
@@ -173,9 +197,35 @@ mod tests {
         assert!(check(&both).is_err());
         check(&[
             write(1, 0, 1),
-            unknown(Call::Cas { expect: Some(1), new: 2 }, 2),
+            unknown(Call::Cas { cell: 0, expect: Some(1), new: 2 }, 2),
             read(Some(2), 3, 4),
         ])
         .expect("it happened");
+    }
+
+    #[test]
+    fn a_transaction_happens_whole_or_not_at_all() {
+        let both = |value, at| {
+            let call = Call::Txn { expect: Vec::new(), after: [Some(value); 2] };
+            operation(call, Outcome::Done, at, at + 1)
+        };
+        let read_all = |cells, at| operation(Call::ReadAll, Outcome::Values(cells), at, at + 1);
+        check(&[both(1, 0), both(2, 2), read_all([Some(2); 2], 4)]).expect("explained");
+        assert!(check(&[both(1, 0), both(2, 2), read_all([Some(2), Some(1)], 4)]).is_err());
+        // Refused as the second cell was another, and yet the first one was written.
+        let call = Call::Txn { expect: vec![(1, Some(7))], after: [Some(2); 2] };
+        let refused = operation(call, Outcome::Mismatch, 2, 3);
+        check(&[both(1, 0), refused.clone(), read_all([Some(1); 2], 4)]).expect("refused");
+        assert!(check(&[both(1, 0), refused, read_all([Some(2), Some(1)], 4)]).is_err());
+    }
+
+    #[test]
+    fn a_delete_of_what_another_wrote_is_refused() {
+        let delete = |expect, outcome| operation(Call::DeleteIf(0, expect), outcome, 2, 3);
+        check(&[write(1, 0, 1), delete(1, Outcome::Done), read(None, 4, 5)]).expect("deleted");
+        check(&[write(1, 0, 1), delete(2, Outcome::Mismatch), read(Some(1), 4, 5)])
+            .expect("refused");
+        check(&[delete(2, Outcome::Done), read(None, 4, 5)]).expect("nothing was there");
+        assert!(check(&[write(1, 0, 1), delete(2, Outcome::Done)]).is_err());
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use weft_core::time::Timestamp;
 
 use crate::cluster::{self, Board, SharedBoard};
 use crate::faults::{self, Counts, Fault};
 use crate::history::{History, Outcome, SharedHistory};
 use crate::invariants;
 use crate::sim::Sim;
-use crate::workload::{self, Control, Desk, SharedControl};
+use crate::workload::{self, Control, Desk, SharedControl, Store};
 use crate::{entropy, history};
 
 /// How long the servers may take to form a cluster.
@@ -23,7 +24,11 @@ const BIRTH: Duration = Duration::from_secs(60);
 /// Within this every server answers again after all is healed: ten election timeouts and the
 /// time in which the servers notice a dead connection.
 const HEALED: Duration = Duration::from_secs(30);
-/// The quiet time after the last write.
+/// Of a thousand writes that a leader carried out for another server, those whose answer does not
+/// reach it in half of all runs: they are sent again.
+const ANSWERS_LOST: u64 = 150;
+/// The quiet time after the last write. Sessions that nobody renews end in it, at twice their
+/// TTL of [`workload::TTL`].
 const QUIET: Duration = Duration::from_secs(5);
 
 /// A bug that is planted to prove that it is found.
@@ -33,8 +38,12 @@ pub enum Bug {
     AppliesTwice,
     /// Watchers are not told of changes.
     DropsWatchEvents,
+    /// A lock is free as soon as its session has ended.
+    ForgetsLockDelays,
     /// Syncs do nothing.
     ForgetsSyncs,
+    /// A write that is sent again, as nobody heard what came of it, is carried out again.
+    RepeatsWrites,
     /// A read in default mode is answered from whatever the server has.
     StaleReads,
 }
@@ -103,7 +112,8 @@ struct Run {
     control: SharedControl,
     history: SharedHistory,
     counts: Counts,
-    was_up: Vec<bool>,
+    /// When the first wall clock jumped.
+    clocks_right_until: Timestamp,
 }
 
 impl Run {
@@ -111,22 +121,25 @@ impl Run {
         let mut sim = Sim::new(scenario.seed);
         let board = Arc::new(Mutex::new(Board::default()));
         let servers = scenario.servers;
-        let control = Arc::new(Mutex::new(Control {
-            lives: vec![0; servers],
-            servers,
-            ..Control::default()
-        }));
+        let control = Arc::new(Mutex::new(Control { servers, ..Control::default() }));
         let history = SharedHistory::default();
         // Rare paths are made common.
         let entries = *[128, 16_384].choose(&mut sim.rng).expect("there are some");
+        let lost = *[0, ANSWERS_LOST].choose(&mut sim.rng).expect("there are some");
         for at in 0..servers {
             sim.add(cluster::server(at, dir, entries, board.clone()));
         }
         for host in &mut sim.hosts {
+            host.set_knob("answers lost, per mille", lost);
             match scenario.bug {
                 Some(Bug::AppliesTwice) => host.set_knob("bug: commands are applied twice", 1),
                 Some(Bug::DropsWatchEvents) => host.set_knob("bug: watch events are dropped", 1),
+                Some(Bug::ForgetsLockDelays) => host.set_knob("bug: locks have no delay", 1),
                 Some(Bug::ForgetsSyncs) => host.forget_syncs(),
+                Some(Bug::RepeatsWrites) => {
+                    host.set_knob("answers lost, per mille", ANSWERS_LOST);
+                    host.set_knob("bug: writes are repeated", 1);
+                }
                 Some(Bug::StaleReads) => host.set_knob("bug: a stale read as default", 1),
                 None => {}
             }
@@ -138,9 +151,9 @@ impl Run {
             seed: scenario.seed,
         };
         sim.add(workload::clients(desk));
-        let was_up = vec![true; servers];
         let (chaos, faults) = (scenario.chaos, scenario.faults.clone());
-        Self { sim, servers, chaos, faults, board, control, history, counts: Counts::new(), was_up }
+        let (counts, clocks_right_until) = (Counts::new(), Timestamp(u64::MAX));
+        Self { sim, servers, chaos, faults, board, control, history, counts, clocks_right_until }
     }
 
     fn play(mut self) -> Verdict {
@@ -170,19 +183,11 @@ impl Run {
         while self.sim.now < until {
             let pause = self.sim.rng.random_range(100..1_500);
             self.sim.run_for(Duration::from_millis(pause));
+            let before = self.sim.wall();
             faults::episode(&mut self.sim, self.servers, &self.faults, &mut self.counts);
-            self.count_lives();
-        }
-    }
-
-    /// A server that is up again has a new life.
-    fn count_lives(&mut self) {
-        for (at, was_up) in self.was_up.iter_mut().enumerate() {
-            let is_up = self.sim.hosts[at].is_up();
-            if !is_up || !*was_up {
-                self.control.lock().lives[at] += 1;
+            if self.counts.contains_key(&Fault::ClockJump) {
+                self.clocks_right_until = self.clocks_right_until.min(before);
             }
-            *was_up = is_up;
         }
     }
 
@@ -190,21 +195,15 @@ impl Run {
     fn heal(&mut self) -> Vec<String> {
         faults::end(&mut self.sim, self.servers);
         let healed_at = self.sim.now;
-        {
-            let mut control = self.control.lock();
-            control.next_epoch();
-            for life in &mut control.lives {
-                *life += 1;
-            }
-        }
+        self.control.lock().next_epoch();
         let (history, board) = (self.history.clone(), self.board.clone());
         let (servers, since) = (self.servers, self.history.lock().now());
         let serves = |history: &History, server: usize| {
-            history.registers.values().flatten().any(|it| {
+            history.objects.values().flatten().any(|it| {
                 it.server == server
                     && it.called > since
                     && it.outcome == Outcome::Done
-                    && matches!(it.call, history::Call::Write(_) | history::Call::Cas { .. })
+                    && matches!(it.call, history::Call::Write(..) | history::Call::Cas { .. })
             })
         };
         let healed = self.sim.run_until(HEALED, |_| {
@@ -245,11 +244,22 @@ impl Run {
             breaches.push(format!("only {} servers serve at the end", states.len()));
         }
         breaches.extend(invariants::check_replicas(&states));
+        breaches.extend(self.left_over());
         let last = self.last_values();
         let history = self.history.lock();
-        breaches.extend(invariants::check_history(&history));
+        breaches.extend(invariants::check_history(&history, self.clocks_right_until));
         breaches.extend(invariants::check_watches(&history, &last));
         breaches
+    }
+
+    /// Sessions that nobody renews, and the lock, if nobody is there who holds it.
+    fn left_over(&self) -> Option<String> {
+        let board = self.board.lock();
+        let state = board.servers.iter().flatten().next()?.state();
+        let sessions = state.sessions().list().count();
+        let holder = state.kv().get(workload::LOCK).1.and_then(|entry| entry.session);
+        let is_left = sessions > 0 || holder.is_some();
+        is_left.then(|| format!("{QUIET:?} later there are {sessions} sessions, {holder:?} holds"))
     }
 
     /// What the registers of the last epoch hold, by the newest state of a server. They came
@@ -259,24 +269,11 @@ impl Run {
         let Some(handle) = board.servers.iter().flatten().next() else { return BTreeMap::new() };
         let state = handle.state();
         let history = self.history.lock();
-        let value = |key: &String| {
-            let key = weft_core::config_entry::EntryKey::new(
-                weft_core::config_entry::EntryKind::ServiceDefaults,
-                key,
-            );
-            match &**state.entry(&key)? {
-                weft_core::config_entry::ConfigEntry::ServiceDefaults(entry) => {
-                    entry.meta.get("value")?.parse().ok()
-                }
-                _ => None,
-            }
-        };
-        let epoch = self.control.lock().epoch;
-        let keys = (0..workload::KEYS).map(|at| workload::key(epoch, at));
-        let used = keys.filter(|key| history.registers.contains_key(key));
-        used.map(|key| {
-            let value = value(&key);
-            (key, value)
+        let registers = workload::registers(self.control.lock().epoch);
+        let used = registers.into_iter().filter(|it| history.objects.contains_key(&it.object));
+        used.map(|place| {
+            let value = Store::of(&place.object).held(&state, &place);
+            (place.object, value)
         })
         .collect()
     }
@@ -289,9 +286,10 @@ impl Run {
         let digest = history.digest();
         format!(
             "{:.0} simulated seconds, {calls} calls ({known} answered), {} sights, {watched} watch \
-             answers, {} late segments, history {digest:016x}, faults {:?}",
+             answers, {} locks, {} late segments, history {digest:016x}, faults {:?}",
             self.sim.now.as_secs_f64(),
             history.sights.len(),
+            history.locks.taken(),
             self.sim.network.lock().faults_felt,
             self.counts,
         )

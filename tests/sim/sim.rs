@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use weft_core::time::Timestamp;
 
-use crate::host::{Host, Process};
+use crate::host::{EPOCH, Host, Process};
 use crate::network::Network;
 use crate::stream::SharedNetwork;
 
@@ -44,6 +45,11 @@ impl Sim {
         host.start(self.now);
         self.hosts.push(host);
         at
+    }
+
+    /// Returns the wall time of a clock that is right.
+    pub(crate) fn wall(&self) -> Timestamp {
+        EPOCH.saturating_add(self.now)
     }
 
     /// Moves on by a tick.

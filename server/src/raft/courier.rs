@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rand_core::RngCore as _;
 use tokio::sync::watch;
 use weft_core::index::Index;
 use weft_core::state::Answered;
+use weft_runtime::{entropy, knob};
 
 use super::call::{Call, Said};
 use super::entries::Entries;
@@ -84,7 +86,12 @@ impl Courier {
         bytes: usize,
     ) -> Result<Arc<Answered>, ProposeError> {
         let call = Call::Propose(group.clone(), bytes);
-        match self.links.call(&leader.address, &call, LEADER_LIMIT).await? {
+        let said = self.links.call(&leader.address, &call, LEADER_LIMIT).await?;
+        let lost = knob("answers lost, per mille", 0);
+        if lost > 0 && u64::from(entropy::rng().next_u32() % 1_000) < lost {
+            return Err(ProposeError::Unanswered("its answer is lost".to_owned()));
+        }
+        match said {
             Said::Answered(answered) => Ok(answered),
             other => Err(ProposeError::Unanswered(format!("it said {other:?}"))),
         }

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 use weft_core::index::Index;
 use weft_core::state::{
-    Answer, Answered, Change, Command, Recalled, Refusal, RestoreCommand, State,
+    Answer, Answered, Change, Command, GroupId, Recalled, Refusal, RestoreCommand, SessionCommand,
+    State,
 };
-use weft_core::time::Timestamp;
+use weft_core::time::{Span, Timestamp};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy, knob};
@@ -107,7 +108,7 @@ impl StateMachine {
     ) -> Result<Applied, StorageError> {
         let mut groups = Vec::with_capacity(batch.groups.len());
         for group in batch.groups {
-            groups.push(match self.state.recall(group.id) {
+            groups.push(match self.recall(group.id) {
                 Recalled::Answered(answered) => Some(answered),
                 Recalled::Late => None,
                 Recalled::New => {
@@ -122,6 +123,14 @@ impl StateMachine {
         Ok(Applied { groups })
     }
 
+    /// Returns whether a group has come before.
+    fn recall(&self, id: GroupId) -> Recalled {
+        match self.state.recall(id) {
+            Recalled::Answered(_) if knob("bug: writes are repeated", 0) == 1 => Recalled::New,
+            recalled => recalled,
+        }
+    }
+
     async fn apply_group(
         &mut self,
         (index, now): (Index, Timestamp),
@@ -130,7 +139,7 @@ impl StateMachine {
     ) -> Result<Vec<Answer>, StorageError> {
         let commands = Arc::unwrap_or_clone(group.commands);
         let mut answers = Vec::with_capacity(commands.len());
-        for (at, command) in commands.into_iter().enumerate() {
+        for (at, mut command) in commands.into_iter().enumerate() {
             if at % APPLIED_AT_A_STRETCH == APPLIED_AT_A_STRETCH - 1 {
                 // Nobody sees the state before the batch is done; only the thread is lent.
                 tokio::task::yield_now().await;
@@ -139,6 +148,11 @@ impl StateMachine {
                 answers.push(self.restore(index, now, id.clone()).await?);
                 news.replaced = true;
                 continue;
+            }
+            if let Command::Session(SessionCommand::Create(session)) = &mut command
+                && knob("bug: locks have no delay", 0) == 1
+            {
+                session.lock_delay = Span::default();
             }
             if knob("bug: commands are applied twice", 0) == 1 {
                 self.state.apply(index, now, command.clone());

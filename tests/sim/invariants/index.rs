@@ -1,7 +1,12 @@
 //! The index never goes backwards for one client: over all servers when it reads what is newest,
 //! and at each server, as long as its process lives, when it reads stale.
 //!
-//! **Source**: Consul: api-docs/features/blocking.
+//! A server that starts again has its snapshot and of its log what it knows to be committed, by a
+//! mark that may be old. That may be less than it has shown before; it learns the rest from the
+//! next leader. Raft promises no more of one server's own state, and clients begin anew
+//! when an index falls. Answers to default and consistent reads wait for that leader.
+//!
+//! **Source**: Consul: api-docs/features/blocking#implementation-details; Raft §5.3, §8.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! What must hold in every run, one property per file.
 
 mod index;
+mod locks;
 mod order;
 mod replicas;
 mod watches;
@@ -8,13 +9,15 @@ mod watches;
 pub(crate) use replicas::check as check_replicas;
 pub(crate) use watches::check as check_watches;
 
+use weft_core::time::Timestamp;
+
 use crate::history::History;
 use crate::oracle;
 
-/// Judges what clients saw. Returns every breach.
-pub(crate) fn check_history(history: &History) -> Vec<String> {
+/// Judges what clients saw; no server's wall clock jumped before a moment. Returns every breach.
+pub(crate) fn check_history(history: &History, clocks_right_until: Timestamp) -> Vec<String> {
     let mut breaches = history.oddities.clone();
-    for (key, operations) in &history.registers {
+    for (key, operations) in &history.objects {
         if let Err(fault) = oracle::check(operations) {
             let mut lines = vec![format!("{key} is not linearizable: {fault:?}")];
             lines.extend(operations.iter().map(|operation| format!("    {operation}")));
@@ -25,5 +28,6 @@ pub(crate) fn check_history(history: &History) -> Vec<String> {
     }
     breaches.extend(order::check(history));
     breaches.extend(index::check(history));
+    breaches.extend(locks::check(&history.locks, clocks_right_until));
     breaches
 }
