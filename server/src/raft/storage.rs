@@ -163,8 +163,8 @@ impl Keeper {
     async fn ask_for_snapshot(&mut self, kept: Kept) -> Result<(), ()> {
         let (config, now) = (&self.storage.config, clock::instant());
         let behind = kept.newest.map_or(0, |index| index + 1);
-        // A snapshot holds what is applied: entries that nobody knows to be committed make none
-        // due, however many there are.
+        // A snapshot holds what is applied: entries that wait for a leader to say that they are
+        // committed make none due, however many there are; it would be the same again.
         let applied = self.raft.metrics().borrow().last_applied.map_or(0, |id| id.index + 1);
         let entries = applied.saturating_sub(behind);
         if entries == 0 {
