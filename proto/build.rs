@@ -1,9 +1,11 @@
-//! Compiles `weft/v1/*.proto` in pure Rust; no `protoc` is needed.
+//! Compiles the `.proto` files in pure Rust; no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const FILES: [&str; 6] = ["ca", "catalog", "join", "proxy", "raft", "watch"];
     println!("cargo:rerun-if-changed=weft");
-    let paths = FILES.map(|name| format!("weft/v1/{name}.proto"));
+    println!("cargo:rerun-if-changed=grpc");
+    let ours = FILES.map(|name| format!("weft/v1/{name}.proto"));
+    let paths = ours.into_iter().chain(["grpc/health/v1/health.proto".to_owned()]);
     let descriptors = protox::compile(paths, ["."])?;
     tonic_prost_build::configure()
         .bytes(".")

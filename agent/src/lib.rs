@@ -16,6 +16,7 @@ pub mod leaf;
 pub mod local;
 pub mod metrics;
 pub mod proxycfg;
+pub mod reload;
 mod roots;
 pub mod servers;
 mod start;

@@ -8,22 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{error, info};
 use weft_core::catalog::Node;
 use weft_core::index::Index;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::acl::{Acl, Tokens};
-use crate::checks::Checks;
+use crate::checks::{Ask, Checks, Means};
 use crate::config::Config;
 use crate::dns::{DnsError, DnsSite};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
-use crate::http::Parts;
+use crate::http::{Addresses, DoorError, Parts};
 use crate::join::{JoinError, join};
 use crate::leaf::{KeptLeaves, Leaves};
 use crate::local::{Local, LocalError, OpenError, Place};
 use crate::metrics::Metrics;
 use crate::proxycfg::{Proxies, Sources};
+use crate::reload::Reloader;
 use crate::servers::{MemberError, Membership, Servers};
 use crate::views::Views;
 use crate::{dns, http, roots, sync};
@@ -39,10 +40,11 @@ pub struct Agent;
 /// A running agent. It ends with the tasks that it was started on, not with this handle.
 #[derive(Debug)]
 pub struct AgentHandle {
-    http_addr: Option<SocketAddr>,
+    addresses: Addresses,
     dns_addr: Option<SocketAddr>,
     proxy_socket: PathBuf,
     local: Local,
+    reloader: Reloader,
     /// Held as long as the agent runs, so that no other one uses the data directory.
     _lock: File,
 }
@@ -50,15 +52,9 @@ pub struct AgentHandle {
 /// Says why an agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A service from the configuration cannot be registered.
-    #[error("services[{at}] of the configuration cannot be registered")]
-    ConfiguredService {
-        /// Its place in the configuration.
-        at: usize,
-        /// What is wrong.
-        #[source]
-        source: LocalError,
-    },
+    /// What stands in files cannot be registered.
+    #[error("the services of the configuration cannot be registered")]
+    Configured(#[source] LocalError),
     /// The data directory cannot be used.
     #[error("cannot use the data directory {} ({source})", path.display())]
     DataDir {
@@ -77,15 +73,9 @@ pub enum StartError {
     /// The DNS address cannot be opened.
     #[error(transparent)]
     Dns(#[from] DnsError),
-    /// The HTTP API's address cannot be opened.
-    #[error("the HTTP address {addr} cannot be opened")]
-    Http {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A door of the HTTP API cannot be opened.
+    #[error(transparent)]
+    Http(#[from] DoorError),
     /// The tokens that were set in an earlier run cannot be used.
     #[error("{reason}")]
     Tokens {
@@ -137,7 +127,12 @@ impl Agent {
         let leaves = leaves.await?;
 
         // What we tell the mesh.
-        let checks = Checks::start(local.clone(), &tasks);
+        let acl = open_acl(&config, &servers, &tasks).await?;
+        let means = Means {
+            ask: ask_by(&servers, &acl),
+            docker_socket: config.checks.docker_socket.clone(),
+        };
+        let checks = Checks::start(local.clone(), means, &tasks);
         let node = node(&config, &membership);
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         register_configured(&config, &local).await?;
@@ -151,15 +146,10 @@ impl Agent {
             DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
         let tools = (metrics.registry(), &tasks);
         let dns_addr = dns::start(&config.dns, site, views.clone(), tools).await?;
-        let of_tokens = config.clone();
-        let open = move || Tokens::open(&of_tokens.acl, &of_tokens.data_dir);
-        let tokens = tasks
-            .blocking(open)
-            .await?
-            .map_err(|error| StartError::Tokens { reason: crate::servers::reason(&error) })?;
-        let acl = Acl::new(servers.clone(), config.acl.clone(), tokens);
+        let reloader = Reloader::new(config.clone(), local.clone(), tasks.clone());
         let parts = Parts {
             config: config.clone(),
+            reloader: reloader.clone(),
             acl,
             local: local.clone(),
             checks,
@@ -170,21 +160,26 @@ impl Agent {
             dns_addr,
             tasks: tasks.clone(),
         };
-        let http_addr = serve_http(&config, parts).await?;
+        let addresses = http::start(parts).await?;
 
         let Membership { node, datacenter, .. } = &*membership;
         let shown = |addr: Option<SocketAddr>| addr.map_or("off".to_owned(), |a| a.to_string());
-        let (http, dns) = (shown(http_addr), shown(dns_addr));
+        let (http, dns) = (shown(addresses.http), shown(dns_addr));
         info!(%node, %datacenter, %http, %dns, "agent is ready");
         let proxy_socket = config.proxy_socket.clone();
-        Ok(AgentHandle { http_addr, dns_addr, proxy_socket, local, _lock: lock })
+        Ok(AgentHandle { addresses, dns_addr, proxy_socket, local, reloader, _lock: lock })
     }
 }
 
 impl AgentHandle {
     /// Returns where the HTTP API listens; `None` when it is off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http_addr
+        self.addresses.http
+    }
+
+    /// Returns where the HTTP API listens with TLS; `None` when it is off.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.addresses.https
     }
 
     /// Returns where DNS is answered; `None` when it is off.
@@ -195,6 +190,11 @@ impl AgentHandle {
     /// Returns the unix socket for local proxies.
     pub fn proxy_socket(&self) -> &Path {
         &self.proxy_socket
+    }
+
+    /// Returns what reads the configuration's files again.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// Returns what is registered on this host.
@@ -230,6 +230,7 @@ async fn open_local(config: &Config, tasks: &TaskTree) -> Result<Local, StartErr
         node: config.node_name.clone(),
         bind_addr: config.bind_addr,
         data_dir: config.data_dir.clone(),
+        scripts: config.checks.scripts,
     };
     let tree = tasks.clone();
     Ok(tasks.blocking(move || Local::open(place, &tree)).await??)
@@ -249,10 +250,38 @@ async fn open_leaves(
     Ok(Leaves::start(calls, views, (membership, kept), (metrics.registry(), tasks)))
 }
 
-/// The services of the configuration stand as it says, whatever was registered before.
+/// What stands in files is registered as it says, whatever was registered before; what is wrong
+/// there is told, and keeps nothing else from starting.
 async fn register_configured(config: &Config, local: &Local) -> Result<(), StartError> {
-    let registered = local.register_configured(config.services.clone()).await;
-    registered.map_err(|(at, source)| StartError::ConfiguredService { at, source })
+    let registered = local.register_configured(config.definitions.clone()).await;
+    for fault in registered.map_err(StartError::Configured)? {
+        error!(%fault, "a definition in the configuration is wrong and was passed over");
+    }
+    Ok(())
+}
+
+/// Who judges callers, with the tokens that were set in an earlier run.
+async fn open_acl(
+    config: &Arc<Config>,
+    servers: &Servers,
+    tasks: &TaskTree,
+) -> Result<Acl, StartError> {
+    let of_tokens = config.clone();
+    let open = move || Tokens::open(&of_tokens.acl, &of_tokens.data_dir);
+    let tokens = tasks
+        .blocking(open)
+        .await?
+        .map_err(|error| StartError::Tokens { reason: crate::servers::reason(&error) })?;
+    Ok(Acl::new(servers.clone(), config.acl.clone(), tokens))
+}
+
+/// How checks ask servers about other nodes, in the agent's own name.
+fn ask_by(servers: &Servers, acl: &Acl) -> Ask {
+    let (servers, acl) = (servers.clone(), acl.clone());
+    Arc::new(move |path| {
+        let (servers, token) = (servers.clone(), acl.agent_token());
+        Box::pin(async move { servers.ask(&path, token.as_ref()).await })
+    })
 }
 
 /// This host, as the catalog is to have it.
@@ -272,12 +301,6 @@ fn node(config: &Config, membership: &Membership) -> Node {
         create_index: Index::default(),
         modify_index: Index::default(),
     }
-}
-
-async fn serve_http(config: &Config, parts: Parts) -> Result<Option<SocketAddr>, StartError> {
-    let Some(addr) = config.http.addr else { return Ok(None) };
-    let bound = http::start(addr, parts).await;
-    bound.map(Some).map_err(|source| StartError::Http { addr, source })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use imbl::ordmap::DiffItem;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weft_core::catalog::{
@@ -166,13 +167,16 @@ fn note_change(
     }
 }
 
+/// Looks only at what is not shared by both, so that one result among thousands is cheap.
 fn differ_beyond_output(before: &LocalServices, after: &LocalServices) -> bool {
-    let same = |(before, after): (&HealthCheck, &HealthCheck)| {
-        before == after || HealthCheck { output: after.output.clone(), ..before.clone() } == *after
+    let is_more = |change| match change {
+        DiffItem::Add(..) | DiffItem::Remove(..) => true,
+        DiffItem::Update { old: (_, old), new: (_, new) } => {
+            let old: &HealthCheck = old;
+            HealthCheck { output: String::clone(&new.output), ..old.clone() } != *new
+        }
     };
-    before.services != after.services
-        || before.checks.len() != after.checks.len()
-        || !before.checks.values().zip(after.checks.values()).all(same)
+    before.services != after.services || before.checks.diff(&after.checks).any(is_more)
 }
 
 /// What the catalog should hold for this host.
@@ -274,7 +278,7 @@ mod tests {
         };
         let check = lease_check(&node);
         let with = |check: HealthCheck| LocalServices {
-            checks: [(check.id.clone(), check)].into(),
+            checks: [(check.id.clone(), check)].into_iter().collect(),
             ..LocalServices::default()
         };
         let before = with(check.clone());

@@ -30,6 +30,11 @@ Look and change:
   watch      Follow a view, and hand every change to a program
 Look after it:
   members    List hosts and servers, and whether they answer
+  reload     Have this host's agent read its files again
+  maint      Take this host or a service of it out of use, or back in
+  join       Have this host's agent take up servers that moved
+  leave      Take this host out of the mesh and end its agent
+  force-leave  Take a host that is gone out of the catalog
   operator   Look after the servers: leadership, members, autopilot
   snapshot   Save, restore and inspect the whole state
   info       Show where agent, servers and catalog stand
@@ -91,6 +96,16 @@ pub(crate) enum Command {
     Info(cmd::info::InfoArgs),
     /// List hosts and servers, and whether they answer
     Members(cmd::members::MembersArgs),
+    /// Take a host that is gone out of the catalog
+    ForceLeave(cmd::host::ForceLeaveArgs),
+    /// Have this host's agent take up servers that moved
+    Join(cmd::host::JoinArgs),
+    /// Take this host out of the mesh and end its agent
+    Leave(cmd::host::LeaveArgs),
+    /// Take this host or a service of it out of use, or back in
+    Maint(cmd::host::MaintArgs),
+    /// Have this host's agent read its files again
+    Reload(cmd::host::ReloadArgs),
     /// Look after the servers: leadership, members, autopilot
     Operator(cmd::operator::OperatorArgs),
     /// Fire a user event, or list the last ones

@@ -50,7 +50,12 @@ pub(crate) struct Serving<H> {
     pub(crate) ready: Value,
     /// What is done first when the process is told to end, while all of it still works.
     pub(crate) farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What SIGHUP has done; `None` where nothing is read again.
+    pub(crate) on_hangup: Option<OnHangup>,
 }
+
+/// What is done at each SIGHUP.
+pub(crate) type OnHangup = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// What is the same for every long-running command.
 pub(crate) struct Process<'a> {
@@ -129,7 +134,8 @@ impl Process<'_> {
         keep_watchdog_quiet(&tasks);
         notify(Report::Ready);
         info!(addresses = %serving.ready, "{} is ready", self.name);
-        let failure = self.wait(&tasks, &mut signals).await;
+        let on_hangup = serving.on_hangup.take();
+        let failure = self.wait(&tasks, &mut signals, on_hangup).await;
         notify(Report::Stopping);
         if let Some(farewell) = serving.farewell.take()
             && !tasks.is_cancelled()
@@ -156,14 +162,22 @@ impl Process<'_> {
     }
 
     /// Waits for the reason to end; `None` is one that was wanted.
-    async fn wait(&self, tasks: &TaskTree, signals: &mut Signals) -> Option<anyhow::Error> {
+    async fn wait(
+        &self,
+        tasks: &TaskTree,
+        signals: &mut Signals,
+        on_hangup: Option<OnHangup>,
+    ) -> Option<anyhow::Error> {
         loop {
             tokio::select! {
                 // All are cancel-safe.
                 received = signals.next() => match received {
-                    Received::Hangup => {
-                        info!("configuration is read at the start only; restart to apply it");
-                    }
+                    Received::Hangup => match &on_hangup {
+                        Some(act) => act().await,
+                        None => {
+                            info!("configuration is read at the start only; restart to apply it");
+                        }
+                    },
                     Received::Interrupt | Received::Terminate => {
                         info!("told to end");
                         return None;

@@ -23,6 +23,8 @@ pub const META_KEY_BYTES_MAX: usize = 128;
 pub const META_VALUE_BYTES_MAX: usize = 512;
 /// Tags of one instance: DNS answers are filtered by them, so their number costs each query.
 pub const TAGS_MAX: usize = 256;
+/// Named ports of one instance: each is a record of DNS and of the catalog.
+pub const PORTS_PER_SERVICE_MAX: usize = 32;
 /// Checks in one registration: an agent runs each of them.
 pub const CHECKS_PER_REGISTRATION_MAX: usize = 64;
 /// Upstreams of one sidecar: each is a listener, a chain and a set of watches.

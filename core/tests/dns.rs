@@ -153,6 +153,8 @@ impl World {
             .collect();
         let destination: Option<ServiceName> = option("for").parse().ok();
         let service = Service {
+            ports: Vec::new(),
+            locality: None,
             kind: if destination.is_some() {
                 ServiceKind::ConnectProxy
             } else {

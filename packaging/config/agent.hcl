@@ -41,13 +41,40 @@ acl {
   }
 }
 
-# The HTTP API: "ip:port", or "off".
+# The HTTP API: "ip:port", "unix:///path", or "off".
 http {
   # addr = "127.0.0.1:8500"
 
+  # A unix socket beside the address, with its mode, owner and group.
+  # socket       = "/run/weft/http.sock"
+  # socket_mode  = "0660"
+  # socket_user  = "root"
+  # socket_group = "root"
+
   # Names that a Host header may have besides loopback names and IP addresses.
   # allowed_hosts = ["mesh.example.org"]
+
+  # Connections of one address at once; 0 for no bound of its own.
+  # max_conns_per_client = 0
 }
+
+# The HTTP API with TLS, for callers on other hosts. The files are read again when they change.
+https {
+  # addr      = "0.0.0.0:8501"
+  # cert_file = "/etc/weft/api.pem"
+  # key_file  = "/etc/weft/api.key"
+
+  # Authorities that must have signed the certificate of every caller. Default: none is asked for.
+  # ca_file = "/etc/weft/callers.pem"
+}
+
+# Whether checks may run commands on this host (docs/agents.md): those of everyone who may
+# register one, or those in files only.
+# enable_script_checks       = false
+# enable_local_script_checks = false
+
+# The socket of the Docker daemon, for docker checks.
+# docker_socket = "/var/run/docker.sock"
 
 # DNS, on UDP and TCP: "ip:port", or "off".
 dns {
@@ -88,6 +115,14 @@ proxy {
 #       }
 #     }
 #   }
+# }
+
+# Checks of this host itself, or of services by service_id. Services and checks are read again by
+# `weft reload` or SIGHUP.
+# check {
+#   name     = "resolver"
+#   udp      = "127.0.0.1:53"
+#   interval = "30s"
 # }
 
 # Logs go to standard error. WEFT_LOG beats the level.

@@ -49,3 +49,11 @@ where
         ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
     }
 }
+
+/// Package `grpc.health.v1`: how a gRPC endpoint tells its health.
+pub mod health {
+    // Generated code follows the generator's rules; the `.proto` file carries the documentation.
+    #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::invalid_html_tags)]
+
+    tonic::include_proto!("grpc.health.v1");
+}

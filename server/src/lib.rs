@@ -28,7 +28,6 @@ mod watch;
 
 pub use acl::Secret;
 pub use ca::{CaError, SealError, SignerError};
-pub use http::door::HttpsError;
 pub use join::JoinError;
 pub use listing::{Values, list_snapshot};
 pub use membership::MembershipError;

@@ -19,7 +19,7 @@ use weft_runtime::http::{ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::tls::ClientTlsCell;
+use weft_runtime::tls::{CertificateFileError, ClientTlsCell};
 use weft_runtime::{clock, disk, entropy, net};
 
 use crate::ca::{Signer, SignerError};
@@ -28,7 +28,7 @@ use crate::door::Door;
 use crate::enter;
 use crate::grpc;
 use crate::http;
-use crate::http::door::{ApiAddresses, ApiDoors, HttpsError};
+use crate::http::door::{ApiAddresses, ApiDoors};
 use crate::join::{Admission, JoinError, Terms};
 use crate::keeper;
 use crate::leader;
@@ -88,7 +88,7 @@ pub enum StartError {
     },
     /// The API cannot be served with TLS.
     #[error(transparent)]
-    Https(#[from] HttpsError),
+    Https(#[from] CertificateFileError),
     /// Work was cut short.
     #[error("{0}")]
     Interrupted(String),

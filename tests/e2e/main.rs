@@ -3,6 +3,7 @@
 //! Each file is one promise to users; each test starts its own cluster on free ports and can run
 //! beside the others.
 
+mod agents;
 mod bad_input;
 mod cli;
 mod clusters;

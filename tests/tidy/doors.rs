@@ -109,7 +109,7 @@ const DOORS: [Door; 12] = [
     },
     Door {
         thing: "hyper",
-        paths: &["hyper", "hyper_util"],
+        paths: &["h2", "hyper", "hyper_util"],
         endings: &[],
         at: &["runtime/src/http/", "runtime/src/rpc/", "proxy/src/http/", "cli/src/client.rs"],
         advice: "use runtime::http; only the proxy's data path has its own",

@@ -2,7 +2,13 @@
 //!
 //! What results come to is `core::health`'s affair; where they go, `local`'s.
 
+mod alias;
+mod due;
+mod machine;
 mod probe;
 mod runner;
 
+pub(crate) use alias::Ask;
+pub(crate) use probe::DOCKER_SOCKET;
+pub(crate) use runner::Means;
 pub use runner::{Checks, ReportError};

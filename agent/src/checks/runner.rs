@@ -1,23 +1,36 @@
 //! Drives the machines of all checks: waits, probes, hands results to them and status changes
 //! to `local`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use imbl::ordmap::DiffItem;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info};
 use weft_core::catalog::CheckStatus;
-use weft_core::health::{CheckAction, CheckState, TtlState};
-use weft_core::name::{CheckId, InstanceId};
+use weft_core::health::CheckAction;
+use weft_core::name::{CheckId, InstanceId, NodeName};
+use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
-use weft_runtime::{clock, entropy};
 
-use super::probe::{self, Finding, ProbeTls};
-use crate::local::{CheckPlan, Local, LocalError, Plans, Probe};
+use super::alias::{self, Ask};
+use super::due::Due;
+use super::machine::Machine;
+use super::probe::{self, Finding, Tools};
+use crate::local::{AliasProbe, CheckPlan, Local, LocalError, LocalServices, Plans, Probe};
 
-/// Probes under way at once: more would slow each other down and crowd out the services.
-const PROBES_MAX: usize = 64;
+/// Connections of probes at once. Each is some kilobytes and mostly waits, a dead target for its
+/// whole time-out, so that far fewer would let some dead targets delay all other checks; a
+/// process may usually have 1,024 files open at least.
+const CONNECTIONS_MAX: usize = 256;
+/// Commands of probes at once: each is a process or several, and takes its share of the host.
+const COMMANDS_MAX: usize = 16;
+/// New checks that are run soon and often until they pass: a service or some that were just
+/// registered, but not the thousands of a host whose agent starts.
+const HURRYING_MAX: usize = 128;
 /// Results and reports that wait for the runner; senders wait when it is full.
 const QUEUE_MAX: usize = 256;
 
@@ -50,10 +63,10 @@ struct Report {
 
 impl Checks {
     /// Starts running the checks that are registered, now and later.
-    pub fn start(local: Local, tasks: &TaskTree) -> Self {
+    pub(crate) fn start(local: Local, means: Means, tasks: &TaskTree) -> Self {
         let tasks = tasks.child("checks");
         let (reports, waiting_reports) = mpsc::channel(QUEUE_MAX);
-        let runner = Runner::new(local, tasks.clone());
+        let runner = Runner::new(local, means, tasks.clone());
         tasks.spawn("runner", runner.run(waiting_reports));
         Self { reports }
     }
@@ -75,13 +88,29 @@ impl Checks {
     }
 }
 
+/// What the running of checks needs from outside.
+pub(crate) struct Means {
+    /// Asks servers about other nodes.
+    pub(crate) ask: Ask,
+    /// The Docker daemon's socket.
+    pub(crate) docker_socket: PathBuf,
+}
+
 struct Runner {
     local: Local,
     plans: watch::Receiver<Arc<Plans>>,
+    /// The plans that were taken up last.
+    taken: Arc<Plans>,
     running: BTreeMap<CheckId, Running>,
+    due: Due,
     generation: u64,
-    permits: Arc<Semaphore>,
-    tls: Arc<ProbeTls>,
+    /// Checks that copy what stands on this host.
+    aliases: BTreeSet<CheckId>,
+    services: watch::Receiver<Arc<LocalServices>>,
+    means: Means,
+    connections: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
+    tools: Arc<Tools>,
     results: mpsc::Sender<Outcome>,
     waiting_results: mpsc::Receiver<Outcome>,
     tasks: TaskTree,
@@ -92,11 +121,10 @@ struct Running {
     machine: Machine,
     /// Tells a result of this machine from one of a machine that it replaced.
     generation: u64,
-}
-
-enum Machine {
-    Probed(CheckState),
-    Ttl(TtlState),
+    /// Its place in the timer.
+    due: Option<Instant>,
+    /// Cancelled with the check: runs under way and looks elsewhere.
+    works: DropGuard,
 }
 
 struct Outcome {
@@ -105,39 +133,22 @@ struct Outcome {
     finding: Finding,
 }
 
-impl Machine {
-    fn handle_timeout(&mut self, now: Instant) {
-        match self {
-            Self::Probed(state) => state.handle_timeout(now),
-            Self::Ttl(state) => state.handle_timeout(now),
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Probed(state) => state.poll_timeout(),
-            Self::Ttl(state) => state.poll_timeout(),
-        }
-    }
-
-    fn poll_output(&mut self) -> Option<CheckAction> {
-        match self {
-            Self::Probed(state) => state.poll_output(),
-            Self::Ttl(state) => state.poll_output(),
-        }
-    }
-}
-
 impl Runner {
-    fn new(local: Local, tasks: TaskTree) -> Self {
+    fn new(local: Local, means: Means, tasks: TaskTree) -> Self {
         let (results, waiting_results) = mpsc::channel(QUEUE_MAX);
         Self {
             plans: local.plans(),
+            services: local.subscribe(),
             local,
+            taken: Arc::default(),
             running: BTreeMap::new(),
+            due: Due::default(),
             generation: 0,
-            permits: Arc::new(Semaphore::new(PROBES_MAX)),
-            tls: Arc::default(),
+            aliases: BTreeSet::new(),
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            commands: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            tools: Arc::new(Tools::new(means.docker_socket.clone())),
+            means,
             results,
             waiting_results,
             tasks,
@@ -148,7 +159,7 @@ impl Runner {
         let cancelled = self.tasks.token();
         self.take_up_plans();
         loop {
-            let due = self.running.values().filter_map(|check| check.machine.poll_timeout()).min();
+            let due = self.due.next();
             let idle = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -165,6 +176,10 @@ impl Runner {
                 },
                 Some(outcome) = self.waiting_results.recv() => self.handle_outcome(outcome),
                 Some(report) = reports.recv() => self.handle_report(report),
+                changed = self.services.changed(), if !self.aliases.is_empty() => match changed {
+                    Ok(()) => self.copy(),
+                    Err(_) => return,
+                },
                 () = idle => {}
             }
             self.tick();
@@ -174,27 +189,74 @@ impl Runner {
     /// Starts what is new or changed and drops what is gone; what stayed runs on undisturbed.
     fn take_up_plans(&mut self) {
         let plans = self.plans.borrow_and_update().clone();
-        let stays = |id: &CheckId, check: &Running| plans.get(id).is_some_and(|p| *p == check.plan);
-        self.running.retain(|id, check| stays(id, check));
-        let current = self.local.current();
-        let now = clock::instant();
-        for (id, plan) in plans.iter() {
-            if self.running.contains_key(id) {
-                continue;
+        let before = std::mem::replace(&mut self.taken, plans.clone());
+        let mut hurrying = self.running.values().filter(|it| it.machine.is_hurrying()).count();
+        let has_changes = !Arc::ptr_eq(&before, &plans);
+        for change in before.diff(&plans).filter(|_| has_changes) {
+            match change {
+                DiffItem::Add(_, plan) | DiffItem::Update { new: (_, plan), .. } => {
+                    self.stop(&plan.id);
+                    self.start(plan.clone(), hurrying < HURRYING_MAX);
+                    hurrying += 1;
+                }
+                DiffItem::Remove(id, _) => self.stop(id),
             }
-            let initial = current.checks.get(id).map_or(plan.initial, |check| check.status);
-            let machine = match plan.probe {
-                Probe::Http(_) | Probe::Tcp { .. } => {
-                    let policy = plan.policy(initial);
-                    Machine::Probed(CheckState::new(policy, now, &mut entropy::rng()))
+        }
+        if !self.aliases.is_empty() {
+            self.copy();
+        }
+    }
+
+    fn stop(&mut self, id: &CheckId) {
+        self.aliases.remove(id);
+        if let Some(mut check) = self.running.remove(id) {
+            self.due.replace(id, &mut check.due, None);
+        }
+    }
+
+    fn start(&mut self, plan: Arc<CheckPlan>, is_eager: bool) {
+        let known = self.local.current().checks.get(&plan.id).map(|check| check.status);
+        let now = clock::instant();
+        let machine = Machine::new(&plan, known.unwrap_or(plan.initial), is_eager, now);
+        self.generation += 1;
+        let works = self.tasks.token().child_token();
+        if let Probe::Alias(target) = &plan.probe {
+            match target.node.clone().filter(|node| node != self.local.node()) {
+                Some(node) => self.follow(&plan.id, (node, target.clone()), works.clone()),
+                None => {
+                    self.aliases.insert(plan.id.clone());
                 }
-                Probe::Ttl { ttl } => {
-                    Machine::Ttl(TtlState::new(plan.ttl_policy(ttl, initial), now))
-                }
-            };
-            self.generation += 1;
-            let check = Running { plan: plan.clone(), machine, generation: self.generation };
-            self.running.insert(id.clone(), check);
+            }
+        }
+        let (id, works) = (plan.id.clone(), works.drop_guard());
+        let check = Running { plan, machine, generation: self.generation, due: None, works };
+        self.running.insert(id.clone(), check);
+        self.requeue(&id);
+    }
+
+    /// Copies the state of something on another node from now on.
+    fn follow(&self, id: &CheckId, target: (NodeName, AliasProbe), works: CancellationToken) {
+        let (results, generation, id) = (self.results.clone(), self.generation, id.clone());
+        let tell = move |finding| {
+            let (results, id) = (results.clone(), id.clone());
+            // The runner ends only with the agent.
+            async move { drop(results.send(Outcome { id, generation, finding }).await) }
+        };
+        let follow = alias::follow(target, self.means.ask.clone(), tell);
+        self.tasks.spawn("alias", async move {
+            // It ends with the check alone.
+            let _ = works.run_until_cancelled(follow).await;
+        });
+    }
+
+    /// Copies what stands on this host.
+    fn copy(&mut self) {
+        let local = self.services.borrow_and_update().clone();
+        for id in self.aliases.clone() {
+            let Some(check) = self.running.get_mut(&id) else { continue };
+            let Probe::Alias(target) = &check.plan.probe else { continue };
+            check.machine.handle_finding(alias::of_host(target, &local), clock::instant());
+            self.carry_out(&id);
         }
     }
 
@@ -203,22 +265,20 @@ impl Runner {
         if check.generation != outcome.generation {
             return;
         }
-        let Finding { status, output } = outcome.finding;
-        match &mut check.machine {
-            Machine::Probed(state) => state.handle_result(status, output, clock::instant()),
-            Machine::Ttl(_) => {}
-        }
+        check.machine.handle_finding(outcome.finding, clock::instant());
         self.carry_out(&outcome.id);
     }
 
     fn handle_report(&mut self, report: Report) {
         // The check may have been registered a moment ago.
-        self.take_up_plans();
+        if self.plans.has_changed().unwrap_or(false) {
+            self.take_up_plans();
+        }
         let Report { id, status, output, done } = report;
         let taken = match self.running.get_mut(id.as_str()) {
             None => Err(ReportError::Unknown(id.clone())),
             Some(check) => match &mut check.machine {
-                Machine::Probed(_) => Err(ReportError::NotTtl(id.clone())),
+                Machine::Alias(_) | Machine::Probed(_) => Err(ReportError::NotTtl(id.clone())),
                 Machine::Ttl(state) => {
                     state.handle_report(status, output, clock::instant());
                     Ok(check.plan.id.clone())
@@ -232,19 +292,14 @@ impl Runner {
 
     fn tick(&mut self) {
         let now = clock::instant();
-        let is_due = |check: &Running| check.machine.poll_timeout().is_some_and(|at| at <= now);
-        let due: Vec<CheckId> = (self.running.iter())
-            .filter(|(_, check)| is_due(check))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in due {
-            if let Some(check) = self.running.get_mut(&id) {
-                check.machine.handle_timeout(now);
-            }
+        while let Some(id) = self.due.take(now) {
+            let Some(check) = self.running.get_mut(&id) else { return };
+            check.machine.handle_timeout(now);
             self.carry_out(&id);
         }
     }
 
+    /// Does what the machine wants done, and notes when it wants to be called again.
     fn carry_out(&mut self, id: &CheckId) {
         while let Some(action) =
             self.running.get_mut(id).and_then(|check| check.machine.poll_output())
@@ -258,24 +313,32 @@ impl Runner {
                 CheckAction::Run => self.probe(id),
             }
         }
+        self.requeue(id);
+    }
+
+    fn requeue(&mut self, id: &CheckId) {
+        let Some(check) = self.running.get_mut(id) else { return };
+        let wanted = check.machine.poll_timeout();
+        self.due.replace(id, &mut check.due, wanted);
     }
 
     fn probe(&self, id: &CheckId) {
         let Some(check) = self.running.get(id) else { return };
         let (plan, generation) = (check.plan.clone(), check.generation);
-        let (results, permits) = (self.results.clone(), self.permits.clone());
-        let tls = self.tls.clone();
-        let cancelled = self.tasks.token();
+        let permits = match plan.probe.runs_commands() {
+            true => self.commands.clone(),
+            false => self.connections.clone(),
+        };
+        let (results, tools) = (self.results.clone(), self.tools.clone());
+        let works = check.works.token().clone();
         self.tasks.spawn("probe", async move {
             let run = async {
                 let _permit = permits.acquire().await.ok()?;
-                probe::run(&plan, &tls).await
+                probe::run(&plan, &tools).await
             };
-            // A probe that is dropped closes its connection; nobody waits for the result then.
-            let finding = tokio::select! {
-                () = cancelled.cancelled() => return,
-                finding = run => finding,
-            };
+            // A probe that is dropped closes its connection and ends its command; nobody waits
+            // for the result then.
+            let Some(finding) = works.run_until_cancelled(run).await else { return };
             if let Some(finding) = finding {
                 let outcome = Outcome { id: plan.id.clone(), generation, finding };
                 // The runner ends only with the agent.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weft_core::catalog::ServiceDefinition;
+use weft_core::catalog::{CheckDefinition, ServiceDefinition};
 
-use super::AclSection;
+use super::{AclSection, HttpSection, HttpsSection};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,22 +33,22 @@ pub struct FileConfig {
     pub acl: AclSection,
     /// The HTTP API.
     pub http: HttpSection,
+    /// The HTTP API with TLS.
+    pub https: HttpsSection,
     /// The DNS interface.
     pub dns: DnsSection,
     /// The interface for local proxies.
     pub proxy: ProxySection,
+    /// Whether checks may run commands, whoever registers them.
+    pub enable_script_checks: bool,
+    /// Whether checks that stand in files may run commands.
+    pub enable_local_script_checks: bool,
+    /// The socket of the Docker daemon, for docker checks.
+    pub docker_socket: Option<String>,
     /// Services to register.
     pub services: Vec<ServiceDefinition>,
-}
-
-/// The `http` section.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HttpSection {
-    /// `ip:port`, or `off`.
-    pub addr: Option<String>,
-    /// Names that a `Host` header may have besides loopback names and IP addresses.
-    pub allowed_hosts: Vec<String>,
+    /// Checks to register, of the node or of services.
+    pub checks: Vec<CheckDefinition>,
 }
 
 /// The `dns` section.

@@ -4,18 +4,24 @@
 //! default and names all faults at once. Nothing else in the agent knows a default.
 
 mod acl;
+mod definitions;
 mod file;
+mod http;
 mod resolve;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use weft_core::catalog::ServiceDefinition;
 use weft_core::name::{Datacenter, NodeName};
 
+use crate::local::Definitions;
+
 pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
-pub use file::{DnsSection, FileConfig, HttpSection, ProxySection};
+pub use definitions::{Reread, read_definitions};
+pub use file::{DnsSection, FileConfig, ProxySection};
+pub use http::{HttpConfig, HttpSection, HttpSocket, HttpsConfig, HttpsSection};
 
 /// A checked configuration with nothing left open.
 #[derive(Debug, Clone)]
@@ -44,8 +50,38 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The unix socket on which local proxies are configured.
     pub proxy_socket: PathBuf,
-    /// Services from configuration files.
-    pub services: Vec<ServiceDefinition>,
+    /// How checks are run.
+    pub checks: ChecksConfig,
+    /// Services and checks from configuration files.
+    pub definitions: Definitions,
+    /// Reads the files again; `None` where there are none.
+    pub reread: Option<Reread>,
+    /// The settings as they were given.
+    pub settings: Arc<FileConfig>,
+}
+
+/// How checks are run.
+#[derive(Debug, Clone)]
+pub struct ChecksConfig {
+    /// Whose checks may run commands.
+    pub scripts: Scripts,
+    /// The socket of the Docker daemon.
+    pub docker_socket: PathBuf,
+}
+
+/// Whose checks may run commands on this host.
+///
+/// **Source**: Consul: docs/services/usage/checks#script-checks; whoever reaches the API of an
+/// agent that runs commands for everyone can run commands as the agent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Scripts {
+    /// Those of whoever may register them.
+    Everyone,
+    /// Those that stand in files of the agent.
+    Files,
+    /// Nobody's.
+    #[default]
+    Nobody,
 }
 
 /// Where the join token comes from.
@@ -69,15 +105,6 @@ impl std::fmt::Debug for JoinSource {
             Self::Token(_) => f.write_str("Token(…)"),
         }
     }
-}
-
-/// The HTTP API's settings.
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// Where it listens; `None` for not at all.
-    pub addr: Option<SocketAddr>,
-    /// Names that a `Host` header may have besides loopback names and IP addresses, lower case.
-    pub allowed_hosts: Vec<String>,
 }
 
 /// The DNS interface's settings.

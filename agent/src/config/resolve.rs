@@ -4,16 +4,17 @@
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
 
-use super::file::{DnsSection, HttpSection};
-use super::{Config, DnsConfig, FileConfig, HttpConfig, JoinSource};
+use super::file::DnsSection;
+use super::{ChecksConfig, Config, DnsConfig, FileConfig, JoinSource, Scripts};
+use crate::checks::DOCKER_SOCKET;
+use crate::local::{Definitions, Placed};
 
-/// Where the HTTP API listens: Consul's port, this host only.
-const HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
 /// Where DNS listens: Consul's port, this host only.
 const DNS_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
 /// Where packages put the data of the service.
@@ -25,7 +26,7 @@ const ALT_DOMAIN: &str = "consul";
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 /// Bytes of a path of a unix socket, less its final zero (unix(7)).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
     /// Checks what a file says and fills in every default.
@@ -34,6 +35,7 @@ impl Config {
     /// Every fault, by field.
     pub fn resolve(file: FileConfig) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
+        let settings = Arc::new(file.clone());
         let node_name = node_name(file.node_name.as_deref(), &mut faults);
         let datacenter = file
             .datacenter
@@ -50,7 +52,7 @@ impl Config {
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let advertise_addr = advertise_addr(&file, bind_addr, &mut faults);
         let acl = super::acl::resolve(&file.acl, &mut faults);
-        let http = http(&file.http, &mut faults);
+        let http = super::http::resolve(&file.http, &file.https, &mut faults);
         let dns = dns(&file.dns, &mut faults);
         let proxy_socket = match &file.proxy.socket {
             Some(path) => absolute(path),
@@ -63,6 +65,12 @@ impl Config {
             );
             faults.push(Fault::new("proxy.socket", reason));
         }
+        let scripts = match (file.enable_script_checks, file.enable_local_script_checks) {
+            (true, _) => Scripts::Everyone,
+            (false, true) => Scripts::Files,
+            (false, false) => Scripts::Nobody,
+        };
+        let docker_socket = absolute(file.docker_socket.as_deref().unwrap_or(DOCKER_SOCKET));
         match node_name {
             Some(node_name) if faults.is_empty() => Ok(Self {
                 node_name,
@@ -77,18 +85,31 @@ impl Config {
                 http,
                 dns,
                 proxy_socket,
-                services: file.services,
+                checks: ChecksConfig { scripts, docker_socket },
+                definitions: Definitions {
+                    services: placed("services", file.services),
+                    checks: placed("checks", file.checks),
+                    faults: Vec::new(),
+                },
+                reread: None,
+                settings,
             }),
             _ => Err(faults),
         }
     }
 }
 
+/// Definitions that were given as settings, each with its place among them.
+fn placed<T>(list: &str, definitions: Vec<T>) -> Vec<Placed<T>> {
+    let placed = |(at, definition)| Placed { place: format!("{list}[{at}]"), definition };
+    definitions.into_iter().enumerate().map(placed).collect()
+}
+
 fn take<T, E: Display>(faults: &mut Vec<Fault>, path: &str, parsed: Result<T, E>) -> Option<T> {
     parsed.map_err(|error| faults.push(Fault::new(path, error.to_string()))).ok()
 }
 
-fn absolute(path: &str) -> PathBuf {
+pub(super) fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
 }
 
@@ -168,7 +189,7 @@ fn advertise_addr(file: &FileConfig, bind_addr: IpAddr, faults: &mut Vec<Fault>)
 }
 
 /// Reads `ip:port`, or `off`.
-fn addr(
+pub(super) fn addr(
     faults: &mut Vec<Fault>,
     path: &str,
     text: Option<&str>,
@@ -185,13 +206,6 @@ fn addr(
             }
             parsed.ok()
         }
-    }
-}
-
-fn http(section: &HttpSection, faults: &mut Vec<Fault>) -> HttpConfig {
-    HttpConfig {
-        addr: addr(faults, "http.addr", section.addr.as_deref(), HTTP_ADDR),
-        allowed_hosts: section.allowed_hosts.iter().map(|host| host.to_lowercase()).collect(),
     }
 }
 
@@ -234,6 +248,7 @@ fn zone(faults: &mut Vec<Fault>, path: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::HTTP_ADDR;
     use super::*;
 
     fn file(text: &str) -> FileConfig {

@@ -77,6 +77,8 @@ fn node(name: &str, address: &str) -> Node {
 
 fn instance(service: &str, id: &str, address: &str) -> ServiceInstance {
     let service = Service {
+        ports: Vec::new(),
+        locality: None,
         kind: ServiceKind::Typical,
         id: id.parse().expect("an id"),
         name: service.parse().expect("a name"),

@@ -4,7 +4,9 @@
 
 mod calls;
 mod config_stream;
+mod health;
 
 pub use calls::{CallError, Calls};
 pub(crate) use calls::{WatchEvents, WatchRequests};
 pub use config_stream::{ProxyDoorError, serve_proxies};
+pub(crate) use health::ask_health;

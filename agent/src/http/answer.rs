@@ -25,6 +25,9 @@ pub(super) const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-co
 /// Says why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
+    /// As many do that as may.
+    #[error("{0}")]
+    Busy(String),
     /// The body could not be read.
     #[error("cannot read the request's body")]
     Body(#[from] BodyError),
@@ -55,15 +58,15 @@ pub(super) enum ApiError {
     /// What is asked for is not there.
     #[error("{0}")]
     NotFound(String),
-    /// What is asked for is known elsewhere and not built here.
-    #[error("not supported yet: {0}")]
-    NotYet(&'static str),
     /// A parameter of the query is wrong.
     #[error("{0}")]
     Query(String),
     /// The caller lacks a right.
     #[error(transparent)]
     Rights(#[from] Refusal),
+    /// Not all of the configuration is in force.
+    #[error("{0}")]
+    Reload(String),
     /// The caller may not have what it asks for.
     #[error("{0}")]
     Refused(String),
@@ -81,6 +84,7 @@ pub(super) enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Slow { .. }) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
@@ -99,7 +103,7 @@ impl ApiError {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoAcls => StatusCode::UNAUTHORIZED,
             Self::NoPage(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::NotYet(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Reload(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Report(ReportError::NotTtl(_) | ReportError::Unknown(_)) => StatusCode::NOT_FOUND,
             Self::Report(ReportError::Stopped) | Self::Stopping | Self::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::Response;
 use serde_json::{Value, json};
 use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck};
-use weft_core::filter::{CHECK, Filter};
+use weft_core::filter::CHECK;
 use weft_proto::json::agent_check::CheckUpdate;
 use weft_runtime::http::Body;
 
@@ -50,13 +50,7 @@ impl Api {
     }
 
     pub(super) async fn checks(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let filter =
-            match call.query.get("filter") {
-                None | Some("") => None,
-                Some(text) => Some(Filter::parse_for(text, &CHECK).map_err(|error| {
-                    ApiError::Query(format!("Failed to create filter: {error}"))
-                })?),
-            };
+        let filter = call.query.filter(&CHECK)?;
         let local = self.parts.local.current();
         let all = local.checks.values().map(|it| (self.to_see_check(it), it)).collect();
         let checks: BTreeMap<String, Value> = (self.seen(call.token.as_ref(), all).await?)

@@ -5,17 +5,21 @@
 
 mod answer;
 mod check;
+mod cluster;
 mod connect;
+mod door;
 mod health;
+mod host;
+mod metrics;
 mod node;
 mod query;
 mod rights;
 mod route;
 mod service;
+mod stream;
 mod token;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,10 +30,8 @@ use weft_core::limits;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, OwnHosts, Params, ServeOptions, accepts_gzip, check_foreign, collect, full,
-    gzipped, serve,
+    Body, Found, OwnHosts, Params, accepts_gzip, check_foreign, collect, full, gzipped,
 };
-use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
 use crate::acl::Acl;
@@ -38,12 +40,16 @@ use crate::config::{Config, TokenText};
 use crate::leaf::Leaves;
 use crate::local::Local;
 use crate::metrics::Metrics;
+use crate::reload::Reloader;
 use crate::servers::Servers;
 use crate::views::Views;
 
 use answer::ApiError;
+use door::Door;
+pub use door::{Addresses, DoorError};
 use query::Query;
 use route::{Route, Routes};
+use stream::MetricsPlaces;
 
 /// What the API answers from.
 pub struct Parts {
@@ -63,6 +69,8 @@ pub struct Parts {
     pub leaves: Leaves,
     /// What the agent counts.
     pub metrics: Metrics,
+    /// Reads the configuration's files again.
+    pub reloader: Reloader,
     /// Where DNS is answered; `None` for not at all.
     pub dns_addr: Option<SocketAddr>,
     /// Cancelled when the agent stops, which ends requests that wait.
@@ -73,6 +81,7 @@ pub struct Parts {
 struct Api {
     parts: Parts,
     routes: Routes,
+    metrics_places: MetricsPlaces,
 }
 
 /// One request that is answered here.
@@ -84,27 +93,21 @@ struct Call {
     body: Body,
 }
 
-/// Opens the API; the answer is the address at which it listens.
+/// Opens the API at its doors; the answer is where it listens.
 ///
 /// # Errors
-/// When the address cannot be bound.
-pub async fn start(addr: SocketAddr, parts: Parts) -> io::Result<SocketAddr> {
-    let listener = net::bind_tcp(addr).await?;
-    let bound = listener.local_addr()?;
+/// [`DoorError`] with the address or file.
+pub async fn start(parts: Parts) -> Result<Addresses, DoorError> {
     let tasks = parts.tasks.child("http");
-    let api = Arc::new(Api { parts, routes: route::table() });
-    let service = tower_service(api);
-    let tree = tasks.clone();
-    tasks.spawn("accept", async move {
-        // What is answered here is bounded where it is read, what is passed on by the server.
-        let options = ServeOptions { body_bytes_max: usize::MAX, ..ServeOptions::default() };
-        serve(listener, None, service, options, &tree).await;
-    });
-    Ok(bound)
+    let config = parts.config.clone();
+    let metrics_places = MetricsPlaces::default();
+    let api = Arc::new(Api { parts, routes: route::table(), metrics_places });
+    door::open(&config.http, api, &tasks).await
 }
 
 fn tower_service(
     api: Arc<Api>,
+    door: Door,
 ) -> impl tower::Service<
     Request<Body>,
     Response = Response<Body>,
@@ -115,18 +118,18 @@ fn tower_service(
 + 'static {
     tower::service_fn(move |request| {
         let api = api.clone();
-        async move { Ok(api.answer(request).await) }
+        async move { Ok(api.answer(request, door).await) }
     })
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(self: &Arc<Self>, request: Request<Body>, door: Door) -> Response<Body> {
         let started = clock::instant();
         let takes_gzip = accepts_gzip(request.headers());
         let answered = tokio::select! {
             // Whatever waits is given up when the agent stops.
             () = self.parts.tasks.cancelled() => Err(ApiError::Stopping),
-            answered = Box::pin(self.dispatch(request)) => answered,
+            answered = Box::pin(self.dispatch(request, door)) => answered,
         };
         self.parts.metrics.request_served(clock::instant() - started);
         let mut response = answered.unwrap_or_else(ApiError::into_response);
@@ -140,8 +143,16 @@ impl Api {
         }
     }
 
-    async fn dispatch(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
-        check_foreign(&request, OwnHosts::Named(&self.parts.config.http.allowed_hosts))?;
+    async fn dispatch(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        door: Door,
+    ) -> Result<Response<Body>, ApiError> {
+        let own = match door {
+            Door::Open => OwnHosts::Named(&self.parts.config.http.allowed_hosts),
+            Door::Sure => OwnHosts::Certified,
+        };
+        check_foreign(&request, own)?;
         let path = request.uri().path();
         let route = match self.routes.find(request.method(), path) {
             Found::Handler { handler, params, .. } => (*handler, params),
@@ -179,7 +190,7 @@ impl Api {
         request
     }
 
-    async fn call(&self, route: Route, call: Call) -> Result<Response<Body>, ApiError> {
+    async fn call(self: &Arc<Self>, route: Route, call: Call) -> Result<Response<Body>, ApiError> {
         match route {
             Route::CheckDeregister => self.check_deregister(call).await,
             Route::CheckFail => self.check_report(call, check::FAIL).await,
@@ -191,16 +202,18 @@ impl Api {
             Route::ConnectAuthorize => self.connect_authorize(call).await,
             Route::ConnectLeaf => self.connect_leaf(call).await,
             Route::ConnectRoots => self.connect_roots(call).await,
+            Route::ForceLeave => self.force_leave(call).await,
             Route::HealthById => self.health_by_id(&call),
             Route::HealthByName => self.health_by_name(&call),
             Route::Host => self.host(&call),
+            Route::Join => self.join(call).await,
             Route::Leave => self.leave().await,
             Route::Maintenance => self.maintenance(call).await,
             Route::Members => self.members(call).await,
             Route::Metrics => self.metrics(&call),
-            Route::Reload => {
-                Err(ApiError::NotYet("reloading the configuration; restart the agent"))
-            }
+            Route::MetricsStream => self.metrics_stream(),
+            Route::Monitor => self.monitor(&call),
+            Route::Reload => self.reload().await,
             Route::SelfPage => self.self_page(&call),
             Route::Service => self.service(call).await,
             Route::ServiceDeregister => self.service_deregister(call).await,

@@ -1,23 +1,22 @@
-//! `/v1/agent/{self,host,version,members,metrics,leave}`: the agent itself and its neighbours.
+//! `/v1/agent/{self,host,version,members,leave}`: the agent itself and its neighbours.
 //!
 //! **Source**: Consul: api-docs/agent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use serde_json::{Value, json};
 use tracing::info;
 use weft_core::acl::Resource;
 use weft_core::catalog::HealthCheck;
 use weft_core::catalog::SERF_HEALTH;
+use weft_core::filter::MEMBER;
 use weft_core::name::NodeName;
-use weft_runtime::clock;
 use weft_runtime::http::{Body, collect, empty};
-use weft_runtime::telemetry::metrics::CONTENT_TYPE;
 
 use super::answer::{self, ApiError};
-use super::{Api, Call, done};
+use super::{Api, Call, done, host};
 use crate::acl::Question;
 use crate::config::TokenText;
 
@@ -26,7 +25,7 @@ const API_VERSION: &str = "1.22.0";
 /// Weft's own release.
 const WEFT_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the list of nodes is waited for when it was never asked for before.
-const NODES_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const NODES_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of the list of critical checks that is read to tell who is away.
 const CRITICAL_BYTES_MAX: usize = 16 << 20;
 
@@ -91,38 +90,12 @@ impl Api {
     }
 
     pub(super) fn host(&self, call: &Call) -> Result<Response<Body>, ApiError> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let shown = json!({
-            "Host": {
-                "hostname": weft_runtime::net::host_name().unwrap_or_default(),
-                "os": std::env::consts::OS,
-                "kernelArch": std::env::consts::ARCH,
-            },
-            "CPU": [{ "cores": processors }],
-            "CollectionTime": clock::wall().0.saturating_mul(1_000_000),
-        });
-        Ok(answer::json(&shown, call.query.has("pretty")))
-    }
-
-    pub(super) fn metrics(&self, call: &Call) -> Result<Response<Body>, ApiError> {
-        let valid_before = self.parts.servers.valid_before();
-        self.parts.metrics.observe(&self.parts.local.current(), valid_before);
-        if call.query.get("format") == Some("prometheus") {
-            let kind = HeaderValue::from_static(CONTENT_TYPE);
-            return Ok(answer::text(self.parts.metrics.encode(), kind));
-        }
-        let shown = json!({
-            "Timestamp": clock::wall().rfc3339(),
-            "Gauges": [],
-            "Points": [],
-            "Counters": self.parts.metrics.counters(),
-            "Samples": [],
-        });
-        Ok(answer::json(&shown, call.query.has("pretty")))
+        Ok(answer::json(&host::shown(), call.query.has("pretty")))
     }
 
     /// Answers the nodes of the cluster; without a server, those last known.
     pub(super) async fn members(&self, call: Call) -> Result<Response<Body>, ApiError> {
+        let filter = call.query.filter(&MEMBER)?;
         let mut view = self.parts.views.nodes();
         let nodes = view.first(NODES_LIMIT).await.value;
         let Some(nodes) = nodes else {
@@ -136,12 +109,13 @@ impl Api {
         let shown: Vec<Value> = (self.seen(call.token.as_ref(), all).await?)
             .into_iter()
             .map(|node| member(&node.name, &node.address, !away.contains(node.name.as_str())))
+            .filter(|member| filter.as_ref().is_none_or(|filter| filter.matches(member)))
             .collect();
         Ok(answer::json(&shown, call.query.has("pretty")))
     }
 
     /// The nodes whose agents do not answer; none when no server can tell.
-    async fn nodes_away(&self) -> BTreeSet<String> {
+    pub(super) async fn nodes_away(&self) -> BTreeSet<String> {
         let mut request = Request::get("/v1/health/state/critical?stale");
         if let Some(value) = self.parts.acl.agent_token().and_then(|token| token.header()) {
             request = request.header(TokenText::HEADER, value);

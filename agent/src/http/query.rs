@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Uri;
+use weft_core::filter::{Filter, Schema};
 use weft_core::limits;
 use weft_core::time::Span;
 
@@ -50,6 +51,20 @@ impl Query {
                 Ok(span.0.min(limits::BLOCKING_WAIT_MAX))
             }
         }
+    }
+
+    /// Returns the filter of a list.
+    ///
+    /// # Errors
+    /// When the text is no filter, or names fields that the records do not have.
+    pub(super) fn filter(&self, schema: &Schema) -> Result<Option<Filter>, ApiError> {
+        let Some(text) = self.get("filter").filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let parsed = Filter::parse_for(text, schema);
+        parsed
+            .map(Some)
+            .map_err(|error| ApiError::Query(format!("Failed to create filter: {error}")))
     }
 
     /// Returns the index after which an answer is wanted; 0 for any.

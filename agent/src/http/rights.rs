@@ -49,14 +49,17 @@ impl Api {
             Route::HealthById | Route::Service => {
                 vec![Question::read(Resource::Service, &self.name_of(call.params.get("id")))]
             }
+            Route::ForceLeave => vec![Question::write(Resource::Operator, "")],
             Route::Host => vec![Question::read(Resource::Operator, "")],
-            Route::Leave | Route::Reload | Route::Token => {
+            Route::Join | Route::Leave | Route::Reload | Route::Token => {
                 vec![Question::write(Resource::Agent, &node)]
             }
             Route::Maintenance => vec![Question::write(Resource::Node, &node)],
-            Route::Metrics | Route::SelfPage | Route::Version => {
-                vec![Question::read(Resource::Agent, &node)]
-            }
+            Route::Metrics
+            | Route::MetricsStream
+            | Route::Monitor
+            | Route::SelfPage
+            | Route::Version => vec![Question::read(Resource::Agent, &node)],
             Route::ServiceDeregister | Route::ServiceMaintenance => {
                 vec![Question::write(Resource::Service, &self.name_of(call.params.get("id")))]
             }

@@ -19,13 +19,17 @@ pub(super) enum Route {
     ConnectAuthorize,
     ConnectLeaf,
     ConnectRoots,
+    ForceLeave,
     HealthById,
     HealthByName,
     Host,
+    Join,
     Leave,
     Maintenance,
     Members,
     Metrics,
+    MetricsStream,
+    Monitor,
     Reload,
     SelfPage,
     Service,
@@ -50,6 +54,10 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/version", Route::Version);
     let routes = get(routes, "/v1/agent/members", Route::Members);
     let routes = get(routes, "/v1/agent/metrics", Route::Metrics);
+    let routes = get(routes, "/v1/agent/metrics/stream", Route::MetricsStream);
+    let routes = get(routes, "/v1/agent/monitor", Route::Monitor);
+    let routes = put(routes, "/v1/agent/join/{*address}", Route::Join);
+    let routes = put(routes, "/v1/agent/force-leave/{*node}", Route::ForceLeave);
     let routes = put(routes, "/v1/agent/maintenance", Route::Maintenance);
     let routes = put(routes, "/v1/agent/token/{slot}", Route::Token);
     let routes = put(routes, "/v1/agent/leave", Route::Leave);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response};
 use serde_json::Value;
 use weft_core::catalog::{Service, ServiceDefinition};
-use weft_core::filter::{Filter, SERVICE};
+use weft_core::filter::SERVICE;
 use weft_core::name::Datacenter;
 use weft_proto::json::{self, Options, Unknown};
 use weft_proto::text::Fault;
@@ -55,13 +55,7 @@ impl Api {
     }
 
     pub(super) async fn services(&self, call: Call) -> Result<Response<Body>, ApiError> {
-        let filter =
-            match call.query.get("filter") {
-                None | Some("") => None,
-                Some(text) => Some(Filter::parse_for(text, &SERVICE).map_err(|error| {
-                    ApiError::Query(format!("Failed to create filter: {error}"))
-                })?),
-            };
+        let filter = call.query.filter(&SERVICE)?;
         let datacenter = &self.parts.servers.membership().datacenter;
         let local = self.parts.local.current();
         let all = local.services.values().map(|it| (Self::to_see_service(it), it)).collect();
@@ -118,7 +112,7 @@ impl Api {
 
 /// Fields that Consul knows and that change what a registration means: passing them over, as
 /// with other unknown fields, would register something else than was asked for.
-const UNSUPPORTED: [&str; 3] = ["Locality", "Ports", "SocketPath"];
+const UNSUPPORTED: [&str; 1] = ["SocketPath"];
 
 fn refuse_unsupported(body: &Value) -> Result<(), ApiError> {
     let Value::Object(fields) = body else { return Ok(()) };

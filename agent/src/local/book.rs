@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use weft_core::catalog::{CheckStatus, HealthCheck, Service};
 use weft_core::index::Index;
 use weft_core::name::{CheckId, InstanceId, NodeName};
@@ -14,7 +15,7 @@ use super::check_plan::CheckPlan;
 use super::definition::Registration;
 
 /// The checks that are run on this host, by id.
-pub type Plans = BTreeMap<CheckId, Arc<CheckPlan>>;
+pub type Plans = OrdMap<CheckId, Arc<CheckPlan>>;
 
 /// The registrations of this host.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(super) struct Book {
     sidecars: BTreeMap<InstanceId, InstanceId>,
     /// Services that stand, or stood, in the agent's configuration.
     pub(super) configured: BTreeSet<InstanceId>,
+    /// The same of checks that stand for themselves.
+    pub(super) configured_checks: BTreeSet<CheckId>,
 }
 
 /// Checks that a service has and its new registration does not name.
@@ -51,6 +54,7 @@ impl Book {
             plans: Arc::default(),
             sidecars: BTreeMap::new(),
             configured: BTreeSet::new(),
+            configured_checks: BTreeSet::new(),
         }
     }
 
@@ -84,11 +88,12 @@ impl Book {
             None => self.sidecars.remove(&service.id),
         };
         let services = Arc::make_mut(&mut self.services);
-        for check in services.checks.values_mut() {
-            if check.service_id.as_ref() == Some(&service.id) {
-                check.service_name = Some(service.name.clone());
-                check.service_tags.clone_from(&service.tags);
-            }
+        let is_its = |check: &&HealthCheck| check.service_id.as_ref() == Some(&service.id);
+        let its: Vec<HealthCheck> = services.checks.values().filter(is_its).cloned().collect();
+        for mut check in its {
+            check.service_name = Some(service.name.clone());
+            check.service_tags.clone_from(&service.tags);
+            services.checks.insert(check.id.clone(), check);
         }
         services.services.insert(service.id.clone(), service);
         for plan in checks {
@@ -133,6 +138,7 @@ impl Book {
     }
 
     pub(super) fn remove_check(&mut self, id: &CheckId) {
+        self.configured_checks.remove(id);
         Arc::make_mut(&mut self.services).checks.remove(id);
         if self.plans.contains_key(id) {
             Arc::make_mut(&mut self.plans).remove(id);

@@ -2,10 +2,8 @@
 //!
 //! Probing is `checks`' affair, judging `core::health`'s.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Uri};
 use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck, Service};
 use weft_core::health::{CheckPolicy, TtlPolicy};
 use weft_core::limits;
@@ -13,9 +11,12 @@ use weft_core::name::{CheckId, InstanceId, NodeName};
 use weft_core::time::Span;
 
 use super::faults::Faults;
+use super::probe::Probe;
 
 /// How long a probe may take when nothing else is said (Consul: 10 s).
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// The same for a command (Consul: 30 s).
+const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The shortest time after which a critical service is deregistered (Consul: 1 min).
 const DEREGISTER_AFTER_MIN: Duration = Duration::from_secs(60);
 
@@ -34,49 +35,6 @@ pub struct CheckPlan {
     pub definition: CheckDefinition,
 }
 
-/// What a check does to find out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// Sends a request.
-    Http(HttpProbe),
-    /// Opens a connection.
-    Tcp {
-        /// `host:port`.
-        address: String,
-    },
-    /// Waits for the application's report.
-    Ttl {
-        /// How long a report holds.
-        ttl: Duration,
-    },
-}
-
-/// The request of an http check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// Absolute, with scheme `http` or `https`.
-    pub url: Uri,
-    /// GET unless said otherwise.
-    pub method: Method,
-    /// In the order of their names.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Empty for none.
-    pub body: String,
-    /// Whether the certificate of an `https` target is left unverified.
-    pub tls_skip_verify: bool,
-}
-
-impl Probe {
-    /// Returns the word of the public API.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Http(_) => "http",
-            Self::Tcp { .. } => "tcp",
-            Self::Ttl { .. } => "ttl",
-        }
-    }
-}
-
 impl CheckPlan {
     /// Checks a definition. `service` is the instance it speaks of, `number` its place when an
     /// instance has several checks without ids.
@@ -89,7 +47,7 @@ impl CheckPlan {
         let mut definition = definition.clone();
         fill_in_names(&mut definition, service, number, faults);
         raise_minima(&mut definition);
-        let probe = probe(&definition, faults);
+        let probe = Probe::resolve(&definition, faults);
         check_thresholds(&definition, faults);
         let initial = match definition.status.as_str() {
             "" => Some(CheckStatus::Critical),
@@ -105,7 +63,8 @@ impl CheckPlan {
         })
     }
 
-    /// Returns how results of a probe are judged, starting from `initial`.
+    /// Returns how results of a probe are judged, starting from `initial`; whether it is eager
+    /// is the runner's to say.
     pub fn policy(&self, initial: CheckStatus) -> CheckPolicy {
         let definition = &self.definition;
         CheckPolicy {
@@ -116,6 +75,7 @@ impl CheckPlan {
             failures_before_critical: definition.failures_before_critical,
             deregister_after: self.deregister_after(),
             output_bytes_max: self.output_bytes_max(),
+            is_eager: true,
         }
     }
 
@@ -131,7 +91,11 @@ impl CheckPlan {
 
     /// Returns how long one run of the probe may take.
     pub fn timeout(&self) -> Duration {
-        self.definition.timeout.map_or(TIMEOUT_DEFAULT, |span| span.0)
+        let default = match self.probe.runs_commands() {
+            true => COMMAND_TIMEOUT_DEFAULT,
+            false => TIMEOUT_DEFAULT,
+        };
+        self.definition.timeout.map_or(default, |span| span.0)
     }
 
     /// Returns the bytes of output that are kept.
@@ -224,114 +188,4 @@ fn check_thresholds(definition: &CheckDefinition, faults: &mut Faults) {
             "must not be higher than FailuresBeforeCritical, or the check never warns",
         );
     }
-}
-
-fn probe(definition: &CheckDefinition, faults: &mut Faults) -> Option<Probe> {
-    let not_run = [
-        ("GRPC", "grpc", !definition.grpc.is_empty()),
-        ("Args", "script", !definition.args.is_empty()),
-        ("H2PING", "h2ping", !definition.h2ping.is_empty()),
-        ("UDP", "udp", !definition.udp.is_empty()),
-        ("DockerContainerID", "docker", !definition.docker_container_id.is_empty()),
-        ("OSService", "os_service", !definition.os_service.is_empty()),
-        ("AliasService", "alias", !definition.alias_service.is_empty()),
-        ("AliasNode", "alias", !definition.alias_node.is_empty()),
-    ];
-    if let Some((field, kind, _)) = not_run.iter().find(|(.., given)| *given) {
-        faults.add(field, format!("{kind} checks are not run yet; use http, tcp or ttl"));
-        return None;
-    }
-    let ttl = definition.ttl.filter(|ttl| !ttl.0.is_zero());
-    let given: Vec<&str> = [
-        ("HTTP", !definition.http.is_empty()),
-        ("TCP", !definition.tcp.is_empty()),
-        ("TTL", ttl.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(field, given)| given.then_some(field))
-    .collect();
-    match (given.as_slice(), ttl) {
-        ([], _) => {
-            faults.add("", "a check needs one of HTTP, TCP and TTL");
-            None
-        }
-        (["TTL"], Some(ttl)) => {
-            if definition.interval.is_some_and(|interval| !interval.0.is_zero()) {
-                faults.add("Interval", "a TTL check has no interval: the application reports");
-            }
-            Some(Probe::Ttl { ttl: ttl.0 })
-        }
-        ([field], _) => {
-            if definition.interval.is_none_or(|interval| interval.0.is_zero()) {
-                faults.add("Interval", format!("must be given for {field} checks, e.g. \"10s\""));
-            }
-            match *field {
-                "TCP" => tcp_probe(&definition.tcp, faults),
-                _ => http_probe(definition, faults).map(Probe::Http),
-            }
-        }
-        (several, _) => {
-            faults.add(
-                "",
-                format!("is of several kinds ({}); make it one check each", several.join(", ")),
-            );
-            None
-        }
-    }
-}
-
-fn tcp_probe(address: &str, faults: &mut Faults) -> Option<Probe> {
-    let port = address.rsplit_once(':').and_then(|(host, port)| {
-        port.parse::<u16>().ok().filter(|port| *port > 0 && !host.is_empty())
-    });
-    if port.is_none() {
-        faults.add("TCP", format!("{address:?} is not an address; write \"host:port\""));
-        return None;
-    }
-    Some(Probe::Tcp { address: address.to_owned() })
-}
-
-fn http_probe(definition: &CheckDefinition, faults: &mut Faults) -> Option<HttpProbe> {
-    let url = match definition.http.parse::<Uri>() {
-        Ok(url) if is_probeable(&url) => Some(url),
-        _ => {
-            let reason = format!(
-                "{:?} is not a URL that can be called; write \"http://host:port/path\"",
-                definition.http
-            );
-            faults.add("HTTP", reason);
-            None
-        }
-    };
-    let method = match definition.method.as_str() {
-        "" => Some(Method::GET),
-        word => faults.take("Method", Method::from_bytes(word.to_ascii_uppercase().as_bytes())),
-    };
-    let headers = headers(&definition.header, faults);
-    Some(HttpProbe {
-        url: url?,
-        method: method?,
-        headers: headers?,
-        body: definition.body.clone(),
-        tls_skip_verify: definition.tls_skip_verify,
-    })
-}
-
-fn is_probeable(url: &Uri) -> bool {
-    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|h| !h.is_empty())
-}
-
-fn headers(
-    given: &BTreeMap<String, Vec<String>>,
-    faults: &mut Faults,
-) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let mut headers = Vec::new();
-    for (name, values) in given {
-        for value in values {
-            let name_parsed = faults.take("Header", name.parse::<HeaderName>())?;
-            let value_parsed = faults.take("Header", HeaderValue::from_str(value))?;
-            headers.push((name_parsed, value_parsed));
-        }
-    }
-    Some(headers)
 }

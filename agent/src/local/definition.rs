@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use weft_core::catalog::{
     CheckDefinition, Connect, ConnectDefinition, ProxyConfig, Service, ServiceDefinition,
-    ServiceKind, Weights,
+    ServiceKind, Unheeded, Weights,
 };
 use weft_core::index::Index;
 use weft_core::limits;
@@ -69,6 +69,14 @@ pub(super) fn resolve(
     faults.unless_any(both)
 }
 
+/// Tells what is wrong with a definition, whatever else is registered; commands are another
+/// question.
+pub fn check(definition: &ServiceDefinition) -> Vec<Fault> {
+    let bind_addr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let surroundings = Surroundings { bind_addr, sidecar_port: Some(21_000) };
+    resolve(definition, &surroundings).err().unwrap_or_default()
+}
+
 /// Checks a definition that comes from this agent's own files, where the sidecar was expanded.
 ///
 /// # Errors
@@ -92,7 +100,10 @@ pub(super) fn kept_form(service: &Service) -> ServiceDefinition {
         address: service.address.clone(),
         tagged_addresses: service.tagged_addresses.clone(),
         meta: service.meta.clone(),
-        port: service.port,
+        port: if service.ports.is_empty() { service.port } else { 0 },
+        ports: service.ports.clone(),
+        locality: service.locality.clone(),
+        token: Unheeded,
         weights: Some(service.weights),
         enable_tag_override: service.enable_tag_override,
         check: None,
@@ -131,6 +142,10 @@ fn service(definition: &ServiceDefinition, faults: &mut Faults) -> Option<Servic
     check_meta(&definition.meta, faults);
     let weights = definition.weights.unwrap_or_default();
     check_weights(weights, faults);
+    let port = port(definition, faults);
+    if definition.locality.as_ref().is_some_and(|it| it.region.is_empty()) {
+        faults.add("Locality.Region", "must be given with a locality");
+    }
     let proxy = proxy(definition, kind, faults);
     Some(Service {
         kind: kind?,
@@ -140,7 +155,9 @@ fn service(definition: &ServiceDefinition, faults: &mut Faults) -> Option<Servic
         address: definition.address.clone(),
         tagged_addresses: definition.tagged_addresses.clone(),
         meta: definition.meta.clone(),
-        port: definition.port,
+        port,
+        ports: definition.ports.clone(),
+        locality: definition.locality.clone(),
         weights,
         enable_tag_override: definition.enable_tag_override,
         proxy: proxy?,
@@ -158,6 +175,53 @@ fn check_address(address: &str, faults: &mut Faults) {
         );
     } else if address.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
         faults.add("Address", format!("{address:?} is neither an IP address nor a host name"));
+    }
+}
+
+/// The one port of an instance, or the default of several.
+fn port(definition: &ServiceDefinition, faults: &mut Faults) -> u16 {
+    let ports = &definition.ports;
+    if ports.is_empty() {
+        return definition.port;
+    }
+    if definition.port != 0 {
+        faults.add("Port", "give either Port or Ports, not both");
+    }
+    if ports.len() > limits::PORTS_PER_SERVICE_MAX {
+        let limit = limits::PORTS_PER_SERVICE_MAX;
+        faults.add("Ports", format!("{} are more than the {limit} allowed", ports.len()));
+    }
+    let mut names = BTreeSet::new();
+    for (at, port) in ports.iter().enumerate() {
+        let name = port.name.as_str();
+        let is_label = (1..=63).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        if !is_label {
+            faults.add(
+                &format!("Ports[{at}].Name"),
+                format!("{name:?} has other characters than letters, digits and '-' inside"),
+            );
+        } else if !names.insert(name.to_ascii_lowercase()) {
+            faults.add(&format!("Ports[{at}].Name"), format!("{name:?} is there twice"));
+        }
+        if port.port == 0 {
+            faults.add(&format!("Ports[{at}].Port"), "must be a port from 1 to 65535");
+        }
+    }
+    let mut defaults = ports.iter().filter(|port| port.default);
+    match (defaults.next(), defaults.next()) {
+        (Some(_), Some(_)) => {
+            faults.add("Ports", "more than one is the default");
+            0
+        }
+        (Some(default), None) => default.port,
+        (None, _) if ports.len() == 1 => ports[0].port,
+        (None, _) => {
+            faults.add("Ports", "one of several must be the default: \"Default\": true");
+            0
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! without its checks.
 
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
@@ -18,7 +17,7 @@ use super::check_plan::CheckPlan;
 use super::definition::{self, Registration};
 use super::faults::Faults;
 use super::shelf::{DamagedFile, Shelf};
-use super::{checks_dir, services_dir};
+use super::{Place, checks_dir, services_dir};
 
 /// The version of the files written.
 const VERSION: u32 = 1;
@@ -42,6 +41,9 @@ struct KeptService {
 struct KeptCheck {
     version: u32,
     check: CheckDefinition,
+    /// Whether it stood in the agent's files for itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_configured: bool,
     /// Whether it is there to put its service or the node out of use; the notes say why.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     maintenance: bool,
@@ -56,7 +58,8 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens both folders and enters into the book what they hold.
-    pub(super) fn open(data_dir: &Path, book: &mut Book) -> io::Result<Self> {
+    pub(super) fn open(place: &Place, book: &mut Book) -> io::Result<Self> {
+        let data_dir = &place.data_dir;
         let (services, kept_services, damaged) =
             Shelf::open(services_dir(data_dir), |kept: &KeptService| kept.service.id.clone())?;
         log_damaged(&damaged);
@@ -68,12 +71,12 @@ impl Disk {
             enter_service(kept, book);
         }
         for kept in kept_checks {
-            disk.enter_check(kept, book)?;
+            disk.enter_check(kept, place, book)?;
         }
         Ok(disk)
     }
 
-    fn enter_check(&mut self, kept: KeptCheck, book: &mut Book) -> io::Result<()> {
+    fn enter_check(&mut self, kept: KeptCheck, place: &Place, book: &mut Book) -> io::Result<()> {
         let definition = &kept.check;
         let services = book.services.clone();
         let service = services.services.get(definition.service_id.as_str());
@@ -86,8 +89,19 @@ impl Disk {
             book.put_maintenance(service.map(|service| &service.id), &definition.notes);
             return Ok(());
         }
-        match resolve_check(definition, service) {
-            Ok(plan) => book.put_check(plan),
+        let is_of_files = kept.is_configured
+            || service.is_some_and(|service| book.configured.contains(&service.id));
+        let permitted = resolve_check(definition, service).and_then(|plan| {
+            place.refuse_commands(&plan, is_of_files)?;
+            Ok(plan)
+        });
+        match permitted {
+            Ok(plan) => {
+                if kept.is_configured {
+                    book.configured_checks.insert(plan.id.clone());
+                }
+                book.put_check(plan);
+            }
             Err(faults) => {
                 let (check, reason) = (&definition.check_id, Fault::line(&faults));
                 error!(%check, %reason, "kept check is not registered: its file is not valid");
@@ -99,7 +113,7 @@ impl Disk {
     /// Keeps a service and its checks.
     pub(super) fn put(&mut self, registration: &Registration) -> io::Result<()> {
         for plan in &registration.checks {
-            self.put_check(plan)?;
+            self.put_check(plan, false)?;
         }
         let service = definition::kept_form(&registration.service);
         let sidecar_of = registration.sidecar_of.clone();
@@ -109,10 +123,10 @@ impl Disk {
     }
 
     /// Keeps a check.
-    pub(super) fn put_check(&mut self, plan: &CheckPlan) -> io::Result<()> {
+    pub(super) fn put_check(&mut self, plan: &CheckPlan, is_configured: bool) -> io::Result<()> {
         let check = plan.definition.clone();
-        self.checks
-            .put(plan.id.as_str(), &KeptCheck { version: VERSION, check, maintenance: false })
+        let kept = KeptCheck { version: VERSION, check, is_configured, maintenance: false };
+        self.checks.put(plan.id.as_str(), &kept)
     }
 
     /// Keeps that a service or the node is out of use.
@@ -128,7 +142,8 @@ impl Disk {
             notes: reason.to_owned(),
             ..CheckDefinition::default()
         };
-        self.checks.put(id.as_str(), &KeptCheck { version: VERSION, check, maintenance: true })
+        let kept = KeptCheck { version: VERSION, check, is_configured: false, maintenance: true };
+        self.checks.put(id.as_str(), &kept)
     }
 
     /// Forgets services; their checks are to be removed after.
@@ -174,4 +189,10 @@ pub(super) fn resolve_check(
     let mut faults = Faults::default();
     let plan = CheckPlan::resolve(definition, service, None, &mut faults);
     faults.unless_any(plan)
+}
+
+/// The same for a check of the node, for the tests of probes.
+#[cfg(test)]
+pub(crate) fn resolve_check_of_node(definition: &CheckDefinition) -> Result<CheckPlan, Vec<Fault>> {
+    resolve_check(definition, None)
 }

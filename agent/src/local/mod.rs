@@ -6,18 +6,21 @@
 
 mod book;
 mod check_plan;
+mod configured;
 mod definition;
 mod faults;
 mod kept;
+mod probe;
 mod shelf;
 mod sidecar;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck, Service, ServiceDefinition};
@@ -25,21 +28,31 @@ use weft_core::name::{CheckId, InstanceId, NodeName};
 use weft_proto::text::Fault;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
+use crate::config::Scripts;
 use book::Book;
 use definition::{Registration, Surroundings};
 use kept::Disk;
 
 pub use book::{ExistingChecks, Plans};
-pub use check_plan::{CheckPlan, HttpProbe, Probe};
+pub use check_plan::CheckPlan;
+pub use configured::{Definitions, Placed};
+pub use definition::check;
+#[cfg(test)]
+pub(crate) use kept::resolve_check_of_node as plan_of;
+pub(crate) use probe::is_probeable;
+pub use probe::{AliasProbe, GrpcProbe, HttpProbe, Probe, TlsProbe};
 pub(crate) use shelf::write_whole;
 
 /// What is registered on this host at one moment.
+///
+/// The maps are persistent: those who hold an older moment share with this one all that is the
+/// same, so that one result among thousands of checks costs no copy of the others.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LocalServices {
     /// Applications and sidecars.
-    pub services: BTreeMap<InstanceId, Service>,
+    pub services: OrdMap<InstanceId, Service>,
     /// Checks of them and of the node itself, with their present state.
-    pub checks: BTreeMap<CheckId, HealthCheck>,
+    pub checks: OrdMap<CheckId, HealthCheck>,
 }
 
 /// The registrations of this host; clones share them.
@@ -58,6 +71,8 @@ pub struct Place {
     pub bind_addr: IpAddr,
     /// Registrations are kept in folders of this directory.
     pub data_dir: PathBuf,
+    /// Whose checks may run commands.
+    pub scripts: Scripts,
 }
 
 /// Says why the registrations of an earlier run could not be read.
@@ -110,6 +125,29 @@ struct Inner {
     unproven: Mutex<BTreeSet<CheckId>>,
 }
 
+impl Place {
+    /// Refuses a check that runs commands unless that is switched on.
+    ///
+    /// # Errors
+    /// A fault in Consul's words.
+    fn refuse_commands(&self, plan: &CheckPlan, is_configured: bool) -> Result<(), Vec<Fault>> {
+        let reason = match (plan.probe.runs_commands(), self.scripts, is_configured) {
+            (false, ..) | (true, Scripts::Everyone, _) | (true, Scripts::Files, true) => {
+                return Ok(());
+            }
+            (true, Scripts::Files, false) => {
+                "Scripts are disabled on this agent from remote calls; to enable, configure \
+                 'enable_script_checks' to true"
+            }
+            (true, Scripts::Nobody, _) => {
+                "Scripts are disabled on this agent; to enable, configure \
+                 'enable_script_checks' or 'enable_local_script_checks' to true"
+            }
+        };
+        Err(vec![Fault::new("Args", reason)])
+    }
+}
+
 impl Local {
     /// Opens the registrations of an earlier run, or starts with none.
     ///
@@ -121,7 +159,7 @@ impl Local {
     pub fn open(place: Place, tasks: &TaskTree) -> Result<Self, OpenError> {
         let failed = |source| OpenError { directory: place.data_dir.clone(), source };
         let mut book = Book::new(place.node.clone());
-        let disk = Disk::open(&place.data_dir, &mut book).map_err(failed)?;
+        let disk = Disk::open(&place, &mut book).map_err(failed)?;
         let inner = Inner {
             services: watch::Sender::new(book.services.clone()),
             plans: watch::Sender::new(book.plans.clone()),
@@ -131,6 +169,11 @@ impl Local {
             place,
         };
         Ok(Self { inner: Arc::new(inner), tasks: tasks.child("local") })
+    }
+
+    /// Returns the name of this host.
+    pub fn node(&self) -> &NodeName {
+        &self.inner.place.node
     }
 
     /// Returns what is registered now.
@@ -164,26 +207,6 @@ impl Local {
         self.change(move |inner| inner.register(&definition, existing, false)).await
     }
 
-    /// Registers the services of the agent's configuration, and deregisters those that an
-    /// earlier configuration had and this one has not.
-    ///
-    /// # Errors
-    /// As [`Local::register`], with the place in the list of the service concerned; those
-    /// before it stay registered.
-    pub async fn register_configured(
-        &self,
-        definitions: Vec<ServiceDefinition>,
-    ) -> Result<(), (usize, LocalError)> {
-        let before = std::mem::take(&mut self.inner.book.lock().configured);
-        let count = definitions.len();
-        for (at, definition) in definitions.into_iter().enumerate() {
-            let entered =
-                move |inner: &Inner| inner.register(&definition, ExistingChecks::Replaced, true);
-            self.change(entered).await.map_err(|error| (at, error))?;
-        }
-        self.change(move |inner| inner.retire(before)).await.map_err(|error| (count, error))
-    }
-
     /// Deregisters a service with its checks and its sidecar.
     ///
     /// # Errors
@@ -197,7 +220,7 @@ impl Local {
     /// # Errors
     /// As [`Local::register`]; [`LocalError::UnknownService`] when its service is not there.
     pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), LocalError> {
-        self.change(move |inner| inner.register_check(definition)).await
+        self.change(move |inner| inner.register_check(definition, false)).await
     }
 
     /// Deregisters a check.
@@ -267,6 +290,9 @@ impl Inner {
             registration.is_configured = is_configured;
         }
         self.refuse_foreign_checks(&registrations)?;
+        for plan in registrations.iter().flat_map(|registration| &registration.checks) {
+            self.place.refuse_commands(plan, is_configured).map_err(LocalError::Refused)?;
+        }
         for registration in &registrations {
             disk.put(registration).map_err(|error| self.unkept(error))?;
         }
@@ -278,20 +304,6 @@ impl Inner {
         self.publish(&book);
         drop(book);
         disk.remove_checks(&gone).map_err(|error| self.unkept(error))
-    }
-
-    /// Deregisters those services of an earlier configuration that were not configured again.
-    fn retire(&self, before: BTreeSet<InstanceId>) -> Result<(), LocalError> {
-        for id in before {
-            let book = self.book.lock();
-            let is_gone =
-                !book.configured.contains(&id) && book.services.services.contains_key(&id);
-            drop(book);
-            if is_gone {
-                self.deregister(id.as_str())?;
-            }
-        }
-        Ok(())
     }
 
     /// What the sidecar of a definition needs to know: its port stays when it had one.
@@ -340,7 +352,11 @@ impl Inner {
         disk.remove_checks(&removed.checks).map_err(|error| self.unkept(error))
     }
 
-    fn register_check(&self, mut definition: CheckDefinition) -> Result<(), LocalError> {
+    fn register_check(
+        &self,
+        mut definition: CheckDefinition,
+        is_configured: bool,
+    ) -> Result<(), LocalError> {
         let mut disk = self.disk.lock();
         let services = self.book.lock().services.clone();
         let service = match definition.service_id.as_str() {
@@ -354,14 +370,19 @@ impl Inner {
             definition.check_id.clone_from(&definition.name);
         }
         let plan = kept::resolve_check(&definition, service).map_err(LocalError::Refused)?;
+        self.place.refuse_commands(&plan, is_configured).map_err(LocalError::Refused)?;
         if let Some(other) = services.checks.get(&plan.id)
             && other.service_id != plan.service
         {
             let reason = format!("{:?} is the id of a check of something else", plan.id);
             return Err(LocalError::Refused(vec![Fault::new("CheckID", reason)]));
         }
-        disk.put_check(&plan).map_err(|error| self.unkept(error))?;
+        disk.put_check(&plan, is_configured).map_err(|error| self.unkept(error))?;
         let mut book = self.book.lock();
+        match is_configured {
+            true => book.configured_checks.insert(plan.id.clone()),
+            false => book.configured_checks.remove(&plan.id),
+        };
         book.put_check(plan);
         self.publish(&book);
         Ok(())

@@ -7,13 +7,17 @@ fn definition(body: &str) -> ServiceDefinition {
     json::from_slice(body.as_bytes(), Unknown::Ignore).expect("a definition")
 }
 
-fn open(directory: &Path) -> Local {
-    let place = Place {
+fn place(directory: &Path) -> Place {
+    Place {
         node: NodeName::parse("host-1").expect("a node name"),
         bind_addr: IpAddr::from([127, 0, 0, 1]),
         data_dir: directory.to_owned(),
-    };
-    Local::open(place, &TaskTree::root("test")).expect("a directory to write in")
+        scripts: crate::config::Scripts::Nobody,
+    }
+}
+
+fn open(directory: &Path) -> Local {
+    Local::open(place(directory), &TaskTree::root("test")).expect("a directory to write in")
 }
 
 async fn register(local: &Local, body: &str) {
@@ -57,8 +61,11 @@ async fn every_fault_is_told_by_field_and_nothing_changes() {
             r#"{"Name":"a","Check":{"HTTP":"http://x","TCP":"x:1","Interval":"1s"}}"#,
             "Check: is of several kinds (HTTP, TCP)",
         ),
-        (r#"{"Name":"a","Check":{"GRPC":"x:1","Interval":"1s"}}"#, "Check.GRPC: grpc checks are"),
-        (r#"{"Name":"a","Checks":[{"Args":["x"]}]}"#, "Checks[0].Args: script checks are not"),
+        (
+            r#"{"Name":"a","Check":{"Args":["x"],"Interval":"1s"}}"#,
+            "Args: Scripts are disabled on this agent; to enable",
+        ),
+        (r#"{"Name":"a","Checks":[{"Args":["x"]}]}"#, "Checks[0].Interval: must be given"),
         (r#"{"Name":"a","Check":{"TTL":"5s","Interval":"1s"}}"#, "Check.Interval: a TTL check"),
         (r#"{"Name":"a","Check":{"TTL":"5s","Status":"good"}}"#, "Check.Status: \"good\" is not"),
         (
@@ -138,7 +145,8 @@ async fn a_sidecar_comes_with_its_application_and_goes_with_it() {
     assert_eq!((proxy.local_service_address.as_str(), proxy.local_service_port), ("127.0.0.1", 80));
     assert_eq!(current.services["db-sidecar-proxy"].port, 21_001);
     let check = &local.plans().borrow()["service:web-1-sidecar-proxy"].probe.clone();
-    assert_eq!(*check, Probe::Tcp { address: "127.0.0.1:21000".to_owned() });
+    let address = "127.0.0.1:21000".to_owned();
+    assert_eq!(*check, Probe::Tcp { address, tls: None });
     local.deregister("web-1".to_owned()).await.expect("registered");
     assert_ids(&local, &["db", "db-sidecar-proxy"], &["service:db-sidecar-proxy"]);
 }
@@ -238,8 +246,10 @@ async fn services_of_the_configuration_go_with_it() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let configure = async |bodies: &[&str]| {
         let local = open(directory.path());
-        let definitions = bodies.iter().map(|body| definition(body)).collect();
-        local.register_configured(definitions).await.expect("valid");
+        let services = placed(bodies);
+        let definitions = Definitions { services, ..Definitions::default() };
+        let faults = local.register_configured(definitions).await.expect("kept");
+        assert_eq!(faults, []);
         ids(&local).0
     };
     register(&open(directory.path()), r#"{"Name":"own"}"#).await;
@@ -250,6 +260,68 @@ async fn services_of_the_configuration_go_with_it() {
     );
     assert_eq!(configure(&[r#"{"Name":"web"}"#]).await, ["own", "web"]);
     assert_eq!(configure(&[]).await, ["own"]);
+}
+
+fn placed(bodies: &[&str]) -> Vec<Placed<ServiceDefinition>> {
+    let placed = |body: &&str| Placed { place: "web.hcl".to_owned(), definition: definition(body) };
+    bodies.iter().map(placed).collect()
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_files_is_told_and_leaves_what_was_right() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    let configure = async |bodies: &[&str], faults: &[&str]| {
+        let faults = faults.iter().map(|place| Fault::new(*place, "cannot be read")).collect();
+        let definitions = Definitions { services: placed(bodies), faults, ..Default::default() };
+        let faults = local.register_configured(definitions).await.expect("kept");
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        (told, ids(&local).0)
+    };
+    let web = r#"{"Name":"web","Port":80,"Connect":{"SidecarService":{}}}"#;
+    let db = r#"{"Name":"db"}"#;
+    configure(&[web, db], &[]).await;
+    let all = ["db", "web", "web-sidecar-proxy"];
+    let bad = r#"{"Name":"web","Address":"0.0.0.0"}"#;
+    let (told, ids) = configure(&[bad, db, db], &[]).await;
+    assert!(told[0].starts_with("web.hcl: Address: 0.0.0.0 is no address"), "{told:?}");
+    assert_eq!(told[1], "web.hcl: \"db\" is also defined in web.hcl");
+    assert_eq!((told.len(), ids.as_slice()), (2, all.map(str::to_owned).as_slice()));
+    // Who cannot read a file does not know what was in it.
+    let (told, ids) = configure(&[], &["db.hcl"]).await;
+    assert_eq!(told, ["db.hcl: cannot be read"]);
+    assert_eq!(ids, all);
+    let (told, ids) = configure(&[db], &[]).await;
+    assert_eq!((told.len(), ids), (0, vec!["db".to_owned()]));
+}
+
+#[tokio::test]
+async fn checks_of_files_go_with_them_and_alone_may_run_commands() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let place = Place { scripts: crate::config::Scripts::Files, ..place(directory.path()) };
+    let check = || CheckDefinition {
+        name: "disk".to_owned(),
+        args: vec!["true".to_owned()],
+        interval: Some(weft_core::time::Span::seconds(10)),
+        ..CheckDefinition::default()
+    };
+    let open = || Local::open(place.clone(), &TaskTree::root("test")).expect("a directory");
+    let local = open();
+    let refused = local.register_check(check()).await.expect_err("not by the API");
+    assert!(refused.to_string().contains("disabled on this agent from remote calls"));
+    let checks = vec![Placed { place: "checks[0]".to_owned(), definition: check() }];
+    let definitions = Definitions { checks, ..Definitions::default() };
+    assert_eq!(local.register_configured(definitions).await.expect("kept"), []);
+    assert_ids(&local, &[], &["disk"]);
+    let again = open();
+    assert_ids(&again, &[], &["disk"]);
+    again.register_configured(Definitions::default()).await.expect("kept");
+    assert_ids(&again, &[], &[]);
+    // What was registered while it was allowed is not run when it no longer is.
+    let generous = Place { scripts: crate::config::Scripts::Everyone, ..place.clone() };
+    let generous = Local::open(generous, &TaskTree::root("test")).expect("a directory");
+    generous.register_check(check()).await.expect("allowed");
+    assert_ids(&open(), &[], &[]);
 }
 
 #[tokio::test]

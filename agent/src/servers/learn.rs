@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weft_proto::grpc::v1::ServersRequest;
 use weft_proto::grpc::v1::catalog_client::CatalogClient;
 use weft_runtime::clock;
+use weft_runtime::rpc::channel_tls;
 use weft_runtime::task::TaskTree;
 
 use super::{Servers, reason, refusal};
@@ -65,8 +67,22 @@ fn tell(servers: &Servers, reason: &str) {
     );
 }
 
+impl Servers {
+    /// Takes up the servers that the one at `host:port` names; it must belong to this mesh.
+    ///
+    /// # Errors
+    /// In words, when it does not answer as a server of this mesh.
+    pub(crate) async fn join(&self, address: &str, tasks: &TaskTree) -> Result<(), String> {
+        ask_at(channel_tls(address, self.inner.tls.clone()), self, tasks).await
+    }
+}
+
 async fn ask(servers: &Servers, tasks: &TaskTree) -> Result<(), String> {
-    let mut client = CatalogClient::new(servers.channel());
+    ask_at(servers.channel(), servers, tasks).await
+}
+
+async fn ask_at(channel: Channel, servers: &Servers, tasks: &TaskTree) -> Result<(), String> {
+    let mut client = CatalogClient::new(channel);
     let reply = match tokio::time::timeout(LIMIT, client.servers(ServersRequest {})).await {
         Ok(Ok(reply)) => reply.into_inner().servers,
         Ok(Err(status)) => return Err(refusal(&status)),

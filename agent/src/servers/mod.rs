@@ -1,6 +1,7 @@
 //! The servers, as this agent reaches them: a connection to one of them over mTLS, renewed
 //! along the list when it breaks, and the papers with which it is made.
 
+mod ask;
 mod balance;
 mod forward;
 mod learn;

@@ -1,15 +1,19 @@
 //! `weft agent`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use weft_agent::Agent;
-use weft_agent::config::{Config, FileConfig};
+use weft_agent::config::{Config, FileConfig, Reread, read_definitions};
 
 use crate::args::{ConfigArgs, ProcessArgs};
-use crate::config::{self, Form, Loaded};
+use crate::config::{self, Form, Loaded, Readable};
 use crate::failure::Failure;
-use crate::lifecycle::{DRAIN_LIMIT_DEFAULT, Door, Process, Serving, Threads, start_logging};
+use crate::lifecycle::{
+    DRAIN_LIMIT_DEFAULT, Door, OnHangup, Process, Serving, Threads, start_logging,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,13 +23,18 @@ Examples:
     weft agent --data-dir /var/lib/weft/agent
   From configuration files, as under systemd:
     weft agent --config /etc/weft/agent.d
+  Services and checks in those files take effect again by:
+    weft reload
   Then register a service and find it:
     curl -X PUT 127.0.0.1:8500/v1/agent/service/register -d '{\"Name\":\"web\",\"Port\":8080}'
     dig @127.0.0.1 -p 8600 web.service.mesh SRV";
 
 /// How the agent's files are read: services may stand in any of them.
-pub(crate) const FORM: Form =
-    Form { lists: &["services", "servers"], aliases: &[("service", "services")] };
+pub(crate) const FORM: Form = Form {
+    lists: &["servers"],
+    aliases: &[("service", "services"), ("check", "checks")],
+    apart: &["services", "checks"],
+};
 
 /// Flags of `weft agent`.
 #[derive(Debug, Clone, Args)]
@@ -65,9 +74,9 @@ pub(crate) struct AgentArgs {
 }
 
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
-    let Loaded { mut settings, log, mut origins } =
+    let Loaded { mut settings, log, mut origins, apart } =
         config::load::<FileConfig>(&args.config.files, FORM)?;
-    let given = args.clone();
+    let (given, by_files) = (args.clone(), settings.clone());
     origins.set(("--data-dir", "data_dir"), given.data_dir, &mut settings.data_dir);
     if given.join.is_some() || given.join_token_file.is_some() {
         // The flag stands for either setting of the files.
@@ -90,8 +99,11 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     origins.set(("--http-addr", "http.addr"), given.http_addr, &mut settings.http.addr);
     origins.set(("--dns-addr", "dns.addr"), given.dns_addr, &mut settings.dns.addr);
     start_logging(&args.process, &log)?;
-    let config =
+    let mut config =
         Config::resolve(settings).map_err(|faults| Failure::Config(origins.name(faults)))?;
+    config.definitions = read_definitions(&apart);
+    config.settings = Arc::new(by_files.clone());
+    config.reread = reread(&args.config.files, by_files);
     let process = Process {
         name: "agent",
         args: &args.process,
@@ -99,16 +111,42 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         threads: Threads::Many,
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
     };
+    let http_socket = config.http.socket.as_ref().map(|socket| socket.path.clone());
     process.run(|tasks| async move {
         let handle = Agent::start(config, tasks).await?;
         let shown = |address: Option<std::net::SocketAddr>| address.map(|it| it.to_string());
         let ready = serde_json::json!({
             "http": shown(handle.http_addr()),
+            "https": shown(handle.https_addr()),
+            "http_socket": http_socket,
             "dns": shown(handle.dns_addr()),
             "proxy_socket": handle.proxy_socket(),
         });
-        Ok(Serving { handle, ready, farewell: None })
+        let reloader = handle.reloader().clone();
+        let on_hangup: OnHangup = Box::new(move || {
+            let reloader = reloader.clone();
+            // It logs what is wrong; nobody waits for the outcome of a signal.
+            Box::pin(async move { drop(reloader.reload().await) })
+        });
+        Ok(Serving { handle, ready, farewell: None, on_hangup: Some(on_hangup) })
     })
+}
+
+/// How the files are read again: what is right in them counts, and where settings are not clear,
+/// those of the start.
+fn reread(files: &[PathBuf], at_start: FileConfig) -> Option<Reread> {
+    if files.is_empty() {
+        return None;
+    }
+    let files = files.to_owned();
+    let read = move || {
+        let Readable { settings, apart, faults } =
+            config::load_what_is_right::<FileConfig>(&files, FORM);
+        let mut definitions = read_definitions(&apart);
+        definitions.faults.extend(faults);
+        Ok((settings.unwrap_or_else(|| at_start.clone()), definitions))
+    };
+    Some(Reread::new(read))
 }
 
 /// Where an agent listens.

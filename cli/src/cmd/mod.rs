@@ -10,6 +10,7 @@ pub(crate) mod debug;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod event;
+pub(crate) mod host;
 pub(crate) mod info;
 pub(crate) mod intention;
 pub(crate) mod kv;

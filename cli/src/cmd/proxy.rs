@@ -32,7 +32,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 
 /// How the proxy's files are read.
-pub(crate) const FORM: Form = Form { lists: &[], aliases: &[] };
+pub(crate) const FORM: Form = Form { lists: &[], aliases: &[], apart: &[] };
 
 /// Flags of `weft proxy`.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +66,7 @@ pub(crate) struct ProxyArgs {
 }
 
 pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
-    let Loaded { mut settings, log, mut origins } =
+    let Loaded { mut settings, log, mut origins, .. } =
         config::load::<FileConfig>(&args.config.files, FORM)?;
     let given = args.clone();
     origins.set(("--sidecar-for", "sidecar_for"), given.sidecar_for, &mut settings.sidecar_for);
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
         let mut handle = Proxy::start(config, tasks).await?;
         handle.ready().await?;
         let ready = serde_json::json!({ "admin": handle.admin_addr().to_string() });
-        Ok(Serving { handle, ready, farewell: None })
+        Ok(Serving { handle, ready, farewell: None, on_hangup: None })
     })
 }
 

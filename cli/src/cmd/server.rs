@@ -26,7 +26,7 @@ Examples:
     weft agent --data-dir /var/lib/weft/agent --join-token-file /var/lib/weft/server/join-token";
 
 /// How the server's files are read.
-pub(crate) const FORM: Form = Form { lists: &[], aliases: &[] };
+pub(crate) const FORM: Form = Form { lists: &[], aliases: &[], apart: &[] };
 
 /// Flags of `weft server`.
 #[derive(Debug, Clone, Args)]
@@ -63,7 +63,7 @@ pub(crate) struct ServerArgs {
 }
 
 pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
-    let Loaded { mut settings, log, mut origins } =
+    let Loaded { mut settings, log, mut origins, .. } =
         config::load::<FileConfig>(&args.config.files, FORM)?;
     let given = args.clone();
     origins.set(("--data-dir", "data_dir"), given.data_dir, &mut settings.data_dir);
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         });
         let leaving = handle.clone();
         let farewell = Box::pin(async move { leaving.hand_over().await });
-        Ok(Serving { handle, ready, farewell: Some(farewell) })
+        Ok(Serving { handle, ready, farewell: Some(farewell), on_hangup: None })
     })
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct Form {
     pub(crate) lists: &'static [&'static str],
     /// Other names of fields at the top: what is written, what is meant.
     pub(crate) aliases: &'static [(&'static str, &'static str)],
+    /// Fields at the top that are no settings: each member is read for itself, and a fault in one
+    /// is no fault of the others.
+    pub(crate) apart: &'static [&'static str],
 }
 
 /// The files of a process, read and merged.
@@ -47,6 +50,27 @@ pub(crate) struct Loaded<T> {
     pub(crate) log: LogSection,
     /// Which file said what.
     pub(crate) origins: Origins,
+    /// What is no setting, by file and field.
+    pub(crate) apart: Vec<(String, &'static str, Value)>,
+}
+
+/// What of the files of a process is right.
+#[derive(Debug)]
+pub(crate) struct Readable<T> {
+    /// The settings; `None` when they are not clear.
+    pub(crate) settings: Option<T>,
+    /// What is no setting, by file and field.
+    pub(crate) apart: Vec<(String, &'static str, Value)>,
+    /// What is wrong.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// One file, read and taken apart.
+struct Part {
+    file: String,
+    settings: Value,
+    log: Value,
+    apart: Vec<(String, &'static str, Value)>,
 }
 
 /// Reads and merges files and folders, in the order given.
@@ -58,36 +82,75 @@ pub(crate) fn load<T: DeserializeOwned>(
     form: Form,
 ) -> Result<Loaded<T>, Failure> {
     let mut faults = Vec::new();
-    let mut parts = Vec::new();
-    let mut origins = Origins::default();
-    for file in files::find(paths, &mut faults) {
-        let Some((settings, log)) = read(&file, form, &mut faults) else { continue };
-        // Each file is decoded alone, so that its faults carry its name.
-        for fault in text::decode::<T>(&settings, Unknown::Refuse).err().unwrap_or_default() {
-            faults.push(Fault::new(&file, fault.to_string()));
-        }
-        for fault in text::decode::<LogSection>(&log, Unknown::Refuse).err().unwrap_or_default() {
-            faults.push(Fault::new(&file, Fault::new("log", fault.to_string()).to_string()));
-        }
-        origins.add(&file, &settings);
-        parts.push((file, settings, log));
-    }
+    let parts = read_all::<T>(paths, form, &mut faults);
     if !faults.is_empty() {
         return Err(Failure::Config(faults));
     }
-    let logs = parts.iter().map(|(file, _, log)| (file.clone(), log.clone())).collect();
-    let settings = parts.into_iter().map(|(file, settings, _)| (file, settings)).collect();
-    let merged = text::merge(settings, form.lists).map_err(Failure::Config)?;
-    let merged_log = text::merge(logs, &[]).map_err(Failure::Config)?;
+    merged(parts, form).map_err(Failure::Config)
+}
+
+/// As [`load`], but goes on with the files that are right.
+pub(crate) fn load_what_is_right<T: DeserializeOwned>(
+    paths: &[PathBuf],
+    form: Form,
+) -> Readable<T> {
+    let mut faults = Vec::new();
+    let parts = read_all::<T>(paths, form, &mut faults);
+    let apart = parts.iter().flat_map(|part| part.apart.clone()).collect();
+    let is_whole = faults.is_empty();
+    let settings = match merged::<T>(parts, form) {
+        Ok(loaded) => is_whole.then_some(loaded.settings),
+        Err(found) => {
+            faults.extend(found);
+            None
+        }
+    };
+    Readable { settings, apart, faults }
+}
+
+fn read_all<T: DeserializeOwned>(
+    paths: &[PathBuf],
+    form: Form,
+    faults: &mut Vec<Fault>,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for file in files::find(paths, faults) {
+        let Some(part) = read(&file, form, faults) else { continue };
+        // Each file is decoded alone, so that its faults carry its name.
+        for fault in text::decode::<T>(&part.settings, Unknown::Refuse).err().unwrap_or_default() {
+            faults.push(Fault::new(&file, fault.to_string()));
+        }
+        let log = text::decode::<LogSection>(&part.log, Unknown::Refuse);
+        for fault in log.err().unwrap_or_default() {
+            faults.push(Fault::new(&file, Fault::new("log", fault.to_string()).to_string()));
+        }
+        parts.push(part);
+    }
+    parts
+}
+
+fn merged<T: DeserializeOwned>(parts: Vec<Part>, form: Form) -> Result<Loaded<T>, Vec<Fault>> {
+    let mut origins = Origins::default();
+    let (mut settings, mut logs, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+    for part in parts {
+        origins.add(&part.file, &part.settings);
+        settings.push((part.file.clone(), part.settings));
+        logs.push((part.file, part.log));
+        apart.extend(part.apart);
+    }
+    let merged = text::merge(settings, form.lists)?;
+    let merged_log = text::merge(logs, &[])?;
     Ok(Loaded {
-        settings: text::decode(&merged, Unknown::Refuse).map_err(Failure::Config)?,
-        log: text::decode(&merged_log, Unknown::Refuse).map_err(Failure::Config)?,
+        settings: text::decode(&merged, Unknown::Refuse)?,
+        log: text::decode(&merged_log, Unknown::Refuse)?,
         origins,
+        apart,
     })
 }
 
-/// Reads one file and takes it apart into the process's settings and the `log` section.
-fn read(file: &str, form: Form, faults: &mut Vec<Fault>) -> Option<(Value, Value)> {
+/// Reads one file and takes it apart into the process's settings, the `log` section, and what is
+/// no setting.
+fn read(file: &str, form: Form, faults: &mut Vec<Fault>) -> Option<Part> {
     let content = match std::fs::read_to_string(file) {
         Ok(content) => content,
         Err(error) => {
@@ -117,5 +180,8 @@ fn read(file: &str, form: Form, faults: &mut Vec<Fault>) -> Option<(Value, Value
         }
     }
     let log = fields.remove("log").unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    Some((value, log))
+    let apart = form.apart.iter();
+    let apart = apart.filter_map(|field| Some((file.to_owned(), *field, fields.remove(*field)?)));
+    let apart = apart.collect();
+    Some(Part { file: file.to_owned(), settings: value, log, apart })
 }

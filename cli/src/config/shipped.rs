@@ -59,3 +59,27 @@ fn the_proxys_example_loads() {
     settings.agent_socket = Some("/socket".to_owned());
     weft_proxy::config::Config::resolve(settings).expect("a good configuration");
 }
+
+/// Every block of configuration in the agents' guide is one that an agent takes.
+#[test]
+fn the_examples_of_the_agents_guide_load() {
+    let guide = path("../../docs/agents.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide is there");
+    let blocks: Vec<&str> =
+        guide.split("```hcl\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 5, "{} blocks", blocks.len());
+    for block in blocks {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("agent.hcl");
+        std::fs::write(&file, block).expect("written");
+        let loaded = load::<weft_agent::config::FileConfig>(&[file], cmd::agent::FORM);
+        let loaded = loaded.unwrap_or_else(|fault| panic!("{block}: {fault:?}"));
+        let definitions = weft_agent::config::read_definitions(&loaded.apart);
+        assert_eq!(definitions.faults, [], "{block}");
+        weft_agent::config::Config::resolve(loaded.settings).expect(block);
+        for service in &definitions.services {
+            let resolved = weft_agent::local::check(&service.definition);
+            assert_eq!(resolved, [], "{block}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ struct Service {
     name: String,
 }
 
-const FORM: Form = Form { lists: &["services"], aliases: &[("service", "services")] };
+const FORM: Form = Form { lists: &["services"], aliases: &[("service", "services")], apart: &[] };
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Unheeded;
 use crate::index::Index;
 use crate::name::{CheckId, InstanceId, NodeName, ServiceName};
 use crate::time::Span;
@@ -201,29 +202,49 @@ pub struct CheckDefinition {
     /// Bytes of output kept; 0 means the default.
     pub output_max_size: u32,
 
-    // Kinds that are known and not run yet: a definition that uses one is refused by name.
-    /// The address of a gRPC health check.
-    #[serde(rename = "GRPC", skip_serializing_if = "String::is_empty")]
-    pub grpc: String,
-    /// The command of a script check.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-    /// The address of an HTTP/2 ping check.
-    #[serde(rename = "H2PING", skip_serializing_if = "String::is_empty")]
-    pub h2ping: String,
-    /// The address of a UDP check.
+    /// Whether redirects are left alone; only an explicit `false` has them followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_redirects: Option<bool>,
+    /// The name that a target's certificate must have; empty means the host called.
+    #[serde(rename = "TLSServerName", skip_serializing_if = "String::is_empty")]
+    pub tls_server_name: String,
+    /// Whether a tcp check goes on to a TLS handshake.
+    #[serde(rename = "TCPUseTLS", skip_serializing_if = "std::ops::Not::not")]
+    pub tcp_use_tls: bool,
+    /// The address of a udp check, `host:port`: silence passes, a refusal is critical.
     #[serde(rename = "UDP", skip_serializing_if = "String::is_empty")]
     pub udp: String,
-    /// The container of a docker check.
+    /// The address of a grpc check, `host:port` or `host:port/service`.
+    #[serde(rename = "GRPC", skip_serializing_if = "String::is_empty")]
+    pub grpc: String,
+    /// Whether a grpc check speaks TLS.
+    #[serde(rename = "GRPCUseTLS", skip_serializing_if = "std::ops::Not::not")]
+    pub grpc_use_tls: bool,
+    /// The address of an HTTP/2 ping check, `host:port`.
+    #[serde(rename = "H2PING", skip_serializing_if = "String::is_empty")]
+    pub h2ping: String,
+    /// Whether an HTTP/2 ping check speaks TLS; it does unless told otherwise.
+    #[serde(rename = "H2PingUseTLS", skip_serializing_if = "Option::is_none")]
+    pub h2ping_use_tls: Option<bool>,
+    /// The command of a script check, or of a docker check.
+    #[serde(alias = "ScriptArgs", skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The container in which a docker check runs its command.
     #[serde(rename = "DockerContainerID", skip_serializing_if = "String::is_empty")]
     pub docker_container_id: String,
+    /// The shell that a docker check hands a command of one word to; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub shell: String,
     /// The unit of an os_service check.
     #[serde(rename = "OSService", skip_serializing_if = "String::is_empty")]
     pub os_service: String,
-    /// The service of an alias check.
+    /// The id of the instance whose state an alias check copies.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub alias_service: String,
-    /// The node of an alias check.
+    /// Taken and not kept, as in a service's definition.
+    #[serde(skip_serializing)]
+    pub token: Unheeded,
+    /// The node whose state, or on which the instance's, an alias check copies; empty for this one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub alias_node: String,
 }

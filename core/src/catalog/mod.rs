@@ -13,6 +13,8 @@ pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus, SERF_H
 pub use instance::{ServiceInstance, aggregate_status};
 pub use node::{Node, TaggedAddress};
 pub use registration::{
-    CatalogDeregistration, CatalogRegistration, ConnectDefinition, ServiceDefinition,
+    CatalogDeregistration, CatalogRegistration, ConnectDefinition, ServiceDefinition, Unheeded,
 };
-pub use service::{Connect, ProxyConfig, Service, ServiceKind, Upstream, Weights};
+pub use service::{
+    Connect, Locality, ProxyConfig, Service, ServiceKind, ServicePort, Upstream, Weights,
+};

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckDefinition, HealthCheck, Node, ProxyConfig, Service, TaggedAddress, Weights};
+use super::{
+    CheckDefinition, HealthCheck, Locality, Node, ProxyConfig, Service, ServicePort, TaggedAddress,
+    Weights,
+};
 use crate::name::{CheckId, InstanceId, NodeName};
 
 /// A service as it is asked for at an agent.
@@ -38,6 +41,12 @@ pub struct ServiceDefinition {
     pub meta: BTreeMap<String, String>,
     /// The port it listens on.
     pub port: u16,
+    /// Ports by name, instead of the one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+    /// Where it runs; left out, where its node does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
     /// Its share among instances of equal standing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
@@ -56,6 +65,19 @@ pub struct ServiceDefinition {
     /// How the service takes part in the mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<ConnectDefinition>,
+    /// Taken and not kept: registrations go to the catalog by the agent's own certificate.
+    #[serde(skip_serializing)]
+    pub token: Unheeded,
+}
+
+/// A value that is taken for the sake of who sends it, and forgotten unread.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Unheeded;
+
+impl<'de> Deserialize<'de> for Unheeded {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// The `Connect` part of a [`ServiceDefinition`].

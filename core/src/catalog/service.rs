@@ -59,9 +59,15 @@ pub struct Service {
     /// The port it listens on; 0 for none.
     #[serde(default)]
     pub port: u16,
+    /// Further ports by name; empty for an instance with one port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
     /// Its share among instances of equal standing.
     #[serde(default)]
     pub weights: Weights,
+    /// Where it runs, when it says so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
     /// Whether others may change the tags in the catalog without the agent undoing it.
     #[serde(default)]
     pub enable_tag_override: bool,
@@ -88,6 +94,33 @@ impl Service {
             ServiceKind::Typical => self.connect.native.then_some(&self.name),
         }
     }
+}
+
+/// One of several ports of an instance.
+///
+/// **Source**: Consul: docs/services/configuration/services-configuration-reference#ports.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServicePort {
+    /// Unique in its instance; a DNS label.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// Whether it is the one meant where none is named; then `Service::port` is the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
+}
+
+/// Where something runs, in the words of its cloud or operator.
+///
+/// **Source**: Consul: docs/services/configuration/services-configuration-reference#locality.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Locality {
+    /// Such as `eu-west-1`.
+    pub region: String,
+    /// A part of the region, such as `eu-west-1a`; empty for none.
+    pub zone: String,
 }
 
 /// The share of an instance by its aggregated health.

@@ -25,8 +25,8 @@ use serde_json::Value;
 
 pub use error::FilterError;
 pub use schema::{
-    CATALOG_SERVICE, CHECK, FieldKind, INTENTION, NODE, NODE_DUMP, SERVICE, SERVICE_INSTANCE,
-    SERVICE_SUMMARY, Schema,
+    CATALOG_SERVICE, CHECK, FieldKind, INTENTION, MEMBER, NODE, NODE_DUMP, SERVICE,
+    SERVICE_INSTANCE, SERVICE_SUMMARY, Schema,
 };
 
 /// A parsed filter expression.

@@ -144,6 +144,8 @@ pub const SERVICE: Schema = Schema {
         ("EnableTagOverride", Bool),
         ("ID", Text),
         ("Kind", Text),
+        ("Locality.Region", Text),
+        ("Locality.Zone", Text),
         ("Meta", Map),
         ("Meta.*", Text),
         ("Port", Number),
@@ -159,6 +161,19 @@ pub const SERVICE: Schema = Schema {
         ("Tags", List),
         ("Weights.Passing", Number),
         ("Weights.Warning", Number),
+    ],
+};
+
+/// A member, as `/v1/agent/members` lists it.
+pub const MEMBER: Schema = Schema {
+    record: "a member",
+    fields: &[
+        ("Addr", Text),
+        ("Name", Text),
+        ("Port", Number),
+        ("Status", Number),
+        ("Tags", Map),
+        ("Tags.*", Text),
     ],
 };
 
@@ -200,6 +215,8 @@ pub const SERVICE_INSTANCE: Schema = Schema {
         ("Service.EnableTagOverride", Bool),
         ("Service.ID", Text),
         ("Service.Kind", Text),
+        ("Service.Locality.Region", Text),
+        ("Service.Locality.Zone", Text),
         ("Service.Meta", Map),
         ("Service.Meta.*", Text),
         ("Service.Port", Number),

@@ -26,6 +26,8 @@ pub struct CheckPolicy {
     pub deregister_after: Option<Duration>,
     /// Bytes of output kept.
     pub output_bytes_max: usize,
+    /// Whether a check that starts critical is run soon and often at first.
+    pub is_eager: bool,
 }
 
 /// One probed check.
@@ -57,10 +59,10 @@ const EAGER_RUNS: u32 = 10;
 impl CheckState {
     /// Starts a check. The first run comes at a moment chosen by `rng`: within the first
     /// interval, so that the checks of a host do not all run at once when its agent starts
-    /// again; within the first second for one that starts critical, as a new service does, so
-    /// that it is not kept from its callers by the mere length of its interval.
+    /// again; within the first second for an eager one that starts critical, as a new service
+    /// does, so that it is not kept from its callers by the mere length of its interval.
     pub fn new(policy: CheckPolicy, now: Instant, rng: &mut impl RngCore) -> Self {
-        let is_eager = policy.initial == CheckStatus::Critical;
+        let is_eager = policy.is_eager && policy.initial == CheckStatus::Critical;
         let within = if is_eager { policy.interval.min(EAGER_PAUSE) } else { policy.interval };
         let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX).max(1);
         let pause = Duration::from_nanos(rng.next_u64() % within_ns);
@@ -82,6 +84,11 @@ impl CheckState {
     /// Returns how the check stands.
     pub fn status(&self) -> CheckStatus {
         self.status
+    }
+
+    /// Whether runs follow each other sooner than the interval says.
+    pub fn is_hurrying(&self) -> bool {
+        self.eager_runs > 0
     }
 
     /// Takes the result of a run that [`CheckAction::Run`] asked for.
@@ -197,6 +204,7 @@ mod tests {
             failures_before_critical: 0,
             deregister_after: None,
             output_bytes_max: 8,
+            is_eager: true,
         }
     }
 
@@ -250,15 +258,16 @@ mod tests {
     #[test]
     fn the_first_run_is_spread_over_the_first_interval_or_second() {
         let now = beginning();
-        for (initial, random, pause_ms) in [
-            (Passing, 0, 0),
-            (Passing, 3_000_000_000, 3_000),
-            (Passing, 13_000_000_000, 3_000),
-            (Critical, 300_000_000, 300),
-            (Critical, 3_300_000_000, 300),
+        for (initial, is_eager, random, pause_ms) in [
+            (Passing, true, 0, 0),
+            (Passing, true, 3_000_000_000, 3_000),
+            (Passing, true, 13_000_000_000, 3_000),
+            (Critical, true, 300_000_000, 300),
+            (Critical, true, 3_300_000_000, 300),
+            (Critical, false, 3_300_000_000, 3_300),
         ] {
-            let state =
-                CheckState::new(CheckPolicy { initial, ..policy() }, now, &mut Always(random));
+            let policy = CheckPolicy { initial, is_eager, ..policy() };
+            let state = CheckState::new(policy, now, &mut Always(random));
             assert_eq!(state.poll_timeout(), Some(now + Duration::from_millis(pause_ms)));
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{
-    Connect, ProxyConfig, ServiceInstance, ServiceKind, TaggedAddress, Weights,
+    Connect, Locality, ProxyConfig, ServiceInstance, ServiceKind, ServicePort, TaggedAddress,
+    Weights,
 };
 use weft_core::index::Index;
 use weft_core::name::{Datacenter, InstanceId, NodeName, ServiceName};
@@ -50,6 +51,12 @@ pub struct CatalogService {
     pub service_meta: BTreeMap<String, String>,
     /// The port it listens on.
     pub service_port: u16,
+    /// Further ports by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_ports: Vec<ServicePort>,
+    /// Where it runs, when it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_locality: Option<Locality>,
     /// Whether others may change the tags.
     pub service_enable_tag_override: bool,
     /// What the sidecar stands for.
@@ -82,6 +89,8 @@ impl From<ServiceInstance> for CatalogService {
             service_weights: service.weights,
             service_meta: service.meta,
             service_port: service.port,
+            service_ports: service.ports,
+            service_locality: service.locality,
             service_enable_tag_override: service.enable_tag_override,
             service_proxy: service.proxy,
             service_connect: service.connect,

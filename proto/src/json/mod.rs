@@ -13,6 +13,7 @@ pub mod agent_check;
 pub mod catalog;
 pub mod config_entry;
 pub mod coordinate;
+pub mod discovery;
 pub mod event;
 pub mod intention;
 pub mod join_token;

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_core::catalog::{
-    CatalogDeregistration, CatalogRegistration, CheckStatus, Connect, HealthCheck, Node,
-    ProxyConfig, Service, ServiceKind, TaggedAddress, Weights,
+    CatalogDeregistration, CatalogRegistration, CheckStatus, Connect, HealthCheck, Locality, Node,
+    ProxyConfig, Service, ServiceKind, ServicePort, TaggedAddress, Weights,
 };
 use weft_core::index::Index;
 use weft_core::limits;
@@ -66,6 +66,10 @@ pub struct ServiceBody {
     pub meta: BTreeMap<String, String>,
     /// The port it listens on.
     pub port: u16,
+    /// Further ports by name.
+    pub ports: Vec<ServicePort>,
+    /// Where it runs.
+    pub locality: Option<Locality>,
     /// Its share among instances of equal standing.
     pub weights: Weights,
     /// Kept and shown.
@@ -253,6 +257,8 @@ fn service(body: ServiceBody, faults: &mut Vec<Fault>) -> Option<Service> {
         tagged_addresses: body.tagged_addresses,
         meta: body.meta,
         port: body.port,
+        ports: body.ports,
+        locality: body.locality,
         weights: body.weights,
         enable_tag_override: body.enable_tag_override,
         proxy: body.proxy,

@@ -25,6 +25,7 @@ pub struct HttpClient {
     body_bytes_max: usize,
     cuts_bodies: bool,
     tls: Option<Arc<ClientConfig>>,
+    server_name: Option<String>,
     unix: Option<PathBuf>,
 }
 
@@ -90,13 +91,27 @@ pub enum CallError {
 impl HttpClient {
     /// Makes a caller whose calls take at most `deadline`, whole answers included.
     pub fn new(deadline: Duration, body_bytes_max: usize) -> Self {
-        Self { deadline, body_bytes_max, cuts_bodies: false, tls: None, unix: None }
+        Self {
+            deadline,
+            body_bytes_max,
+            cuts_bodies: false,
+            tls: None,
+            server_name: None,
+            unix: None,
+        }
     }
 
     /// Uses a TLS configuration for `https` URLs.
     #[must_use]
     pub fn with_tls(mut self, config: Arc<ClientConfig>) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Has certificates of `https` URLs stand for this name instead of the URL's host.
+    #[must_use]
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
         self
     }
 
@@ -186,7 +201,8 @@ impl HttpClient {
             return self.send(url, stream, request).await;
         }
         let config = self.tls.clone().ok_or_else(|| wrong("no TLS configuration was given"))?;
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = self.server_name.as_deref().unwrap_or(authority.host());
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(name).map_err(|_| wrong("its host is not a name"))?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(connect)?;
         self.send(url, stream, request).await

@@ -53,7 +53,14 @@ pub fn check_foreign<B>(request: &Request<B>, own: OwnHosts<'_>) -> Result<(), F
             return Err(ForeignRequest::Host { host: host.host().to_owned() });
         }
     };
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        // Browsers name no origin with what a page merely loads, but say whose page it is.
+        let site = request.headers().get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+        return match site {
+            Some(b"cross-site" | b"same-site") => Err(ForeignRequest::Origin),
+            Some(_) | None => Ok(()),
+        };
+    };
     let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
     match origin.and_then(|uri| uri.authority().cloned()) {
         Some(origin) if is_same(&origin, &host, allowed_hosts) => Ok(()),
@@ -135,6 +142,17 @@ mod tests {
         }
         for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8500"] {
             assert!(!passes(host, None), "{host} was answered");
+        }
+    }
+
+    #[test]
+    fn what_pages_of_other_sites_load_is_refused() {
+        for (site, passes) in
+            [("none", true), ("same-origin", true), ("same-site", false), ("cross-site", false)]
+        {
+            let request = Request::get("/v1/agent/self").header(header::HOST, "127.0.0.1:8500");
+            let request = request.header("sec-fetch-site", site).body(()).expect("a request");
+            assert_eq!(check_foreign(&request, OwnHosts::Named(&[])).is_ok(), passes, "{site}");
         }
     }
 

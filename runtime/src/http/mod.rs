@@ -9,6 +9,7 @@ mod clients;
 mod compress;
 mod connection;
 mod guard;
+mod ping;
 mod router;
 mod serve;
 
@@ -17,6 +18,7 @@ pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, stream
 pub use client::{CallError, HttpClient, HttpResponse};
 pub use compress::{accepts_gzip, gzip, gzipped};
 pub use guard::{ForeignRequest, OwnHosts, check_foreign};
+pub use ping::ping_h2;
 pub use router::{Found, Params, Router};
 pub use serve::{Callers, PeerIdentity, ServeOptions, serve};
 

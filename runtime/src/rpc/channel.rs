@@ -1,10 +1,12 @@
 //! Channels: lazy, kept alive, reconnecting by themselves.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -25,6 +27,23 @@ pub fn channel_unix(path: &Path) -> Channel {
         let path = path.clone();
         async move { net::connect_unix(&path).await.map(TokioIo::new) }
     }))
+}
+
+/// Makes a channel of one connection that was made already, with an HTTP/2 handshake; it does
+/// not reconnect. `authority` is what requests say they are for.
+///
+/// # Errors
+/// When the peer speaks no HTTP/2. The deadline is the caller's.
+pub async fn channel_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    authority: &str,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = service_fn(move |_: Uri| {
+        let taken = stream.take().ok_or_else(|| io::Error::other("the connection has ended"));
+        std::future::ready(taken)
+    });
+    Endpoint::from_shared(format!("http://{authority}"))?.connect_with_connector(connector).await
 }
 
 /// Opens a channel over mTLS to `host:port` at its first use.

@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use super::tap;
 
 /// The environment variable whose filter beats the configured level, e.g. `debug` or
 /// `info,weft_server::raft=trace`.
@@ -64,15 +67,19 @@ pub enum LogError {
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LogError> {
     let environment = std::env::var(ENVIRONMENT).ok().filter(|text| !text.is_empty());
     let filter = parse(environment.as_deref().or(filter).unwrap_or(DEFAULT_FILTER))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let started = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.try_init(),
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_filter(filter).boxed(),
     };
-    started.map_err(|_| LogError::Again)
+    // Each decides for itself what it wants; without somebody who watches, the copies want nothing.
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(tap::layer(LogFormat::Text))
+        .with(tap::layer(LogFormat::Json))
+        .try_init()
+        .map_err(|_| LogError::Again)
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {

@@ -6,3 +6,4 @@ pub mod log;
 pub mod metrics;
 pub mod notify;
 mod process;
+pub mod tap;

@@ -7,6 +7,7 @@
 mod cell;
 mod config;
 mod error;
+mod files;
 mod identity;
 mod outside;
 mod peer;
@@ -24,6 +25,7 @@ pub use config::{
     client_config_pinned, peer_name, server_config, server_config_with,
 };
 pub use error::TlsError;
+pub use files::{CertificateFileError, CertificateFiles};
 pub use identity::Identity;
 pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,

@@ -139,6 +139,6 @@ fn add_central_config(state: &State, instance: &mut ServiceInstance) {
 }
 
 /// Whether a service has all the tags, without regard to case.
-fn has_tags(service: &Service, wanted: &[String]) -> bool {
+pub(super) fn has_tags(service: &Service, wanted: &[String]) -> bool {
     wanted.iter().all(|wanted| service.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted)))
 }

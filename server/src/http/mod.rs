@@ -9,6 +9,7 @@ mod chain;
 mod config_entry;
 mod connect;
 mod coordinate;
+mod discovery;
 pub(crate) mod door;
 mod error;
 mod event;
@@ -123,6 +124,7 @@ fn routes() -> Routes {
         config_entry::routes,
         connect::routes,
         coordinate::routes,
+        discovery::routes,
         event::routes,
         gateway::routes,
         health::routes,

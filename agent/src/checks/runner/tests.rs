@@ -10,6 +10,7 @@ use weft_proto::json::{self, Unknown};
 use weft_runtime::net;
 
 use super::*;
+use crate::config::Scripts;
 use crate::local::{ExistingChecks, LocalServices, Place};
 
 struct Host {
@@ -17,6 +18,11 @@ struct Host {
     checks: Checks,
     _directory: tempfile::TempDir,
     tasks: TaskTree,
+}
+
+fn means(directory: &tempfile::TempDir) -> Means {
+    let ask: Ask = Arc::new(|_| Box::pin(async { Err("there is no server".to_owned()) }));
+    Means { ask, docker_socket: directory.path().join("docker.sock") }
 }
 
 impl Drop for Host {
@@ -32,10 +38,11 @@ impl Host {
             node: NodeName::parse("host-1").expect("a node name"),
             bind_addr: IpAddr::from([127, 0, 0, 1]),
             data_dir: directory.path().to_owned(),
+            scripts: Scripts::Everyone,
         };
         let tasks = TaskTree::root("test");
         let local = Local::open(place, &tasks).expect("a directory to write in");
-        let checks = Checks::start(local.clone(), &tasks);
+        let checks = Checks::start(local.clone(), means(&directory), &tasks);
         Self { local, checks, _directory: directory, tasks }
     }
 

@@ -57,6 +57,7 @@ async fn host() -> Host {
         node: "host-1".parse().expect("a name"),
         bind_addr: [127, 0, 0, 1].into(),
         data_dir: folder.path().to_owned(),
+        scripts: crate::config::Scripts::Nobody,
     };
     let local = Local::open(place, &tasks).expect("a folder to write in");
     let membership = Arc::new(Membership {

@@ -126,7 +126,8 @@ async fn start(args: &DevArgs, folder: &Path, tasks: TaskTree) -> anyhow::Result
         "rpc": server.rpc_addr().to_string(),
         "data_dir": folder,
     });
-    Ok(Serving { handle: Mesh { _server: server, _agent: agent }, ready, farewell: None })
+    let handle = Mesh { _server: server, _agent: agent };
+    Ok(Serving { handle, ready, farewell: None, on_hangup: None })
 }
 
 async fn start_server(

@@ -26,6 +26,8 @@ fn site() -> Site {
 
 fn service(id: &str, kind: ServiceKind, port: u16) -> Service {
     Service {
+        ports: Vec::new(),
+        locality: None,
         kind,
         id: id.parse().expect("an id"),
         name: name(id),

@@ -22,6 +22,8 @@ fn node() -> Node {
 
 fn service(id: &str, port: u16) -> Service {
     Service {
+        ports: Vec::new(),
+        locality: None,
         kind: ServiceKind::Typical,
         id: InstanceId::parse(id).expect("an instance id"),
         name: ServiceName::parse(id).expect("a service name"),

@@ -252,6 +252,7 @@ fn health() -> Vec<Row> {
         get(("/v1/health/node/{node}", "/v1/health/node/n1"), shows(SEE_WEB, "alive")),
         get(("/v1/health/service/{service}", "/v1/health/service/web"), shows(SEE_WEB, "web-1")),
         get(("/v1/health/state/{state}", "/v1/health/state/any"), shows(SEE_WEB, "alive")),
+        get(same("/v1/discovery/prometheus"), shows(SEE_WEB, "web-1")),
     ]
 }
 
