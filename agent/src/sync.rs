@@ -202,6 +202,7 @@ fn lease_check(node: &Node) -> HealthCheck {
         kind: String::new(),
         interval: String::new(),
         timeout: String::new(),
+        definition: None,
         create_index: Index::default(),
         modify_index: Index::default(),
     }

@@ -118,6 +118,9 @@ pub const BLOCKING_WAIT_MAX: Duration = Duration::from_secs(600);
 pub const COMMANDS_PER_ENTRY_MAX: usize = 4_096;
 /// Bytes of one replicated entry before a further command starts the next.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one command, which has an entry to itself when it is larger than others may be
+/// together: the largest transaction with a margin, a quarter of a message between servers.
+pub const COMMAND_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one file of a server's log: some hundred thousand small writes, and made in advance
 /// within a fraction of a second.
 pub const LOG_SEGMENT_BYTES: u64 = 16 << 20;
@@ -176,8 +179,8 @@ pub const DNS_UDP_ANSWERS_MAX: usize = 8;
 pub const KV_KEY_BYTES_MAX: usize = 1_024;
 /// Bytes of a value, unless configured (Consul: 512 KB).
 pub const KV_VALUE_BYTES_DEFAULT: usize = 512 << 10;
-/// Bytes of a value, whatever is configured: it goes into one replicated entry with its key.
-pub const KV_VALUE_BYTES_CEILING: usize = ENTRY_BYTES_MAX - (16 << 10);
+/// Bytes of a value, whatever is configured: half of what a command may have.
+pub const KV_VALUE_BYTES_CEILING: usize = 8 << 20;
 /// How long the removal of a key is remembered for those who wait for it (Consul: 15 min).
 pub const KV_TOMBSTONE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// In which steps removals are forgotten (Consul: 30 s): each step may wake who waits for a key
@@ -190,6 +193,10 @@ pub const KV_TOMBSTONES_PER_COMMAND_MAX: usize = 256;
 pub const TXN_OPS_DEFAULT: usize = 128;
 /// Operations of one transaction, whatever is configured: they are applied at one stretch.
 pub const TXN_OPS_CEILING: usize = 4_096;
+/// Bytes of the keys and values of one transaction, unless configured (Consul: 512 KB of body).
+pub const TXN_BYTES_DEFAULT: usize = 512 << 10;
+/// Bytes of the keys and values of one transaction, whatever is configured: one command has them.
+pub const TXN_BYTES_CEILING: usize = 8 << 20;
 
 /// User events that are kept (Consul: 256 at each agent).
 pub const EVENTS_KEPT_MAX: usize = 256;

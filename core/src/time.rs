@@ -206,6 +206,26 @@ impl Serialize for Span {
     }
 }
 
+/// Writes a span as a number, for fields that clients read as one; both forms are read.
+///
+/// **Units**: nanoseconds.
+///
+/// **Source**: Consul: the durations of Go, where no text is made of them.
+pub fn nanoseconds<S: Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// As [`nanoseconds`]; `None` is null.
+pub fn maybe_nanoseconds<S: Serializer>(
+    span: &Option<Span>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => nanoseconds(span, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SpanVisitor;

@@ -188,6 +188,7 @@ impl World {
             kind: String::new(),
             interval: String::new(),
             timeout: String::new(),
+            definition: None,
             create_index: Index(1),
             modify_index: Index(1),
         };

@@ -74,6 +74,7 @@ limits {
   # kv_max_value_size         = 524288 # bytes of a value of the key/value store
   # session_ttl_min           = "10s"  # the shortest TTL of a session
   # txn_max_ops               = 128    # operations of one transaction
+  # txn_max_req_len           = 524288 # bytes of its keys and values; at least kv_max_value_size
 }
 
 # Log and snapshots. Sizes are in bytes. docs/storage.md says what they mean.

@@ -288,3 +288,54 @@ async fn a_token_that_ends_lives_between_a_minute_and_a_day() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_expanded_token_shows_all_that_it_comes_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start(dir.path(), true).await;
+    let management = bootstrap(&server).await;
+    let policy = |name: &str, rules: &str| json!({ "Name": name, "Rules": rules });
+    let keys = r#"key_prefix "web/" { policy = "read" }"#;
+    put(&server, "/v1/acl/policy", &management, policy("keys", keys)).await;
+    let events = r#"event "deploy" { policy = "write" }"#;
+    put(&server, "/v1/acl/policy", &management, policy("events", events)).await;
+    let role = json!({ "Name": "web", "Policies": [{ "Name": "keys" }, { "Name": "events" }],
+        "ServiceIdentities": [{ "ServiceName": "web" }] });
+    put(&server, "/v1/acl/role", &management, role).await;
+    let token = json!({ "Policies": [{ "Name": "keys" }], "Roles": [{ "Name": "web" }],
+        "ServiceIdentities": [{ "ServiceName": "web" }],
+        "NodeIdentities": [{ "NodeName": "n1", "Datacenter": "dc1" }],
+        "TemplatedPolicies": [{ "TemplateName": "builtin/dns" }] });
+    let made = put(&server, "/v1/acl/token", &management, token).await;
+    let (secret, accessor) = (text(&made, "SecretID"), text(&made, "AccessorID"));
+
+    let get = async |path: &str, token: &str| {
+        let answer = call(&server, Method::GET, path, token, Value::Null).await;
+        (answer.status, answer.json::<Value>().unwrap_or_default())
+    };
+    let (status, own) = get("/v1/acl/token/self?expanded", &secret).await;
+    assert_eq!((status, text(&own, "SecretID")), (StatusCode::OK, secret.clone()));
+    let policies = own["ExpandedPolicies"].as_array().expect("a list");
+    let rules: Vec<&str> = policies.iter().filter_map(|it| it["Rules"].as_str()).collect();
+    assert_eq!(policies.len(), 5, "{own}");
+    assert_eq!(rules[..2].iter().filter(|it| **it == keys || **it == events).count(), 2);
+    let described = |at: usize| policies[at]["Description"].as_str().unwrap_or_default();
+    assert!(described(2).ends_with("service identity: web"), "{own}");
+    assert!(rules[2].contains("web-sidecar-proxy"), "{own}");
+    assert!(described(3).ends_with("node identity: n1"), "{own}");
+    assert_eq!(policies[3]["Datacenters"], json!(["dc1"]));
+    assert!(described(4).ends_with("templated policy: builtin/dns"), "{own}");
+    assert_eq!(own["ExpandedRoles"][0]["Name"], "web");
+    assert_eq!(own["AgentACLDefaultPolicy"], "deny");
+    assert_eq!(own["AgentACLDownPolicy"], "extend-cache");
+    assert_eq!(own["ResolvedByAgent"], "s1");
+
+    let path = format!("/v1/acl/token/{accessor}?expanded");
+    let (status, read) = get(&path, &management).await;
+    assert_eq!((status, text(&read, "SecretID")), (StatusCode::OK, "<hidden>".to_owned()));
+    assert_eq!(read["ExpandedPolicies"], own["ExpandedPolicies"]);
+    assert_eq!(get(&path, &secret).await.0, StatusCode::FORBIDDEN);
+    let (_, plain) = get("/v1/acl/token/self", &secret).await;
+    assert!(plain.get("ExpandedPolicies").is_none(), "{plain}");
+    server.stop().await;
+}

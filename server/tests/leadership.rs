@@ -10,7 +10,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{LIMIT, TestHost, TestServer, config};
 use weft_core::ca::MemberRole;
-use weft_server::config::FileConfig;
+use weft_core::time::Span;
+use weft_server::config::{FileConfig, LimitsSection};
 
 /// A started cluster of three, and a host that calls it.
 struct Three {
@@ -21,14 +22,18 @@ struct Three {
 
 impl Three {
     async fn start() -> Self {
+        Self::start_with(LimitsSection::default()).await
+    }
+
+    async fn start_with(limits: LimitsSection) -> Self {
         let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a directory")).collect();
-        let mut servers = vec![TestServer::start(dirs[0].path()).await];
+        let file = FileConfig { limits: limits.clone(), ..config(dirs[0].path(), "s1") };
+        let mut servers = vec![TestServer::start_with(file).await];
         for (dir, node) in dirs[1..].iter().zip(["s2", "s3"]) {
             let token = servers[0].handle.mint_single_join_token(MemberRole::Server).await;
             let join = Some(token.expect("a token").to_string());
-            servers.push(
-                TestServer::start_with(FileConfig { join, ..config(dir.path(), node) }).await,
-            );
+            let file = FileConfig { join, limits: limits.clone(), ..config(dir.path(), node) };
+            servers.push(TestServer::start_with(file).await);
         }
         let host = TestHost::join(&servers[0], "n1").await;
         Self { servers, host, _dirs: dirs }
@@ -205,5 +210,43 @@ async fn a_server_that_is_removed_learns_it_and_ends() {
     assert!(again.text().contains("was not found in the Raft configuration"), "{}", again.text());
     // With one of two gone there would be no majority left to agree: refused.
     assert_eq!(three.write(0, "goes-on").await, StatusCode::OK);
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_outlive_their_leader_by_their_whole_time_and_no_more() {
+    let ttl = Duration::from_secs(1);
+    let limits = LimitsSection { session_ttl_min: Some(Span(ttl)), ..LimitsSection::default() };
+    let three = Three::start_with(limits).await;
+    let node = json!({ "Node": "ext", "Address": "10.0.0.9" }).to_string();
+    let call = async |at: usize, path: &str, body: &str| {
+        let answer = three.host.call(Method::PUT, &three.servers[at], path, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+        answer.json::<Value>().unwrap_or_default()
+    };
+    call(0, "/v1/catalog/register", &node).await;
+    let create = json!({ "Node": "ext", "NodeChecks": [], "TTL": "1s" }).to_string();
+    let made = call(0, "/v1/session/create", &create).await;
+    let id = made["ID"].as_str().expect("an id").to_owned();
+    let there = async |three: &Three, at: usize| {
+        let (_, found) = three.get(at, &format!("/v1/session/info/{id}")).await;
+        found != json!([])
+    };
+    // The leader goes three times, each within the time that it would have given.
+    for _ in 0..3 {
+        let leader = three.leader(0).await;
+        let at = three.servers.iter().position(|it| it.address() == leader).expect("one leads");
+        three.servers[at].handle.hand_over().await;
+        let moved = async |three: &Three| {
+            let now = three.leader(0).await;
+            !now.is_empty() && now != leader
+        };
+        three.until("another leads", moved).await;
+        assert!(there(&three, 1).await, "it was ended early");
+        call(2, &format!("/v1/session/renew/{id}"), "").await;
+    }
+    let renewed = std::time::Instant::now();
+    three.until("it ends", async |three| !there(three, 1).await).await;
+    assert!(renewed.elapsed() > ttl, "{:?}", renewed.elapsed());
     three.stop().await;
 }

@@ -137,6 +137,41 @@ async fn a_session_ends_at_twice_its_ttl_unless_it_is_renewed() {
 }
 
 #[tokio::test]
+async fn sessions_that_a_snapshot_brings_back_have_their_whole_time_and_no_more() {
+    let world = World::start().await;
+    let host = TestHost::join(&world.server, "n1").await;
+    let node = json!({ "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1",
+        "Datacenter": "dc1" } });
+    host.register(node).await.expect("written");
+    let made = async || {
+        let body = r#"{"TTL":"300ms","NodeChecks":[]}"#;
+        let made = host.call(Method::PUT, &world.server, "/v1/session/create", body).await;
+        let made: Value = made.json().expect("JSON");
+        made["ID"].as_str().expect("an id").to_owned()
+    };
+    let old = made().await;
+    let saved = host.call(Method::GET, &world.server, "/v1/snapshot", "").await.body;
+    world.put(&format!("/v1/session/destroy/{old}"), Value::Null).await;
+    // The times of a session that is younger than the snapshot are kept when it is restored.
+    let young = made().await;
+    let restored = host.call(Method::PUT, &world.server, "/v1/snapshot", &saved).await;
+    assert_eq!(restored.status, StatusCode::OK, "{}", restored.text());
+    let back = std::time::Instant::now();
+    let (mut at, there) = world.get("/v1/session/list").await;
+    assert_eq!(there[0]["ID"], json!(old), "{there}, not {young}");
+    loop {
+        let (index, there) = world.get(&format!("/v1/session/list?index={at}&wait=10s")).await;
+        assert!(back.elapsed() < Duration::from_secs(9), "it lives for ever");
+        if there == json!([]) {
+            break;
+        }
+        at = index;
+    }
+    assert!(back.elapsed() >= Duration::from_millis(550), "{:?}", back.elapsed());
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn transactions_answer_in_the_shapes_that_clients_read() {
     let world = World::start().await;
     let done = world

@@ -84,6 +84,65 @@ async fn catalog_and_health_list_the_same_instances_in_the_same_order() {
 }
 
 #[tokio::test]
+async fn near_is_measured_by_coordinates() {
+    let world = World::start().await;
+    for (node, last) in [("n3", 3), ("n4", 4), ("n5", 5)] {
+        let external = json!({ "Node": node, "Address": format!("10.0.0.{last}"),
+            "Service": { "Service": "web", "ID": format!("web-{node}"), "Port": 80 },
+            "Check": { "CheckID": "c1", "Name": "alive", "Status": "passing",
+                "ServiceID": format!("web-{node}") } });
+        world.put("/v1/catalog/register", external).await;
+    }
+    // n4 is 25 ms from n2, n1 60 ms, n3 90 ms by its height; n5 does not say.
+    for (node, x, height) in [("n1", 0.07, 0.0), ("n2", 0.01, 0.0), ("n3", 0.02, 0.08)]
+        .into_iter()
+        .chain([("n4", 0.035, 0.0)])
+    {
+        let coord = json!({ "Vec": [x, 0, 0, 0, 0, 0, 0, 0], "Error": 0.1, "Adjustment": 0,
+            "Height": height });
+        world.put("/v1/coordinate/update", json!({ "Node": node, "Coord": coord })).await;
+    }
+    for path in ["/v1/catalog/service/web", "/v1/catalog/nodes"] {
+        let sorted = world.get(&format!("{path}?near=n2")).await;
+        let mut nodes = each(&sorted, &["Node"]);
+        nodes.retain(|node| node.starts_with('n'));
+        nodes.dedup();
+        assert_eq!(nodes, ["n2", "n4", "n1", "n3", "n5"], "{path}");
+    }
+    let sorted = world.get("/v1/health/service/web?near=n2").await;
+    let mut nodes = each(&sorted, &["Node", "Node"]);
+    nodes.dedup();
+    assert_eq!(nodes, ["n2", "n4", "n1", "n3", "n5"]);
+    let sorted = world.get("/v1/health/connect/web?near=n2").await;
+    assert_eq!(each(&sorted, &["Node", "Node"]), ["n1"]);
+    for path in ["/v1/health/checks/web", "/v1/health/state/any"] {
+        let sorted = world.get(&format!("{path}?near=n2")).await;
+        let mut nodes = each(&sorted, &["Node"]);
+        nodes.retain(|node| node.starts_with('n'));
+        assert_eq!(nodes, ["n4", "n1", "n3", "n5"], "{path}");
+    }
+    // A node without a coordinate is first among its own; the others stay in their order.
+    let sorted = world.get("/v1/catalog/service/web?near=n5").await;
+    assert_eq!(each(&sorted, &["Node"]), ["n5", "n1", "n1", "n2", "n3", "n4"]);
+    let query = json!({ "Name": "near", "Service": { "Service": "web", "Near": "n3" } });
+    let query = query.to_string();
+    let answer = world.host.call(Method::POST, &world.server, "/v1/query", &query).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    for (query, expected) in [
+        ("/v1/query/near/execute", ["n3", "n2", "n4", "n1", "n5"]),
+        // What the asker says counts more.
+        ("/v1/query/near/execute?near=n4", ["n4", "n2", "n1", "n3", "n5"]),
+        ("/v1/query/near/execute?near=_agent", ["n1", "n4", "n2", "n3", "n5"]),
+    ] {
+        let answer = world.get(query).await;
+        let mut nodes = each(&answer["Nodes"], &["Node", "Node"]);
+        nodes.dedup();
+        assert_eq!(nodes, expected, "{query}");
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn lists_of_services_are_filtered_by_their_instances() {
     let world = World::start().await;
     let filtered = "/v1/catalog/services?filter=ServicePort%20%3D%3D%2081";

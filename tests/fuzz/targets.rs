@@ -163,7 +163,7 @@ fn json_registration(bytes: &[u8]) {
 /// a state that has none of what it speaks of.
 fn json_txn(bytes: &[u8]) {
     let datacenter = Datacenter::parse("dc1").expect("a name");
-    if let Ok(ops) = json::txn::decode(bytes, &datacenter) {
+    if let Ok(ops) = json::txn::decode(bytes, bytes.len(), &datacenter) {
         let mut state = State::default();
         state.apply(Index(1), Timestamp(5), Command::Txn(ops));
         envelope::encode(&state.to_snapshot());

@@ -30,7 +30,7 @@ use weft_core::limits;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, OwnHosts, Params, accepts_gzip, check_foreign, collect, full, gzipped,
+    Body, Found, OwnHosts, Params, Remote, accepts_gzip, check_foreign, collect, full, gzipped,
 };
 use weft_runtime::task::TaskTree;
 
@@ -161,7 +161,8 @@ impl Api {
             }
             Found::WrongMethod { allow } => return Err(ApiError::Method { allow }),
             Found::NotFound if path.starts_with("/v1/") && !path.starts_with("/v1/agent/") => {
-                return Ok(self.parts.servers.forward(self.with_token(request)).await?);
+                let request = with_asker(self.with_token(request));
+                return Ok(self.parts.servers.forward(request).await?);
             }
             Found::NotFound => return Err(ApiError::NoPage(path.to_owned())),
         };
@@ -237,6 +238,19 @@ impl Call {
     async fn read(self) -> Result<Bytes, ApiError> {
         Ok(collect(self.body, limits::API_BODY_BYTES_MAX).await?)
     }
+}
+
+/// Says on a request that is passed on from which host it came, if from another.
+fn with_asker(mut request: Request<Body>) -> Request<Body> {
+    let remote = request.extensions().get::<Remote>().copied();
+    let other = match remote {
+        Some(Remote::Tcp(remote)) if !remote.ip().is_loopback() => remote.ip().to_string(),
+        Some(Remote::Tcp(_) | Remote::Unix) | None => return request,
+    };
+    if let Ok(value) = other.parse() {
+        request.headers_mut().entry("x-forwarded-for").or_insert(value);
+    }
+    request
 }
 
 /// An answer without content, as changes have.

@@ -217,6 +217,7 @@ fn maintenance_check(node: &NodeName, service: Option<&Service>, reason: &str) -
         kind: "maintenance".to_owned(),
         interval: String::new(),
         timeout: String::new(),
+        definition: None,
         create_index: Index::default(),
         modify_index: Index::default(),
     }

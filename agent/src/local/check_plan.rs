@@ -126,6 +126,7 @@ impl CheckPlan {
             kind: self.probe.kind().to_owned(),
             interval: text(self.definition.interval),
             timeout: text(self.definition.timeout),
+            definition: None,
             create_index: weft_core::index::Index::default(),
             modify_index: weft_core::index::Index::default(),
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Unheeded;
+use super::{HealthCheckDefinition, Unheeded};
 use crate::index::Index;
 use crate::name::{CheckId, InstanceId, NodeName, ServiceName};
 use crate::time::Span;
@@ -105,6 +105,9 @@ pub struct HealthCheck {
     /// How long a run may take.
     #[serde(default)]
     pub timeout: String,
+    /// How it is to be run, if whoever registered it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Box<HealthCheckDefinition>>,
     /// When the check was first registered.
     #[serde(default)]
     pub create_index: Index,

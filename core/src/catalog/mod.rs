@@ -4,12 +4,14 @@
 //! stored and looked up is `state`'s affair.
 
 mod check;
+mod check_definition;
 mod instance;
 mod node;
 mod registration;
 mod service;
 
 pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus, SERF_HEALTH};
+pub use check_definition::HealthCheckDefinition;
 pub use instance::{ServiceInstance, aggregate_status};
 pub use node::{Node, TaggedAddress};
 pub use registration::{

@@ -10,7 +10,7 @@ use super::{EntryKind, HeaderChanges, InvalidEntry, ResourceReference, RetryPoli
 use crate::index::Index;
 use crate::limits;
 use crate::name::ServiceName;
-use crate::time::Span;
+use crate::time::{Span, nanoseconds};
 
 /// Which requests of an API gateway go to which services.
 ///
@@ -98,10 +98,10 @@ pub struct UrlRewrite {
 #[serde(rename_all = "PascalCase", default)]
 pub struct TimeoutFilter {
     /// For the head of an answer.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub request_timeout: Span,
     /// For anything on a connection that is open.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub idle_timeout: Span,
 }
 

@@ -10,7 +10,7 @@ use super::findings::{Findings, shortened};
 use crate::index::Index;
 use crate::limits;
 use crate::name::ServiceName;
-use crate::time::Span;
+use crate::time::{Span, nanoseconds};
 
 /// Who issues the tokens that requests carry.
 ///
@@ -91,7 +91,7 @@ pub struct JwtRemoteKeys {
     #[serde(skip_serializing_if = "is_blank")]
     pub request_timeout_ms: u32,
     /// How long the keys are kept; zero means 5 min.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub cache_duration: Span,
     /// Whether requests are taken before the keys are there.
     #[serde(skip_serializing_if = "is_blank")]
@@ -121,10 +121,10 @@ pub struct JwksRetries {
 #[serde(rename_all = "PascalCase", default)]
 pub struct JwksPauses {
     /// The first.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub base_interval: Span,
     /// The longest.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub max_interval: Span,
 }
 
@@ -139,7 +139,7 @@ pub struct JwksCluster {
     #[serde(rename = "TLSCertificates", skip_serializing_if = "is_blank")]
     pub tls_certificates: Option<JwksTrust>,
     /// How long a connection may take; zero means 5 s.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub connect_timeout: Span,
 }
 

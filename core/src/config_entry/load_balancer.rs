@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::Findings;
 use crate::limits;
-use crate::time::Span;
+use crate::time::{Span, nanoseconds};
 
 /// How one of several instances is chosen.
 ///
@@ -123,7 +123,7 @@ pub struct CookieConfig {
     #[serde(skip_serializing_if = "is_blank")]
     pub session: bool,
     /// For how long it holds.
-    #[serde(rename = "TTL", skip_serializing_if = "is_blank")]
+    #[serde(rename = "TTL", skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub ttl: Span,
     /// For which path.
     #[serde(skip_serializing_if = "is_blank")]

@@ -192,3 +192,16 @@ fn normalising_twice_changes_nothing() {
     let once = once.normalise().expect(entry);
     assert_eq!(once.clone().normalise().expect(entry), once);
 }
+
+#[test]
+fn durations_are_shown_as_clients_read_them_text_or_number() {
+    let entry = r#"{"Kind":"service-defaults","Name":"web","UpstreamConfig":{"Defaults":
+        {"PassiveHealthCheck":{"Interval":"10s","MaxFailures":5,"BaseEjectionTime":"1m"}}}}"#;
+    let shown = normalised(entry).expect(entry);
+    let check = &shown["UpstreamConfig"]["Defaults"]["PassiveHealthCheck"];
+    assert_eq!(check["Interval"], 10_000_000_000_u64);
+    assert_eq!(check["BaseEjectionTime"], 60_000_000_000_u64);
+    assert_eq!(normalised(&shown.to_string()).expect("what is shown is taken"), shown);
+    let entry = r#"{"Kind":"service-resolver","Name":"web","ConnectTimeout":3000000000}"#;
+    assert_eq!(normalised(entry).expect(entry)["ConnectTimeout"], "3s");
+}

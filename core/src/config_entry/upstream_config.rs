@@ -7,7 +7,7 @@ use super::findings::Findings;
 use super::{MeshGateway, Protocol};
 use crate::limits;
 use crate::name::ServiceName;
-use crate::time::Span;
+use crate::time::{Span, maybe_nanoseconds, nanoseconds};
 
 /// How the proxies of one service call others.
 ///
@@ -90,7 +90,7 @@ pub struct UpstreamLimits {
 #[serde(rename_all = "PascalCase", default)]
 pub struct PassiveHealthCheck {
     /// Time between two looks.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
     pub interval: Span,
     /// Failures in a row.
     #[serde(skip_serializing_if = "is_blank")]
@@ -106,7 +106,7 @@ pub struct PassiveHealthCheck {
     #[serde(skip_serializing_if = "is_blank")]
     pub max_ejection_percent: Option<u32>,
     /// For how long the first time.
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "maybe_nanoseconds")]
     pub base_ejection_time: Option<Span>,
 }
 

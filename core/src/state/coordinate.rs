@@ -3,6 +3,7 @@
 //! **Source**: Consul: api-docs/coordinate.
 
 use std::collections::BTreeSet;
+use std::iter::zip;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -51,6 +52,19 @@ impl Coordinate {
     pub fn is_valid(&self) -> bool {
         let numbers = self.vec.iter().chain([&self.error, &self.adjustment, &self.height]);
         self.vec.len() == Self::DIMENSIONS && numbers.into_iter().all(|number| number.is_finite())
+    }
+
+    /// Estimates the time to another point and back. It is the same both ways.
+    ///
+    /// **Units**: seconds; never negative for points with heights that are not.
+    ///
+    /// **Source**: Consul: docs/architecture/coordinates#working-with-coordinates: the straight way
+    /// and both heights; what measurements have shown to be off is added unless nothing would be left.
+    pub fn round_trip_seconds(&self, other: &Self) -> f64 {
+        let squares = zip(&self.vec, &other.vec).map(|(a, b)| (a - b) * (a - b));
+        let way = squares.sum::<f64>().sqrt() + self.height + other.height;
+        let adjusted = way + self.adjustment + other.adjustment;
+        if adjusted > 0.0 { adjusted } else { way }
     }
 }
 
@@ -140,6 +154,32 @@ impl State {
         if !self.nodes.contains_key(node) && self.coordinates.by_node.remove(node).is_some() {
             self.coordinates.index = index;
             changes.insert(Change::Coordinates);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(x: f64, height: f64, adjustment: f64) -> Coordinate {
+        let mut vec = vec![0.0; Coordinate::DIMENSIONS];
+        vec[0] = x;
+        Coordinate { vec, error: 1.5, adjustment, height }
+    }
+
+    #[test]
+    fn a_round_trip_is_the_way_with_both_heights_and_what_was_measured() {
+        for (a, b, expected) in [
+            (point(0.0, 0.0, 0.0), point(0.003, 0.0, 0.0), 0.003),
+            (point(0.0, 0.001, 0.0), point(0.003, 0.002, 0.0), 0.006),
+            (point(0.0, 0.001, 0.0005), point(0.003, 0.002, -0.002), 0.0045),
+            // More was taken off than there is.
+            (point(0.0, 0.001, -0.5), point(0.003, 0.002, 0.0), 0.006),
+        ] {
+            for found in [a.round_trip_seconds(&b), b.round_trip_seconds(&a)] {
+                assert!((found - expected).abs() < 1e-9, "{a:?} {b:?}: {found}");
+            }
         }
     }
 }

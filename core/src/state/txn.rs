@@ -214,7 +214,8 @@ impl State {
     fn kv_look(&self, run: &mut Run<'_>, look: KvLook) -> Result<(), String> {
         let find = |key: &KvKey| self.kv().get(key.as_str()).1.cloned();
         let found = |key: &KvKey| find(key).ok_or_else(|| format!("key {key:?} doesn't exist"));
-        let mut tell = |entry| run.results.push(TxnResult::Kv { entry, with_value: true });
+        let mut answer = |entry, with_value| run.results.push(TxnResult::Kv { entry, with_value });
+        // Who checks is not told what is there.
         match look {
             KvLook::CheckIndex(key, index) => {
                 let entry = found(&key)?;
@@ -225,7 +226,7 @@ impl State {
                          {index}"
                     ));
                 }
-                tell(entry);
+                answer(entry, false);
             }
             KvLook::CheckNotExists(key) => {
                 if find(&key).is_some() {
@@ -241,21 +242,24 @@ impl State {
                          \"{session}\""
                     ));
                 }
-                tell(entry);
+                answer(entry, false);
             }
-            KvLook::Get(key) => tell(found(&key)?),
-            KvLook::GetOrEmpty(key) => tell(find(&key).unwrap_or_else(|| {
-                Arc::new(KvEntry {
-                    key,
+            KvLook::Get(key) => answer(found(&key)?, true),
+            KvLook::GetOrEmpty(key) => {
+                let empty = || KvEntry {
+                    key: key.clone(),
                     value: bytes::Bytes::new(),
                     flags: 0,
                     session: None,
                     lock_index: 0,
                     create_index: Index::default(),
                     modify_index: Index::default(),
-                })
-            })),
-            KvLook::GetTree(prefix) => self.kv().list(prefix.as_str()).1.into_iter().for_each(tell),
+                };
+                answer(find(&key).unwrap_or_else(|| Arc::new(empty())), true);
+            }
+            KvLook::GetTree(prefix) => {
+                self.kv().list(prefix.as_str()).1.into_iter().for_each(|it| answer(it, true));
+            }
         }
         Ok(())
     }

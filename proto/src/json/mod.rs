@@ -33,7 +33,7 @@ use serde_json::Value;
 pub use crate::text::Fault;
 pub use decode::{Options, Unknown};
 pub(crate) use decode::{is_empty, is_key};
-pub use parse::parse;
+pub use parse::{parse, parse_within};
 
 /// Decodes a request body.
 ///

@@ -16,9 +16,17 @@ use super::Fault;
 /// One fault, with line and column: no JSON, more than [`API_BODY_BYTES_MAX`] bytes, nested
 /// deeper than 128, or an object with the same key twice.
 pub fn parse(bytes: &[u8]) -> Result<Value, Fault> {
-    if bytes.len() > API_BODY_BYTES_MAX {
+    parse_within(API_BODY_BYTES_MAX, bytes)
+}
+
+/// Parses JSON of at most so many bytes.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_within(bytes_max: usize, bytes: &[u8]) -> Result<Value, Fault> {
+    if bytes.len() > bytes_max {
         let length = bytes.len();
-        let reason = format!("has {length} bytes, more than the {API_BODY_BYTES_MAX} allowed");
+        let reason = format!("has {length} bytes, more than the {bytes_max} allowed");
         return Err(Fault::new("", reason));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {

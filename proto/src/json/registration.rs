@@ -9,8 +9,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_core::catalog::{
-    CatalogDeregistration, CatalogRegistration, CheckStatus, Connect, HealthCheck, Locality, Node,
-    ProxyConfig, Service, ServiceKind, ServicePort, TaggedAddress, Weights,
+    CatalogDeregistration, CatalogRegistration, CheckStatus, Connect, HealthCheck,
+    HealthCheckDefinition, Locality, Node, ProxyConfig, Service, ServiceKind, ServicePort,
+    TaggedAddress, Weights,
 };
 use weft_core::index::Index;
 use weft_core::limits;
@@ -103,6 +104,8 @@ pub struct CheckBody {
     /// What kind of check it is.
     #[serde(rename = "Type")]
     pub kind: String,
+    /// How it is to be run, for whoever runs it.
+    pub definition: HealthCheckDefinition,
 }
 
 /// The body of `PUT /v1/catalog/deregister`.
@@ -287,6 +290,10 @@ fn check(
         "" => Some(CheckStatus::default()),
         word => parsed(&format!("{field}.Status"), word, faults),
     };
+    if !body.definition.is_bounded() {
+        let reason = format!("has texts of more than {} bytes", limits::OPAQUE_TEXT_BYTES_MAX);
+        faults.push(Fault::new(format!("{field}.Definition"), reason));
+    }
     Some(HealthCheck {
         node: node.clone(),
         name: if body.name.is_empty() { body.check_id } else { body.name },
@@ -300,6 +307,7 @@ fn check(
         kind: body.kind,
         interval: String::new(),
         timeout: String::new(),
+        definition: (!body.definition.is_empty()).then(|| Box::new(body.definition)),
         create_index: Index::default(),
         modify_index: Index::default(),
     })
@@ -369,6 +377,8 @@ fn finish<T>(decoded: Result<T, Vec<Fault>>, mut faults: Vec<Fault>) -> Result<T
 
 #[cfg(test)]
 mod tests {
+    use weft_core::time::Span;
+
     use super::*;
 
     fn register(body: &str) -> Result<CatalogRegistration, String> {
@@ -396,6 +406,12 @@ mod tests {
         assert_eq!(registration.services[0].port, 8000);
         assert_eq!(registration.services[0].weights, Weights::default());
         let [redis, up] = &registration.checks[..] else { panic!("two checks") };
+        let definition = redis.definition.as_ref().expect("whoever runs it is told how");
+        assert_eq!(
+            (definition.tcp.as_str(), definition.interval),
+            ("localhost:8888", Span::seconds(5))
+        );
+        assert_eq!(up.definition, None);
         assert_eq!(redis.service_id.as_ref().map(|id| id.as_str()), Some("redis1"));
         assert_eq!(redis.status, CheckStatus::Passing);
         assert_eq!(

@@ -13,7 +13,7 @@ use weft_core::state::{KvLook, TxnError, TxnOp, TxnResult, TxnVerb};
 
 use super::kv::KvShown;
 use super::registration::{CatalogRegister, CheckBody, ServiceBody};
-use super::{Fault, Options, Unknown, from_value, parse};
+use super::{Fault, Options, Unknown, from_value, parse_within};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -111,12 +111,12 @@ impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Indexed<T> {
     }
 }
 
-/// Decodes the body of `PUT /v1/txn`.
+/// Decodes the body of `PUT /v1/txn`, which may have so many bytes.
 ///
 /// # Errors
 /// Every fault, by operation and field.
-pub fn decode(body: &[u8], own: &Datacenter) -> Result<Vec<TxnOp>, Vec<Fault>> {
-    let value = parse(body).map_err(|fault| vec![fault])?;
+pub fn decode(body: &[u8], bytes_max: usize, own: &Datacenter) -> Result<Vec<TxnOp>, Vec<Fault>> {
+    let value = parse_within(bytes_max, body).map_err(|fault| vec![fault])?;
     let bodies: Vec<OpBody> = from_value(&value, &Options::new(Unknown::Ignore))?;
     let mut ops = Vec::with_capacity(bodies.len());
     let mut faults = Vec::new();
@@ -333,7 +333,7 @@ mod tests {
 
     fn decoded(body: &str) -> Result<Vec<TxnOp>, String> {
         let own = Datacenter::parse("dc1").expect("a datacenter");
-        decode(body.as_bytes(), &own).map_err(|faults| Fault::line(&faults))
+        decode(body.as_bytes(), 1 << 20, &own).map_err(|faults| Fault::line(&faults))
     }
 
     #[test]

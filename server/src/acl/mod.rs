@@ -24,4 +24,4 @@ pub(crate) use login::{LoginError, Logins, is_public_key, seal_reviewer};
 pub(crate) use rights::Rights;
 pub(crate) use secret::Credential;
 pub use secret::Secret;
-pub(crate) use txn::check_txn;
+pub(crate) use txn::denied_ops;

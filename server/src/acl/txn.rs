@@ -5,14 +5,28 @@
 
 use weft_core::acl::{Access, Breadth, Denial, Permission, Resource};
 use weft_core::name::{InstanceId, NodeName};
-use weft_core::state::{KvLook, SessionCommand, State, TxnOp, TxnVerb};
+use weft_core::state::{KvLook, SessionCommand, State, TxnError, TxnOp, TxnVerb};
 
 use super::Rights;
 use super::command::{check_kv, check_session};
 
-/// Judges every operation.
+/// Judges every operation, up to the first that is denied.
 pub(crate) fn check_txn(rights: &Rights, state: &State, ops: &[TxnOp]) -> Result<(), Denial> {
-    ops.iter().try_for_each(|op| match op {
+    ops.iter().try_for_each(|op| check(rights, state, op))
+}
+
+/// Returns every operation that is denied, as a transaction's answer tells it.
+pub(crate) fn denied_ops(rights: &Rights, state: &State, ops: &[TxnOp]) -> Vec<TxnError> {
+    let judged = ops.iter().enumerate().map(|(at, op)| (at, check(rights, state, op)));
+    let denied = judged.filter_map(|(op_index, judged)| {
+        let what = judged.err()?.to_string();
+        Some(TxnError { op_index, what })
+    });
+    denied.collect()
+}
+
+fn check(rights: &Rights, state: &State, op: &TxnOp) -> Result<(), Denial> {
+    match op {
         TxnOp::Check(verb, check) => {
             let of = check.service_id.clone().or_else(|| {
                 let present = state.node(&check.node)?;
@@ -39,7 +53,7 @@ pub(crate) fn check_txn(rights: &Rights, state: &State, ops: &[TxnOp]) -> Result
             }
         }
         TxnOp::SessionDelete(id) => check_session(rights, state, &SessionCommand::Destroy(*id)),
-    })
+    }
 }
 
 fn asked(verb: TxnVerb, resource: Resource, on: &str) -> Permission<'_> {

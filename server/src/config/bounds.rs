@@ -17,6 +17,9 @@ pub struct LimitsSection {
     pub kv_max_value_size: Option<usize>,
     /// Operations of one transaction; 128 when left out.
     pub txn_max_ops: Option<usize>,
+    /// Bytes of the keys and values of one transaction; 524288 when left out, and never less than
+    /// a value may have.
+    pub txn_max_req_len: Option<usize>,
     /// The shortest TTL of a session; 10 s when left out.
     pub session_ttl_min: Option<Span>,
 }
@@ -26,6 +29,8 @@ pub struct LimitsSection {
 pub struct Limits {
     /// Bytes of a value of the key/value store.
     pub kv_value_bytes_max: usize,
+    /// Bytes of the keys and values of one transaction.
+    pub txn_bytes_max: usize,
     /// Operations of one transaction.
     pub txn_ops_max: usize,
     /// The shortest TTL of a session.
@@ -36,9 +41,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             kv_value_bytes_max: limits::KV_VALUE_BYTES_DEFAULT,
+            txn_bytes_max: limits::TXN_BYTES_DEFAULT,
             txn_ops_max: limits::TXN_OPS_DEFAULT,
             session_ttl_min: limits::SESSION_TTL_MIN_DEFAULT,
         }
+    }
+}
+
+impl Limits {
+    /// Returns how long the body of a transaction may be: its values in base64, and what names
+    /// its operations.
+    pub(crate) fn txn_body_bytes_max(&self) -> usize {
+        self.txn_bytes_max.div_ceil(3) * 4 + limits::API_BODY_BYTES_MAX
     }
 }
 
@@ -64,6 +78,14 @@ impl LimitsSection {
             let reason = format!("write a number of operations from 1 to {most}");
             faults.push(Fault::new("limits.txn_max_ops", reason));
         }
-        Limits { kv_value_bytes_max, txn_ops_max, session_ttl_min }
+        let txn_bytes_max = self.txn_max_req_len.unwrap_or(default.txn_bytes_max);
+        let most = limits::TXN_BYTES_CEILING;
+        if !(1..=most).contains(&txn_bytes_max) {
+            let reason = format!("write a number of bytes from 1 to {most}");
+            faults.push(Fault::new("limits.txn_max_req_len", reason));
+        }
+        // Whatever can be written alone can be written in a transaction.
+        let txn_bytes_max = txn_bytes_max.max(kv_value_bytes_max);
+        Limits { kv_value_bytes_max, txn_bytes_max, txn_ops_max, session_ttl_min }
     }
 }

@@ -293,6 +293,7 @@ mod tests {
                 kv_max_value_size: Some(0),
                 session_ttl_min: Some(Span::seconds(0)),
                 txn_max_ops: Some(0),
+                txn_max_req_len: Some(0),
                 ..LimitsSection::default()
             },
             storage: StorageSection { snapshot_entries: Some(1), ..StorageSection::default() },
@@ -320,6 +321,7 @@ mod tests {
                 "limits.kv_max_value_size",
                 "limits.session_ttl_min",
                 "limits.txn_max_ops",
+                "limits.txn_max_req_len",
                 "storage.snapshot_entries",
                 "join",
             ]

@@ -21,7 +21,7 @@ pub(super) fn routes(table: Routes) -> Routes {
 
 /// `GET /v1/agent/metrics`, with `?format=prometheus` as text.
 async fn metrics(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
-    let right = Permission::read(Resource::Agent, &context.node_name);
+    let right = Permission::read(Resource::Agent, context.node_name.as_str());
     request.rights.require(right)?;
     let text = context.metrics.registry().encode();
     if request.query.value("format") == Some("prometheus") {

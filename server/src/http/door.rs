@@ -12,7 +12,7 @@ use ::http::{Request, Response, StatusCode};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
-use weft_runtime::http::{Body, Callers, OwnHosts, ServeOptions, check_foreign, serve};
+use weft_runtime::http::{Body, Callers, OwnHosts, Remote, ServeOptions, check_foreign, serve};
 use weft_runtime::net::MemberListener;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::{CertificateFileError, CertificateFiles, ServerTlsCell};
@@ -118,7 +118,7 @@ impl Service<Request<Body>> for OutsideDoor {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let own = match &self.allowed_hosts {
             Some(hosts) => OwnHosts::Named(hosts),
             None => OwnHosts::Certified,
@@ -131,6 +131,12 @@ impl Service<Request<Body>> for OutsideDoor {
             Some(_) => Entrance::Host,
             None => Entrance::Outside,
         };
+        let remote = request.extensions().get::<Remote>().copied();
+        if let Some(Remote::Tcp(remote)) = remote
+            && let Ok(value) = remote.ip().to_string().parse()
+        {
+            request.headers_mut().entry("x-forwarded-for").or_insert(value);
+        }
         Box::pin(self.api.clone().count_and_answer(request, entrance).map(Ok))
     }
 }

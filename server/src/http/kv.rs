@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use weft_core::acl::{Permission, Resource};
 use weft_core::index::Index;
 use weft_core::kv::{KvCommand, KvCondition, KvKey};
@@ -17,7 +17,7 @@ use weft_runtime::http::Body;
 
 use super::error::{ApiError, too_large};
 use super::request::ApiRequest;
-use super::routes::Routes;
+use super::routes::{BodyBound, Routes};
 use super::{Context, page};
 use crate::acl::Rights;
 
@@ -28,7 +28,9 @@ pub(super) fn routes(table: Routes) -> Routes {
     PATHS.into_iter().fold(table, |table, path| {
         table
             .get(path, |context, request| Box::pin(get(context, request)))
-            .put(path, |context, request| Box::pin(put(context, request)))
+            .with_body(Method::PUT, path, BodyBound::Value, |context, request| {
+                Box::pin(put(context, request))
+            })
             .delete(path, |context, request| Box::pin(delete(context, request)))
     })
 }

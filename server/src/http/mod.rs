@@ -48,6 +48,7 @@ use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::config_entry::IntentionAction;
 use weft_core::identity::SpiffeId;
+use weft_core::name::NodeName;
 use weft_runtime::clock;
 use weft_runtime::http::{
     Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty,
@@ -76,13 +77,13 @@ struct Context {
     gate: Gate,
     logins: Logins,
     reset: ResetFile,
+    /// This server's own.
+    node_name: NodeName,
     default_intention: IntentionAction,
     /// How long leaf certificates are valid, unless the CA's settings say so.
     leaf_lifetime: Duration,
     /// Bounds on what clients may ask for.
     limits: Limits,
-    /// This server's own.
-    node_name: String,
     /// Makes join tokens.
     admission: Admission,
     /// What this server counts.
@@ -170,10 +171,10 @@ impl Api {
             gate,
             logins: Logins::default(),
             reset: ResetFile::new(&config.data_dir, tasks),
+            node_name: config.node_name.clone(),
             default_intention: config.default_intention,
             leaf_lifetime: config.leaf_lifetime,
             limits: config.limits.clone(),
-            node_name: config.node_name.to_string(),
             admission,
             metrics,
             meter,
@@ -271,6 +272,7 @@ impl Api {
             params,
             query,
             tokens: request::tokens(&parts.headers),
+            asker: near::asker(&parts.headers),
             body: Bytes::new(),
             caller,
             credential,
@@ -292,7 +294,8 @@ impl Asked {
     async fn answer(mut self, context: &Context) -> Result<Response<Body>, ApiError> {
         if !is_empty(&self.body) {
             // Boxed, as nobody who has asked needs the room.
-            self.request.body = Box::pin(collect(self.body, self.route.body_bytes_max)).await?;
+            let bytes_max = self.route.body.bytes(&context.limits);
+            self.request.body = Box::pin(collect(self.body, bytes_max)).await?;
         }
         (self.route.handler)(context, &self.request).await
     }

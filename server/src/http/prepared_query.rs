@@ -145,10 +145,8 @@ async fn execute(context: &Context, request: &ApiRequest) -> Result<Response<Bod
             }
             let query = rendered(found, asked)?;
             let rights = &asker(context, state, &query, rights)?;
-            let near = match query.service.near.is_empty() {
-                true => Near::of(request),
-                false => Near::named(&query.service.near, request),
-            };
+            // What the asker says counts more than what the query says.
+            let near = Near::of(request).or_else(|| Near::named(&query.service.near, request));
             let answer = carry_out((state, rights), &query, connect, near, limit)?;
             Ok((state.prepared_queries().0, Some(answer)))
         },

@@ -1,6 +1,7 @@
 //! What a request asks for: the query string, taken apart once.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub(super) struct ApiRequest {
     pub(super) query: Query,
     /// The headers that may carry a token, as shown.
     pub(super) tokens: Vec<HeaderValue>,
+    /// The address of who asked first, if those who passed the request on say.
+    pub(super) asker: Option<IpAddr>,
     pub(super) body: Bytes,
     pub(super) caller: Caller,
     /// What was shown, to be judged anew on each state that is answered from.
@@ -61,10 +64,14 @@ impl ApiRequest {
     /// request on counts only where distances are told from there.
     pub(super) fn question(&self) -> String {
         let mut question = question(&self.path, &self.query, &self.tokens);
-        if self.query.has("near")
-            && let Caller::Client { through: Some(through), .. } = &self.caller
-        {
-            question.extend(["\0", &through.to_string()]);
+        // A prepared query may ask for distances where its asker does not.
+        if self.query.has("near") || self.path.starts_with("/v1/query/") {
+            if let Caller::Client { through: Some(through), .. } = &self.caller {
+                question.extend(["\0", &through.to_string()]);
+            }
+            if let Some(address) = self.asker {
+                question.extend(["\0", &address.to_string()]);
+            }
         }
         question
     }

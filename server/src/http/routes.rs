@@ -8,6 +8,7 @@ use weft_runtime::http::{Body, Found, Router};
 use super::Context;
 use super::error::ApiError;
 use super::request::ApiRequest;
+use crate::config::Limits;
 
 /// Answers a request.
 pub(super) type Handler =
@@ -18,9 +19,35 @@ pub(super) type Handler =
 pub(super) struct Route {
     pub(super) handler: Handler,
     /// A longer body is refused before the handler is asked.
-    pub(super) body_bytes_max: usize,
+    pub(super) body: BodyBound,
     /// Its place among the routes.
     pub(super) at: usize,
+}
+
+/// How long a request's body may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum BodyBound {
+    /// As most are.
+    Plain,
+    /// A whole state.
+    Snapshot,
+    /// As many operations as are configured.
+    Transaction,
+    /// A value, as long as is configured.
+    Value,
+}
+
+impl BodyBound {
+    /// Returns the number of bytes.
+    pub(super) fn bytes(self, configured: &Limits) -> usize {
+        match self {
+            Self::Plain => limits::API_BODY_BYTES_MAX,
+            Self::Snapshot => usize::try_from(limits::SNAPSHOT_BYTES_MAX).unwrap_or(usize::MAX),
+            Self::Transaction => configured.txn_body_bytes_max(),
+            // The handler says how long a value is that is too long, if it is not far too long.
+            Self::Value => configured.kv_value_bytes_max.max(limits::API_BODY_BYTES_MAX),
+        }
+    }
 }
 
 /// Every route of the API.
@@ -32,30 +59,30 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) fn get(self, pattern: &str, handler: Handler) -> Self {
-        self.with_body(Method::GET, pattern, limits::API_BODY_BYTES_MAX, handler)
+        self.with_body(Method::GET, pattern, BodyBound::Plain, handler)
     }
 
     pub(super) fn put(self, pattern: &str, handler: Handler) -> Self {
-        self.with_body(Method::PUT, pattern, limits::API_BODY_BYTES_MAX, handler)
+        self.with_body(Method::PUT, pattern, BodyBound::Plain, handler)
     }
 
     pub(super) fn post(self, pattern: &str, handler: Handler) -> Self {
-        self.with_body(Method::POST, pattern, limits::API_BODY_BYTES_MAX, handler)
+        self.with_body(Method::POST, pattern, BodyBound::Plain, handler)
     }
 
     pub(super) fn delete(self, pattern: &str, handler: Handler) -> Self {
-        self.with_body(Method::DELETE, pattern, limits::API_BODY_BYTES_MAX, handler)
+        self.with_body(Method::DELETE, pattern, BodyBound::Plain, handler)
     }
 
-    /// Adds a route with a bound of its own on the request's body, in bytes.
+    /// Adds a route with a bound of its own on the request's body.
     pub(super) fn with_body(
         mut self,
         method: Method,
         pattern: &str,
-        body_bytes_max: usize,
+        body: BodyBound,
         handler: Handler,
     ) -> Self {
-        let route = Route { handler, body_bytes_max, at: self.names.len() };
+        let route = Route { handler, body, at: self.names.len() };
         self.names.push((method.clone(), pattern.to_owned()));
         Self { router: self.router.route(method, pattern, route), ..self }
     }

@@ -16,15 +16,14 @@ use weft_runtime::http::{Body, empty, streamed};
 
 use super::error::ApiError;
 use super::request::ApiRequest;
-use super::routes::Routes;
+use super::routes::{BodyBound, Routes};
 use super::{Context, page};
 use crate::read::Consistency;
 
 pub(super) fn routes(table: Routes) -> Routes {
-    let body_bytes_max = usize::try_from(limits::SNAPSHOT_BYTES_MAX).unwrap_or(usize::MAX);
     table
         .get("/v1/snapshot", |context, request| Box::pin(save(context, request)))
-        .with_body(Method::PUT, "/v1/snapshot", body_bytes_max, |context, request| {
+        .with_body(Method::PUT, "/v1/snapshot", BodyBound::Snapshot, |context, request| {
             Box::pin(restore(context, request))
         })
         .get("/v1/operator/raft/digest", |context, request| Box::pin(digest(context, request)))

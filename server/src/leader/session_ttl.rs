@@ -54,13 +54,19 @@ async fn run(office: &Office, tasks: &TaskTree) {
     let mut mailbox = office.mailbox();
     mailbox.follow(0, BTreeSet::from([Topic::Sessions]));
     let mut timers = SessionTimers::default();
-    let mut known = Index(0);
+    let (mut known, mut restored_at) = (Index(0), office.state().restored_at());
     // What was noted for an earlier leader says nothing of these times.
     let renewals = office.renewals();
     renewals.take();
     loop {
         let state = office.state();
         let now = clock::instant();
+        if state.restored_at() != restored_at {
+            // What a snapshot brings back may be older than what is known, and was not renewed
+            // while it was away: all times begin anew, as with a new leader.
+            (known, restored_at) = (Index(0), state.restored_at());
+            timers = SessionTimers::default();
+        }
         for session in state.sessions().with_ttl_since(known) {
             known = known.max(session.create_index);
             if let Some(ttl) = session.ttl {

@@ -73,7 +73,7 @@ impl Fold {
 /// Returns how much of an entry a command takes.
 pub(super) fn size(command: &Command) -> Result<usize, ProposeError> {
     let bytes = envelope::encode(command).len();
-    if bytes > limits::ENTRY_BYTES_MAX {
+    if bytes > limits::COMMAND_BYTES_MAX {
         return Err(ProposeError::TooLarge { bytes });
     }
     Ok(bytes)

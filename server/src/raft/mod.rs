@@ -17,6 +17,7 @@ mod large_state;
 mod leadership;
 mod lease;
 mod log;
+mod long_append;
 mod membership;
 mod network;
 mod reads;

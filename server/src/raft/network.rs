@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -11,7 +12,6 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::transport::Channel;
 use weft_proto::envelope;
@@ -23,6 +23,7 @@ use weft_runtime::{clock, rpc};
 use super::call::{Call, CallError, Said};
 use super::error::ProposeError;
 use super::lease::Acks;
+use super::long_append::{LONG_APPEND_BYTES, LONG_APPEND_LIMIT, LongAppend};
 use super::tidings::Tidings;
 use super::types::{LogId, Member, NodeId, TypeConfig, Vote};
 
@@ -109,13 +110,14 @@ impl Links {
     pub(super) async fn append(
         &self,
         (target, address): (NodeId, &str),
-        rpc: &AppendEntriesRequest<TypeConfig>,
+        vote: Vote,
+        message: Bytes,
         limit: Duration,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
         let sent = clock::instant();
-        let answer = self.exchange(Method::Append, (target, address), rpc, limit).await?;
+        let answer = self.exchange(Method::Append, (target, address), message, limit).await?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-            self.acks.note(&rpc.vote, target, sent);
+            self.acks.note(&vote, target, sent);
         }
         Ok(answer)
     }
@@ -128,31 +130,30 @@ impl Links {
         vote: &Vote,
         limit: Duration,
     ) -> bool {
-        let rpc = AppendEntriesRequest {
+        let rpc = AppendEntriesRequest::<TypeConfig> {
             vote: *vote,
             prev_log_id: None,
             entries: Vec::new(),
             leader_commit: None,
         };
-        let answer = self.append((target, address), &rpc, limit).await;
+        let answer = self.append((target, address), *vote, envelope::encode(&rpc), limit).await;
         answer.is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_)))
     }
 
-    async fn exchange<Q, A, E>(
+    async fn exchange<A, E>(
         &self,
         method: Method,
         (target, address): (NodeId, &str),
-        request: &Q,
+        message: Bytes,
         limit: Duration,
     ) -> Result<A, RPCError<NodeId, Member, E>>
     where
-        Q: Serialize,
         A: DeserializeOwned,
         E: std::error::Error + DeserializeOwned,
     {
         self.check(address).map_err(|status| Unreachable::new(&status))?;
         let mut client = self.client(address);
-        let mut request = tonic::Request::new(RaftMessage { body: envelope::encode(request) });
+        let mut request = tonic::Request::new(RaftMessage { body: message });
         request.set_timeout(limit);
         let call = async {
             match method {
@@ -177,7 +178,8 @@ impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, node: &Member) -> Link {
-        Link { target, address: node.address.clone(), links: self.clone(), told: None }
+        let (address, long_append) = (node.address.clone(), LongAppend::default());
+        Link { target, address, links: self.clone(), told: None, long_append }
     }
 }
 
@@ -188,6 +190,7 @@ pub(crate) struct Link {
     links: Links,
     /// What the follower has been told is committed, or is about to be.
     told: Option<LogId>,
+    long_append: LongAppend,
 }
 
 /// Which method a message is for.
@@ -198,7 +201,8 @@ enum Method {
     Vote,
 }
 
-type Failure<E = openraft::error::Infallible> = RPCError<NodeId, Member, RaftError<NodeId, E>>;
+pub(super) type Failure<E = openraft::error::Infallible> =
+    RPCError<NodeId, Member, RaftError<NodeId, E>>;
 
 impl RaftNetwork<TypeConfig> for Link {
     async fn append_entries(
@@ -206,6 +210,10 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
+        // What is under way says what was committed when it was sent, and no more.
+        if let Some(answer) = self.long_append.resume(&rpc).await {
+            return answer;
+        }
         let to = (self.target, self.address.as_str());
         let is_news = rpc.leader_commit > self.told;
         self.told = self.told.max(rpc.leader_commit);
@@ -215,7 +223,16 @@ impl RaftNetwork<TypeConfig> for Link {
             return Ok(AppendEntriesResponse::Success);
         }
         self.links.tidings.settle(self.target);
-        self.links.append(to, &rpc, option.hard_ttl()).await
+        let message = envelope::encode(&rpc);
+        if message.len() <= LONG_APPEND_BYTES {
+            return self.links.append(to, rpc.vote, message, option.hard_ttl()).await;
+        }
+        let (links, target, address) = (self.links.clone(), self.target, self.address.clone());
+        let vote = rpc.vote;
+        let answer = Box::pin(async move {
+            links.append((target, &address), vote, message, LONG_APPEND_LIMIT).await
+        });
+        self.long_append.send(&rpc, answer).await
     }
 
     async fn install_snapshot(
@@ -224,7 +241,8 @@ impl RaftNetwork<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failure<InstallSnapshotError>> {
         let to = (self.target, self.address.as_str());
-        self.links.exchange(Method::InstallSnapshot, to, &rpc, option.hard_ttl()).await
+        let message = envelope::encode(&rpc);
+        self.links.exchange(Method::InstallSnapshot, to, message, option.hard_ttl()).await
     }
 
     async fn vote(
@@ -233,6 +251,7 @@ impl RaftNetwork<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, Failure> {
         let to = (self.target, self.address.as_str());
-        self.links.exchange(Method::Vote, to, &rpc, option.hard_ttl()).await
+        let message = envelope::encode(&rpc);
+        self.links.exchange(Method::Vote, to, message, option.hard_ttl()).await
     }
 }

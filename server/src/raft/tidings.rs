@@ -11,6 +11,7 @@ use std::time::Duration;
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use weft_proto::envelope;
 use weft_runtime::task::TaskTree;
 
 use super::network::Links;
@@ -107,7 +108,8 @@ async fn tell(links: &Links, tasks: &TaskTree) {
             let links = links.clone();
             tasks.spawn("tiding", async move {
                 // Who does not hear it hears it with openraft's next sign of life.
-                let _ = links.append((target, &address), &message, LIMIT).await;
+                let (vote, message) = (message.vote, envelope::encode(&message));
+                let _ = links.append((target, &address), vote, message, LIMIT).await;
                 links.tidings.answered(target);
             });
         }

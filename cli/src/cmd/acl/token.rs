@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::grants::{self, GrantArgs};
 use super::{lines, record};
 use crate::client::{ApiClient, encode};
-use crate::output::{OutputArgs, print_line, text};
+use crate::output::{OutputArgs, print_line, shown, text};
 
 /// Flags of `weft acl token`.
 #[derive(Debug, Args)]
@@ -89,6 +89,9 @@ struct ReadArgs {
     /// The token that this command uses
     #[arg(long = "self", conflicts_with = "accessor_id")]
     own: bool,
+    /// With all that it comes to: the rules of its policies, roles, identities and templates
+    #[arg(long)]
+    expanded: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -142,7 +145,13 @@ pub(super) async fn run(client: &ApiClient, args: TokenArgs) -> anyhow::Result<(
                 Some(accessor) => format!("/v1/acl/token/{}", encode(accessor)),
                 None => "/v1/acl/token/self".to_owned(),
             };
-            record::read(client, &path, args.output, show).await
+            match args.expanded {
+                true => {
+                    let path = format!("{path}?expanded");
+                    record::read(client, &path, args.output, show_expanded).await
+                }
+                false => record::read(client, &path, args.output, show).await,
+            }
         }
         What::Update(args) => update(client, args).await,
     }
@@ -215,4 +224,35 @@ pub(in crate::cmd) fn show(token: &Value) -> String {
     }
     pairs.extend(grants::show(token));
     lines(&pairs)
+}
+
+/// Shows a token for people, with the rules that it comes to.
+fn show_expanded(token: &Value) -> String {
+    let mut out = show(token);
+    for policy in token["ExpandedPolicies"].as_array().into_iter().flatten() {
+        let datacenters: Vec<String> =
+            policy["Datacenters"].as_array().into_iter().flatten().map(shown).collect();
+        let places = if datacenters.is_empty() { "all".to_owned() } else { datacenters.join(", ") };
+        out.push_str(&format!(
+            "\nPolicy {} ({})\n{}",
+            text(policy, "Name"),
+            text(policy, "ID"),
+            lines(&[
+                ("  Description", text(policy, "Description")),
+                ("  Datacenters", places),
+                ("  Rules", String::new()),
+            ])
+        ));
+        for line in text(policy, "Rules").trim_end().lines() {
+            out.push_str(&format!("    {line}\n"));
+        }
+    }
+    for role in token["ExpandedRoles"].as_array().into_iter().flatten() {
+        out.push_str(&format!("\nRole {} ({})\n", text(role, "Name"), text(role, "ID")));
+        let grants = grants::on_one_line(role);
+        out.push_str(&format!("  {grants}\n"));
+    }
+    let default = text(token, "AgentACLDefaultPolicy");
+    let by = text(token, "ResolvedByAgent");
+    out + &format!("\nWhatever no rule names: {default} (as {by} is configured)\n")
 }

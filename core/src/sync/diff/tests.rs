@@ -55,6 +55,7 @@ fn health_check(service: &str, status: &str) -> HealthCheck {
         kind: "ttl".into(),
         interval: String::new(),
         timeout: String::new(),
+        definition: None,
         create_index: Index(0),
         modify_index: Index(0),
     }

@@ -6,6 +6,7 @@
 
 mod authorize;
 mod bootstrap;
+mod expand;
 mod login;
 mod policy;
 mod role;

@@ -78,7 +78,7 @@ fn link(id: &str, name: &str) -> LinkBody {
 
 /// Differs: Consul hashes another form of the same content; clients compare hashes of one
 /// cluster with each other only.
-fn hash(content: &impl Serialize) -> String {
+pub(super) fn hash(content: &impl Serialize) -> String {
     // Names and texts only: they can always be written.
     let bytes = serde_json::to_vec(content).unwrap_or_default();
     STANDARD.encode(digest(&SHA256, &bytes))

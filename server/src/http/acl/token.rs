@@ -3,14 +3,16 @@
 //! **Source**: Consul: api-docs/acl/tokens.
 
 use ::http::Response;
+use serde::Serialize;
 use weft_core::acl::{AccessorId, Granted, Link, Permission, Resource, Token};
 use weft_core::state::{AclCommand, AclState, Command, Expiry, TokenDraft, Writing};
 use weft_core::watch::Topic;
-use weft_proto::json::acl::{HIDDEN, TokenUpsert, decode_token};
+use weft_proto::json::acl::{HIDDEN, TokenBody, TokenUpsert, decode_token};
 use weft_proto::text::Fault;
 use weft_runtime::http::Body;
 use weft_runtime::{clock, entropy};
 
+use super::expand::TokenExpanded;
 use super::{enabled, missing, show};
 use crate::acl::Secret;
 use crate::http::error::ApiError;
@@ -123,7 +125,7 @@ async fn read(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
         rights.require(Permission::read(Resource::Acl, ""))?;
         let acl = state.acl();
         let found = live(acl, &accessor).ok_or_else(|| missing("token"))?;
-        Ok((token_index(acl), Some(show::token(acl, &found, None))))
+        Ok((token_index(acl), Some(shown(context, request, acl, &found, None))))
     });
     Ok(read.await?.or_null(context))
 }
@@ -137,9 +139,30 @@ async fn own(context: &Context, request: &ApiRequest) -> Result<Response<Body>, 
         let acl = state.acl();
         let found = rights.accessor().and_then(|accessor| live(acl, accessor));
         let found = found.ok_or_else(|| missing("token"))?;
-        Ok((token_index(acl), Some(show::token(acl, &found, secret))))
+        Ok((token_index(acl), Some(shown(context, request, acl, &found, secret))))
     });
     Ok(read.await?.or_null(context))
+}
+
+/// A token as one is shown: as it is, or with all that it comes to.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown {
+    AsItIs(Box<TokenBody>),
+    Expanded(Box<TokenExpanded>),
+}
+
+fn shown(
+    context: &Context,
+    request: &ApiRequest,
+    acl: &AclState,
+    token: &Token,
+    secret: Option<&Secret>,
+) -> Shown {
+    match request.query.has("expanded") {
+        true => Shown::Expanded(Box::new(TokenExpanded::new(context, acl, token, secret))),
+        false => Shown::AsItIs(Box::new(show::token(acl, token, secret))),
+    }
 }
 
 /// `GET /v1/acl/tokens`

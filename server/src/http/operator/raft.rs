@@ -5,11 +5,11 @@
 use http::{Method, Response};
 use serde_json::json;
 use weft_core::acl::{Permission, Resource};
-use weft_core::limits;
 use weft_runtime::http::Body;
 
 use super::{ApiError, Context, Routes, page, read_id, shown};
 use crate::http::request::ApiRequest;
+use crate::http::routes::BodyBound;
 use crate::raft::Peer;
 
 pub(super) fn routes(table: Routes) -> Routes {
@@ -20,7 +20,7 @@ pub(super) fn routes(table: Routes) -> Routes {
         })
         .delete("/v1/operator/raft/peer", |context, request| Box::pin(remove(context, request)))
         .put(TRANSFER, |context, request| Box::pin(transfer(context, request)))
-        .with_body(Method::POST, TRANSFER, limits::API_BODY_BYTES_MAX, |context, request| {
+        .with_body(Method::POST, TRANSFER, BodyBound::Plain, |context, request| {
             Box::pin(transfer(context, request))
         })
 }
