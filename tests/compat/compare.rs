@@ -90,7 +90,7 @@ pub(crate) fn meant(text: &str) -> Result<Vec<Meant>, String> {
     for (number, line) in (1..).zip(text.lines()) {
         match line.trim() {
             "" => has_reason = false,
-            line if line.starts_with('#') => has_reason = line.len() > 20,
+            line if line.starts_with('#') => has_reason |= line.len() > 20,
             line => {
                 let parts: Vec<&str> = line.split('|').map(str::trim).collect();
                 let [script, request, what] = parts[..] else {

@@ -12,6 +12,15 @@ use weft_tests::{Api, Daemon, eventually};
 /// It elects itself within some seconds.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// Whether it asks for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acls {
+    /// Everyone may do everything.
+    Off,
+    /// Nothing may be done without a token.
+    On,
+}
+
 /// A running Consul.
 pub(crate) struct Consul {
     // The process first: it ends before its folder goes.
@@ -26,8 +35,9 @@ pub(crate) fn program() -> Option<PathBuf> {
 }
 
 impl Consul {
-    /// Starts one and waits until it leads and its own node stands in the catalog.
-    pub(crate) fn start(program: &Path) -> Self {
+    /// Starts one and waits until it leads and its own node stands in the catalog, or, where that
+    /// may not be seen, until its ACLs are in force.
+    pub(crate) fn start(program: &Path, acls: Acls) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let http = free_port();
         let settings = json!({
@@ -38,6 +48,7 @@ impl Consul {
                        "serf_wan": -1, "dns": -1, "grpc": free_port() },
             "performance": { "raft_multiplier": 1 },
             "connect": { "enabled": true },
+            "acl": { "enabled": acls == Acls::On, "default_policy": "deny" },
             "disable_update_check": true,
             "log_level": "ERROR",
         });
@@ -48,9 +59,12 @@ impl Consul {
         let process = Daemon::program("consul", folder.path(), command);
         let api = Api::new((std::net::Ipv4Addr::LOCALHOST, http).into());
         eventually(START_LIMIT, "Consul serves", || {
-            let answer = api.get("/v1/health/node/node1")?.ok()?;
-            let checks = answer.json().as_array().map_or(0, Vec::len);
-            if checks > 0 { Ok(()) } else { Err("its node is not there yet".to_owned()) }
+            let (path, text) = match acls {
+                Acls::Off => ("/v1/health/node/node1", "serfHealth"),
+                Acls::On => ("/v1/acl/tokens", "Permission denied"),
+            };
+            let answer = api.get(path)?;
+            if answer.body.contains(text) { Ok(()) } else { Err(format!("{path}: {answer:?}")) }
         });
         Self { _process: process, api, _folder: folder }
     }

@@ -20,8 +20,12 @@ use serde_json::{Value, json};
 use weft_tests::{Api, Cluster};
 
 use compare::{Difference, differences, meant};
+use consul::Acls;
 use run::Exchange;
 use script::Step;
+
+/// The script that asks a cluster with ACLs; the others ask one without.
+const OF_ACLS: &str = "acl";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compat")
@@ -70,10 +74,12 @@ fn our_answers_are_consuls_but_for_what_is_written_down() {
     let list = fs::read_to_string(folder().join("differences.txt")).expect("the list");
     let list = meant(&list).unwrap_or_else(|error| panic!("differences.txt: {error}"));
     // Consul lets services call each other when no token is asked for.
-    let cluster = Cluster::start_with(&json!({ "default_intention_policy": "allow" }));
+    let open = Cluster::start_with(&json!({ "default_intention_policy": "allow" }));
+    let with_acls = Cluster::start_with(&json!({ "acl": { "enabled": true } }));
     let mut found = Vec::new();
     for (name, steps) in scripts() {
         let theirs = recorded(&name);
+        let cluster = if name == OF_ACLS { &with_acls } else { &open };
         let ours = answers(cluster.agent.api(), &name, &steps);
         assert_eq!(theirs.len(), ours.len(), "{name} has changed: record it anew");
         found.extend(differences(&name, &theirs, &ours));
@@ -98,9 +104,11 @@ fn the_recording_is_what_the_real_one_answers() {
         eprintln!("no Consul here: the recording is taken for what it says");
         return;
     };
-    let consul = consul::Consul::start(&program);
+    let open = consul::Consul::start(&program, Acls::Off);
+    let with_acls = consul::Consul::start(&program, Acls::On);
     let is_recording = std::env::var_os("WEFT_COMPAT_RECORD").is_some();
     for (name, steps) in scripts() {
+        let consul = if name == OF_ACLS { &with_acls } else { &open };
         let answers = answers(consul.api(), &name, &steps);
         if is_recording {
             let records: Vec<Value> = answers.iter().map(Exchange::record).collect();

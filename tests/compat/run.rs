@@ -131,6 +131,8 @@ impl Names {
                 sorted(self.value("", body))
             }
             Ok(body) if is_json => self.value("", body),
+            // An archive: the text of what is none.
+            Ok(_) | Err(_) if answer.body.contains(char::REPLACEMENT_CHARACTER) => "<bytes>".into(),
             Ok(_) | Err(_) => Value::String(self.text(answer.body.trim_end())),
         };
         Exchange { request: step.line(), status: answer.status, headers, body }
@@ -144,14 +146,17 @@ impl Names {
             Value::Object(fields) => Value::Object(
                 fields.into_iter().map(|(key, it)| (key.clone(), self.value(&key, it))).collect(),
             ),
-            Value::Number(_) if matches!(key, "CreateIndex" | "ModifyIndex") => "<index>".into(),
+            Value::Number(_) if matches!(key, "CreateIndex" | "ModifyIndex" | "LastIndex") => {
+                "<index>".into()
+            }
+            Value::Number(_) if key == "LastTerm" => "<term>".into(),
             Value::String(_) if matches!(key, "ContentHash" | "Hash") => "<hash>".into(),
             Value::String(text) => Value::String(self.text(&text)),
             other => other,
         }
     }
 
-    /// Replaces ids, addresses with a port and times within a text.
+    /// Replaces ids, addresses with a port, times and indexes within a text.
     fn text(&mut self, text: &str) -> String {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "-.:+".contains(c);
         if let Some((before, domain)) = text.split_once(".internal.") {
@@ -161,12 +166,15 @@ impl Names {
         }
         let mut out = String::new();
         let mut rest = text;
+        let mut previous = "";
         while let Some(start) = rest.find(is_part) {
             let (before, from) = rest.split_at(start);
             let (word, after) = from.split_at(from.find(|c| !is_part(c)).unwrap_or(from.len()));
             out.push_str(before);
-            out.push_str(&self.word(word));
-            rest = after;
+            let is_index = matches!(previous, "index" | "index:") && word.parse::<u64>().is_ok();
+            let shown = if is_index { "<index>".to_owned() } else { self.word(word) };
+            out.push_str(&shown);
+            (previous, rest) = (word, after);
         }
         out + rest
     }
@@ -221,6 +229,10 @@ mod tests {
         assert_eq!(names.text(id), "<id 1>");
         assert_eq!(names.text("7c9e6679-7425-40de-944b-e07fc1f90ae7"), "<id 2>");
         assert_eq!(names.text("2026-11-20T13:37:49.5Z, 10s"), "<time>, 10s");
+        assert_eq!(
+            names.text("modify index 7 != 1 (reset index: 8)"),
+            "modify index <index> != 1 (reset index: <index>)"
+        );
         let value = json!({ "CreateIndex": 7, "LockIndex": 0 });
         assert_eq!(names.value("", value), json!({ "CreateIndex": "<index>", "LockIndex": 0 }));
     }
