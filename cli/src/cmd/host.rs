@@ -34,6 +34,16 @@ Examples:
   A host that was thrown away, with all that was registered on it:
     weft force-leave host-7";
 
+const JOIN_EXAMPLES: &str = "\
+Examples:
+  The servers have moved, and one of them is here now:
+    weft join 10.0.0.4:8300";
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  Before this host is taken down for good:
+    weft leave";
+
 /// Flags of `weft reload`.
 #[derive(Debug, Args)]
 #[command(after_help = RELOAD_EXAMPLES)]
@@ -64,6 +74,7 @@ pub(crate) struct MaintArgs {
 
 /// Flags of `weft join`.
 #[derive(Debug, Args)]
+#[command(after_help = JOIN_EXAMPLES)]
 pub(crate) struct JoinArgs {
     /// A server of this mesh: a host name or address, with a port if it is not 8300
     address: String,
@@ -73,6 +84,7 @@ pub(crate) struct JoinArgs {
 
 /// Flags of `weft leave`.
 #[derive(Debug, Args)]
+#[command(after_help = LEAVE_EXAMPLES)]
 pub(crate) struct LeaveArgs {
     #[command(flatten)]
     api: ApiArgs,

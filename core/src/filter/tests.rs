@@ -14,6 +14,7 @@ fn full() -> ServiceInstance {
         "Service": { "Kind": "connect-proxy", "ID": "web-1", "Service": "web", "Tags": ["v1"],
             "Address": "10.0.0.2", "TaggedAddresses": { "lan": { "Address": "a", "Port": 1 } },
             "Meta": { "version": "v1" }, "Port": 80,
+            "Locality": { "Region": "r1", "Zone": "z1" },
             "Proxy": { "DestinationServiceName": "app", "DestinationServiceID": "app-1",
                 "LocalServiceAddress": "127.0.0.1", "LocalServicePort": 8080,
                 "Config": { "protocol": "http" },

@@ -9,7 +9,7 @@ use serde_json::Value;
 use weft_core::config_entry::EntryKey;
 use weft_core::index::Index;
 use weft_core::kv::{KvCommand, KvCondition};
-use weft_core::state::{Command, State, TxnOp};
+use weft_core::state::{Command, NodeLiveness, State, TxnOp};
 use weft_core::time::Timestamp;
 
 /// The index that stands for whatever is right.
@@ -43,6 +43,11 @@ impl Draft {
             Command::CreateJoinToken(mut token) => {
                 token.expires.0 += now.0;
                 Command::CreateJoinToken(token)
+            }
+            Command::SetLiveness(liveness) if liveness.as_of == RIGHT => {
+                let as_of = state.liveness(&liveness.node).map(|check| check.modify_index);
+                let as_of = as_of.unwrap_or_default();
+                Command::SetLiveness(NodeLiveness { as_of, ..liveness })
             }
             other => other,
         }

@@ -3,12 +3,14 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use weft_core::ca::{CaRoot, CaSettings};
+use weft_core::catalog::SERF_HEALTH;
 use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind};
 use weft_core::index::Index;
 use weft_core::kv::{KvCommand, KvCondition, KvKey};
 use weft_core::session::SessionId;
 use weft_core::state::{
-    Command, KvLook, OperatorCommand, QueryCommand, RestoreCommand, SessionCommand, TxnOp, TxnVerb,
+    Command, KvLook, NodeLiveness, OperatorCommand, QueryCommand, RestoreCommand, SessionCommand,
+    TxnOp, TxnVerb,
 };
 use weft_core::time::{Span, Timestamp};
 
@@ -41,7 +43,8 @@ fn check(node: &str, check: &str, status: &str, service: &str) -> Value {
 pub(super) fn catalog() -> impl Strategy<Value = Command> {
     let services = prop::collection::vec((service(), service(), 0..2u8, any::<bool>()), 0..3);
     let statuses = prop::sample::select(&STATUSES[..]);
-    let checks = prop::collection::vec((one_of(&["up", "c"]), statuses, any::<bool>()), 0..2);
+    let checks =
+        prop::collection::vec((one_of(&["up", "c", SERF_HEALTH]), statuses, any::<bool>()), 0..2);
     // A copied data directory: two nodes with one id.
     let ids = one_of(&["", "", "10000000-0000-4000-8000-000000000001"]);
     let verb = one_of(&["Register", "Register", "RegisterExternal"]);
@@ -73,7 +76,11 @@ pub(super) fn catalog() -> impl Strategy<Value = Command> {
         let coord = json!({ "Vec": vec, "Error": 0.5, "Adjustment": 0.0, "Height": 0.001 });
         command(json!({ "Coordinate": { "Node": node, "Coord": coord } }))
     });
-    prop_oneof![5 => register, 2 => deregister, 1 => coordinate]
+    let liveness = (node(), any::<bool>(), cas()).prop_map(|(node, is_alive, as_of)| {
+        let node = node.parse().expect("a name");
+        Command::SetLiveness(NodeLiveness { node, is_alive, as_of: as_of.unwrap_or(RIGHT) })
+    });
+    prop_oneof![5 => register, 2 => deregister, 1 => coordinate, 1 => liveness]
 }
 
 fn key() -> impl Strategy<Value = KvKey> {
@@ -285,9 +292,12 @@ pub(super) fn member() -> impl Strategy<Value = Command> {
         2 => (role(), 1..3u32).prop_map(|(role, uses)| command(json!({ "CreateJoinToken": {
             "secret_sha256": "abc", "role": role, "expires": 60_000, "uses_left": uses,
         } }))),
-        2 => role().prop_map(|role| command(json!({ "RedeemJoinToken": {
-            "secret_sha256": "abc", "role": role,
+        2 => (role(), node()).prop_map(|(role, node)| command(json!({ "RedeemJoinToken": {
+            "secret_sha256": "abc", "role": role, "node": node, "request_sha256": node,
         } }))),
+        // Of so short a secret, its id is the whole of it.
+        1 => one_of(&["abc", "none"])
+            .prop_map(|id| command(json!({ "RevokeJoinToken": { "id": id } }))),
         1 => one_of(&["c1", "c2"]).prop_map(|id| command(json!({ "InitCluster": {
             "id": id, "trust_domain": "a1.mesh", "datacenter": "dc1",
         } }))),
