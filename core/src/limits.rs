@@ -110,6 +110,14 @@ pub const RECORD_DEPTH_MAX: usize = 192;
 
 /// Bytes of a request body of the HTTP API: the largest registration with a margin.
 pub const API_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of request bodies that one client of the HTTP API has on their way at once: 64 values of
+/// the usual largest size.
+pub const API_BODIES_BYTES_PER_SENDER_MAX: usize = 32 << 20;
+/// The same of all clients of a server: an eighth of the memory of a small one.
+pub const API_BODIES_BYTES_MAX: usize = 256 << 20;
+/// Requests at once on one HTTP/2 connection of a client that is no member. Members
+/// pass on those of a whole host; a client with more opens another connection, which are bounded.
+pub const API_STREAMS_PER_CONNECTION_MAX: u32 = 128;
 /// The wait of a blocking query when none is asked for (Consul: 5 min).
 pub const BLOCKING_WAIT_DEFAULT: Duration = Duration::from_secs(300);
 /// The longest wait of a blocking query (Consul: 10 min).

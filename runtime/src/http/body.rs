@@ -57,6 +57,11 @@ pub fn is_empty(body: &Body) -> bool {
     body.is_end_stream()
 }
 
+/// Returns how many bytes a body says that it has; `None` when it says nothing.
+pub fn told_bytes(body: &Body) -> Option<u64> {
+    body.size_hint().exact()
+}
+
 /// Reads a body to its end.
 ///
 /// # Errors

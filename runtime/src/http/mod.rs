@@ -14,7 +14,7 @@ mod router;
 mod serve;
 
 pub use accept::{Accept, Remote};
-pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, streamed};
+pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, streamed, told_bytes};
 pub use client::{CallError, HttpClient, HttpResponse};
 pub use compress::{accepts_gzip, gzip, gzipped};
 pub use guard::{ForeignRequest, OwnHosts, check_foreign};

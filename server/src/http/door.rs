@@ -12,6 +12,7 @@ use ::http::{Request, Response, StatusCode};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
+use weft_core::limits;
 use weft_runtime::http::{Body, Callers, OwnHosts, Remote, ServeOptions, check_foreign, serve};
 use weft_runtime::net::MemberListener;
 use weft_runtime::task::TaskTree;
@@ -86,6 +87,7 @@ fn open(
         connections_per_client_max: config.connections_per_client_max,
         // Each route has its own bound.
         body_bytes_max: usize::MAX,
+        streams_max: limits::API_STREAMS_PER_CONNECTION_MAX,
         ..ServeOptions::default()
     };
     let tree = tasks.child(name);

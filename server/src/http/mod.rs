@@ -3,6 +3,7 @@
 
 mod acl;
 mod agent;
+mod bodies;
 mod ca_config;
 mod catalog;
 mod chain;
@@ -51,7 +52,7 @@ use weft_core::identity::SpiffeId;
 use weft_core::name::NodeName;
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty,
+    Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty, told_bytes,
 };
 use weft_runtime::task::TaskTree;
 
@@ -64,6 +65,7 @@ use crate::propose::{Caller, Proposer};
 use crate::raft::Archive;
 use crate::read::Reader;
 use acl::ResetFile;
+use bodies::Bodies;
 use error::ApiError;
 use meter::Meter;
 use request::{ApiRequest, Query};
@@ -92,6 +94,8 @@ struct Context {
     meter: Meter,
     /// Seals the secrets of records: keys of certificates, tokens of prepared queries.
     seal: SealKey,
+    /// What of requests lies in memory.
+    bodies: Bodies,
 }
 
 /// By which door a request came.
@@ -179,6 +183,7 @@ impl Api {
             metrics,
             meter,
             seal: seal.clone(),
+            bodies: Bodies::default(),
         };
         Self { context: Arc::new(context), routes: Arc::new(routes) }
     }
@@ -264,8 +269,12 @@ impl Api {
         let state = self.context.reader.newest();
         query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
         let rights = self.context.gate.rights(&state, &credential)?;
+        (route.admits)(&rights)?;
         let is_on_host = matches!(entrance, Entrance::Host);
-        let caller = Caller::Client { rights: rights.clone(), through: entrance.member() };
+        let through = entrance.member();
+        let bytes = (told_bytes(&body), route.body.bytes(&self.context.limits));
+        let place = self.context.bodies.place(&parts.extensions, through.as_ref(), bytes)?;
+        let caller = Caller::Client { rights: rights.clone(), through };
         let request = ApiRequest {
             method: asked,
             path: parts.uri.path().into(),
@@ -274,6 +283,7 @@ impl Api {
             tokens: request::tokens(&parts.headers),
             asker: near::asker(&parts.headers),
             body: Bytes::new(),
+            _place: place,
             caller,
             credential,
             rights,

@@ -14,6 +14,7 @@ use weft_core::name::{Datacenter, ServiceName};
 use weft_core::time::Span;
 use weft_runtime::http::Params;
 
+use super::bodies::Place;
 use super::error::ApiError;
 use crate::acl::{Credential, Rights, Secret};
 use crate::propose::Caller;
@@ -31,6 +32,8 @@ pub(super) struct ApiRequest {
     /// The address of who asked first, if those who passed the request on say.
     pub(super) asker: Option<IpAddr>,
     pub(super) body: Bytes,
+    /// The body's, until the request is answered.
+    pub(super) _place: Place,
     pub(super) caller: Caller,
     /// What was shown, to be judged anew on each state that is answered from.
     pub(super) credential: Credential,

@@ -8,6 +8,7 @@ use weft_runtime::http::{Body, Found, Router};
 use super::Context;
 use super::error::ApiError;
 use super::request::ApiRequest;
+use crate::acl::Rights;
 use crate::config::Limits;
 
 /// Answers a request.
@@ -20,6 +21,8 @@ pub(super) struct Route {
     pub(super) handler: Handler,
     /// A longer body is refused before the handler is asked.
     pub(super) body: BodyBound,
+    /// Whose body is not even read.
+    pub(super) admits: Admits,
     /// Its place among the routes.
     pub(super) at: usize,
 }
@@ -50,6 +53,9 @@ impl BodyBound {
     }
 }
 
+/// Refuses those whose body must not be read.
+pub(super) type Admits = fn(&Rights) -> Result<(), ApiError>;
+
 /// Every route of the API.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
@@ -76,13 +82,36 @@ impl Routes {
 
     /// Adds a route with a bound of its own on the request's body.
     pub(super) fn with_body(
-        mut self,
+        self,
         method: Method,
         pattern: &str,
         body: BodyBound,
         handler: Handler,
     ) -> Self {
-        let route = Route { handler, body, at: self.names.len() };
+        let admits: Admits = |_| Ok(());
+        self.route(method, pattern, (body, admits), handler)
+    }
+
+    /// Adds a `PUT` route with a bound of its own on the body, which is read of those alone who
+    /// are admitted.
+    pub(super) fn put_admitted(
+        self,
+        pattern: &str,
+        body: BodyBound,
+        admits: Admits,
+        handler: Handler,
+    ) -> Self {
+        self.route(Method::PUT, pattern, (body, admits), handler)
+    }
+
+    fn route(
+        mut self,
+        method: Method,
+        pattern: &str,
+        (body, admits): (BodyBound, Admits),
+        handler: Handler,
+    ) -> Self {
+        let route = Route { handler, body, admits, at: self.names.len() };
         self.names.push((method.clone(), pattern.to_owned()));
         Self { router: self.router.route(method, pattern, route), ..self }
     }

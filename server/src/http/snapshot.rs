@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_core::acl::{Permission, Resource};
@@ -18,12 +18,13 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::routes::{BodyBound, Routes};
 use super::{Context, page};
+use crate::acl::Rights;
 use crate::read::Consistency;
 
 pub(super) fn routes(table: Routes) -> Routes {
     table
         .get("/v1/snapshot", |context, request| Box::pin(save(context, request)))
-        .with_body(Method::PUT, "/v1/snapshot", BodyBound::Snapshot, |context, request| {
+        .put_admitted("/v1/snapshot", BodyBound::Snapshot, admits_restore, |context, request| {
             Box::pin(restore(context, request))
         })
         .get("/v1/operator/raft/digest", |context, request| Box::pin(digest(context, request)))
@@ -54,10 +55,14 @@ async fn save(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     Ok(answer)
 }
 
+/// Half a gigabyte is not read of just anyone.
+fn admits_restore(rights: &Rights) -> Result<(), ApiError> {
+    Ok(rights.require(Permission::snapshot())?)
+}
+
 /// `PUT /v1/snapshot`; with `?foreign` also one of another cluster, of which the content comes
 /// here and the identity does not.
 async fn restore(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
-    request.rights.require(Permission::snapshot())?;
     // Read whole first: what is damaged never comes near the log.
     let read = context.archive.inspect(request.body.clone()).await;
     let read =

@@ -2,14 +2,13 @@
 //!
 //! **Source**: Consul: api-docs/operator/raft.
 
-use http::{Method, Response};
+use http::Response;
 use serde_json::json;
 use weft_core::acl::{Permission, Resource};
 use weft_runtime::http::Body;
 
 use super::{ApiError, Context, Routes, page, read_id, shown};
 use crate::http::request::ApiRequest;
-use crate::http::routes::BodyBound;
 use crate::raft::Peer;
 
 pub(super) fn routes(table: Routes) -> Routes {
@@ -20,9 +19,7 @@ pub(super) fn routes(table: Routes) -> Routes {
         })
         .delete("/v1/operator/raft/peer", |context, request| Box::pin(remove(context, request)))
         .put(TRANSFER, |context, request| Box::pin(transfer(context, request)))
-        .with_body(Method::POST, TRANSFER, BodyBound::Plain, |context, request| {
-            Box::pin(transfer(context, request))
-        })
+        .post(TRANSFER, |context, request| Box::pin(transfer(context, request)))
 }
 
 /// `GET /v1/operator/raft/configuration`: as this server knows it, with `?stale`, or else as the
