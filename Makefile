@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-failover bench-fleet bench-servers bench-storage e2e sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-servers bench-storage e2e sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,12 @@ bench: ## our proxy pair and its peers in interleaved rounds, about six minutes 
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
 	$(TARGET)/release/weft-bench
+
+bench-agents: ## the agent's DNS beside unbound's, BIND's, dnsmasq's and Consul's (BENCH_ARGS="--rounds 1")
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-agents
+	tests/bench-servers/fetch-peers.sh $(TARGET)/peers || true
+	$(TARGET)/release/weft-bench-agents --peers $(TARGET)/peers $(BENCH_ARGS)
 
 bench-failover: ## fifty kills of the leader of three servers: how long nobody leads
 	$(CARGO) build --release --locked -p weft

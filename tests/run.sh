@@ -4,7 +4,7 @@
 #   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
 #   tests/run.sh e2e    only the end-to-end tests
 #
-# The end-to-end tests call nginx, dig, curl and python3. Missing ones are installed when this runs
+# The end-to-end tests call nginx, dig, curl, python3, unbound, dnsmasq and HAProxy. Missing ones are installed when this runs
 # as root with CI=true (Debian); otherwise they are named and their tests are skipped loudly.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -35,24 +35,28 @@ step() {
 # A client that nobody here wrote, in a folder of its own.
 install_client_library() {
     export PYTHONPATH="$(cd "$target" && pwd)/python${PYTHONPATH:+:$PYTHONPATH}"
-    python3 -c 'import consul' 2>/dev/null && return 0
+    python3 -c 'import consul, dns' 2>/dev/null && return 0
     if [ "${CI:-}" != true ] || [ "${WEFT_INSTALL:-}" = never ]; then
-        echo "missing: py-consul (from PyPI); its test is skipped"
+        echo "missing: py-consul or dnspython (from PyPI); their tests are skipped"
         return 0
     fi
-    python3 -m pip install -q --target "$target/python" py-consul==1.8.0 >/dev/null 2>&1 ||
-        echo "pip failed; the test that needs py-consul is skipped"
+    python3 -m pip install -q --target "$target/python" py-consul==1.8.0 dnspython==2.7.0 \
+        >/dev/null 2>&1 || echo "pip failed; the tests that need py-consul or dnspython are skipped"
 }
 
 install_tools() {
     local missing=()
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
+    for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy; do
+        command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
+            missing+=("${pair##*:}")
+    done
     command -v curl >/dev/null || missing+=(curl)
     command -v python3 >/dev/null || missing+=(python3)
     install_client_library
     if [ ${#missing[@]} -eq 0 ]; then
-        echo "nginx, dig, curl, python3: there"
+        echo "nginx, dig, curl, python3, unbound, dnsmasq, haproxy: there"
         return 0
     fi
     if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || [ "${WEFT_INSTALL:-}" = never ] ||

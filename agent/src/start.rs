@@ -16,7 +16,7 @@ use weft_runtime::task::{TaskFailure, TaskTree};
 use crate::acl::{Acl, Tokens};
 use crate::checks::{Ask, Checks, Means};
 use crate::config::Config;
-use crate::dns::{DnsError, DnsSite};
+use crate::dns::{DnsError, DnsParts, DnsSite};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::{Addresses, DoorError, Parts};
 use crate::join::{JoinError, join};
@@ -145,7 +145,8 @@ impl Agent {
         let site =
             DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
         let tools = (metrics.registry(), &tasks);
-        let dns_addr = dns::start(&config.dns, site, views.clone(), tools).await?;
+        let parts = dns_parts(&views, &acl, &servers);
+        let dns_addr = dns::start(&config.dns, site, parts, tools).await?;
         let reloader = Reloader::new(config.clone(), local.clone(), tasks.clone());
         let parts = Parts {
             config: config.clone(),
@@ -282,6 +283,10 @@ fn ask_by(servers: &Servers, acl: &Acl) -> Ask {
         let (servers, token) = (servers.clone(), acl.agent_token());
         Box::pin(async move { servers.ask(&path, token.as_ref()).await })
     })
+}
+
+fn dns_parts(views: &Views, acl: &Acl, servers: &Servers) -> DnsParts {
+    DnsParts { views: views.clone(), acl: Some(acl.clone()), servers: Some(servers.clone()) }
 }
 
 /// This host, as the catalog is to have it.

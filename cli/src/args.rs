@@ -39,6 +39,7 @@ Look after it:
   snapshot   Save, restore and inspect the whole state
   info       Show where agent, servers and catalog stand
   debug      Write a folder of what support asks for first
+  dns        Check whether this host finds the names of the mesh
 Rights:
   acl        Tokens, policies, roles, auth methods
   can-i      Ask whether a token may do something, and why not
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Demo(cmd::demo::DemoArgs),
     /// Run a whole mesh in this one process, for trying out and developing
     Dev(cmd::dev::DevArgs),
+    /// Check whether this host finds the names of the mesh
+    Dns(cmd::dns::DnsArgs),
     /// Show where agent, servers and catalog stand
     Info(cmd::info::InfoArgs),
     /// List hosts and servers, and whether they answer

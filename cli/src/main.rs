@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Debug(args) => short_lived(|_| cmd::debug::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
         Command::Dev(args) => cmd::dev::run(&args),
+        Command::Dns(args) => short_lived(|_| cmd::dns::run(args)),
         Command::ForceLeave(args) => short_lived(|_| cmd::host::force_leave(args)),
         Command::Join(args) => short_lived(|_| cmd::host::join(args)),
         Command::Leave(args) => short_lived(|_| cmd::host::leave(args)),

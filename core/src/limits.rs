@@ -169,13 +169,22 @@ pub const VIEW_BYTES_MAX: usize = 64 << 20;
 /// Service names with instances that an agent's DNS keeps watched.
 pub const DNS_KNOWN_NAMES_MAX: usize = 8_192;
 /// Names without instances that it keeps watched: misspelt ones, and whatever a stranger asks.
-pub const DNS_UNKNOWN_NAMES_MAX: usize = 512;
+pub const DNS_UNKNOWN_NAMES_MAX: usize = 2_048;
 /// DNS queries that wait for the first value of a name; further ones fail at once.
 pub const DNS_WAITING_QUERIES_MAX: usize = 512;
 /// Callers that an agent's DNS serves over TCP at once; further ones wait in the system's queue.
 pub const DNS_TCP_CALLERS_MAX: usize = 1_024;
 /// DNS queries on their way to recursors; further ones fail at once.
 pub const DNS_FORWARDED_QUERIES_MAX: usize = 512;
+/// DNS queries that are not answered from a ready answer and are being worked on; further ones are
+/// dropped, and asked again by who waits.
+pub const DNS_QUERIES_AT_WORK_MAX: usize = 2_048;
+/// DNS answers that are kept ready: a few types for each name that is watched.
+pub const DNS_READY_ANSWERS_MAX: usize = 32_768;
+/// What servers said to DNS questions that only they can answer, kept for a while.
+pub const DNS_ASKED_ANSWERS_MAX: usize = 4_096;
+/// Networks whose answers over UDP are counted, to bound what can be reflected to one.
+pub const DNS_SOURCES_MAX: usize = 4_096;
 /// Records of one DNS answer over TCP (Consul: 4,096): what 64 KiB hold of addresses.
 pub const DNS_ANSWERS_MAX: usize = 4_096;
 /// SRV records of one DNS answer over TCP (Consul: 1,024): they bring addresses along.

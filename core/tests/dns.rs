@@ -97,6 +97,7 @@ impl World {
     fn set(&mut self, key: &str, value: &str) {
         let seconds = || Duration::from_secs(value.parse().expect("seconds"));
         match key {
+            "has_meta_beside" => self.settings.has_meta_beside = value == "yes",
             "only_passing" => self.settings.only_passing = value == "yes",
             "truncation" => self.settings.truncation = Truncation::Silent,
             "node_ttl" => self.settings.node_ttl = seconds(),
@@ -146,7 +147,7 @@ impl World {
         });
         let tagged_addresses = options
             .iter()
-            .filter(|(key, _)| key.starts_with("lan_"))
+            .filter(|(key, _)| key.starts_with("lan_") || key.ends_with("virtual"))
             .map(|(key, address)| {
                 ((*key).to_owned(), TaggedAddress { address: (*address).to_owned(), port: 0 })
             })
@@ -220,6 +221,7 @@ impl World {
             "CNAME" => RecordType::Cname,
             "MX" => RecordType::Other,
             "NS" => RecordType::Ns,
+            "PTR" => RecordType::Ptr,
             "SOA" => RecordType::Soa,
             "SRV" => RecordType::Srv,
             "TXT" => RecordType::Txt,
@@ -228,9 +230,21 @@ impl World {
         let Some(question) = Question::parse(name, kind, &self.settings) else {
             return "other zone\n".into();
         };
-        let none = Vec::new();
+        let (none, all): (Vec<_>, Vec<_>);
+        none = Vec::new();
         let view = match question.need() {
             Need::Connect(name) => View::Instances(self.sidecars.get(&name).unwrap_or(&none)),
+            // Gateways are written as instances with the name of the service, a query as a
+            // service with a name of its own.
+            Need::Ingress(name) => View::Instances(self.sidecars.get(&name).unwrap_or(&none)),
+            Need::Owners(_) => {
+                all = self.services.values().flatten().cloned().collect();
+                View::Owners { nodes: &self.nodes, instances: &all }
+            }
+            Need::Query(name) => match self.services.get(name.as_str()) {
+                Some(instances) => View::Listed { instances, ttl: Duration::from_secs(5) },
+                None => View::Absent,
+            },
             Need::Nodes => View::Nodes(&self.nodes),
             Need::Nothing => View::Nothing,
             Need::Service(name) => View::Instances(self.services.get(&name).unwrap_or(&none)),
@@ -262,6 +276,7 @@ fn shown(record: &Record) -> String {
         RecordData::Aaaa(ip) => format!("AAAA {ip}"),
         RecordData::Cname(name) => format!("CNAME {name}"),
         RecordData::Ns(name) => format!("NS {name}"),
+        RecordData::Ptr(name) => format!("PTR {name}"),
         RecordData::Soa(soa) => format!("SOA {} {} {}", soa.mname, soa.rname, soa.serial),
         RecordData::Srv { priority, weight, port, target } => {
             format!("SRV {priority} {weight} {port} {target}")

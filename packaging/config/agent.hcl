@@ -38,6 +38,7 @@ acl {
     # Files with the tokens of callers who show none, and of the agent itself.
     # default_file = "/etc/weft/default-token"
     # agent_file   = "/etc/weft/agent-token"
+    # dns_file     = "/etc/weft/dns-token"
   }
 }
 
@@ -76,22 +77,42 @@ https {
 # The socket of the Docker daemon, for docker checks.
 # docker_socket = "/var/run/docker.sock"
 
-# DNS, on UDP and TCP: "ip:port", or "off".
+# DNS, on UDP and TCP: "ip:port", or "off". docs/dns.md has the whole of it.
 dns {
-  # addr = "127.0.0.1:8600"
+  # addr       = "127.0.0.1:8600"
+  # more_addrs = ["[::1]:8600"]
 
   # The zone of the mesh, and a second one with the same content ("" for none).
   # domain     = "mesh"
   # alt_domain = "consul"
 
-  # Resolvers for names of other zones; without any, such names are refused.
-  # recursors = ["192.0.2.53"]
+  # Resolvers for names of other zones; without any, such names are refused. Those of one zone
+  # each beat the general ones.
+  # recursors         = ["192.0.2.53"]
+  # forward           = { "corp.example" = ["10.0.0.53"] }
+  # recursor_timeout  = "2s"
+  # recursor_strategy = "sequential"
 
   # Whether instances in state warning are left out as well.
   # only_passing = false
 
-  # How long resolvers may cache answers, in seconds.
+  # How long resolvers may cache answers: in general in seconds, of nodes, of services by name or
+  # by prefix.
   # ttl_seconds = 0
+  # node_ttl    = "10s"
+  # service_ttl = { "web" = "5s", "db*" = "30s" }
+
+  # What an answer has of records, and whether a cut one says so.
+  # udp_answer_limit = 3
+  # a_record_limit   = 0
+  # enable_truncate  = true
+
+  # How long names are answered while no server can be reached.
+  # allow_stale = true
+  # max_stale   = "87600h"
+
+  # Answers a second over UDP to one other host, 0 for no limit.
+  # rate_limit = 1000
 }
 
 # The unix socket on which local proxies are configured. Default: <data_dir>/proxy.sock.

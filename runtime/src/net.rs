@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+mod datagrams;
 mod member;
 
+pub use datagrams::{Batch, DatagramSocket};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
 
 pub use tokio::net::tcp;

@@ -161,6 +161,30 @@ impl TaskTree {
         }
     }
 
+    /// Runs work on a thread of its own, for as long as the process or until it sees that the tree
+    /// is cancelled. Inside, tasks can be started.
+    ///
+    /// Its panic is logged and reported as that of a task.
+    ///
+    /// # Errors
+    /// Those of the system when it has no thread to give.
+    pub fn thread(
+        &self,
+        name: impl Into<String>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let name = name.into();
+        let guard = self.enter(name.clone().into());
+        let runtime = tokio::runtime::Handle::current();
+        let run = move || {
+            let _runtime = runtime.enter();
+            if let Err(payload) = std::panic::catch_unwind(AssertUnwindSafe(work)) {
+                guard.report(panic_message(&*payload));
+            }
+        };
+        std::thread::Builder::new().name(name).spawn(run).map(drop)
+    }
+
     /// Starts a worker that blocks its thread (disk): it takes what waits in a queue, at most
     /// `group_max` at a time and in order, and ends when the queue is closed.
     ///

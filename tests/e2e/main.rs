@@ -9,6 +9,8 @@ mod cli;
 mod clusters;
 mod demo;
 mod dns;
+mod dns_oddities;
+mod dns_tools;
 mod entries;
 mod first_path;
 mod identity;

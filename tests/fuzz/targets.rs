@@ -22,9 +22,10 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 16] = [
     ("acl_rules", acl_rules),
     ("command", command),
+    ("dns_message", weft_agent::dns::untrusted::message),
     ("dns_question", dns_question),
     ("filter", filter),
     ("hcl", hcl),

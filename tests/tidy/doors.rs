@@ -70,6 +70,7 @@ const DOORS: [Door; 12] = [
         paths: &[
             "tokio::net",
             "socket2",
+            "nix::sys::socket",
             "std::net::TcpStream",
             "std::net::TcpListener",
             "std::net::UdpSocket",

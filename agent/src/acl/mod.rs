@@ -83,6 +83,24 @@ impl Acl {
         self.tokens.of(Slot::Agent).or_else(|| self.tokens.of(Slot::Default))
     }
 
+    /// Returns the token with whose rights DNS is answered.
+    pub(crate) fn dns_token(&self) -> Option<TokenText> {
+        self.tokens.of(Slot::Dns).or_else(|| self.tokens.of(Slot::Default))
+    }
+
+    /// Judges by what is remembered alone, without a word to any server.
+    ///
+    /// # Errors
+    /// [`Refusal::NobodyJudges`] when that does not do.
+    pub(crate) fn judge_from_memory(
+        &self,
+        token: Option<&TokenText>,
+        questions: &[Question],
+    ) -> Result<Vec<Verdict>, Refusal> {
+        let known = self.remembered(token, questions);
+        known.ok_or_else(|| Refusal::NobodyJudges { reason: "no server is connected".to_owned() })
+    }
+
     /// What servers do where no rule speaks, as they last said; `None` before they did.
     pub(crate) fn default_policy(&self) -> Option<HeaderValue> {
         self.memory.lock().default_policy.clone()
@@ -146,34 +164,42 @@ impl Acl {
         }
     }
 
-    /// Judges by what is remembered.
+    /// Judges by what is remembered, and says so when that does not do.
     fn fall_back(
         &self,
         token: Option<&TokenText>,
         questions: &[Question],
         reason: String,
     ) -> Result<Vec<Verdict>, Refusal> {
-        let memory = self.memory.lock();
-        let now = clock::instant();
-        match memory.standing(now, Duration::MAX) {
-            Standing::Off => return Ok(vec![Ok(()); questions.len()]),
-            // A host that has never heard of ACLs and is not told of any has none to keep.
-            Standing::Unknown if !self.config.enabled => {
-                return Ok(vec![Ok(()); questions.len()]);
-            }
-            Standing::Unknown | Standing::On => {}
-        }
-        let known = match self.config.down_policy {
-            DownPolicy::Deny => None,
-            DownPolicy::ExtendCache => memory.recall(token, questions, now, Duration::MAX),
-        };
-        known.ok_or_else(|| {
+        self.remembered(token, questions).ok_or_else(|| {
             warn!(
                 reason,
                 "a caller cannot be judged: no server answers, and nothing is remembered"
             );
             Refusal::NobodyJudges { reason }
         })
+    }
+
+    /// What is known without a server; `None` when that does not do.
+    fn remembered(
+        &self,
+        token: Option<&TokenText>,
+        questions: &[Question],
+    ) -> Option<Vec<Verdict>> {
+        let memory = self.memory.lock();
+        let now = clock::instant();
+        match memory.standing(now, Duration::MAX) {
+            Standing::Off => return Some(vec![Ok(()); questions.len()]),
+            // A host that has never heard of ACLs and is not told of any has none to keep.
+            Standing::Unknown if !self.config.enabled => {
+                return Some(vec![Ok(()); questions.len()]);
+            }
+            Standing::Unknown | Standing::On => {}
+        }
+        match self.config.down_policy {
+            DownPolicy::Deny => None,
+            DownPolicy::ExtendCache => memory.recall(token, questions, now, Duration::MAX),
+        }
     }
 
     async fn ask(&self, token: Option<&TokenText>, questions: &[Question]) -> Said {

@@ -33,8 +33,7 @@ pub(crate) enum Slot {
     ConfigFileServiceRegistration,
     /// Callers who show no token.
     Default,
-    /// Names that are asked for over DNS. Views are watched by the agent's certificate, so
-    /// nothing asks for it; it is kept for tools that set it.
+    /// With whose rights names are answered over DNS.
     Dns,
     /// What is taken over from another datacenter. Kept for tools that set it.
     Replication,
@@ -120,7 +119,11 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`] when there is a file and it cannot be used.
     pub(crate) fn open(config: &AclConfig, data_dir: &Path) -> Result<Self, TokensError> {
-        let given = [(Slot::Default, &config.default_token), (Slot::Agent, &config.agent_token)];
+        let given = [
+            (Slot::Default, &config.default_token),
+            (Slot::Agent, &config.agent_token),
+            (Slot::Dns, &config.dns_token),
+        ];
         let configured: BTreeMap<Slot, TokenText> =
             given.into_iter().filter_map(|(slot, token)| Some((slot, token.clone()?))).collect();
         let path = data_dir.join(FILE);
@@ -200,6 +203,7 @@ mod tests {
             down_policy: DownPolicy::ExtendCache,
             default_token: TokenText::new("from the file"),
             agent_token: None,
+            dns_token: None,
             keeps_tokens,
         }
     }

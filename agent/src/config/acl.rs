@@ -36,6 +36,8 @@ pub struct AclTokensSection {
     pub default_file: Option<String>,
     /// The token for what the agent asks servers itself; the default one when left out.
     pub agent_file: Option<String>,
+    /// The token with whose rights DNS is answered; the default one when left out.
+    pub dns_file: Option<String>,
 }
 
 /// What counts while no server answers.
@@ -58,6 +60,8 @@ pub struct AclConfig {
     pub default_token: Option<TokenText>,
     /// The token for what the agent asks itself.
     pub agent_token: Option<TokenText>,
+    /// The token with whose rights DNS is answered.
+    pub dns_token: Option<TokenText>,
     /// Whether tokens that are set while the agent runs are kept over restarts.
     pub keeps_tokens: bool,
 }
@@ -114,9 +118,10 @@ pub(super) fn resolve(section: &AclSection, faults: &mut Vec<Fault>) -> AclConfi
     let tokens = &section.tokens;
     let default_token = token(&tokens.default_file, "acl.tokens.default_file", faults);
     let agent_token = token(&tokens.agent_file, "acl.tokens.agent_file", faults);
+    let dns_token = token(&tokens.dns_file, "acl.tokens.dns_file", faults);
     let enabled = section.enabled.unwrap_or_default();
     let keeps_tokens = section.enable_token_persistence.unwrap_or_default();
-    AclConfig { enabled, down_policy, default_token, agent_token, keeps_tokens }
+    AclConfig { enabled, down_policy, default_token, agent_token, dns_token, keeps_tokens }
 }
 
 fn token(file: &Option<String>, field: &str, faults: &mut Vec<Fault>) -> Option<TokenText> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, ServiceDefinition};
 
-use super::{AclSection, HttpSection, HttpsSection};
+use super::{AclSection, DnsSection, HttpSection, HttpsSection};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,24 +49,6 @@ pub struct FileConfig {
     pub services: Vec<ServiceDefinition>,
     /// Checks to register, of the node or of services.
     pub checks: Vec<CheckDefinition>,
-}
-
-/// The `dns` section.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DnsSection {
-    /// `ip:port`, or `off`.
-    pub addr: Option<String>,
-    /// The zone of the mesh.
-    pub domain: Option<String>,
-    /// A second zone with the same content; empty for none.
-    pub alt_domain: Option<String>,
-    /// `ip` or `ip:port` of resolvers for names of other zones.
-    pub recursors: Vec<String>,
-    /// Whether instances in state warning are left out as well.
-    pub only_passing: bool,
-    /// The time to live of answers, in seconds.
-    pub ttl_seconds: Option<u32>,
 }
 
 /// The `proxy` section.

@@ -5,6 +5,7 @@
 
 mod acl;
 mod definitions;
+mod dns;
 mod file;
 mod http;
 mod resolve;
@@ -20,7 +21,8 @@ use crate::local::Definitions;
 
 pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
 pub use definitions::{Reread, read_definitions};
-pub use file::{DnsSection, FileConfig, ProxySection};
+pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
+pub use file::{FileConfig, ProxySection};
 pub use http::{HttpConfig, HttpSection, HttpSocket, HttpsConfig, HttpsSection};
 
 /// A checked configuration with nothing left open.
@@ -105,23 +107,4 @@ impl std::fmt::Debug for JoinSource {
             Self::Token(_) => f.write_str("Token(…)"),
         }
     }
-}
-
-/// The DNS interface's settings.
-#[derive(Debug, Clone)]
-pub struct DnsConfig {
-    /// Where it listens on UDP and TCP; `None` for not at all.
-    pub addr: Option<SocketAddr>,
-    /// The zone of the mesh, lower case without a final dot: `mesh`.
-    pub domain: String,
-    /// A second zone with the same content, `consul` by default; `None` for none.
-    pub alt_domain: Option<String>,
-    /// Resolvers for names of other zones, tried in order; empty refuses those names.
-    pub recursors: Vec<SocketAddr>,
-    /// Whether instances in state warning are left out as well.
-    pub only_passing: bool,
-    /// The time to live of answers.
-    ///
-    /// **Units**: whole seconds; 0 tells resolvers not to cache.
-    pub ttl_seconds: u32,
 }

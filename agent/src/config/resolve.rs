@@ -10,21 +10,12 @@ use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
 
-use super::file::DnsSection;
-use super::{ChecksConfig, Config, DnsConfig, FileConfig, JoinSource, Scripts};
+use super::{ChecksConfig, Config, FileConfig, JoinSource, Scripts};
 use crate::checks::DOCKER_SOCKET;
 use crate::local::{Definitions, Placed};
 
-/// Where DNS listens: Consul's port, this host only.
-const DNS_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
 /// Where packages put the data of the service.
 const DATA_DIR: &str = "/var/lib/weft/agent";
-/// The mesh's zone.
-const DOMAIN: &str = "mesh";
-/// The zone that programs made for Consul ask for.
-const ALT_DOMAIN: &str = "consul";
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
 /// Bytes of a path of a unix socket, less its final zero (unix(7)).
 pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -53,7 +44,7 @@ impl Config {
         let advertise_addr = advertise_addr(&file, bind_addr, &mut faults);
         let acl = super::acl::resolve(&file.acl, &mut faults);
         let http = super::http::resolve(&file.http, &file.https, &mut faults);
-        let dns = dns(&file.dns, &mut faults);
+        let dns = super::dns::resolve(&file.dns, &mut faults);
         let proxy_socket = match &file.proxy.socket {
             Some(path) => absolute(path),
             None => data_dir.join("proxy.sock"),
@@ -105,7 +96,11 @@ fn placed<T>(list: &str, definitions: Vec<T>) -> Vec<Placed<T>> {
     definitions.into_iter().enumerate().map(placed).collect()
 }
 
-fn take<T, E: Display>(faults: &mut Vec<Fault>, path: &str, parsed: Result<T, E>) -> Option<T> {
+pub(super) fn take<T, E: Display>(
+    faults: &mut Vec<Fault>,
+    path: &str,
+    parsed: Result<T, E>,
+) -> Option<T> {
     parsed.map_err(|error| faults.push(Fault::new(path, error.to_string()))).ok()
 }
 
@@ -209,43 +204,6 @@ pub(super) fn addr(
     }
 }
 
-fn dns(section: &DnsSection, faults: &mut Vec<Fault>) -> DnsConfig {
-    let domain = zone(faults, "dns.domain", section.domain.as_deref().unwrap_or(DOMAIN));
-    let alt_domain = match section.alt_domain.as_deref() {
-        None => Some(ALT_DOMAIN.to_owned()),
-        Some("") => None,
-        Some(name) => Some(zone(faults, "dns.alt_domain", name)),
-    };
-    let recursors = section.recursors.iter().enumerate().filter_map(|(at, text)| {
-        let parsed = text
-            .parse::<SocketAddr>()
-            .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
-        let reason = format!("{text:?} is not a resolver; write \"ip\" or \"ip:port\"");
-        take(faults, &format!("dns.recursors[{at}]"), parsed.map_err(|_| reason))
-    });
-    let recursors = recursors.collect();
-    DnsConfig {
-        addr: addr(faults, "dns.addr", section.addr.as_deref(), DNS_ADDR),
-        alt_domain: alt_domain.filter(|alt| *alt != domain),
-        domain,
-        recursors,
-        only_passing: section.only_passing,
-        ttl_seconds: section.ttl_seconds.unwrap_or(0),
-    }
-}
-
-fn zone(faults: &mut Vec<Fault>, path: &str, text: &str) -> String {
-    let name = text.trim_end_matches('.').to_ascii_lowercase();
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    if name.len() > 200 || !name.split('.').all(is_label) {
-        faults.push(Fault::new(path, format!("{text:?} is not a domain name")));
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::http::HTTP_ADDR;
@@ -260,7 +218,7 @@ mod tests {
     fn an_empty_file_gives_the_defaults() {
         let config = Config::resolve(file("node_name = \"host-1\"")).expect("valid");
         assert_eq!(config.http.addr, Some(HTTP_ADDR));
-        assert_eq!(config.dns.addr, Some(DNS_ADDR));
+        assert_eq!(config.dns.addrs, [super::super::dns::ADDR]);
         assert_eq!(config.dns.domain, "mesh");
         assert_eq!(config.dns.alt_domain.as_deref(), Some("consul"));
         assert_eq!(config.proxy_socket, PathBuf::from("/var/lib/weft/agent/proxy.sock"));
@@ -298,7 +256,7 @@ mod tests {
             (None, vec!["weft.example".into()])
         );
         assert_eq!((config.dns.domain.as_str(), config.dns.alt_domain), ("corp", None));
-        assert_eq!(config.dns.recursors, ["9.9.9.9:53".parse().expect("an address")]);
+        assert_eq!(config.dns.recursors.general, ["9.9.9.9:53".parse().expect("an address")]);
         assert!(matches!(config.join, JoinSource::File(_)));
     }
 

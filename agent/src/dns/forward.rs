@@ -8,14 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::Name;
+use rand_core::RngCore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tracing::{debug, warn};
 use weft_core::limits;
 use weft_runtime::{entropy, net};
 
-/// How long one recursor may take (Consul: `recursor_timeout`, 2 s).
-const RECURSOR_LIMIT: Duration = Duration::from_secs(2);
+use crate::config::{Recursors, Strategy};
+
 /// Bytes of the largest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
@@ -26,9 +28,9 @@ pub(super) enum Transport {
     Udp,
 }
 
-/// Asks recursors in order.
+/// Asks recursors.
 pub(super) struct Forwarder {
-    recursors: Vec<SocketAddr>,
+    recursors: Recursors,
     in_flight: Semaphore,
 }
 
@@ -43,15 +45,41 @@ enum RecursorError {
     Silent,
 }
 
+/// Returns those to ask about a name.
+fn to_ask<'a>(recursors: &'a Recursors, name: &Name) -> &'a [SocketAddr] {
+    let name = name.to_ascii().to_ascii_lowercase();
+    let mut rest = name.trim_end_matches('.');
+    loop {
+        if let Some(found) = recursors.by_zone.get(rest) {
+            return found;
+        }
+        match rest.split_once('.') {
+            Some((_, above)) => rest = above,
+            None => return &recursors.general,
+        }
+    }
+}
+
 impl Forwarder {
-    pub(super) fn new(recursors: Vec<SocketAddr>) -> Self {
+    /// Makes one that asks anybody but the addresses at which this server itself answers.
+    pub(super) fn new(mut recursors: Recursors, own: &[SocketAddr]) -> Self {
+        let Recursors { general, by_zone, .. } = &mut recursors;
+        for list in std::iter::once(general).chain(by_zone.values_mut()) {
+            list.retain(|recursor| {
+                if own.contains(recursor) {
+                    warn!(%recursor, "a recursor is this DNS server itself; it is left out");
+                }
+                !own.contains(recursor)
+            });
+        }
         let in_flight = Semaphore::new(limits::DNS_FORWARDED_QUERIES_MAX);
         Self { recursors, in_flight }
     }
 
     /// Whether there is anybody to ask.
     pub(super) fn is_on(&self) -> bool {
-        !self.recursors.is_empty()
+        let Recursors { general, by_zone, .. } = &self.recursors;
+        !general.is_empty() || by_zone.values().any(|list| !list.is_empty())
     }
 
     /// Asks on a query as it came, over the transport on which it came; `None` when no recursor
@@ -59,8 +87,16 @@ impl Forwarder {
     pub(super) async fn forward(&self, query: &[u8], transport: Transport) -> Option<Message> {
         let asked = Message::from_vec(query).ok()?.queries.into_iter().next()?;
         let _permit = self.in_flight.try_acquire().ok()?;
-        for recursor in &self.recursors {
-            match ask(*recursor, query, (&asked, transport)).await {
+        let recursors = to_ask(&self.recursors, asked.name());
+        let first = match self.recursors.strategy {
+            Strategy::Random if !recursors.is_empty() => {
+                entropy::rng().next_u64() as usize % recursors.len()
+            }
+            Strategy::Random | Strategy::Sequential => 0,
+        };
+        let (before, from) = recursors.split_at(first);
+        for recursor in from.iter().chain(before) {
+            match ask(*recursor, query, (&asked, transport), self.recursors.limit).await {
                 Ok(answer) => return Some(answer),
                 Err(failure) => {
                     let error = &failure as &dyn std::error::Error;
@@ -84,6 +120,7 @@ async fn ask(
     recursor: SocketAddr,
     query: &[u8],
     (asked, transport): (&Query, Transport),
+    limit: Duration,
 ) -> Result<Message, RecursorError> {
     // An id of our own: the caller's is known to the caller.
     let mut query = query.to_vec();
@@ -96,12 +133,11 @@ async fn ask(
     let exchange = async {
         match transport {
             Transport::Udp => ask_udp(recursor, &query, (id, asked)).await,
-            Transport::Tcp => ask_tcp(recursor, &query, (id, asked)).await,
+            Transport::Tcp => ask_tcp(recursor, &query, (id, asked), limit).await,
         }
     };
-    let answer = tokio::time::timeout(RECURSOR_LIMIT, exchange)
-        .await
-        .map_err(|_| RecursorError::Silent)??;
+    let answer =
+        tokio::time::timeout(limit, exchange).await.map_err(|_| RecursorError::Silent)??;
     match answer.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
         code => Err(RecursorError::Code(code)),
@@ -134,8 +170,9 @@ async fn ask_tcp(
     recursor: SocketAddr,
     query: &[u8],
     expected: (u16, &Query),
+    limit: Duration,
 ) -> io::Result<Message> {
-    let mut stream = net::connect_tcp(recursor, RECURSOR_LIMIT).await?;
+    let mut stream = net::connect_tcp(recursor, limit).await?;
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     let mut framed = length.to_be_bytes().to_vec();
     framed.extend_from_slice(query);

@@ -1,45 +1,50 @@
-//! One query: read, answered from a view or forwarded, written.
+//! One query: read, answered from what is known or forwarded, written. The full way, by hickory's
+//! forms; answers that can be given again are left in the table for the quick one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode as WireCode;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, Record as WireRecord};
-use hickory_server::net::runtime::Time;
+use hickory_proto::serialize::binary::BinEncoder;
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::{Time, TokioTime};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 use parking_lot::Mutex;
 use tracing::debug;
 use weft_core::dns::{
-    Answer, Asked, Delivery, Need, Question, RecordData, RecordType, ResponseCode, Settings, View,
-    answer,
+    Answer, Asked, Delivery, Lookup, Question, RecordData, RecordType, ResponseCode, answer_of,
 };
-use weft_runtime::telemetry::metrics::{Counter, Family};
 use weft_runtime::{clock, entropy};
 
 use super::forward::{Forwarder, Transport};
-use super::names::{Names, Wanted};
+use super::front::Front;
+use super::look::{Looker, Planned};
+use super::plain::{HEAD_BYTES, Plain};
+use super::prepared::Prepared;
 use super::records;
+use super::table::Ready;
 
 /// How often an answer that is another name is followed (Consul: 3).
 const ALIASES_MAX: usize = 3;
+/// Records of an answer by another name to a caller without EDNS (Consul: 5).
+const PLAIN_ALIAS_RECORDS_MAX: usize = 5;
+/// Bytes of a datagram to a caller without EDNS (RFC 1035 §4.2.1).
+const PLAIN_BYTES_MAX: u16 = 512;
+/// Bytes of the largest datagram that is sent: 65 535 less the IP and UDP heads.
+const DATAGRAM_BYTES_MAX: u16 = 65_507;
 
-type Rng = Mutex<Box<dyn rand_core::RngCore + Send>>;
-type ByCode = Family<Vec<(&'static str, String)>, Counter>;
-
-/// Answers queries; hickory calls it for each.
+/// Answers queries.
 pub(super) struct Handler {
-    settings: Settings,
-    names: Names,
+    looker: Looker,
     forwarder: Forwarder,
-    answers: ByCode,
-    rng: Rng,
+    front: Front,
+    rng: Mutex<Box<dyn rand_core::RngCore + Send>>,
 }
-
-/// The handler as hickory's UDP server wants it: whole.
-pub(super) struct Datagrams(pub(super) Arc<Handler>);
 
 /// An answer in the forms of the wire.
 struct Reply {
@@ -50,13 +55,39 @@ struct Reply {
 }
 
 impl Handler {
-    pub(super) fn new(
-        settings: Settings,
-        names: Names,
-        (forwarder, answers): (Forwarder, ByCode),
-    ) -> Self {
-        let rng: Rng = Mutex::new(Box::new(entropy::rng()));
-        Self { settings, names, forwarder, answers, rng }
+    pub(super) fn new(looker: Looker, forwarder: Forwarder, front: Front) -> Self {
+        let rng: Box<dyn rand_core::RngCore + Send> = Box::new(entropy::rng());
+        Self { looker, forwarder, front, rng: Mutex::new(rng) }
+    }
+
+    /// Answers a query as it came; `None` for what is none, such as an answer.
+    pub(super) async fn respond(
+        &self,
+        query: Vec<u8>,
+        (caller, protocol): (SocketAddr, Protocol),
+    ) -> Option<Vec<u8>> {
+        let head: [u8; HEAD_BYTES] = *query.first_chunk()?;
+        // Answers to answers would go on for ever.
+        if head[2] & 0x80 != 0 {
+            return None;
+        }
+        let Ok(request) = Request::from_bytes(query, caller, protocol) else {
+            self.front.counts.count(mnemonic(WireCode::FormErr));
+            return Some(unreadable(head));
+        };
+        let written = Written {
+            bytes_max: match (protocol, &request.edns) {
+                (Protocol::Udp, None) => PLAIN_BYTES_MAX,
+                (Protocol::Udp, Some(edns)) => {
+                    edns.max_payload().clamp(PLAIN_BYTES_MAX, DATAGRAM_BYTES_MAX)
+                }
+                _ => u16::MAX,
+            },
+            bytes: Arc::default(),
+        };
+        self.handle_request::<_, TokioTime>(&request, written.clone()).await;
+        let bytes = std::mem::take(&mut *written.bytes.lock());
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     async fn reply(&self, request: &Request) -> Reply {
@@ -80,38 +111,46 @@ impl Handler {
         let asked = query.original();
         let name = asked.name().to_ascii();
         let kind = records::record_type(asked.query_type());
-        match Question::parse(&name, kind, &self.settings) {
-            Some(question) => {
-                let answer = self.answer(&question, delivery(request)).await;
-                self.whole(answer, (&question, asked), (metadata, transport(request))).await
+        let question = Question::parse(&name, kind, &self.looker.settings);
+        if let Some(question) = question {
+            let planned = self.looker.plan(&question).await;
+            // An address whose owner is not known here may be known elsewhere.
+            let is_foreign =
+                matches!(question.lookup, Lookup::Reverse(_)) && planned.plan.picks.is_empty();
+            if !is_foreign || !self.forwarder.is_on() {
+                let answer = self.answer(&question, &planned, delivery(request));
+                self.keep(planned, &question, request.as_slice());
+                return self.whole(answer, (&question, asked), (metadata, request)).await;
             }
-            None if !self.forwarder.is_on() => bare(WireCode::Refused),
-            None => match self.forwarder.forward(request.as_slice(), transport(request)).await {
-                Some(message) => Reply::forwarded(message, metadata),
-                None => bare(WireCode::ServFail),
-            },
+        }
+        if !self.forwarder.is_on() {
+            return bare(WireCode::Refused);
+        }
+        match self.forwarder.forward(request.as_slice(), transport(request)).await {
+            Some(message) => Reply::forwarded(message, metadata),
+            None => bare(WireCode::ServFail),
         }
     }
 
-    async fn answer(&self, question: &Question, delivery: Delivery) -> Answer {
+    fn answer(&self, question: &Question, planned: &Planned, delivery: Delivery) -> Answer {
+        if self.front.views.away_for(clock::instant()).is_some() {
+            self.front.counts.stale.inc();
+        }
         let asked = Asked { question, delivery, now: clock::wall() };
-        let (instances, nodes);
-        let view = match question.need() {
-            Need::Connect(name) => {
-                instances = self.names.instances(Wanted::Connect(name)).await;
-                instances.as_deref().map_or(View::Unknown, |list| View::Instances(list))
-            }
-            Need::Service(name) => {
-                instances = self.names.instances(Wanted::Service(name)).await;
-                instances.as_deref().map_or(View::Unknown, |list| View::Instances(list))
-            }
-            Need::Nodes => {
-                nodes = self.names.nodes().await;
-                nodes.as_deref().map_or(View::Unknown, |list| View::Nodes(list))
-            }
-            Need::Nothing => View::Nothing,
-        };
-        answer(asked, view, &self.settings, &mut **self.rng.lock())
+        answer_of(&planned.plan, asked, &self.looker.settings, &mut **self.rng.lock())
+    }
+
+    /// Leaves an answer for those who ask the same.
+    fn keep(&self, planned: Planned, question: &Question, query: &[u8]) {
+        let Some((sources, longest)) = planned.kept else { return };
+        let Some(plain) = Plain::read(query) else { return };
+        // A name with escapes is shorter on the wire than as text.
+        if plain.question.len() != question.name.len() + 6 {
+            return;
+        }
+        let Some(prepared) = Prepared::new(&planned.plan, question) else { return };
+        let until = clock::instant() + longest;
+        self.front.table.put(&plain.key(), Ready { prepared, sources, until });
     }
 
     /// Writes an answer of ours; one that is another name is followed.
@@ -119,7 +158,7 @@ impl Handler {
         &self,
         answer: Answer,
         (question, asked): (&Question, &Query),
-        (mut metadata, transport): (Metadata, Transport),
+        (mut metadata, request): (Metadata, &Request),
     ) -> Reply {
         metadata.authoritative = answer.code != ResponseCode::ServFail;
         metadata.response_code = records::response_code(answer.code);
@@ -131,25 +170,68 @@ impl Handler {
             additional: records::write(&answer.additional, asked.name()),
         };
         let mut alias = alias(&answer, question.kind);
+        let is_alias = alias.is_some();
         for _ in 0..ALIASES_MAX {
             let Some(target) = alias.take() else { break };
-            match Question::parse(&target, question.kind, &self.settings) {
+            match Question::parse(&target, question.kind, &self.looker.settings) {
                 Some(next) => {
-                    let answer = self.answer(&next, Delivery::Tcp).await;
+                    let planned = self.looker.plan(&next).await;
+                    let answer = self.answer(&next, &planned, Delivery::Tcp);
                     reply.answers.extend(records::write(&answer.answers, asked.name()));
                     alias = self::alias(&answer, question.kind);
                 }
                 None if self.forwarder.is_on() => {
                     let Ok(name) = Name::from_ascii(format!("{target}.")) else { break };
                     let query = Query::query(name, asked.query_type());
-                    if let Some(message) = self.forwarder.resolve(query, transport).await {
+                    if let Some(message) = self.forwarder.resolve(query, transport(request)).await {
                         reply.answers.extend(message.answers);
                     }
                 }
                 None => {}
             }
         }
+        if is_alias && delivery(request) == Delivery::Udp {
+            reply.answers.truncate(PLAIN_ALIAS_RECORDS_MAX);
+        }
         reply
+    }
+}
+
+/// Answers what cannot be read: its id and kind of query, and that it cannot.
+fn unreadable(head: [u8; HEAD_BYTES]) -> Vec<u8> {
+    let [id0, id1, flags, ..] = head;
+    // The kind of query and whether recursion was wanted are repeated; the code is FORMERR.
+    let mut answer = vec![id0, id1, 0x80 | flags & 0x79, 1];
+    answer.resize(HEAD_BYTES, 0);
+    answer
+}
+
+/// Takes an answer as bytes.
+#[derive(Clone)]
+struct Written {
+    bytes_max: u16,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+#[async_trait::async_trait]
+impl ResponseHandler for Written {
+    async fn send_response<'a>(
+        &mut self,
+        response: MessageResponse<
+            '_,
+            'a,
+            impl Iterator<Item = &'a WireRecord> + Send + 'a,
+            impl Iterator<Item = &'a WireRecord> + Send + 'a,
+            impl Iterator<Item = &'a WireRecord> + Send + 'a,
+            impl Iterator<Item = &'a WireRecord> + Send + 'a,
+        >,
+    ) -> Result<ResponseInfo, NetError> {
+        let mut message = Vec::with_capacity(512);
+        let mut encoder = BinEncoder::new(&mut message);
+        encoder.set_max_size(self.bytes_max);
+        let info = response.destructive_emit(&mut encoder)?;
+        *self.bytes.lock() = message;
+        Ok(info)
     }
 }
 
@@ -223,7 +305,7 @@ impl RequestHandler for Handler {
     ) -> ResponseInfo {
         let mut reply = self.reply(request).await;
         let code = reply.metadata.response_code;
-        self.answers.get_or_create(&vec![("code", mnemonic(code))]).inc();
+        self.front.counts.count(mnemonic(code));
         let mut edns = edns_of(request);
         if let Some(edns) = &mut edns {
             // The upper bits of the code travel in the OPT record.
@@ -245,16 +327,5 @@ impl RequestHandler for Handler {
                 ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
             }
         }
-    }
-}
-
-#[async_trait::async_trait]
-impl RequestHandler for Datagrams {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        response_handle: R,
-    ) -> ResponseInfo {
-        self.0.handle_request::<R, T>(request, response_handle).await
     }
 }

@@ -1,40 +1,64 @@
 //! DNS for this host: packets to `core::dns` and back.
 //!
-//! hickory reads datagrams, `stream` reads TCP; `handler` reads a query and asks `names` for the view that the question needs; names of
-//! other zones go to `forward`. What an answer says is decided in `core::dns`.
+//! `datagrams` takes queries over UDP, `stream` over TCP. `front` answers those whose answer is
+//! ready (`plain` reads them, `table` has the answers, `prepared` writes them). All others go to
+//! `handler`, by hickory's forms: `look` finds what the question needs, in `names` or by asking a
+//! server (`remote`), as far as `rights` allow; names of other zones go to `forward`. What an
+//! answer says is decided in `core::dns`.
 
+mod datagrams;
 mod forward;
+mod front;
 mod handler;
+mod look;
 mod names;
+mod plain;
+mod prepared;
 mod records;
+mod remote;
+mod rights;
+mod sources;
 mod stream;
+mod table;
+pub mod untrusted;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_server::Server;
-use tracing::{error, warn};
-use weft_core::dns::Settings;
+use tracing::info;
+use weft_core::dns::{Settings, Truncation};
 use weft_core::name::Datacenter;
-use weft_runtime::net;
+use weft_runtime::net::DatagramSocket;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::{Counter, Family, Registry};
+use weft_runtime::{clock, net};
 
+use crate::acl::Acl;
 use crate::config::DnsConfig;
+use crate::servers::Servers;
 use crate::views::Views;
 
+use datagrams::Datagrams;
 use forward::Forwarder;
+use front::{Counts, Front};
 use handler::Handler;
+use look::Looker;
 use names::Names;
+use prepared::Style;
+use remote::Remote;
+use rights::Rights;
+use sources::Sources;
+use stream::Streams;
+use table::Table;
 
-/// UDP sockets on the one address: the kernel spreads callers over them. More bring nothing, as
-/// answers are made on the same threads.
+/// UDP sockets on one address, each with a thread: the kernel spreads callers over them.
 const UDP_SOCKETS_MAX: usize = 4;
 /// Attempts to find a port that is free for both UDP and TCP, when any port will do.
 const PORT_ATTEMPTS: usize = 16;
+/// How often old answers are forgotten, and servers' absence is looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// States that DNS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -54,69 +78,129 @@ pub struct DnsSite {
     pub address: IpAddr,
 }
 
-/// Opens the address on UDP and TCP, and answers until the tasks are cancelled; returns the
-/// address, `None` when DNS is off.
+/// Where answers come from.
+pub(crate) struct DnsParts {
+    /// What is watched.
+    pub(crate) views: Views,
+    /// Who judges what may be found; `None` finds everything.
+    pub(crate) acl: Option<Acl>,
+    /// Who is asked for the rest; `None` for nobody.
+    pub(crate) servers: Option<Servers>,
+}
+
+/// Opens each address on UDP and TCP, and answers until the tasks are cancelled; returns the
+/// first address, `None` when DNS is off.
 ///
 /// # Errors
-/// [`DnsError`] when the address cannot be opened.
-pub async fn start(
+/// [`DnsError`] when an address cannot be opened.
+pub(crate) async fn start(
     config: &DnsConfig,
     site: DnsSite,
-    views: Views,
+    parts: DnsParts,
     (registry, tasks): (&Registry, &TaskTree),
 ) -> Result<Option<SocketAddr>, DnsError> {
-    let Some(address) = config.addr else { return Ok(None) };
     let tasks = tasks.child("dns");
-    let fail = |source| DnsError { address, source };
-    let (listener, sockets) = open(address).await.map_err(fail)?;
-    let address = listener.local_addr().map_err(fail)?;
-
-    let recursors = config.recursors.iter().copied().filter(|recursor| {
-        let is_self = *recursor == address;
-        if is_self {
-            warn!(%recursor, "a recursor is this DNS server itself; it is left out");
-        }
-        !is_self
-    });
-    let answers: Family<Vec<(&'static str, String)>, Counter> =
-        registry.register("dns_answers", "Answers to DNS queries by code", Family::default());
-    let names = Names::new(views);
-    tasks.spawn("names", names.clone().sweep_until_cancelled(tasks.clone()));
-    let handler =
-        Handler::new(settings(config, site), names, (Forwarder::new(recursors.collect()), answers));
-    let handler = Arc::new(handler);
-    tasks.spawn("tcp", stream::serve(listener, handler.clone(), tasks.clone()));
-    let mut server = Server::new(handler::Datagrams(handler));
-    for socket in sockets {
-        server.register_socket(socket);
+    let mut doors = Vec::new();
+    let mut own = Vec::new();
+    for address in config.addrs.iter().copied() {
+        let fail = |source| DnsError { address, source };
+        let (listener, sockets) = open(address).await.map_err(fail)?;
+        own.push(listener.local_addr().map_err(fail)?);
+        doors.push((listener, sockets));
     }
-    let token = tasks.token();
-    tasks.spawn("udp", async move {
-        let ended = tokio::select! {
-            () = token.cancelled() => server.shutdown_gracefully().await,
-            ended = server.block_until_done() => ended,
-        };
-        if let Err(failure) = ended {
-            error!(error = %failure, "DNS ended");
+    let Some(first) = own.first().copied() else { return Ok(None) };
+
+    let settings = settings(config, site);
+    let DnsParts { views, acl, servers } = parts;
+    let names = Names::new(views.clone());
+    let forwarder = Forwarder::new(config.recursors.clone(), &own);
+    let by_code =
+        registry.register("dns_answers", "Answers to DNS queries by code", Family::default());
+    let stale = registry.register(
+        "dns_stale_answers",
+        "Answers to DNS queries given while no server was connected",
+        Counter::default(),
+    );
+    let front = Front {
+        style: Arc::new(Style { settings: settings.clone(), has_recursion: forwarder.is_on() }),
+        table: Table::default(),
+        views: views.clone(),
+        counts: Counts::new(by_code, stale),
+        stale_max: config.stale_max,
+    };
+    let looker = Looker {
+        settings,
+        names: names.clone(),
+        remote: Remote::new(servers),
+        rights: Rights::new(acl, views.clone()),
+        views: views.clone(),
+        stale_max: config.stale_max,
+    };
+    let handler = Arc::new(Handler::new(looker, forwarder, front.clone()));
+    tasks.spawn("names", names.sweep_until_cancelled(tasks.clone()));
+    tasks.spawn("table", sweep_until_cancelled(front.table.clone(), views, tasks.clone()));
+    let dropped = registry.register(
+        "dns_dropped_queries",
+        "DNS queries over UDP that got no answer: beyond the rate of their source, or too many at work",
+        Counter::default(),
+    );
+    let datagrams = Datagrams {
+        front: front.clone(),
+        handler: handler.clone(),
+        sources: Arc::new(Sources::new(config.rate_limit, clock::instant())),
+        dropped,
+        tasks: tasks.clone(),
+    };
+    let streams = Streams { front, handler };
+    for ((listener, sockets), address) in doors.into_iter().zip(own) {
+        let fail = |source| DnsError { address, source };
+        datagrams.clone().serve(&sockets).map_err(fail)?;
+        tasks.spawn("tcp", stream::serve(listener, streams.clone(), tasks.clone()));
+    }
+    Ok(Some(first))
+}
+
+/// Forgets old answers, and says when names are answered from memory alone.
+async fn sweep_until_cancelled(table: Table, views: Views, tasks: TaskTree) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    let mut was_away = false;
+    loop {
+        tokio::select! {
+            () = tasks.cancelled() => return,
+            _ = interval.tick() => {}
         }
-    });
-    Ok(Some(address))
+        table.sweep(clock::instant());
+        let is_away = views.away_for(clock::instant()).is_some();
+        match (was_away, is_away) {
+            (false, true) => info!("no server is connected: DNS answers from what is known"),
+            (true, false) => info!("a server is connected again: DNS answers are current"),
+            (false, false) | (true, true) => {}
+        }
+        was_away = is_away;
+    }
 }
 
 fn settings(config: &DnsConfig, site: DnsSite) -> Settings {
-    let ttl = Duration::from_secs(config.ttl_seconds.into());
     Settings {
         name_server: Some(site.address),
-        node_ttl: ttl,
-        service_ttl: BTreeMap::from([("*".to_owned(), ttl)]),
+        node_ttl: config.node_ttl,
+        service_ttl: config.service_ttl.clone(),
         only_passing: config.only_passing,
+        soa: config.soa,
+        udp_answers_max: config.udp_answers_max,
+        a_records_max: config.a_records_max,
+        has_meta_beside: config.has_meta_beside,
+        truncation: match config.tells_truncation {
+            true => Truncation::Flagged,
+            false => Truncation::Silent,
+        },
         ..Settings::new(&config.domain, config.alt_domain.as_deref(), site.datacenter)
     }
 }
 
 /// Opens TCP, then UDP on the same port. TCP is not shared, which tells apart an address that
 /// another process serves.
-async fn open(address: SocketAddr) -> io::Result<(net::TcpListener, Vec<net::UdpSocket>)> {
+async fn open(address: SocketAddr) -> io::Result<(net::TcpListener, Vec<DatagramSocket>)> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -130,9 +214,9 @@ async fn open(address: SocketAddr) -> io::Result<(net::TcpListener, Vec<net::Udp
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<Vec<net::UdpSocket>> {
+fn bind_udp(address: SocketAddr) -> io::Result<Vec<DatagramSocket>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (0..cores.min(UDP_SOCKETS_MAX)).map(|_| net::bind_udp_shared(address)).collect()
+    (0..cores.min(UDP_SOCKETS_MAX)).map(|_| DatagramSocket::bind_shared(address)).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! not for long. Random names push out each other and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -37,12 +37,13 @@ pub(super) enum Wanted {
 }
 
 type Instances = Vec<ServiceInstance>;
+type Nodes = Vec<Arc<Node>>;
 
 /// The names in use; clones share them.
 #[derive(Clone)]
 pub(super) struct Names {
     views: Views,
-    nodes: View<Vec<Arc<Node>>>,
+    nodes: View<Nodes>,
     table: Arc<Mutex<Table>>,
     /// Queries that wait for a first value.
     waiting: Arc<Semaphore>,
@@ -59,6 +60,8 @@ struct Table {
 
 struct Entry {
     view: View<Instances>,
+    /// What the last answers were made from, with a view that tells when there is more.
+    shown: Option<(Arc<Instances>, Arc<View<Instances>>)>,
     used: (Instant, u64),
     is_known: bool,
 }
@@ -70,29 +73,36 @@ impl Names {
         Self { views, nodes, table: Arc::default(), waiting }
     }
 
-    /// Returns the instances behind a name; `None` when no server ever said anything about it,
-    /// after a wait.
-    pub(super) async fn instances(&self, wanted: Wanted) -> Option<Arc<Instances>> {
-        let slot = self.answered(self.view(&wanted)).await?;
+    /// Returns the instances behind a name, with the view that tells when there are others, and
+    /// that is gone with the name; `None` when no server ever said anything about it, after a wait.
+    pub(super) async fn instances(
+        &self,
+        wanted: Wanted,
+    ) -> Option<(Arc<Instances>, Weak<View<Instances>>)> {
+        let (slot, view) = self.answered(self.view(&wanted)).await?;
         let has_instances = slot.value.as_ref().is_some_and(|instances| !instances.is_empty());
-        self.table.lock().used(&wanted, has_instances, clock::instant());
-        slot.value
+        let mut table = self.table.lock();
+        table.used(&wanted, has_instances, clock::instant());
+        let instances = slot.value?;
+        let shown = table.shown(&wanted, (&instances, view));
+        Some((instances, shown))
     }
 
     /// Returns every node; `None` as with [`Names::instances`].
-    pub(super) async fn nodes(&self) -> Option<Arc<Vec<Arc<Node>>>> {
-        self.answered(self.nodes.clone()).await?.value
+    pub(super) async fn nodes(&self) -> Option<(Arc<Nodes>, View<Nodes>)> {
+        let (slot, view) = self.answered(self.nodes.clone()).await?;
+        Some((slot.value?, view))
     }
 
     /// Returns what is known, after a wait when that is nothing.
-    async fn answered<T>(&self, mut view: View<T>) -> Option<Slot<T>> {
-        let slot = view.current();
+    async fn answered<T>(&self, mut view: View<T>) -> Option<(Slot<T>, View<T>)> {
+        let slot = view.latest();
         if slot.is_answered() {
-            return Some(slot);
+            return Some((slot, view));
         }
         // With that many waiting already, servers are away or somebody plays: no more wait.
         let _waits = self.waiting.try_acquire().ok()?;
-        Some(view.first(FIRST_LIMIT).await)
+        Some((view.first(FIRST_LIMIT).await, view))
     }
 
     fn view(&self, wanted: &Wanted) -> View<Instances> {
@@ -137,9 +147,29 @@ impl Table {
     fn add(&mut self, wanted: &Wanted, view: View<Instances>, now: Instant) {
         self.uses += 1;
         let used = (now, self.uses);
-        self.entries.insert(wanted.clone(), Entry { view, used, is_known: false });
+        self.entries.insert(wanted.clone(), Entry { view, shown: None, used, is_known: false });
         self.unknown.insert(used, wanted.clone());
         self.trim();
+    }
+
+    /// Returns the view of what was found, one for all who found the same.
+    fn shown(
+        &mut self,
+        wanted: &Wanted,
+        (found, view): (&Arc<Instances>, View<Instances>),
+    ) -> Weak<View<Instances>> {
+        let Some(entry) = self.entries.get_mut(wanted) else { return Weak::new() };
+        match &entry.shown {
+            Some((shown, view)) if Arc::ptr_eq(shown, found) && !view.has_news() => {
+                Arc::downgrade(view)
+            }
+            Some(_) | None => {
+                let view = Arc::new(view);
+                let shown = Arc::downgrade(&view);
+                entry.shown = Some((found.clone(), view));
+                shown
+            }
+        }
     }
 
     /// Takes note of a use, and of what the name turned out to be.
@@ -181,7 +211,7 @@ impl Table {
             {
                 let entry = self.entries.remove(&oldest.remove());
                 if let Some(entry) = entry {
-                    entry.view.retire();
+                    entry.retire();
                 }
             }
         }
@@ -189,7 +219,15 @@ impl Table {
 
     fn forget(&mut self, wanted: Option<Wanted>) {
         if let Some(entry) = wanted.and_then(|wanted| self.entries.remove(&wanted)) {
-            entry.view.retire();
+            entry.retire();
         }
+    }
+}
+
+impl Entry {
+    /// Ends the watch; answers that were made from it are none any more.
+    fn retire(self) {
+        drop(self.shown);
+        self.view.retire();
     }
 }

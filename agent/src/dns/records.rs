@@ -14,6 +14,7 @@ pub(super) fn record_type(wire: WireType) -> RecordType {
         WireType::AXFR | WireType::IXFR => RecordType::Axfr,
         WireType::CNAME => RecordType::Cname,
         WireType::NS => RecordType::Ns,
+        WireType::PTR => RecordType::Ptr,
         WireType::SOA => RecordType::Soa,
         WireType::SRV => RecordType::Srv,
         WireType::TXT => RecordType::Txt,
@@ -44,6 +45,7 @@ fn write_one(record: &Record, asked: &Name) -> Option<WireRecord> {
         RecordData::Aaaa(ip) => RData::AAAA((*ip).into()),
         RecordData::Cname(target) => RData::CNAME(rdata::CNAME(name(target)?)),
         RecordData::Ns(server) => RData::NS(rdata::NS(name(server)?)),
+        RecordData::Ptr(owner) => RData::PTR(rdata::PTR(name(owner)?)),
         RecordData::Soa(soa) => {
             // These have 32 bits without a sign on the wire; ours are far below.
             let seconds = |seconds: u32| i32::try_from(seconds).unwrap_or(i32::MAX);

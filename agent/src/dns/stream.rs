@@ -7,32 +7,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncoder;
-use hickory_server::net::NetError;
-use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponse;
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use weft_core::limits;
-use weft_runtime::net;
 use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy, net};
 
+use super::front::Front;
 use super::handler::Handler;
+use super::prepared::Desk;
 
 /// How long a caller may be silent, or slow to read.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// The pause after the system had no connection to give: its want passes only with time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes before a message that tell its length (RFC 1035 §4.2.2).
+const LENGTH_BYTES: usize = 2;
+/// Bytes of queries that are taken at once, and of answers that are sent at once.
+const ROOM_BYTES: usize = 16 << 10;
+
+/// What queries over TCP meet.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) front: Front,
+    pub(super) handler: Arc<Handler>,
+}
 
 /// Serves callers until the tasks are cancelled; when there are too many, further ones wait in
 /// the system's queue.
-pub(super) async fn serve(listener: net::TcpListener, handler: Arc<Handler>, tasks: TaskTree) {
+pub(super) async fn serve(listener: net::TcpListener, streams: Streams, tasks: TaskTree) {
     let places = Arc::new(Semaphore::new(limits::DNS_TCP_CALLERS_MAX));
     loop {
         let accepted = async {
@@ -48,12 +54,12 @@ pub(super) async fn serve(listener: net::TcpListener, handler: Arc<Handler>, tas
         };
         match accepted {
             Ok((stream, caller, place)) => {
-                let (handler, token) = (handler.clone(), tasks.token());
+                let (streams, token) = (streams.clone(), tasks.token());
                 tasks.spawn("caller", async move {
                     let _place = place;
                     tokio::select! {
                         () = token.cancelled() => {}
-                        ended = converse(stream, caller, &handler) => {
+                        ended = converse(stream, caller, &streams) => {
                             if let Err(error) = ended {
                                 debug!(%caller, %error, "a DNS caller over TCP was left");
                             }
@@ -69,65 +75,56 @@ pub(super) async fn serve(listener: net::TcpListener, handler: Arc<Handler>, tas
     }
 }
 
-/// Answers one caller's queries in order, until it ends or is too slow.
+/// Answers one caller's queries in order, until it ends or is too slow. Queries that came together
+/// are answered together.
 async fn converse(
     mut stream: net::TcpStream,
     caller: SocketAddr,
-    handler: &Handler,
+    streams: &Streams,
 ) -> io::Result<()> {
+    let mut desk = Desk::new(Box::new(entropy::rng()));
+    let mut came = Vec::with_capacity(ROOM_BYTES);
+    let mut answers = Vec::with_capacity(ROOM_BYTES);
+    let mut until = clock::instant() + IDLE_LIMIT;
     loop {
-        let query = match timeout(IDLE_LIMIT, read(&mut stream)).await?? {
-            Some(query) => query,
-            None => return Ok(()),
-        };
-        let request =
-            Request::from_bytes(query, caller, Protocol::Tcp).map_err(io::Error::other)?;
-        let written = Written::default();
-        handler.handle_request::<_, TokioTime>(&request, written.clone()).await;
-        let answer = std::mem::take(&mut *written.bytes.lock());
-        timeout(IDLE_LIMIT, stream.write_all(&answer)).await??;
+        let patience = until.saturating_duration_since(clock::instant());
+        if timeout(patience, stream.read_buf(&mut came)).await?? == 0 {
+            return Ok(());
+        }
+        let (mut done, now) = (0, clock::instant());
+        while let Some(query) = first_query(&came[done..]) {
+            done += LENGTH_BYTES + query.len();
+            let start = answers.len();
+            answers.extend([0; LENGTH_BYTES]);
+            if !streams.front.answer(query, (true, now), &mut desk, &mut answers) {
+                let answer = streams.handler.respond(query.to_vec(), (caller, Protocol::Tcp)).await;
+                let no_query = || io::Error::other("it sends something else than queries");
+                answers.extend(answer.ok_or_else(no_query)?);
+            }
+            let length = answers.len() - start - LENGTH_BYTES;
+            let length = u16::try_from(length).expect("no answer is longer than a message");
+            answers[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+            if answers.len() >= ROOM_BYTES {
+                write(&mut stream, &mut answers).await?;
+            }
+        }
+        if done > 0 {
+            // Whoever sends a byte now and then does not keep the place.
+            until = now + IDLE_LIMIT;
+            came.drain(..done);
+        }
+        write(&mut stream, &mut answers).await?;
     }
 }
 
-/// Reads one query, `None` at a clean end.
-async fn read(stream: &mut net::TcpStream) -> io::Result<Option<Vec<u8>>> {
-    let length = match stream.read_u16().await {
-        Ok(length) => length,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut query = vec![0; usize::from(length)];
-    stream.read_exact(&mut query).await?;
-    Ok(Some(query))
+async fn write(stream: &mut net::TcpStream, answers: &mut Vec<u8>) -> io::Result<()> {
+    timeout(IDLE_LIMIT, stream.write_all(answers)).await??;
+    answers.clear();
+    Ok(())
 }
 
-/// Takes an answer as the bytes that go to the caller, with their length in front.
-#[derive(Clone, Default)]
-struct Written {
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-#[async_trait::async_trait]
-impl ResponseHandler for Written {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let mut message = Vec::with_capacity(512);
-        let mut encoder = BinEncoder::new(&mut message);
-        encoder.set_max_size(u16::MAX);
-        let info = response.destructive_emit(&mut encoder)?;
-        let length = u16::try_from(message.len()).expect("the encoder keeps to its maximum");
-        let mut bytes = self.bytes.lock();
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&message);
-        Ok(info)
-    }
+/// Returns the query at the front, when all of it has come.
+fn first_query(came: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = came.split_first_chunk::<LENGTH_BYTES>()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
 }

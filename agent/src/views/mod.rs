@@ -14,7 +14,7 @@ mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_core::ca::TrustBundle;
@@ -165,6 +165,12 @@ impl Views {
         self.shared.is_connected()
     }
 
+    /// Returns for how long no server has been connected; `None` while one is, and before the
+    /// first attempt has ended.
+    pub fn away_for(&self, now: Instant) -> Option<Duration> {
+        self.shared.away_for(now)
+    }
+
     fn watch<T>(&self, topic: Topic, key: &str) -> View<T>
     where
         T: Record,
@@ -178,6 +184,17 @@ impl<T> View<T> {
     /// Returns what is known now.
     pub fn current(&self) -> Slot<T> {
         self.slot.borrow().clone()
+    }
+
+    /// Returns what is known now, which is no news from now on.
+    pub fn latest(&mut self) -> Slot<T> {
+        self.slot.borrow_and_update().clone()
+    }
+
+    /// Whether something has come since [`View::latest`].
+    pub fn has_news(&self) -> bool {
+        // An error says that the agent stops: what is here is the last there is.
+        self.slot.has_changed().unwrap_or(false)
     }
 
     /// Waits for news and returns them.

@@ -53,6 +53,8 @@ struct Table {
     to_start: BTreeSet<u64>,
     to_stop: BTreeSet<u64>,
     is_connected: bool,
+    /// Since when there is no connection, once there was one or an attempt failed.
+    away_since: Option<Instant>,
     /// Since when servers have only told what is older than what is here.
     behind_since: Option<Instant>,
     /// Whether that is taken now.
@@ -168,6 +170,7 @@ impl Shared {
     pub(super) fn connect(&self, now: Instant) {
         let mut table = self.table.lock();
         table.is_connected = true;
+        table.away_since = None;
         table.takes_older = table.is_long_behind(now);
         table.to_start = table.keys.keys().copied().collect();
         table.to_stop.clear();
@@ -190,6 +193,7 @@ impl Shared {
         let mut table = self.table.lock();
         table.is_connected = false;
         table.has_failed = true;
+        table.away_since.get_or_insert_with(weft_runtime::clock::instant);
         for entry in table.entries.values() {
             entry.feed.disconnect();
         }
@@ -199,6 +203,12 @@ impl Shared {
 
     pub(super) fn is_connected(&self) -> bool {
         self.table.lock().is_connected
+    }
+
+    /// Returns for how long no server has been connected; `None` while one is, and before the
+    /// first attempt has ended.
+    pub(super) fn away_for(&self, now: Instant) -> Option<Duration> {
+        self.table.lock().away_since.map(|since| now.saturating_duration_since(since))
     }
 
     pub(super) fn has_requests(&self) -> bool {

@@ -152,7 +152,8 @@ fn reread(files: &[PathBuf], at_start: FileConfig) -> Option<Reread> {
 /// Where an agent listens.
 pub(crate) fn doors(config: &Config) -> Vec<Door> {
     let http = config.http.addr.map(|address| (address, "--http-addr (http.addr in a file)"));
-    let dns = config.dns.addr.map(|address| (address, "--dns-addr (dns.addr in a file)"));
+    let dns = config.dns.addrs.iter();
+    let dns = dns.map(|address| (*address, "--dns-addr (dns.addr in a file)"));
     let doors = http.into_iter().chain(dns);
     doors.map(|(address, setting)| Door { address: address.to_string(), setting }).collect()
 }

@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod debug;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod dns;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod info;

@@ -3,7 +3,7 @@
 //! **Source**: Consul's `trimDNSResponse`; RFC 1035 §4.2.1, RFC 6891 §6.2.5.
 
 use super::record::name_bytes;
-use super::{Answer, Question, Record, RecordData, Settings, Truncation};
+use super::{Answer, Question, Record, RecordData, RecordType, Settings, Truncation};
 use crate::limits;
 
 /// How an answer travels.
@@ -56,42 +56,54 @@ pub(super) fn cut(answer: &mut Answer, asked: &Question, delivery: Delivery, set
     let limited = answer.answers.len();
     debug_assert!(limited <= whole, "a limit never adds");
 
-    answer.answers.truncate(count_max(answer, delivery, settings));
+    let room = Room::of(delivery, settings, asked.kind);
+    answer.answers.truncate(room.answers_max);
     if answer.answers.len() < limited {
         keep_named_additionals(answer);
     }
-    fit_bytes(answer, asked, delivery);
+    fit_bytes(answer, asked, room);
     answer.is_truncated =
         answer.answers.len() < limited && settings.truncation == Truncation::Flagged;
 }
 
-/// Returns how many records the transport carries, whatever their size.
-fn count_max(answer: &Answer, delivery: Delivery, settings: &Settings) -> usize {
-    let is_srv =
-        answer.answers.first().is_some_and(|record| matches!(record.data, RecordData::Srv { .. }));
-    match delivery {
-        Delivery::Tcp if is_srv => limits::DNS_SRV_ANSWERS_MAX,
-        Delivery::Tcp => limits::DNS_ANSWERS_MAX,
-        Delivery::Udp => settings.udp_answers_max.clamp(1, limits::DNS_UDP_ANSWERS_MAX),
-        Delivery::UdpEdns { .. } => usize::MAX,
+/// What an answer may have of records and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Records in the answer.
+    pub answers_max: usize,
+    /// Bytes of the message.
+    pub bytes_max: usize,
+    /// Whether bytes are counted as they were without compression.
+    pub counts_uncompressed: bool,
+}
+
+impl Room {
+    /// Returns what a delivery has room for.
+    pub fn of(delivery: Delivery, settings: &Settings, kind: RecordType) -> Self {
+        let is_srv = kind == RecordType::Srv;
+        let answers_max = match delivery {
+            Delivery::Tcp if is_srv => limits::DNS_SRV_ANSWERS_MAX,
+            Delivery::Tcp => limits::DNS_ANSWERS_MAX,
+            Delivery::Udp => settings.udp_answers_max.clamp(1, limits::DNS_UDP_ANSWERS_MAX),
+            Delivery::UdpEdns { .. } => usize::MAX,
+        };
+        let bytes_max = match delivery {
+            Delivery::Tcp => STREAM_BYTES,
+            Delivery::Udp => DATAGRAM_BYTES - MARGIN_BYTES,
+            Delivery::UdpEdns { payload } => {
+                usize::from(payload).clamp(DATAGRAM_BYTES, EDNS_BYTES_MAX) - MARGIN_BYTES
+            }
+        };
+        // Callers without EDNS may be old ones that count uncompressed bytes.
+        Self { answers_max, bytes_max, counts_uncompressed: delivery == Delivery::Udp }
     }
 }
 
-fn fit_bytes(answer: &mut Answer, asked: &Question, delivery: Delivery) {
-    let limit = match delivery {
-        Delivery::Tcp => STREAM_BYTES,
-        Delivery::Udp => DATAGRAM_BYTES - MARGIN_BYTES,
-        Delivery::UdpEdns { payload } => {
-            usize::from(payload).clamp(DATAGRAM_BYTES, EDNS_BYTES_MAX) - MARGIN_BYTES
-        }
-    };
-    let bytes_of = |(at, record): (usize, &Record)| match delivery {
-        // Callers without EDNS may be old ones that count uncompressed bytes.
-        Delivery::Udp => record.bytes(),
-        Delivery::Tcp | Delivery::UdpEdns { .. } if at < COMPRESSED_NAMES_MAX => {
-            record.bytes_compressed(&asked.name)
-        }
-        Delivery::Tcp | Delivery::UdpEdns { .. } => record.bytes(),
+fn fit_bytes(answer: &mut Answer, asked: &Question, room: Room) {
+    let limit = room.bytes_max;
+    let bytes_of = |(at, record): (usize, &Record)| match room.counts_uncompressed {
+        false if at < COMPRESSED_NAMES_MAX => record.bytes_compressed(&asked.name),
+        true | false => record.bytes(),
     };
     let fixed = HEAD_BYTES + name_bytes(&asked.name) + QUESTION_FIXED_BYTES + OPT_BYTES;
     let total = |answer: &Answer| {
@@ -138,6 +150,7 @@ fn keep_named_additionals(answer: &mut Answer) {
             RecordData::A(_)
             | RecordData::Aaaa(_)
             | RecordData::Cname(_)
+            | RecordData::Ptr(_)
             | RecordData::Soa(_)
             | RecordData::Txt(_) => None,
         })

@@ -24,6 +24,8 @@ pub enum RecordType {
     Ns,
     /// Any type of which there is no record here.
     Other,
+    /// The name of an address.
+    Ptr,
     /// The start of a zone.
     Soa,
     /// Where a service listens.
@@ -55,12 +57,18 @@ pub enum Lookup {
     /// A name that has no records and other names below it. Not NXDOMAIN, so that resolvers
     /// that ask label by label (RFC 9156) go on.
     Empty,
+    /// The ingress gateways at which a service can be called.
+    Ingress(ServiceName),
     /// The zone's name server.
     NameServer,
     /// A host.
     Node(NodeName),
     /// Nothing that could exist.
     NoSuchName,
+    /// A prepared query, by name or id.
+    Query(String),
+    /// Whoever has an address.
+    Reverse(IpAddr),
     /// The instances of a service.
     Service {
         /// The service.
@@ -68,6 +76,8 @@ pub enum Lookup {
         /// Only those with this tag, whatever its case.
         tag: Option<String>,
     },
+    /// The address that stands for all instances of a service.
+    Virtual(ServiceName),
 }
 
 /// What has to be known to answer.
@@ -75,10 +85,16 @@ pub enum Lookup {
 pub enum Need {
     /// The instances that speak for a service.
     Connect(ServiceName),
+    /// The ingress gateways of a service.
+    Ingress(ServiceName),
     /// The hosts.
     Nodes,
     /// Nothing: the name says it all.
     Nothing,
+    /// The hosts, and the instances that have an address.
+    Owners(IpAddr),
+    /// What a prepared query finds.
+    Query(String),
     /// The instances of a service.
     Service(ServiceName),
 }
@@ -87,9 +103,16 @@ impl Question {
     /// Reads a name, with or without the final dot, in any case.
     ///
     /// Returns `None` when it lies in none of our zones. A name of ours that means nothing is a
-    /// question, too: [`Lookup::NoSuchName`].
+    /// question, too: [`Lookup::NoSuchName`]. The name of an address is a question when its owner
+    /// is asked for.
     pub fn parse(name: &str, kind: RecordType, settings: &Settings) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        if matches!(kind, RecordType::Any | RecordType::Ptr)
+            && let Some(address) = reverse(&name)
+        {
+            let (domain, lookup) = (settings.domain.clone(), Lookup::Reverse(address));
+            return Some(Self { name, domain, kind, lookup });
+        }
         let (labels, domain) = settings.split_zone(&name)?;
         let labels: Vec<&str> =
             if labels.is_empty() { Vec::new() } else { labels.split('.').collect() };
@@ -102,8 +125,12 @@ impl Question {
     pub fn need(&self) -> Need {
         match (&self.lookup, self.kind) {
             (_, RecordType::Axfr | RecordType::Ns | RecordType::Soa) => Need::Nothing,
-            (Lookup::Connect(name), _) => Need::Connect(name.clone()),
+            // Every sidecar of a service has the address that stands for it.
+            (Lookup::Connect(name) | Lookup::Virtual(name), _) => Need::Connect(name.clone()),
+            (Lookup::Ingress(name), _) => Need::Ingress(name.clone()),
             (Lookup::Node(_), _) => Need::Nodes,
+            (Lookup::Query(name), _) => Need::Query(name.clone()),
+            (Lookup::Reverse(address), _) => Need::Owners(*address),
             (Lookup::Service { name, .. }, _) => Need::Service(name.clone()),
             (Lookup::Address(_) | Lookup::Empty | Lookup::NameServer | Lookup::NoSuchName, _) => {
                 Need::Nothing
@@ -121,26 +148,32 @@ fn lookup(labels: &[&str], settings: &Settings) -> Option<Lookup> {
         return without_keyword(labels, settings);
     };
     let (parts, keyword, suffix) = (&labels[..at], labels[at], &labels[at + 1..]);
-    let datacenter = datacenter(suffix, settings)?;
+    let place = Place::read(suffix)?;
     if parts.is_empty() {
         return Some(Lookup::Empty);
     }
-    // An address is what it says, wherever it was said; anything else is known here only for
-    // this datacenter.
-    if keyword != "addr" && datacenter != settings.datacenter {
+    if keyword == "addr" {
+        // An address is what it says, wherever it was said.
+        let [hex] = parts else { return None };
+        return address(hex).map(Lookup::Address);
+    }
+    // Anything else is known here only for this datacenter.
+    if !place.is_here(settings) {
         return None;
     }
     match (keyword, parts) {
-        ("addr", [hex]) => address(hex).map(Lookup::Address),
         ("connect", [service]) => Some(Lookup::Connect(ServiceName::parse(service).ok()?)),
+        ("ingress", [service]) => Some(Lookup::Ingress(ServiceName::parse(service).ok()?)),
         ("node", parts) => Some(Lookup::Node(NodeName::parse(&parts.join(".")).ok()?)),
+        ("query", parts) => query(parts),
         ("service", parts) => service(parts),
+        ("virtual", [service]) => Some(Lookup::Virtual(ServiceName::parse(service).ok()?)),
         (_, _) => None,
     }
 }
 
 fn is_keyword(label: &str) -> bool {
-    matches!(label, "addr" | "connect" | "node" | "service")
+    matches!(label, "addr" | "connect" | "ingress" | "node" | "query" | "service" | "virtual")
 }
 
 /// Reads the RFC 2782 form without `service`, and the names above all keywords.
@@ -150,30 +183,102 @@ fn is_keyword(label: &str) -> bool {
 fn without_keyword(labels: &[&str], settings: &Settings) -> Option<Lookup> {
     match labels.iter().rposition(|label| label.starts_with('_')) {
         Some(at) => {
-            let datacenter = datacenter(&labels[at + 1..], settings)?;
+            let place = Place::read(&labels[at + 1..])?;
             match &labels[..=at] {
-                [_, _] if datacenter == settings.datacenter => service(&labels[..=at]),
+                [_, _] if place.is_here(settings) => service(&labels[..=at]),
                 [_] => Some(Lookup::Empty),
                 [..] => None,
             }
         }
         None => match labels {
             [] | ["dc"] => Some(Lookup::Empty),
-            [_] | [_, "dc"] => {
-                (datacenter(labels, settings)? == settings.datacenter).then_some(Lookup::Empty)
-            }
+            [_] | [_, "dc"] => Place::read(labels)?.is_here(settings).then_some(Lookup::Empty),
             [..] => None,
         },
     }
 }
 
-/// Reads what follows the keyword: nothing, `<dc>` or `<dc>.dc`.
-fn datacenter(suffix: &[&str], settings: &Settings) -> Option<Datacenter> {
-    match suffix {
-        [] => Some(settings.datacenter.clone()),
-        [dc] | [dc, "dc"] => Datacenter::parse(dc).ok(),
-        [..] => None,
+/// Where a name looks: what follows the keyword.
+#[derive(Debug, Default)]
+struct Place<'a> {
+    datacenter: Option<&'a str>,
+    /// A peering, or one of several ports. None of them is known here.
+    is_elsewhere: bool,
+}
+
+impl<'a> Place<'a> {
+    /// Reads nothing, `<dc>`, or up to three pairs `<name>.<what>` in any order, each at most once.
+    /// A namespace and a partition may be named as long as it is the default one.
+    fn read(suffix: &[&'a str]) -> Option<Self> {
+        let mut place = Self::default();
+        if let [dc] = suffix {
+            place.datacenter = Some(Datacenter::parse(dc).is_ok().then_some(*dc)?);
+            return Some(place);
+        }
+        if suffix.len() > 6 {
+            return None;
+        }
+        let mut seen = Vec::new();
+        for pair in suffix.chunks(2) {
+            let [name, what] = *pair else { return None };
+            if seen.contains(&what) {
+                return None;
+            }
+            seen.push(what);
+            match what {
+                "ap" | "ns" if name == "default" => {}
+                "dc" => place.datacenter = Some(Datacenter::parse(name).is_ok().then_some(name)?),
+                "ap" | "ns" | "peer" | "port" | "sg" => place.is_elsewhere = true,
+                _ => return None,
+            }
+        }
+        // A peering is reached from here, not by way of another datacenter.
+        let has_both = seen.contains(&"dc") && seen.contains(&"peer");
+        (!has_both).then_some(place)
     }
+
+    fn is_here(&self, settings: &Settings) -> bool {
+        let is_ours = |dc: &str| dc == settings.datacenter.as_str();
+        !self.is_elsewhere && self.datacenter.is_none_or(is_ours)
+    }
+}
+
+/// Reads what stands before `query`: `name`, which may have dots, or `_name._proto`.
+fn query(parts: &[&str]) -> Option<Lookup> {
+    let name = match parts {
+        [name, proto] if name.starts_with('_') && proto.starts_with('_') => name[1..].to_owned(),
+        [..] => parts.join("."),
+    };
+    // Whatever a query is called stands in the path of a request.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!name.is_empty() && name.bytes().all(is_plain)).then_some(Lookup::Query(name))
+}
+
+/// Reads the address in a name below `in-addr.arpa` or `ip6.arpa`.
+///
+/// **Source**: RFC 1035 §3.5, RFC 3596 §2.5.
+fn reverse(name: &str) -> Option<IpAddr> {
+    if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
+        let mut bytes = [0; 4];
+        let mut labels = octets.split('.');
+        for byte in bytes.iter_mut().rev() {
+            let label = labels.next()?;
+            // Neither signs nor leading zeros.
+            *byte = label.parse().ok().filter(|value: &u8| value.to_string() == label)?;
+        }
+        return labels.next().is_none().then_some(Ipv4Addr::from(bytes).into());
+    }
+    let mut bits = 0;
+    let mut count = 0;
+    for label in name.strip_suffix(".ip6.arpa")?.rsplit('.') {
+        let [digit] = label.as_bytes() else { return None };
+        bits = bits << 4 | u128::from(char::from(*digit).to_digit(16)?);
+        count += 1;
+        if count > 32 {
+            return None;
+        }
+    }
+    (count == 32).then_some(Ipv6Addr::from_bits(bits).into())
 }
 
 /// Reads what stands before `service`: `[tag.]name`, or `_name._tag-or-proto`.
@@ -238,6 +343,7 @@ mod tests {
             "_web._tcp.service.mesh",
             "_web._tcp.mesh",
             "_web._tcp.dc1.dc.mesh",
+            "web.service.default.ns.dc1.dc.default.ap.mesh",
         ] {
             assert_eq!(parse(name), service("web", None), "{name}");
         }
@@ -261,13 +367,58 @@ mod tests {
     }
 
     #[test]
+    fn queries_gateways_and_virtual_addresses_have_forms() {
+        let web = || ServiceName::parse("web").expect("a name");
+        assert_eq!(parse("web.ingress.mesh"), Some(Lookup::Ingress(web())));
+        assert_eq!(parse("web.virtual.dc1.mesh"), Some(Lookup::Virtual(web())));
+        for (name, query) in [
+            ("near.query.mesh", "near"),
+            ("near.query.dc1.mesh", "near"),
+            ("near.web.query.consul", "near.web"),
+            ("_near._tcp.query.mesh", "near"),
+        ] {
+            assert_eq!(parse(name), Some(Lookup::Query(query.to_owned())), "{name}");
+        }
+        assert_eq!(parse("query.mesh"), Some(Lookup::Empty));
+    }
+
+    #[test]
+    fn the_name_of_an_address_is_a_question_about_its_owner() {
+        let settings = Settings::new("mesh", None, Datacenter::parse("dc1").expect("a datacenter"));
+        let parse = |name: &str, kind| Question::parse(name, kind, &settings).map(|it| it.lookup);
+        let v6 = format!("{}8.b.d.0.1.0.0.2.IP6.ARPA.", "1.".to_owned() + &"0.".repeat(23));
+        for (name, address) in [("1.2.0.10.in-addr.arpa.", "10.0.2.1"), (&v6, "2001:db8::1")] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(parse(name, RecordType::Ptr), Some(Lookup::Reverse(address)), "{name}");
+            assert_eq!(parse(name, RecordType::A), None);
+        }
+        for bad in [
+            "1.2.3.in-addr.arpa",
+            "1.2.3.4.5.in-addr.arpa",
+            "01.2.3.4.in-addr.arpa",
+            "256.2.3.4.in-addr.arpa",
+            "+1.2.3.4.in-addr.arpa",
+            "1.ip6.arpa",
+            "in-addr.arpa",
+        ] {
+            assert_eq!(parse(bad, RecordType::Ptr), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn what_has_no_form_does_not_exist() {
         for name in [
             "web.mesh",
             "web.service.dc2.mesh",
             "web.service.dc1.dc.x.mesh",
             "web.service.dc1.peer.mesh",
+            "web.service.dc1.dc.dc1.dc.mesh",
+            "web.service.dc1.dc.far.peer.mesh",
+            "web.service.other.ns.mesh",
+            "web.service.http.port.mesh",
             "tag.web.connect.mesh",
+            "a.web.virtual.mesh",
+            "web.ingress.dc2.mesh",
             "-web.service.mesh",
             "a._web._tcp.mesh",
             "dc2.mesh",

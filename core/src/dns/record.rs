@@ -39,6 +39,8 @@ pub enum RecordData {
     Cname(String),
     /// A name server of the zone.
     Ns(String),
+    /// The name that an address has.
+    Ptr(String),
     /// The start of the zone.
     Soa(SoaData),
     /// Where a service listens.
@@ -87,7 +89,7 @@ pub(super) fn name_bytes(name: &str) -> usize {
 
 impl Record {
     /// Returns the bytes that the record takes, without compression.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         name_bytes(&self.name) + FIXED_BYTES + self.data.bytes()
     }
 
@@ -104,7 +106,7 @@ impl RecordData {
         match self {
             Self::A(_) => 4,
             Self::Aaaa(_) => 16,
-            Self::Cname(name) | Self::Ns(name) => name_bytes(name),
+            Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => name_bytes(name),
             Self::Soa(soa) => name_bytes(&soa.mname) + name_bytes(&soa.rname) + 20,
             Self::Srv { target, .. } => 6 + name_bytes(target),
             Self::Txt(texts) => texts.iter().map(|text| text.len() + 1).sum(),

@@ -32,6 +32,11 @@ pub struct Settings {
     pub udp_answers_max: usize,
     /// A and AAAA records in any answer; `None` for no limit.
     pub a_records_max: Option<usize>,
+    /// Whether metadata of nodes goes along with answers that name them.
+    ///
+    /// Differs: Consul's `enable_additional_node_meta_txt` is on by default, which fills small
+    /// datagrams with what nobody asked for.
+    pub has_meta_beside: bool,
     /// Whether a cut answer says so.
     pub truncation: Truncation,
 }
@@ -89,6 +94,7 @@ impl Settings {
             // Consul's default of `udp_answer_limit`: some load is spread and 512 bytes hold it.
             udp_answers_max: 3,
             a_records_max: None,
+            has_meta_beside: false,
             truncation: Truncation::default(),
         }
     }
@@ -105,7 +111,7 @@ impl Settings {
     }
 
     /// Returns how long an answer about a service may be kept.
-    pub(super) fn ttl_of_service(&self, service: &str) -> Duration {
+    pub fn ttl_of_service(&self, service: &str) -> Duration {
         let by_prefix = || {
             self.service_ttl
                 .iter()

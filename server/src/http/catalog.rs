@@ -3,10 +3,11 @@
 //! **Source**: Consul: api-docs/catalog.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::Response;
 use serde::Serialize;
-use weft_core::catalog::{Node, Service};
+use weft_core::catalog::{Node, Service, ServiceInstance};
 use weft_core::filter::{CATALOG_SERVICE, NODE, SERVICE};
 use weft_core::name::NodeName;
 use weft_core::state::ServiceTags;
@@ -20,6 +21,9 @@ use super::near::Near;
 use super::request::{ApiRequest, has_meta};
 use super::routes::Routes;
 use super::{Context, page};
+
+/// Instances that are told of one address: a name is what is looked for.
+const OWNERS_MAX: usize = 64;
 
 pub(super) fn routes(table: Routes) -> Routes {
     table
@@ -36,6 +40,9 @@ pub(super) fn routes(table: Routes) -> Routes {
             Box::pin(service(context, request))
         })
         .get("/v1/catalog/services", |context, request| Box::pin(services(context, request)))
+        .get("/v1/internal/service-owners/{address}", |context, request| {
+            Box::pin(owners(context, request))
+        })
 }
 
 /// `GET /v1/catalog/datacenters`
@@ -179,6 +186,27 @@ async fn node_services(
             rights.see_service(it) && filter.as_ref().is_none_or(|filter| filter.matches_record(it))
         });
         Ok((state.catalog_index(), Some(NodeServiceList { node, services })))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/internal/service-owners/:address`: the instances whose own address it is, for the DNS
+/// of agents.
+async fn owners(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+    let text = request.params.get("address");
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("{text:?} is not an IP address")))?;
+    let topics = [Topic::ServiceList, Topic::Nodes, Topic::Checks];
+    let read = page::read(context, request, topics, |state, rights| {
+        let (index, services) = state.services();
+        let has = |text: &str| text.parse::<IpAddr>() == Ok(address);
+        let found = services.keys().flat_map(|name| state.service_instances(name).1);
+        let found: Vec<ServiceInstance> = found
+            .filter(|found| has(&found.service.address) && rights.see_instance(found))
+            .take(OWNERS_MAX)
+            .collect();
+        Ok((index, Some(found)))
     });
     Ok(read.await?.or_null(context))
 }

@@ -181,6 +181,10 @@ fn catalog() -> Vec<Row> {
         put(same("/v1/catalog/register"), REGISTER, WRITE_WEB),
         get(("/v1/catalog/service/{service}", "/v1/catalog/service/web"), shows(SEE_WEB, "web-1")),
         get(same("/v1/catalog/services"), shows("service \"web\" { policy = \"read\" }", "web")),
+        get(
+            ("/v1/internal/service-owners/{address}", "/v1/internal/service-owners/10.0.0.1"),
+            Needs::Nothing,
+        ),
     ]
 }
 
