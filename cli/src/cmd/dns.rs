@@ -33,6 +33,7 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Flags of `weft dns`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct DnsArgs {
     #[command(subcommand)]
     command: DnsCommand,
