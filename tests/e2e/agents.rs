@@ -39,11 +39,10 @@ impl Configured {
         for (field, value) in settings.as_object().into_iter().flatten() {
             all[field] = value.clone();
         }
-        let configured = |folder: &Path| {
-            Daemon::weft("configured", folder, &["agent", "--config", &folder.to_string_lossy()])
-        };
         fs::write(folder.join("0-agent.json"), all.to_string()).expect("written");
-        Self { process: configured(&folder), folder }
+        let args = ["agent", "--config", &folder.to_string_lossy()];
+        // What the process leaves behind is no configuration.
+        Self { process: Daemon::weft("configured", &home, &args), folder }
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -133,8 +132,11 @@ fn commands_are_run_for_files_when_that_is_switched_on_and_never_for_callers() {
 /// Makes `<path>.pem`, signed by itself, and `<path>.key`.
 fn certificate(path: &str, subject: &str) {
     let (key, cert) = (format!("{path}.key"), format!("{path}.pem"));
+    // Without the defaults of the system, which make an authority of it.
+    let config = format!("{path}.cnf");
+    fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").expect("written");
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    let names = ["-subj", subject, "-addext", "subjectAltName=DNS:localhost"];
+    let names = ["-subj", subject, "-addext", "subjectAltName=DNS:localhost", "-config", &config];
     let files = ["-keyout", &key, "-out", &cert];
     let args: Vec<&str> =
         ["req", "-x509"].into_iter().chain(curve).chain(names).chain(files).collect();
@@ -263,6 +265,10 @@ fn a_host_that_is_gone_is_taken_out_and_one_that_lives_is_not() {
     let api = cluster.agent.api();
     let node = api.get("/v1/agent/self").and_then(Answer::ok).expect("a page").json();
     let node = node["Config"]["NodeName"].as_str().expect("a name").to_owned();
+    eventually(SPREAD_LIMIT, "the catalog has the host", || {
+        let found = api.get(&format!("/v1/catalog/node/{node}"))?.ok()?;
+        if found.json()["Node"].is_object() { Ok(()) } else { Err(found.body) }
+    });
     let alive = api.put(&format!("/v1/agent/force-leave/{node}"), &json!({})).expect("an answer");
     assert_eq!((alive.status, alive.body.contains("is alive")), (400, true), "{alive:?}");
     let unknown = api.put("/v1/agent/force-leave/nobody", &json!({})).expect("an answer");

@@ -35,7 +35,9 @@ fn five_servers_survive_two_and_without_a_majority_they_say_so() {
     assert!(is_said, "{refused}");
     eventually(CLUSTER_LIMIT, "a read that must be true is refused", || {
         let refused = asked.value("k").expect_err("nobody knows what is true");
-        if refused.contains("No cluster leader") { Ok(()) } else { Err(refused) }
+        // What is wrong depends on who led last: nobody leads, it does not answer, or it is this
+        // server and has no majority.
+        if refused.contains("leader") { Ok(()) } else { Err(refused) }
     });
     eventually(CLUSTER_LIMIT, "a stale read says that nobody leads", || {
         let answer = asked.api().get("/v1/kv/k?raw&stale")?.ok()?;

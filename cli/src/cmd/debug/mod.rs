@@ -77,7 +77,7 @@ pub(crate) struct DebugArgs {
     /// The time between two looks, at least 1s
     #[arg(long, value_name = "TIME", default_value = "30s")]
     interval: Span,
-    /// The file to write; it must not be there [default: weft-debug-<time>.tar.gz]
+    /// The file to write; it must not be there [default: weft-debug-TIME.tar.gz]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// A log whose end goes into the archive; may be given several times
