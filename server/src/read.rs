@@ -174,7 +174,12 @@ impl Reader {
             };
             match passed {
                 Ok(()) => return Ok(self.hub.state()),
-                Err(ProposeError::NoLeader(_)) if clock::instant() < until => {
+                // A read may be asked again, whatever became of the first question.
+                Err(
+                    ProposeError::NoLeader(_)
+                    | ProposeError::NoQuorum
+                    | ProposeError::Unanswered(_),
+                ) if clock::instant() < until => {
                     held.get_or_insert_with(|| self.consensus.storage().gauges().hold());
                     tokio::time::sleep(backoff.next()).await;
                 }
