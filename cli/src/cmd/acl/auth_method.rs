@@ -104,11 +104,7 @@ impl Fields {
             ("MaxTokenTTL", &self.max_token_ttl),
             ("TokenLocality", &self.token_locality),
         ];
-        for (field, value) in plain {
-            if let Some(value) = value {
-                body.insert(field.to_owned(), json!(value));
-            }
-        }
+        record::put_given(body, plain);
         if let Some(place) = &self.config {
             let config: Value =
                 serde_json::from_slice(&read_value(place)?).context("--config is not JSON")?;

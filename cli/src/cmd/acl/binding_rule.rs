@@ -100,11 +100,7 @@ impl Fields {
             ("BindName", &self.bind_name),
             ("Selector", &self.selector),
         ];
-        for (field, value) in plain {
-            if let Some(value) = value {
-                body.insert(field.to_owned(), json!(value));
-            }
-        }
+        record::put_given(body, plain);
         if let Some(variable) = &self.bind_vars {
             let Some(name) = variable.strip_prefix("name=") else {
                 anyhow::bail!("--bind-vars {variable:?}: write name=VALUE");

@@ -112,13 +112,9 @@ pub(super) async fn run(client: &ApiClient, args: PolicyArgs) -> anyhow::Result<
             let mut policy = args.which.find(client, KIND).await?;
             let path = format!("/v1/acl/policy/{}", text_of(&policy, "ID"));
             let rules = args.rules.as_deref().map(rules).transpose()?;
-            let changes =
-                [("Name", args.rename), ("Description", args.description), ("Rules", rules)];
-            for (field, value) in changes {
-                if let Some(value) = value {
-                    policy.insert(field.to_owned(), json!(value));
-                }
-            }
+            let given =
+                [("Name", &args.rename), ("Description", &args.description), ("Rules", &rules)];
+            record::put_given(&mut policy, given);
             record::write(client, &path, policy, args.output, show).await
         }
     }

@@ -24,6 +24,15 @@ pub(super) struct Which {
     name: Option<String>,
 }
 
+/// Puts into a record what was given for some of its plain fields.
+pub(super) fn put_given<const N: usize>(record: &mut Record, fields: [(&str, &Option<String>); N]) {
+    for (field, value) in fields {
+        if let Some(value) = value {
+            record.insert(field.to_owned(), value.as_str().into());
+        }
+    }
+}
+
 impl Which {
     /// Reads the record that is named; `kind` is the API's word for what it is.
     pub(super) async fn find(&self, client: &ApiClient, kind: &str) -> anyhow::Result<Record> {

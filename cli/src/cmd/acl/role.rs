@@ -110,11 +110,8 @@ pub(super) async fn run(client: &ApiClient, args: RoleArgs) -> anyhow::Result<()
             if !args.append && !args.grants.is_empty() {
                 role.retain(|field, _| !GRANTS.contains(&field.as_str()));
             }
-            for (name, value) in [("Name", args.rename), ("Description", args.description)] {
-                if let Some(value) = value {
-                    role.insert(name.to_owned(), json!(value));
-                }
-            }
+            let given = [("Name", &args.rename), ("Description", &args.description)];
+            record::put_given(&mut role, given);
             args.grants.add_to(&mut role)?;
             record::write(client, &path, role, args.output, show).await
         }
