@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -91,13 +91,14 @@ async fn run(office: &Office) {
     loop {
         let now = clock::instant();
         let age = now.saturating_duration_since(listed);
-        if !is_listed && (age >= LIST_PAUSE || listed == now) || age >= LIST_AGE_MAX {
+        if !is_listed && age >= LIST_PAUSE || age >= LIST_AGE_MAX {
             let state = office.state();
             let hosts = state.leased_nodes().map(|(node, failed)| (node.clone(), failed));
             book.with(|leases| leases.handle_hosts(hosts, now));
             (listed, is_listed) = (now, true);
         }
-        let (verdicts, next) = book.with(|leases| judge(leases, now)).unwrap_or_default();
+        let judged = book.with(|leases| judge(leases, now));
+        let (verdicts, pause) = judged.unwrap_or_else(|| (Vec::new(), LIST_PAUSE));
         let written = futures::stream::iter(verdicts).map(|verdict| async {
             let is_written = write(office, &verdict).await;
             (verdict, is_written)
@@ -112,7 +113,6 @@ async fn run(office: &Office) {
                 }
             }
         });
-        let pause = next.unwrap_or(LIST_PAUSE);
         tokio::select! {
             // Marks, notes and times are levels: none is lost with the others.
             _ = mailbox.marked(), if is_listed => is_listed = false,
@@ -123,10 +123,10 @@ async fn run(office: &Office) {
 }
 
 /// Returns what is to be written now, and how long nothing else will be.
-fn judge(leases: &mut Leases, now: std::time::Instant) -> (Vec<LeaseVerdict>, Option<Duration>) {
+fn judge(leases: &mut Leases, now: Instant) -> (Vec<LeaseVerdict>, Duration) {
     leases.handle_timeout(now);
     let verdicts = std::iter::from_fn(|| leases.poll_output()).collect();
-    (verdicts, Some(leases.poll_timeout().saturating_duration_since(now)))
+    (verdicts, leases.poll_timeout().saturating_duration_since(now))
 }
 
 /// Writes a verdict; says whether the state is as it demands.

@@ -12,7 +12,7 @@ use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::error::ProposeError;
-use super::flight::{Flight, Gathering};
+use super::flight::{Gatherer, Gathering};
 use super::types::{Batch, Group, Raft};
 
 /// Groups that wait: those of nine servers and the leader's duties. When full, those who propose
@@ -87,28 +87,9 @@ impl Gathering<Waiting> for Gathered {
     }
 }
 
-async fn run(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
-    let flight = Flight::new();
-    let mut held: Option<Waiting> = None;
-    loop {
-        let first = match held.take() {
-            Some(first) => first,
-            None => tokio::select! {
-                // A group that was not received stays in the channel.
-                next = waiting.recv() => match next {
-                    Some(next) => next,
-                    None => return,
-                },
-                () = tasks.cancelled() => return,
-            },
-        };
-        let mut gathered = Gathered::default();
-        held = gathered.take(first);
-        let place = tokio::select! {
-            place = flight.gather(&mut gathered, &mut waiting, &mut held) => place,
-            // Those who gathered learn that the server ends.
-            () = tasks.cancelled() => return,
-        };
+async fn run(raft: Raft, waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
+    let mut gatherer = Gatherer::new(waiting);
+    while let Some((gathered, place)) = gatherer.next::<Gathered>(&tasks).await {
         let raft = raft.clone();
         let batch = Batch { now: clock::wall(), groups: gathered.groups };
         tasks.spawn("proposal", async move {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use weft_runtime::task::TaskTree;
 
 /// On their way at once: while the first is written and agreed on, the second is read from its
 /// callers.
@@ -33,13 +34,53 @@ pub(super) trait Gathering<T> {
     fn commands(&self) -> usize;
 }
 
+/// Gathers what waits in a queue, one gathering after another.
+pub(super) struct Gatherer<T> {
+    flight: Flight,
+    waiting: mpsc::Receiver<T>,
+    /// What did not fit into the last gathering, and begins the next.
+    held: Option<T>,
+}
+
+impl<T> Gatherer<T> {
+    pub(super) fn new(waiting: mpsc::Receiver<T>) -> Self {
+        Self { flight: Flight::new(), waiting, held: None }
+    }
+
+    /// Returns the next gathering and its place on the way; `None` when the server ends, which
+    /// those who had gathered learn by their replies being dropped.
+    pub(super) async fn next<G>(&mut self, tasks: &TaskTree) -> Option<(G, Place)>
+    where
+        G: Gathering<T> + Default,
+    {
+        tokio::select! {
+            next = self.gather() => next,
+            () = tasks.cancelled() => None,
+        }
+    }
+
+    async fn gather<G>(&mut self) -> Option<(G, Place)>
+    where
+        G: Gathering<T> + Default,
+    {
+        let first = match self.held.take() {
+            Some(first) => first,
+            None => self.waiting.recv().await?,
+        };
+        let mut gathered = G::default();
+        self.held = gathered.take(first);
+        let place = self.flight.gather(&mut gathered, &mut self.waiting, &mut self.held).await;
+        Some((gathered, place))
+    }
+}
+
 /// The way, and what is on it.
-pub(super) struct Flight {
+struct Flight {
     places: Arc<Semaphore>,
 }
 
 impl Flight {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self { places: Arc::new(Semaphore::new(IN_FLIGHT as usize)) }
     }
 
@@ -47,7 +88,7 @@ impl Flight {
     ///
     /// # Cancel safety
     /// None: what was taken is lost with the gathering.
-    pub(super) async fn gather<T>(
+    async fn gather<T>(
         &self,
         gathering: &mut impl Gathering<T>,
         waiting: &mut mpsc::Receiver<T>,

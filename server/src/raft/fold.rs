@@ -21,7 +21,7 @@ use weft_runtime::{clock, entropy};
 
 use super::courier::Courier;
 use super::error::ProposeError;
-use super::flight::{Flight, Gathering};
+use super::flight::{Gatherer, Gathering};
 use super::types::Group;
 
 /// How long a request is held while there is no leader.
@@ -126,29 +126,10 @@ impl Gathering<Waiting> for Gathered {
     }
 }
 
-async fn run(courier: Courier, mut waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
-    let flight = Flight::new();
+async fn run(courier: Courier, waiting: mpsc::Receiver<Waiting>, tasks: TaskTree) {
+    let mut gatherer = Gatherer::new(waiting);
     let mut names = Names::new();
-    let mut held: Option<Waiting> = None;
-    loop {
-        let first = match held.take() {
-            Some(first) => first,
-            None => tokio::select! {
-                // A command that was not received stays in the channel.
-                next = waiting.recv() => match next {
-                    Some(next) => next,
-                    None => return,
-                },
-                () = tasks.cancelled() => return,
-            },
-        };
-        let mut gathered = Gathered::default();
-        held = gathered.take(first);
-        let place = tokio::select! {
-            place = flight.gather(&mut gathered, &mut waiting, &mut held) => place,
-            // Those who gathered learn that the server ends.
-            () = tasks.cancelled() => return,
-        };
+    while let Some((gathered, place)) = gatherer.next::<Gathered>(&tasks).await {
         let now = clock::instant();
         let is_over = |it: &Waiting| now.duration_since(it.arrived) >= LEADERLESS_HOLD;
         let (over, on_time): (Vec<_>, Vec<_>) = gathered.waiting.into_iter().partition(is_over);
