@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 use weft_proto::text::Fault;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
-use crate::config::{Config, FileConfig};
+use crate::config::{Config, ExternalChecks, FileConfig};
 use crate::local::{Local, LocalError};
 
 /// Reads an agent's files again when told to. Clones take turns.
@@ -64,13 +64,15 @@ impl Reloader {
         let reread = self.config.reread.clone().ok_or(ReloadError::NoFiles)?;
         // An async mutex, as a turn takes writes to disk that are awaited.
         let _turn = self.turn.lock().await;
-        let (settings, definitions) = match self.tasks.blocking(move || reread.read()).await? {
+        let (settings, mut definitions) = match self.tasks.blocking(move || reread.read()).await? {
             Ok(read) => read,
             Err(faults) => return Err(ReloadError::Faults(faults)),
         };
         for field in differing(&self.config.settings, &settings) {
             warn!(field, "a setting has changed; restart the agent to apply it");
         }
+        let announced = self.config.external_checks.iter().map(ExternalChecks::announcement);
+        definitions.services.extend(announced);
         let faults = self.local.register_configured(definitions).await?;
         if faults.is_empty() { Ok(()) } else { Err(ReloadError::Faults(faults)) }
     }

@@ -14,8 +14,8 @@ use weft_core::index::Index;
 use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::acl::{Acl, Tokens};
-use crate::checks::{Ask, Checks, Means};
-use crate::config::Config;
+use crate::checks::{Ask, Checks, ExternalMeans, ExternalMetrics, Means, Tell, start_external};
+use crate::config::{Config, ExternalChecks};
 use crate::dns::{DnsError, DnsParts, DnsSite};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::{Addresses, DoorError, Parts};
@@ -136,6 +136,7 @@ impl Agent {
         let node = node(&config, &membership);
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         register_configured(&config, &local).await?;
+        check_external(&config, (&servers, &acl), &metrics, &tasks);
 
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
@@ -254,7 +255,9 @@ async fn open_leaves(
 /// What stands in files is registered as it says, whatever was registered before; what is wrong
 /// there is told, and keeps nothing else from starting.
 async fn register_configured(config: &Config, local: &Local) -> Result<(), StartError> {
-    let registered = local.register_configured(config.definitions.clone()).await;
+    let mut definitions = config.definitions.clone();
+    definitions.services.extend(config.external_checks.iter().map(ExternalChecks::announcement));
+    let registered = local.register_configured(definitions).await;
     for fault in registered.map_err(StartError::Configured)? {
         error!(%fault, "a definition in the configuration is wrong and was passed over");
     }
@@ -283,6 +286,28 @@ fn ask_by(servers: &Servers, acl: &Acl) -> Ask {
         let (servers, token) = (servers.clone(), acl.agent_token());
         Box::pin(async move { servers.ask(&path, token.as_ref()).await })
     })
+}
+
+/// Has this agent take its part of the checks of hosts without one, if it is told to.
+fn check_external(
+    config: &Config,
+    (servers, acl): (&Servers, &Acl),
+    metrics: &Metrics,
+    tasks: &TaskTree,
+) {
+    let Some(settings) = config.external_checks.clone() else { return };
+    let (of_tell, of_token) = (servers.clone(), acl.clone());
+    let tell: Tell = Arc::new(move |operations| {
+        let (servers, token) = (of_tell.clone(), of_token.agent_token());
+        Box::pin(async move { servers.transact(operations, token.as_ref()).await })
+    });
+    let means = ExternalMeans {
+        ask: ask_by(servers, acl),
+        tell,
+        node: servers.membership().node.clone(),
+        metrics: ExternalMetrics::register(metrics.registry()),
+    };
+    start_external(settings, means, tasks);
 }
 
 fn dns_parts(views: &Views, acl: &Acl, servers: &Servers) -> DnsParts {

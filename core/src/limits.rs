@@ -33,6 +33,9 @@ pub const UPSTREAMS_PER_PROXY_MAX: usize = 1024;
 pub const CHECK_OUTPUT_BYTES_MAX: usize = 4096;
 /// The shortest interval between two runs of a check (Consul: 1 s).
 pub const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Checks of hosts without an agent that one agent runs. Each is some kilobytes; beyond that another
+/// agent is to take a part.
+pub const EXTERNAL_CHECKS_PER_AGENT_MAX: usize = 16_384;
 
 /// Sources of one intention entry: compiled and sent to each proxy of the destination.
 pub const INTENTION_SOURCES_MAX: usize = 10_000;

@@ -77,6 +77,22 @@ https {
 # The socket of the Docker daemon, for docker checks.
 # docker_socket = "/var/run/docker.sock"
 
+# The checks of hosts without an agent (docs/agents.md): whether this agent takes a part of them.
+external_checks {
+  # enabled = false
+
+  # The service by which those who do know of each other, and what marks the hosts.
+  # service   = "weft-external-checks"
+  # node_meta = { "external-node" = "true" }
+
+  # How often hosts that are marked for it are looked for.
+  # node_interval = "10s"
+
+  # Results in a row before a check changes.
+  # passing_threshold  = 0
+  # critical_threshold = 0
+}
+
 # DNS, on UDP and TCP: "ip:port", or "off". docs/dns.md has the whole of it.
 dns {
   # addr       = "127.0.0.1:8600"

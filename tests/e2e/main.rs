@@ -12,6 +12,7 @@ mod dns;
 mod dns_oddities;
 mod dns_tools;
 mod entries;
+mod external_checks;
 mod first_path;
 mod identity;
 mod join_tokens;

@@ -17,7 +17,7 @@ use super::probe::Finding;
 use crate::local::{AliasProbe, LocalServices};
 
 /// How long a server holds a question whose answer has not changed.
-const WAIT_S: u64 = 60;
+pub(super) const WAIT_S: u64 = 60;
 /// How long an answer is waited for: the wait, its spread of a sixteenth, and the way.
 const ANSWER_LIMIT: Duration = Duration::from_secs(WAIT_S + WAIT_S / 16 + 10);
 /// The pauses after failures.
@@ -85,7 +85,8 @@ async fn look(
     Ok((index, judge(target, checks.iter(), is_there)))
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+/// Waits for an answer as long as a question that is held may take.
+pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     match tokio::time::timeout(ANSWER_LIMIT, call).await {
         Ok(answer) => answer,
         Err(_) => Err("no server answered in time".to_owned()),

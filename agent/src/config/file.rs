@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, ServiceDefinition};
 
-use super::{AclSection, DnsSection, HttpSection, HttpsSection};
+use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, HttpsSection};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub struct FileConfig {
     pub enable_local_script_checks: bool,
     /// The socket of the Docker daemon, for docker checks.
     pub docker_socket: Option<String>,
+    /// The checks of hosts without an agent.
+    pub external_checks: ExternalChecksSection,
     /// Services to register.
     pub services: Vec<ServiceDefinition>,
     /// Checks to register, of the node or of services.

@@ -6,6 +6,7 @@
 mod acl;
 mod definitions;
 mod dns;
+mod external;
 mod file;
 mod http;
 mod resolve;
@@ -22,6 +23,7 @@ use crate::local::Definitions;
 pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
 pub use definitions::{Reread, read_definitions};
 pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
+pub use external::{ExternalChecks, ExternalChecksSection};
 pub use file::{FileConfig, ProxySection};
 pub use http::{HttpConfig, HttpSection, HttpSocket, HttpsConfig, HttpsSection};
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub proxy_socket: PathBuf,
     /// How checks are run.
     pub checks: ChecksConfig,
+    /// How the checks of hosts without an agent are run; `None` when they are not, here.
+    pub external_checks: Option<ExternalChecks>,
     /// Services and checks from configuration files.
     pub definitions: Definitions,
     /// Reads the files again; `None` where there are none.

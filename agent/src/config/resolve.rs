@@ -45,6 +45,7 @@ impl Config {
         let acl = super::acl::resolve(&file.acl, &mut faults);
         let http = super::http::resolve(&file.http, &file.https, &mut faults);
         let dns = super::dns::resolve(&file.dns, &mut faults);
+        let external_checks = super::external::resolve(&file.external_checks, &mut faults);
         let proxy_socket = match &file.proxy.socket {
             Some(path) => absolute(path),
             None => data_dir.join("proxy.sock"),
@@ -77,6 +78,7 @@ impl Config {
                 dns,
                 proxy_socket,
                 checks: ChecksConfig { scripts, docker_socket },
+                external_checks,
                 definitions: Definitions {
                     services: placed("services", file.services),
                     checks: placed("checks", file.checks),

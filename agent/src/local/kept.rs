@@ -191,8 +191,7 @@ pub(super) fn resolve_check(
     faults.unless_any(plan)
 }
 
-/// The same for a check of the node, for the tests of probes.
-#[cfg(test)]
+/// The same for a check that belongs to no service here.
 pub(crate) fn resolve_check_of_node(definition: &CheckDefinition) -> Result<CheckPlan, Vec<Fault>> {
     resolve_check(definition, None)
 }

@@ -1,8 +1,8 @@
 //! Questions of the agent itself, in the words of the HTTP API.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use weft_runtime::http::{collect, empty};
+use http::{Request, StatusCode, request, response};
+use weft_runtime::http::{Body, collect, empty, full};
 
 use super::{Servers, reason};
 use crate::config::TokenText;
@@ -21,14 +21,7 @@ impl Servers {
         path: &str,
         token: Option<&TokenText>,
     ) -> Result<(u64, Bytes), String> {
-        let mut request = Request::get(path);
-        if let Some(value) = token.and_then(TokenText::header) {
-            request = request.header(TokenText::HEADER, value);
-        }
-        let request = request.body(empty()).map_err(|error| error.to_string())?;
-        let answer = self.forward(request).await.map_err(|error| reason(&error))?;
-        let (head, body) = answer.into_parts();
-        let body = collect(body, ANSWER_BYTES_MAX).await.map_err(|error| reason(&error))?;
+        let (head, body) = self.exchange(Request::get(path), empty(), token).await?;
         if head.status != StatusCode::OK {
             let text = String::from_utf8_lossy(&body);
             return Err(format!("a server answers {}: {}", head.status, text.trim()));
@@ -36,5 +29,35 @@ impl Servers {
         let index =
             head.headers.get("x-consul-index").and_then(|it| it.to_str().ok()?.parse().ok());
         Ok((index.unwrap_or(0), body))
+    }
+
+    /// Sends a transaction; the answer is its status and its body. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// In words, when no server answers; it is not known then whether the transaction holds.
+    pub(crate) async fn transact(
+        &self,
+        operations: Bytes,
+        token: Option<&TokenText>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let request = Request::put("/v1/txn");
+        let (head, body) = self.exchange(request, full(operations), token).await?;
+        Ok((head.status, body))
+    }
+
+    async fn exchange(
+        &self,
+        mut request: request::Builder,
+        body: Body,
+        token: Option<&TokenText>,
+    ) -> Result<(response::Parts, Bytes), String> {
+        if let Some(value) = token.and_then(TokenText::header) {
+            request = request.header(TokenText::HEADER, value);
+        }
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let answer = self.forward(request).await.map_err(|error| reason(&error))?;
+        let (head, body) = answer.into_parts();
+        let body = collect(body, ANSWER_BYTES_MAX).await.map_err(|error| reason(&error))?;
+        Ok((head, body))
     }
 }

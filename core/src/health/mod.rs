@@ -5,11 +5,13 @@
 
 mod check_state;
 mod retire;
+mod shares;
 mod ttl;
 
 use crate::catalog::CheckStatus;
 
 pub use check_state::{CheckPolicy, CheckState};
+pub use shares::worker_of;
 pub use ttl::{TtlPolicy, TtlState};
 
 /// What the driver of a check has to do.

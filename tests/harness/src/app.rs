@@ -34,7 +34,15 @@ impl App {
     /// # Panics
     /// When no port can be bound.
     pub fn start(name: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a port");
+        Self::start_at(name, 0)
+    }
+
+    /// Starts an application on this port of loopback.
+    ///
+    /// # Panics
+    /// When it cannot be bound.
+    pub fn start_at(name: &str, port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
         let addr = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             name: name.to_owned(),
