@@ -1,3 +1,5 @@
+//! One watchman at a time, with servers that only note what they are told.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
