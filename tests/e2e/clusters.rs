@@ -57,6 +57,10 @@ fn holds(servers: &Servers, at: usize, acknowledged: &BTreeMap<String, String>) 
 fn a_rolling_restart_under_writes_loses_no_acknowledged_write() {
     let mut servers = Servers::start(3);
     servers.wait_members(0, 3, 0);
+    let said = ["A mesh was founded.", "This server joined a mesh.", "This server joined a mesh."];
+    for (server, said) in servers.all.iter().zip(said) {
+        assert!(server.process.log().contains(said), "{}: {}", server.name, server.process.log());
+    }
     let writer = Writer::start(servers.all.iter().map(|server| server.api()).collect());
     for at in 0..3 {
         servers.all[at].process.terminate();

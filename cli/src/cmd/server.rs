@@ -107,10 +107,12 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
     };
     let is_first = !config.data_dir.join("join-token").exists();
+    let done =
+        if config.join.is_some() { "This server joined a mesh" } else { "A mesh was founded" };
     process.run(|tasks| async move {
         let handle = Server::start(config, tasks).await?;
         if is_first && handle.join_token_path().exists() {
-            welcome(&handle);
+            welcome(done, &handle);
         }
         let ready = serde_json::json!({
             "rpc": handle.rpc_addr().to_string(),
@@ -127,7 +129,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Tells how hosts join. The token itself is for a person's eyes, not for a log.
-fn welcome(handle: &ServerHandle) {
+fn welcome(done: &str, handle: &ServerHandle) {
     let path = handle.join_token_path();
     let token = std::fs::read_to_string(path).ok().filter(|_| std::io::stdout().is_terminal());
     let join = match token {
@@ -135,7 +137,7 @@ fn welcome(handle: &ServerHandle) {
         None => format!("--join-token-file {}", path.display()),
     };
     let text = format!(
-        "A mesh was founded. Its join token is in {}; hosts join within a day with\n\n  \
+        "{done}. Its join token is in {}; hosts join within a day with\n\n  \
          weft agent {join}\n\n",
         path.display()
     );
