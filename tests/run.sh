@@ -5,7 +5,8 @@
 #   tests/run.sh e2e    only the end-to-end tests
 #
 # The end-to-end tests call nginx, dig, curl, python3, unbound, dnsmasq and HAProxy. Missing ones are installed when this runs
-# as root with CI=true (Debian); otherwise they are named and their tests are skipped loudly.
+# as root with CI=true (Debian); otherwise they are named and their tests are skipped loudly. So are clients of Consul in
+# Python, JavaScript (where there is Node.js), Go (where there is Go) and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,16 +33,49 @@ step() {
     return 1
 }
 
-# A client that nobody here wrote, in a folder of its own.
-install_client_library() {
-    export PYTHONPATH="$(cd "$target" && pwd)/python${PYTHONPATH:+:$PYTHONPATH}"
-    python3 -c 'import consul, dns' 2>/dev/null && return 0
-    if [ "${CI:-}" != true ] || [ "${WEFT_INSTALL:-}" = never ]; then
-        echo "missing: py-consul or dnspython (from PyPI); their tests are skipped"
-        return 0
+# Clients that nobody here wrote lie in folders of their own. These are set here, as a step runs in a
+# shell of its own and what it exports ends with it.
+libraries=$(cd "$target" && pwd)
+export PYTHONPATH="$libraries/python${PYTHONPATH:+:$PYTHONPATH}"
+export NODE_PATH="$libraries/node/node_modules${NODE_PATH:+:$NODE_PATH}"
+
+install_client_libraries() {
+    local may_fetch=no
+    [ "${CI:-}" = true ] && [ "${WEFT_INSTALL:-}" != never ] && may_fetch=yes
+    if ! python3 -c 'import consul, dns' 2>/dev/null; then
+        client_library $may_fetch "py-consul or dnspython (from PyPI)" \
+            python3 -m pip install -q --upgrade --target "$libraries/python" \
+            py-consul==1.8.0 dnspython==2.7.0
     fi
-    python3 -m pip install -q --target "$target/python" py-consul==1.8.0 dnspython==2.7.0 \
-        >/dev/null 2>&1 || echo "pip failed; the tests that need py-consul or dnspython are skipped"
+    if ! node -e 'require("consul")' 2>/dev/null; then
+        client_library $may_fetch "consul (from npm)" \
+            npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
+    fi
+    if command -v go >/dev/null && ! GOPROXY=off go -C tests/clients/go_client list -deps . \
+        >/dev/null 2>&1; then
+        client_library $may_fetch "github.com/hashicorp/consul/api (a Go module)" \
+            go -C tests/clients/go_client mod download
+    fi
+    # Built here, as the story that uses it fetches nothing.
+    if ! build_rs_consul --offline >/dev/null 2>&1; then
+        client_library $may_fetch "rs-consul (from crates.io)" build_rs_consul
+    fi
+}
+
+build_rs_consul() {
+    cargo build -q --locked "$@" --manifest-path tests/clients/rs_consul/Cargo.toml \
+        --target-dir "$libraries/tmp/rs_consul"
+}
+
+# client_library MAY_FETCH NAME COMMAND…
+client_library() {
+    local may_fetch=$1 name=$2 said
+    shift 2
+    if [ "$may_fetch" = no ]; then
+        echo "missing: $name; its test is skipped"
+    elif ! said=$("$@" 2>&1); then
+        echo "$name cannot be had; the test that needs it is skipped: $(tail -n 1 <<<"$said")"
+    fi
 }
 
 install_tools() {
@@ -54,7 +88,8 @@ install_tools() {
     done
     command -v curl >/dev/null || missing+=(curl)
     command -v python3 >/dev/null || missing+=(python3)
-    install_client_library
+    python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul, dns' 2>/dev/null ||
+        missing+=(python3-pip)
     if [ ${#missing[@]} -eq 0 ]; then
         echo "nginx, dig, curl, python3, unbound, dnsmasq, haproxy: there"
         return 0
@@ -79,6 +114,7 @@ install_tools() {
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps -q; }
 
 step "programs for the end-to-end tests" install_tools
+step "clients for the end-to-end tests" install_client_libraries
 if [ "$scope" = all ]; then
     step "format" cargo fmt --all --check
     step "clippy, warnings denied" \

@@ -41,7 +41,7 @@ fn dnspython_reads_every_answer() {
     made.and_then(weft_tests::Answer::ok).expect("the query is kept");
     wait_lines(cluster.agent.dns(), &["both.query.mesh"], &["127.0.9.1", "127.0.9.2"]);
     let port = cluster.agent.dns().port().to_string();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/dns_python.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/dns_python.py");
     let said = tools::run("python3", &[script, &port]).ok().expect("the script agrees");
     assert_eq!(said.trim(), "content");
 }

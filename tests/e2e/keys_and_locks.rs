@@ -36,7 +36,7 @@ fn a_python_client_of_consul_works_unchanged() {
         return;
     }
     let cluster = cluster();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/py_consul.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/py_consul.py");
     let port = cluster.agent.api().addr().port().to_string();
     let said = tools::run("python3", &[script, &port]).ok().expect("the script agrees");
     assert!(said.contains("py-consul agrees"), "{said}");

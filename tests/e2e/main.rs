@@ -3,9 +3,11 @@
 //! Each file is one promise to users; each test starts its own cluster on free ports and can run
 //! beside the others.
 
+mod access;
 mod agents;
 mod bad_input;
 mod cli;
+mod clients;
 mod clusters;
 mod demo;
 mod dns;
@@ -17,6 +19,7 @@ mod first_path;
 mod identity;
 mod join_tokens;
 mod keys_and_locks;
+mod large_values;
 mod leases;
 mod many_servers;
 mod real_programs;

@@ -122,8 +122,16 @@ impl TestAgent {
     /// # Panics
     /// When it does not start.
     pub fn start(folder: &Path, node: &str, join_token_file: &Path) -> Self {
+        Self::start_with(folder, node, join_token_file, &json!({}))
+    }
+
+    /// Starts one with further settings.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(folder: &Path, node: &str, join_token_file: &Path, settings: &Value) -> Self {
         let config = folder.join(format!("{node}.json"));
-        let settings = json!({
+        let mut all = json!({
             "node_name": node,
             "data_dir": folder.join(node),
             "join_token_file": join_token_file,
@@ -132,7 +140,8 @@ impl TestAgent {
             "http": { "addr": format!("127.0.0.1:{}", free_port()) },
             "dns": { "addr": format!("127.0.0.1:{}", free_port()) },
         });
-        fs::write(&config, settings.to_string()).expect("a temporary folder can be written");
+        merge(&mut all, settings);
+        fs::write(&config, all.to_string()).expect("a temporary folder can be written");
         let process = Self::process(folder, node, &config);
         Self { process, name: node.to_owned(), folder: folder.to_owned(), config }
     }

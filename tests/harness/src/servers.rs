@@ -47,10 +47,18 @@ impl Servers {
     /// # Panics
     /// When one does not start.
     pub fn start(count: usize) -> Self {
+        Self::start_with(count, &json!({}))
+    }
+
+    /// Starts this many, each with further settings.
+    ///
+    /// # Panics
+    /// When one does not start.
+    pub fn start_with(count: usize, settings: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut servers = Self { all: Vec::new(), folder };
         for _ in 0..count {
-            servers.add(&json!({}));
+            servers.add(settings);
         }
         servers
     }

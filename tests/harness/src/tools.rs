@@ -43,6 +43,50 @@ pub fn have_module(test: &str, module: &str) -> bool {
     found
 }
 
+/// Tells whether Node.js has a module; if not, the test is skipped as by [`have`].
+pub fn have_node_module(test: &str, module: &str) -> bool {
+    if !have(test, &["node"]) {
+        return false;
+    }
+    let found = run("node", &["-e", &format!("require({module:?})")]).code == Some(0);
+    if !found {
+        skip(test, &format!("no npm module {module}"));
+    }
+    found
+}
+
+/// Tells whether Go is there and has every module of a program; if not, the test is skipped as by
+/// [`have`]. Nothing is fetched.
+pub fn have_go_modules(test: &str, folder: &str) -> bool {
+    if !have(test, &["go"]) {
+        return false;
+    }
+    let found = run_go(&["-C", folder, "list", "-deps", "."]).code == Some(0);
+    if !found {
+        skip(test, &format!("not every Go module of {folder}"));
+    }
+    found
+}
+
+/// Runs Go with what is there: it fetches neither modules nor another Go.
+pub fn run_go(args: &[&str]) -> Ran {
+    let offline = ["GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=readonly", "go"];
+    run("env", &[&offline[..], args].concat())
+}
+
+/// Builds a Cargo project that stands outside the workspace into a folder; if it cannot be built
+/// from what is there, the test is skipped as by [`have`]. Nothing is fetched.
+pub fn have_cargo_project(test: &str, manifest: &str, folder: &Path) -> bool {
+    if !have(test, &["cargo"]) {
+        return false;
+    }
+    let folder = folder.to_string_lossy();
+    let (what, into) = (["--manifest-path", manifest], ["--target-dir", &folder]);
+    let built =
+        run("cargo", &[&["build", "-q", "--locked", "--offline"], &what[..], &into].concat());
+    built.ok().map_err(|said| skip(test, &format!("{manifest} cannot be built ({said})"))).is_ok()
+}
+
 fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {reason} on this machine");
     // Written to the stream itself: the runner captures only what goes through `eprintln!`.
