@@ -134,8 +134,8 @@ impl Agent {
         };
         let checks = Checks::start(local.clone(), means, &tasks);
         let node = node(&config, &membership);
-        sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         register_configured(&config, &local).await?;
+        sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         check_external(&config, (&servers, &acl), &metrics, &tasks);
 
         // Whom we serve: from what servers say now, or said last.

@@ -14,7 +14,7 @@ use weft_core::catalog::{
 };
 use weft_core::index::Index;
 use weft_core::name::CheckId;
-use weft_core::sync::{Differences, Outputs, Schedule, SyncOrder, diff};
+use weft_core::sync::{Differences, Outputs, Schedule, SyncOrder, TagsTold, diff};
 use weft_proto::envelope;
 use weft_proto::grpc::v1::catalog_client::CatalogClient;
 use weft_proto::grpc::v1::{DeregisterRequest, NodeStateRequest, RegisterRequest};
@@ -35,7 +35,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Starts keeping the catalog true to the host.
 pub fn start(node: Node, local: Local, servers: Servers, metrics: Metrics, tasks: &TaskTree) {
-    let sync = Sync { node, local, servers, metrics, held: None, has_failed: false };
+    // What is kept from an earlier run, and what stands in files, was told then.
+    let told = TagsTold::by(&truth(&node, &local.current()));
+    let sync = Sync { node, local, servers, metrics, held: None, told, has_failed: false };
     tasks.spawn("sync", sync.run(tasks.clone()));
 }
 
@@ -57,6 +59,7 @@ struct Sync {
     metrics: Metrics,
     /// What the catalog held after the last comparison; `None` when that is not known.
     held: Option<CatalogRegistration>,
+    told: TagsTold,
     has_failed: bool,
 }
 
@@ -139,11 +142,13 @@ impl Sync {
         }
         let truth = truth(&self.node, &self.local.current());
         let outputs = if order.with_output { Outputs::Compared } else { Outputs::Ignored };
-        let differences = diff(&truth, self.held.as_ref(), outputs);
+        let differences = diff(&truth, self.held.as_ref(), &self.told, outputs);
         if differences.is_empty() {
+            self.told = TagsTold::by(&truth);
             return Ok(());
         }
         catalog.carry_out(&differences).await?;
+        self.told = TagsTold::by(&truth);
         let before = self.held.take().unwrap_or_else(|| CatalogRegistration {
             node: self.node.clone(),
             services: Vec::new(),

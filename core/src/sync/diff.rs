@@ -17,6 +17,27 @@ pub enum Outputs {
     Ignored,
 }
 
+/// The tags that the host last gave to instances whose tags others may change.
+///
+/// The catalog's tags of such an instance are somebody else's word until the host gives other ones:
+/// who spoke last is right. An instance that is not among these is one that the host has just
+/// registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagsTold(BTreeMap<InstanceId, Vec<String>>);
+
+impl TagsTold {
+    /// What a host says.
+    pub fn by(local: &CatalogRegistration) -> Self {
+        let open = local.services.iter().filter(|service| service.enable_tag_override);
+        Self(open.map(|service| (service.id.clone(), service.tags.clone())).collect())
+    }
+
+    /// Whether an instance has the tags that it had.
+    fn still_has(&self, service: &Service) -> bool {
+        self.0.get(&service.id) == Some(&service.tags)
+    }
+}
+
 /// What to ask of the catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
@@ -100,17 +121,22 @@ impl Differences {
 /// Compares what the host says with what the catalog holds for its node.
 ///
 /// The host wins, with these exceptions: tags of instances that allow others to change them
-/// stay as the catalog has them, as do the virtual addresses that servers add; the check
-/// [`SERF_HEALTH`] is registered when it is missing from the catalog and never touched after.
+/// stay as the catalog has them unless the host has `told` other ones, as do the virtual addresses
+/// that servers add; the check [`SERF_HEALTH`] is registered when it is missing from the catalog and
+/// never touched after.
+///
+/// **Source**: Consul: agent/config, `enable_tag_override`. Patroni sets it, and moves the tag of its
+/// leader by registering again.
 pub fn diff(
     local: &CatalogRegistration,
     remote: Option<&CatalogRegistration>,
+    told: &TagsTold,
     outputs: Outputs,
 ) -> Differences {
     let Some(remote) = remote else {
         return Differences { register: Some(local.clone()), deregister: None };
     };
-    let (services, gone_services) = diff_services(local, remote);
+    let (services, gone_services) = diff_services(local, remote, told);
     let (checks, gone_checks) = diff_checks(local, remote, outputs, &gone_services);
     let node_differs = !same_node(&local.node, &remote.node);
     let register = (node_differs || !services.is_empty() || !checks.is_empty())
@@ -127,13 +153,14 @@ pub fn diff(
 fn diff_services<'a>(
     local: &CatalogRegistration,
     remote: &'a CatalogRegistration,
+    told: &TagsTold,
 ) -> (Vec<Service>, BTreeSet<&'a InstanceId>) {
     let held: BTreeMap<&InstanceId, &Service> =
         remote.services.iter().map(|service| (&service.id, service)).collect();
     let wanted = local
         .services
         .iter()
-        .map(|service| as_the_catalog_should_have_it(service, held.get(&service.id).copied()))
+        .map(|service| as_the_catalog_should_have_it(service, held.get(&service.id).copied(), told))
         .filter(|service| held.get(&service.id).is_none_or(|held| !same_service(service, held)))
         .collect();
     let known: BTreeSet<&InstanceId> = local.services.iter().map(|service| &service.id).collect();
@@ -175,10 +202,14 @@ fn is_given_by_servers(tag: &str) -> bool {
     matches!(tag, "virtual" | "consul-virtual")
 }
 
-fn as_the_catalog_should_have_it(local: &Service, held: Option<&Service>) -> Service {
+fn as_the_catalog_should_have_it(
+    local: &Service,
+    held: Option<&Service>,
+    told: &TagsTold,
+) -> Service {
     let mut service = local.clone();
     if let Some(held) = held {
-        if service.enable_tag_override {
+        if service.enable_tag_override && told.still_has(local) {
             service.tags.clone_from(&held.tags);
         }
         let given = held.tagged_addresses.iter().filter(|(tag, _)| is_given_by_servers(tag));

@@ -8,5 +8,5 @@
 mod diff;
 mod schedule;
 
-pub use diff::{Differences, Outputs, diff};
+pub use diff::{Differences, Outputs, TagsTold, diff};
 pub use schedule::{Schedule, SyncOrder};

@@ -107,11 +107,16 @@ fn the_host_wins_over_the_catalog() {
         ("", "!passing", "-disk!"),
         ("a:1 c:3", "a:1 b:2", "+node +c:3 -b"),
     ] {
-        let differences =
-            diff(&registration(local), Some(&registration(remote)), Outputs::Compared);
+        let differences = diff(
+            &registration(local),
+            Some(&registration(remote)),
+            &TagsTold::default(),
+            Outputs::Compared,
+        );
         assert_eq!(shown(&differences), expected, "{local:?} against {remote:?}");
         let after = differences.applied_to(registration(remote));
-        let left = diff(&registration(local), Some(&after), Outputs::Compared);
+        let left =
+            diff(&registration(local), Some(&after), &TagsTold::default(), Outputs::Compared);
         assert!(left.is_empty(), "{local:?} against {remote:?} leaves {}", shown(&left));
     }
 }
@@ -119,7 +124,7 @@ fn the_host_wins_over_the_catalog() {
 #[test]
 fn a_node_unknown_to_the_catalog_is_registered_with_all_that_it_has() {
     let local = registration("passing web:80");
-    let differences = diff(&local, None, Outputs::Ignored);
+    let differences = diff(&local, None, &TagsTold::default(), Outputs::Ignored);
     assert_eq!(differences, Differences { register: Some(local), deregister: None });
 }
 
@@ -130,8 +135,12 @@ fn the_lease_check_is_added_when_missing_and_else_left_to_the_servers() {
         ("passing", "critical", ""),
         ("", "critical", ""),
     ] {
-        let differences =
-            diff(&registration(local), Some(&registration(remote)), Outputs::Compared);
+        let differences = diff(
+            &registration(local),
+            Some(&registration(remote)),
+            &TagsTold::default(),
+            Outputs::Compared,
+        );
         assert_eq!(shown(&differences), expected, "{local:?} against {remote:?}");
     }
 }
@@ -142,9 +151,12 @@ fn a_node_that_differs_is_registered_alone() {
     let mut remote = registration("web:80");
     remote.node.address = "10.0.0.9".into();
     remote.node.modify_index = Index(7);
-    assert_eq!(shown(&diff(&local, Some(&remote), Outputs::Compared)), "+node");
+    assert_eq!(
+        shown(&diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared)),
+        "+node"
+    );
     remote.node.address = local.node.address.clone();
-    assert!(diff(&local, Some(&remote), Outputs::Compared).is_empty());
+    assert!(diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared).is_empty());
 }
 
 #[test]
@@ -152,13 +164,31 @@ fn tags_of_others_stand_where_they_are_allowed() {
     let mut local = registration("web:80");
     let mut remote = registration("web:80");
     remote.services[0].tags = vec!["canary".into()];
-    assert_eq!(shown(&diff(&local, Some(&remote), Outputs::Compared)), "+node +web:80");
+    assert_eq!(
+        shown(&diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared)),
+        "+node +web:80"
+    );
     local.services[0].enable_tag_override = true;
     remote.services[0].enable_tag_override = true;
-    assert!(diff(&local, Some(&remote), Outputs::Compared).is_empty());
+    assert!(diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared).is_empty());
     local.services[0].port = 81;
-    let register = diff(&local, Some(&remote), Outputs::Compared).register.expect("a new port");
+    let register = diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared)
+        .register
+        .expect("a new port");
     assert_eq!(register.services[0].tags, ["canary"]);
+
+    // The host says something else than before: it has the last word.
+    let told = TagsTold::by(&local);
+    local.services[0].tags = vec!["primary".into()];
+    let register = diff(&local, Some(&remote), &told, Outputs::Compared).register;
+    assert_eq!(register.expect("a new tag").services[0].tags, ["primary"]);
+    // And so it does for an instance that it has just registered.
+    let register = diff(&local, Some(&remote), &TagsTold::default(), Outputs::Compared).register;
+    assert_eq!(register.expect("a new instance").services[0].tags, ["primary"]);
+    // Until others change it again.
+    let told = TagsTold::by(&local);
+    local.services[0].port = 80;
+    assert!(diff(&local, Some(&remote), &told, Outputs::Compared).is_empty());
 }
 
 #[test]
@@ -167,7 +197,7 @@ fn virtual_addresses_are_the_servers_affair() {
     let mut remote = registration("web:80");
     let address = TaggedAddress { address: "240.0.0.1".into(), port: 80 };
     remote.services[0].tagged_addresses.insert("consul-virtual".into(), address);
-    assert!(diff(&local, Some(&remote), Outputs::Compared).is_empty());
+    assert!(diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared).is_empty());
 }
 
 #[test]
@@ -175,8 +205,11 @@ fn output_counts_only_when_it_is_compared() {
     let local = registration("web:80 web!passing");
     let mut remote = local.clone();
     remote.checks[0].output = "older".into();
-    assert!(diff(&local, Some(&remote), Outputs::Ignored).is_empty());
-    assert_eq!(shown(&diff(&local, Some(&remote), Outputs::Compared)), "+node +web!passing");
+    assert!(diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Ignored).is_empty());
+    assert_eq!(
+        shown(&diff(&local, Some(&remote), &TagsTold::by(&local), Outputs::Compared)),
+        "+node +web!passing"
+    );
 }
 
 #[test]
