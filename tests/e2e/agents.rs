@@ -197,6 +197,12 @@ fn the_api_has_a_socket_and_a_door_with_certificates_and_keeps_pages_out() {
         let refused = agent.api().request("GET", "/v1/agent/self", &[header], "");
         assert_eq!(refused.expect("an answer").status, 403, "{header:?}");
     }
+    // What DNS calls this host is a name of the API as well.
+    for name in ["configured.node.mesh", "configured.node.dc1.mesh.:8500", "CONFIGURED.node.consul"]
+    {
+        let answer = agent.api().request("GET", "/v1/agent/self", &[("host", name)], "");
+        assert_eq!(answer.expect("an answer").status, 200, "{name}");
+    }
     let long = "x".repeat(100_000);
     let refused = agent.api().request("GET", "/v1/agent/self", &[("x-long", &long)], "");
     assert_eq!(refused.expect("an answer").status, 431);

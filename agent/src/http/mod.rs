@@ -27,6 +27,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use weft_core::limits;
+use weft_core::name::Datacenter;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
 use weft_runtime::http::{
@@ -82,6 +83,8 @@ struct Api {
     parts: Parts,
     routes: Routes,
     metrics_places: MetricsPlaces,
+    /// What DNS calls this host.
+    names: Vec<String>,
 }
 
 /// One request that is answered here.
@@ -101,8 +104,21 @@ pub async fn start(parts: Parts) -> Result<Addresses, DoorError> {
     let tasks = parts.tasks.child("http");
     let config = parts.config.clone();
     let metrics_places = MetricsPlaces::default();
-    let api = Arc::new(Api { parts, routes: route::table(), metrics_places });
+    let names = names(&config, &parts.servers.membership().datacenter);
+    let api = Arc::new(Api { parts, routes: route::table(), metrics_places, names });
     door::open(&config.http, api, &tasks).await
+}
+
+/// The names of this host in the zones of the mesh, as SRV records have them too: whoever finds an
+/// API of ours by DNS calls it by such a name.
+fn names(config: &Config, datacenter: &Datacenter) -> Vec<String> {
+    let dns = &config.dns;
+    let zones = [Some(&dns.domain), dns.alt_domain.as_ref()];
+    let places = |zone: &String| {
+        [String::new(), format!("{datacenter}."), format!("{datacenter}.dc.")]
+            .map(|place| format!("{}.node.{place}{zone}", config.node_name).to_lowercase())
+    };
+    zones.into_iter().flatten().flat_map(places).collect()
 }
 
 fn tower_service(
@@ -149,7 +165,10 @@ impl Api {
         door: Door,
     ) -> Result<Response<Body>, ApiError> {
         let own = match door {
-            Door::Open => OwnHosts::Named(&self.parts.config.http.allowed_hosts),
+            Door::Open => OwnHosts::Named {
+                allowed: &self.parts.config.http.allowed_hosts,
+                of_host: &self.names,
+            },
             Door::Sure => OwnHosts::Certified,
         };
         check_foreign(&request, own)?;

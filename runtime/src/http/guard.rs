@@ -14,7 +14,12 @@ pub enum OwnHosts<'a> {
     /// Any: the certificate of the door says whose it is, and a borrowed name does not fit it.
     Certified,
     /// Loopback names, IP addresses, and these (in lower case).
-    Named(&'a [String]),
+    Named {
+        /// Names whose pages are this API's own as well.
+        allowed: &'a [String],
+        /// Names that lead to this host; what pages are there may be anybody's.
+        of_host: &'a [String],
+    },
 }
 
 /// States why a request may have been caused by a page of another site.
@@ -48,8 +53,8 @@ pub fn check_foreign<B>(request: &Request<B>, own: OwnHosts<'_>) -> Result<(), F
     let host = host(request.uri(), request.headers())?.ok_or(ForeignRequest::NoHost)?;
     let allowed_hosts = match own {
         OwnHosts::Certified => &[],
-        OwnHosts::Named(allowed_hosts) if is_ours(host.host(), allowed_hosts) => allowed_hosts,
-        OwnHosts::Named(_) => {
+        OwnHosts::Named { allowed, of_host } if is_ours(host.host(), allowed, of_host) => allowed,
+        OwnHosts::Named { .. } => {
             return Err(ForeignRequest::Host { host: host.host().to_owned() });
         }
     };
@@ -80,13 +85,14 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ForeignRequ
     }
 }
 
-fn is_ours(host: &str, allowed_hosts: &[String]) -> bool {
+fn is_ours(host: &str, allowed: &[String], of_host: &[String]) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost"
         || name.ends_with(".localhost")
         || bare.parse::<IpAddr>().is_ok()
-        || allowed_hosts.contains(&name)
+        || allowed.contains(&name)
+        || of_host.contains(&name)
 }
 
 fn is_same(origin: &Authority, host: &Authority, allowed_hosts: &[String]) -> bool {
@@ -106,7 +112,11 @@ mod tests {
         if let Some(origin) = origin {
             request.headers_mut().insert(header::ORIGIN, origin.parse().expect("a value"));
         }
-        check_foreign(&request, OwnHosts::Named(&["weft.example".to_owned()])).is_ok()
+        let own = OwnHosts::Named {
+            allowed: &["weft.example".to_owned()],
+            of_host: &["host-1.node.mesh".to_owned()],
+        };
+        check_foreign(&request, own).is_ok()
     }
 
     #[test]
@@ -137,12 +147,22 @@ mod tests {
             "[::1]:8500",
             "10.0.0.1",
             "weft.example:1",
+            "Host-1.node.mesh.:8500",
         ] {
             assert!(passes(host, None), "{host} was refused");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8500"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:8500",
+            "host-2.node.mesh:8500",
+        ] {
             assert!(!passes(host, None), "{host} was answered");
         }
+        // Other pages of this host are no pages of this API.
+        let other = Some("http://host-1.node.mesh:80");
+        assert!(!passes("host-1.node.mesh:8500", other), "{other:?} was let in");
     }
 
     #[test]
@@ -152,7 +172,8 @@ mod tests {
         {
             let request = Request::get("/v1/agent/self").header(header::HOST, "127.0.0.1:8500");
             let request = request.header("sec-fetch-site", site).body(()).expect("a request");
-            assert_eq!(check_foreign(&request, OwnHosts::Named(&[])).is_ok(), passes, "{site}");
+            let own = OwnHosts::Named { allowed: &[], of_host: &[] };
+            assert_eq!(check_foreign(&request, own).is_ok(), passes, "{site}");
         }
     }
 

@@ -122,7 +122,7 @@ impl Service<Request<Body>> for OutsideDoor {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let own = match &self.allowed_hosts {
-            Some(hosts) => OwnHosts::Named(hosts),
+            Some(hosts) => OwnHosts::Named { allowed: hosts, of_host: &[] },
             None => OwnHosts::Certified,
         };
         if let Err(foreign) = check_foreign(&request, own) {
