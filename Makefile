@@ -23,7 +23,7 @@ test: ## all that protects main: format, lints, docs, house rules, every test, t
 verify: ## the same checks without installing anything; never writes a source file
 	@WEFT_INSTALL=never tests/run.sh all
 
-e2e: ## only the end-to-end tests (real processes; nginx, curl, dig, python3)
+e2e: ## only the end-to-end tests (real processes, and programs of others)
 	@tests/run.sh e2e
 
 SEEDS ?= 1..20

@@ -4,9 +4,10 @@
 #   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
 #   tests/run.sh e2e    only the end-to-end tests
 #
-# The end-to-end tests call nginx, dig, curl, python3, unbound, dnsmasq and HAProxy. Missing ones are installed when this runs
-# as root with CI=true (Debian); otherwise they are named and their tests are skipped loudly. So are clients of Consul in
-# Python, JavaScript (where there is Node.js), Go (where there is Go) and Rust, which CI=true fetches into the target folder.
+# The end-to-end tests call nginx, dig, curl, python3, unbound, dnsmasq, HAProxy, dnsperf, Prometheus, and Patroni with
+# PostgreSQL. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
+# tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
+# and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -82,16 +83,20 @@ install_tools() {
     local missing=()
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
-    for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy; do
+    for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
+        prometheus:prometheus patroni:patroni; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
             missing+=("${pair##*:}")
     done
+    # Patroni runs on the system's Python, PostgreSQL's programs lie in folders by version.
+    env -u PYTHONPATH /usr/bin/python3 -c 'import consul' 2>/dev/null || missing+=(python3-consul)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     command -v curl >/dev/null || missing+=(curl)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul, dns' 2>/dev/null ||
         missing+=(python3-pip)
     if [ ${#missing[@]} -eq 0 ]; then
-        echo "nginx, dig, curl, python3, unbound, dnsmasq, haproxy: there"
+        echo "every program is there"
         return 0
     fi
     if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || [ "${WEFT_INSTALL:-}" = never ] ||
@@ -105,9 +110,14 @@ install_tools() {
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && own_policy=yes
     fi
+    # Nor may PostgreSQL's make a database of the system.
+    local no_database=/etc/postgresql-common/createcluster.d/weft-tests.conf
+    mkdir -p "${no_database%/*}" && echo 'create_main_cluster = false' >"$no_database"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
         --no-install-recommends "${missing[@]}" >/dev/null; } ||
         echo "apt-get failed; the tests that need these programs are skipped"
+    rm -f "$no_database"
+    rmdir --ignore-fail-on-non-empty "${no_database%/*}"
     [ "$own_policy" = no ] || rm -f "$policy"
 }
 

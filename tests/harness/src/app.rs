@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An application that says who it is and what it was asked.
 ///
@@ -25,6 +25,7 @@ struct State {
     name: String,
     stopped: AtomicBool,
     requests: Mutex<BTreeMap<String, u64>>,
+    posted: Mutex<BTreeMap<String, Value>>,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -48,6 +49,7 @@ impl App {
             name: name.to_owned(),
             stopped: AtomicBool::new(false),
             requests: Mutex::new(BTreeMap::new()),
+            posted: Mutex::new(BTreeMap::new()),
             connections: Mutex::new(Vec::new()),
         });
         let shared = Arc::clone(&state);
@@ -70,6 +72,12 @@ impl App {
         let counts = self.state.requests.lock();
         let counts = counts.unwrap_or_else(std::sync::PoisonError::into_inner);
         counts.iter().filter(|(key, _)| *key != path).map(|(_, count)| count).sum()
+    }
+
+    /// Returns what was last posted to a path, in the form of its answer.
+    pub fn last_posted(&self, path: &str) -> Option<Value> {
+        let posted = self.state.posted.lock();
+        posted.unwrap_or_else(std::sync::PoisonError::into_inner).get(path).cloned()
     }
 }
 
@@ -157,5 +165,8 @@ fn answer(
         "headers": headers,
         "body": String::from_utf8_lossy(body),
     });
+    if let ("POST", Ok(mut posted)) = (method, state.posted.lock()) {
+        posted.insert(path.to_owned(), text.clone());
+    }
     (status, text.to_string().into_bytes())
 }

@@ -87,15 +87,21 @@ pub fn have_cargo_project(test: &str, manifest: &str, folder: &Path) -> bool {
     built.ok().map_err(|said| skip(test, &format!("{manifest} cannot be built ({said})"))).is_ok()
 }
 
-fn skip(test: &str, reason: &str) {
+/// Skips a test loudly: says why, and counts it.
+pub fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {reason} on this machine");
-    // Written to the stream itself: the runner captures only what goes through `eprintln!`.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {line}");
+    tell(&format!("SKIPPED {line}"));
     if let Some(path) = std::env::var_os("WEFT_SKIPPED")
         && let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
     {
         let _ = writeln!(file, "{line}");
     }
+}
+
+/// Prints a line, such as a figure, also when the test passes.
+pub fn tell(line: &str) {
+    // Written to the stream itself: the runner captures only what goes through `eprintln!`.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs a program to its end and returns what it printed.
