@@ -21,6 +21,11 @@ use weft_runtime::task::TaskTree;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 
+/// Of every process: servers, agents and proxies ask for small pieces by the million, on several
+/// threads, and give them back in another order.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cmd::demo::watchdog::arm();
     let cli = match Cli::try_parse() {

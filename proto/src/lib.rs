@@ -1,9 +1,10 @@
 //! Every wire form of Weft.
 //!
 //! `grpc` between our own processes, `framing` its messages that share their content, `envelope`
-//! for records in binary, `json` for the public
+//! for records in binary and `encoded` for those that are written once, `json` for the public
 //! API's bodies, `text` for configuration files. No decisions here.
 
+pub mod encoded;
 pub mod envelope;
 pub mod framing;
 pub mod grpc;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use weft_tests::Servers;
 
+/// Lines of each server's log that are shown of a case that took too long.
+const LINES_SHOWN: usize = 40;
+
 /// Kills when nothing else is said: enough for the 98th percentile.
 const KILLS_DEFAULT: usize = 50;
 /// The figures that are promised, at default settings.
@@ -25,8 +28,15 @@ fn main() -> ExitCode {
         servers.all[other].put("warm", "1").unwrap_or_default();
         let killed = Instant::now();
         servers.all[leader].process.kill();
-        while servers.all[other].put(&format!("kill/{number}"), "1").is_err() {}
-        times.push(killed.elapsed());
+        let mut refusals = Vec::new();
+        while let Err(reason) = servers.all[other].put(&format!("kill/{number}"), "1") {
+            refusals.push((killed.elapsed(), reason));
+        }
+        let took = killed.elapsed();
+        if took > P99_MAX {
+            explain(number, took, &refusals, &servers);
+        }
+        times.push(took);
         servers.all[leader].restart();
         servers.wait_members(leader, 3, 0);
     }
@@ -46,4 +56,20 @@ fn main() -> ExitCode {
         at(1.0),
     );
     if median <= MEDIAN_MAX && p99 <= P99_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Shows of a case that took too long what the writes were told, and what the servers say.
+fn explain(number: usize, took: Duration, refusals: &[(Duration, String)], servers: &Servers) {
+    eprintln!("kill {number}: the first write was acknowledged after {took:?}");
+    for (at, reason) in refusals {
+        eprintln!("  after {at:?} a write was told: {reason}");
+    }
+    for server in &servers.all {
+        let log = server.process.log();
+        let from = log.lines().count().saturating_sub(LINES_SHOWN);
+        eprintln!("  {}:", server.name);
+        for line in log.lines().skip(from) {
+            eprintln!("    {line}");
+        }
+    }
 }

@@ -26,8 +26,8 @@ pub(super) enum Call {
     /// Would this server get a vote? Asked before any election, so that a server that only
     /// lost touch does not depose a leader whom the others hear well.
     MayElect { id: NodeId, last: Option<LogId> },
-    /// To the leader: carry out a group of commands, of so many bytes.
-    Propose(Group, usize),
+    /// To the leader: carry out a group of commands.
+    Propose(Group),
     /// To the leader: from which index on is a read as fresh as this moment? Its lease may be
     /// enough for the answer.
     ReadIndex { by_lease: bool },

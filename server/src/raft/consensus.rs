@@ -226,11 +226,11 @@ impl Consensus {
         &self,
         command: Command,
     ) -> Result<(Index, Answer), ProposeError> {
-        let bytes = fold::size(&command)?;
+        let command = fold::encoded(command)?;
         // Never sent a second time, so it needs no name.
         let id = GroupId { origin: 0, number: 0, answered_below: 0 };
         let group = Group { id, commands: Arc::new(vec![command]) };
-        let answered = self.courier.here(group, bytes).await?;
+        let answered = self.courier.here(group).await?;
         let answer = answered.answers.first().cloned();
         let answer = answer.ok_or_else(|| ProposeError::Unanswered("with nothing".to_owned()))?;
         Ok((answered.index, answer))
@@ -363,8 +363,8 @@ impl Consensus {
             Call::Enter(id, member) => Ok(self.enter(id, member).await.map(|()| Said::Done)?),
             Call::Health => Ok(Said::Health(self.health_here().await?)),
             Call::MayElect { id, last } => Ok(Said::Ballot(self.judge(id, last).await?)),
-            Call::Propose(group, bytes) => {
-                let answered = self.courier.here(group, bytes).await?;
+            Call::Propose(group) => {
+                let answered = self.courier.here(group).await?;
                 // Who asked waits until it sees its writes.
                 self.links.tidings.hurry();
                 Ok(Said::Answered(answered))

@@ -40,16 +40,15 @@ impl Courier {
     pub(super) async fn deliver(
         &self,
         group: &Group,
-        bytes: usize,
     ) -> Result<Arc<Answered>, ProposeError> {
         let leader = self.leader().ok_or(ProposeError::NoLeader(None))?;
         let answered = match leader {
-            (id, _) if id == self.id => return self.here(group.clone(), bytes).await,
-            (_, member) => self.send(&member, group, bytes).await,
+            (id, _) if id == self.id => return self.here(group.clone()).await,
+            (_, member) => self.send(&member, group).await,
         };
         let answered = match answered {
             // It knows better than this server who leads.
-            Err(ProposeError::NoLeader(Some(other))) => self.send(&other, group, bytes).await?,
+            Err(ProposeError::NoLeader(Some(other))) => self.send(&other, group).await?,
             answered => answered?,
         };
         self.wait_applied(answered.index).await;
@@ -60,20 +59,16 @@ impl Courier {
     ///
     /// # Errors
     /// As [`Courier::deliver`].
-    pub(super) async fn here(
-        &self,
-        group: Group,
-        bytes: usize,
-    ) -> Result<Arc<Answered>, ProposeError> {
+    pub(super) async fn here(&self, group: Group) -> Result<Arc<Answered>, ProposeError> {
         if self.resigned.load(Ordering::Acquire) || self.leads_in_name_only() {
             return Err(ProposeError::NoLeader(None));
         }
         if self.is_leader() {
             // Only where the entry would be written first.
             self.storage.admit()?;
-            self.storage.gauges().proposed(bytes);
+            self.storage.gauges().proposed(group.bytes());
         }
-        let proposed = tokio::time::timeout(LEADER_LIMIT, self.entries.propose(group, bytes));
+        let proposed = tokio::time::timeout(LEADER_LIMIT, self.entries.propose(group));
         let late = |_| ProposeError::Unanswered("no majority agreed in time".to_owned());
         let proposed = proposed.await.map_err(late)?;
         proposed.map_err(|error| self.storage.explain(error))
@@ -83,9 +78,8 @@ impl Courier {
         &self,
         leader: &Member,
         group: &Group,
-        bytes: usize,
     ) -> Result<Arc<Answered>, ProposeError> {
-        let call = Call::Propose(group.clone(), bytes);
+        let call = Call::Propose(group.clone());
         let said = self.links.call(&leader.address, &call, LEADER_LIMIT).await?;
         let lost = knob("answers lost, per mille", 0);
         if lost > 0 && u64::from(entropy::rng().next_u32() % 1_000) < lost {

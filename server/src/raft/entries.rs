@@ -23,7 +23,6 @@ type Reply = oneshot::Sender<Result<Arc<Answered>, ProposeError>>;
 
 struct Waiting {
     group: Group,
-    bytes: usize,
     reply: Reply,
 }
 
@@ -41,7 +40,7 @@ impl Entries {
         Self { queue }
     }
 
-    /// Proposes a group at this server and waits for its answers. `bytes` is its size.
+    /// Proposes a group at this server and waits for its answers.
     ///
     /// # Errors
     /// [`ProposeError`]; also after [`ProposeError::NoLeader`] it may still be carried out, if
@@ -49,10 +48,9 @@ impl Entries {
     pub(super) async fn propose(
         &self,
         group: Group,
-        bytes: usize,
     ) -> Result<Arc<Answered>, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { group, bytes, reply };
+        let waiting = Waiting { group, reply };
         self.queue.send(waiting).await.map_err(|_| ProposeError::Stopped)?;
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
@@ -70,13 +68,14 @@ struct Gathered {
 impl Gathering<Waiting> for Gathered {
     fn take(&mut self, next: Waiting) -> Option<Waiting> {
         let more = next.group.commands.len();
-        let is_full = self.bytes + next.bytes > limits::ENTRY_BYTES_MAX
+        let bytes = self.bytes + next.group.bytes();
+        let is_full = bytes > limits::ENTRY_BYTES_MAX
             || self.commands + more > limits::COMMANDS_PER_ENTRY_MAX;
         if is_full && !self.groups.is_empty() {
             return Some(next);
         }
         self.commands += more;
-        self.bytes += next.bytes;
+        self.bytes = bytes;
         self.groups.push(next.group);
         self.replies.push(next.reply);
         None

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::state::{Answer, Answered, Command, GroupId};
-use weft_proto::envelope;
+use weft_proto::encoded::Encoded;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy};
@@ -37,8 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 type Reply = oneshot::Sender<Result<(Index, Answer), ProposeError>>;
 
 struct Waiting {
-    command: Command,
-    bytes: usize,
+    command: Encoded<Command>,
     arrived: Instant,
     reply: Reply,
 }
@@ -62,21 +61,21 @@ impl Fold {
     /// # Errors
     /// [`ProposeError`]; only after [`ProposeError::Unanswered`] may it have been carried out.
     pub(super) async fn propose(&self, command: Command) -> Result<(Index, Answer), ProposeError> {
-        let bytes = size(&command)?;
+        let command = encoded(command)?;
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { command, bytes, arrived: clock::instant(), reply };
+        let waiting = Waiting { command, arrived: clock::instant(), reply };
         self.queue.send(waiting).await.map_err(|_| ProposeError::Stopped)?;
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 }
 
-/// Returns how much of an entry a command takes.
-pub(super) fn size(command: &Command) -> Result<usize, ProposeError> {
-    let bytes = envelope::encode(command).len();
-    if bytes > limits::COMMAND_BYTES_MAX {
-        return Err(ProposeError::TooLarge { bytes });
+/// Encodes a command, and refuses one that no entry could take.
+pub(super) fn encoded(command: Command) -> Result<Encoded<Command>, ProposeError> {
+    let command = Encoded::new(command);
+    match command.size() {
+        bytes if bytes > limits::COMMAND_BYTES_MAX => Err(ProposeError::TooLarge { bytes }),
+        _ => Ok(command),
     }
-    Ok(bytes)
 }
 
 /// Names groups, and knows which of them still wait for their answers.
@@ -111,12 +110,13 @@ struct Gathered {
 
 impl Gathering<Waiting> for Gathered {
     fn take(&mut self, next: Waiting) -> Option<Waiting> {
+        let bytes = self.bytes + next.command.size();
         let is_full = self.waiting.len() >= limits::COMMANDS_PER_ENTRY_MAX
-            || !self.waiting.is_empty() && self.bytes + next.bytes > limits::ENTRY_BYTES_MAX;
+            || !self.waiting.is_empty() && bytes > limits::ENTRY_BYTES_MAX;
         if is_full {
             return Some(next);
         }
-        self.bytes += next.bytes;
+        self.bytes = bytes;
         self.waiting.push(next);
         None
     }
@@ -140,7 +140,6 @@ async fn run(courier: Courier, waiting: mpsc::Receiver<Waiting>, tasks: TaskTree
         let Some(until) = on_time.first().map(|first| first.arrived + LEADERLESS_HOLD) else {
             continue;
         };
-        let bytes = on_time.iter().map(|it| it.bytes).sum();
         let (commands, replies): (Vec<_>, Vec<_>) =
             on_time.into_iter().map(|it| (it.command, it.reply)).unzip();
         let group = Group { id: names.next(), commands: Arc::new(commands) };
@@ -148,7 +147,7 @@ async fn run(courier: Courier, waiting: mpsc::Receiver<Waiting>, tasks: TaskTree
         tasks.spawn("group of commands", async move {
             let number = group.id.number;
             let outcome = tokio::select! {
-                outcome = see_through(&courier, group, bytes, until) => outcome,
+                outcome = see_through(&courier, group, until) => outcome,
                 // What became of it is not known; nobody is left to be told.
                 () = token.cancelled() => Err(ProposeError::Stopped),
             };
@@ -163,7 +162,6 @@ async fn run(courier: Courier, waiting: mpsc::Receiver<Waiting>, tasks: TaskTree
 async fn see_through(
     courier: &Courier,
     group: Group,
-    bytes: usize,
     until: Instant,
 ) -> Result<Arc<Answered>, ProposeError> {
     // Made with the first failure: randomness is asked of the system.
@@ -175,7 +173,7 @@ async fn see_through(
     loop {
         let leader = courier.leader_id();
         let outcome = tokio::select! {
-            outcome = courier.deliver(&group, bytes) => outcome,
+            outcome = courier.deliver(&group) => outcome,
             // An attempt that is given up may have been carried out; the name sees to that.
             () = courier.other_than(leader) => {
                 Err(ProposeError::Unanswered("another server leads now".to_owned()))

@@ -137,9 +137,9 @@ impl StateMachine {
         group: Group,
         news: &mut News,
     ) -> Result<Vec<Answer>, StorageError> {
-        let commands = Arc::unwrap_or_clone(group.commands);
-        let mut answers = Vec::with_capacity(commands.len());
-        for (at, mut command) in commands.into_iter().enumerate() {
+        let mut answers = Vec::with_capacity(group.commands.len());
+        for (at, command) in group.commands.iter().enumerate() {
+            let mut command = command.record().clone();
             if at % APPLIED_AT_A_STRETCH == APPLIED_AT_A_STRETCH - 1 {
                 // Nobody sees the state before the batch is done; only the thread is lent.
                 tokio::task::yield_now().await;

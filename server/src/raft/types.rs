@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use weft_core::state::{Answered, Command, GroupId};
 use weft_core::time::Timestamp;
+use weft_proto::encoded::Encoded;
 
 use super::runtime::Runtime;
 use super::snapshot::SnapshotData;
@@ -18,8 +19,16 @@ pub(crate) type NodeId = u64;
 pub(crate) struct Group {
     /// Its name, by which a second copy is known.
     pub(crate) id: GroupId,
-    /// The commands.
-    pub(crate) commands: Arc<Vec<Command>>,
+    /// The commands, each encoded where it was gathered: a write is kept at every server and
+    /// sent to each, and is the same bytes everywhere.
+    pub(crate) commands: Arc<Vec<Encoded<Command>>>,
+}
+
+impl Group {
+    /// Returns the bytes that its commands take in an entry.
+    pub(crate) fn bytes(&self) -> usize {
+        self.commands.iter().map(Encoded::size).sum()
+    }
 }
 
 /// One replicated entry: groups that waited together, applied in order.

@@ -41,7 +41,7 @@ use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 const TAIL_ENTRIES: usize = 1024;
 /// Bytes of these entries, in the form in which they are written: in memory they take a few
 /// times as much.
-const TAIL_BYTES: u64 = 16 << 20;
+const TAIL_BYTES: u64 = 8 << 20;
 /// Bytes of the entries that a follower is sent at once, beyond the first: far below the bound of
 /// a message.
 const SENT_BYTES: u64 = 4 << 20;

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use weft_core::state::{Command as StateCommand, GroupId};
 use weft_core::time::Timestamp;
+use weft_proto::encoded::Encoded;
 use weft_runtime::disk::RealDisk;
 use weft_runtime::store::Store;
 use weft_runtime::task::TaskTree;
@@ -34,7 +35,8 @@ fn id(index: u64) -> LogId {
 }
 
 fn entry(index: u64, bytes: usize) -> Entry {
-    let commands = vec![StateCommand::ActivateCaRoot { fingerprint: "x".repeat(bytes) }];
+    let command = StateCommand::ActivateCaRoot { fingerprint: "x".repeat(bytes) };
+    let commands = vec![Encoded::new(command)];
     let id_of_group = GroupId { origin: 1, number: index, answered_below: 0 };
     let groups = vec![Group { id: id_of_group, commands: Arc::new(commands) }];
     let batch = Batch { now: Timestamp(index), groups };

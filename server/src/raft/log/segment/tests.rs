@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use weft_core::state::{Command, GroupId};
 use weft_core::time::Timestamp;
+use weft_proto::encoded::Encoded;
 use weft_proto::envelope;
 use weft_runtime::disk::{Disk, Fault, SimulatedDisk};
 
@@ -27,7 +28,8 @@ fn id(index: u64) -> LogId {
 }
 
 fn entry(index: u64, bytes: usize) -> Bytes {
-    let commands = vec![Command::ActivateCaRoot { fingerprint: "x".repeat(bytes) }];
+    let command = Command::ActivateCaRoot { fingerprint: "x".repeat(bytes) };
+    let commands = vec![Encoded::new(command)];
     let group_id = GroupId { origin: 0, number: 0, answered_below: 0 };
     let groups = vec![Group { id: group_id, commands: Arc::new(commands) }];
     let batch = Batch { now: Timestamp(index), groups };
