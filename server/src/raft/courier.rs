@@ -37,10 +37,7 @@ impl Courier {
     ///
     /// # Errors
     /// [`ProposeError`]; after any of them the group may be sent again under its name.
-    pub(super) async fn deliver(
-        &self,
-        group: &Group,
-    ) -> Result<Arc<Answered>, ProposeError> {
+    pub(super) async fn deliver(&self, group: &Group) -> Result<Arc<Answered>, ProposeError> {
         let leader = self.leader().ok_or(ProposeError::NoLeader(None))?;
         let answered = match leader {
             (id, _) if id == self.id => return self.here(group.clone()).await,
@@ -74,11 +71,7 @@ impl Courier {
         proposed.map_err(|error| self.storage.explain(error))
     }
 
-    async fn send(
-        &self,
-        leader: &Member,
-        group: &Group,
-    ) -> Result<Arc<Answered>, ProposeError> {
+    async fn send(&self, leader: &Member, group: &Group) -> Result<Arc<Answered>, ProposeError> {
         let call = Call::Propose(group.clone());
         let said = self.links.call(&leader.address, &call, LEADER_LIMIT).await?;
         let lost = knob("answers lost, per mille", 0);

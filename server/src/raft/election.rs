@@ -26,7 +26,7 @@ use super::contact::Contact;
 use super::lease::ELECTION_SILENCE;
 use super::log::Log;
 use super::network::Links;
-use super::types::{LogId, Member, NodeId, Raft, Roles};
+use super::types::{LogId, Member, NodeId, Raft, Roles, Vote};
 
 /// The leader's sign of life. openraft's own comes too, less often.
 const PULSE: Duration = Duration::from_millis(100);
@@ -113,17 +113,18 @@ impl Election {
             if *self.removed.borrow() {
                 return;
             }
-            if granted && self.raft.trigger().elect().await.is_err() {
+            let limit = drawn(ELECTION_MS);
+            if !granted {
+                tokio::time::sleep(limit).await;
+                continue;
+            }
+            let before = roles.borrow().vote;
+            if self.raft.trigger().elect().await.is_err() {
                 return;
             }
-            let limit = drawn(ELECTION_MS);
-            let decided = roles.wait_for(|roles| roles.current_leader.is_some());
+            let decided = roles.wait_for(|now| is_decided(&before, &now.vote, now.current_leader));
             // Over either way; the next round asks again.
-            if granted {
-                let _ = tokio::time::timeout(limit, decided).await;
-            } else {
-                tokio::time::sleep(limit).await;
-            }
+            let _ = tokio::time::timeout(limit, decided).await;
         }
     }
 
@@ -182,6 +183,12 @@ impl Election {
     fn removed(&self) {
         self.removed.send_replace(true);
     }
+}
+
+/// Whether an election has come to a leader. The one of before is told of until consensus has
+/// taken the election up, and is none: who took it for one would call election upon election.
+fn is_decided(before: &Vote, now: &Vote, leader: Option<NodeId>) -> bool {
+    now > before && leader.is_some()
 }
 
 /// Draws a time evenly from a range of milliseconds.
@@ -251,6 +258,15 @@ mod tests {
 
     fn at(term: u64, index: u64) -> Option<LogId> {
         Some(LogId::new(CommittedLeaderId::new(term, 1), index))
+    }
+
+    #[test]
+    fn an_election_is_not_decided_by_the_leader_that_went() {
+        let before = Vote::new_committed(3, 1);
+        assert!(!is_decided(&before, &before, Some(1)), "not taken up yet");
+        assert!(!is_decided(&before, &Vote::new(4, 2), None), "under way");
+        assert!(is_decided(&before, &Vote::new_committed(4, 2), Some(2)), "won");
+        assert!(is_decided(&before, &Vote::new_committed(5, 3), Some(3)), "another won");
     }
 
     #[test]

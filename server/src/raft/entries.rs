@@ -45,10 +45,7 @@ impl Entries {
     /// # Errors
     /// [`ProposeError`]; also after [`ProposeError::NoLeader`] it may still be carried out, if
     /// this server led when it was proposed.
-    pub(super) async fn propose(
-        &self,
-        group: Group,
-    ) -> Result<Arc<Answered>, ProposeError> {
+    pub(super) async fn propose(&self, group: Group) -> Result<Arc<Answered>, ProposeError> {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { group, reply };
         self.queue.send(waiting).await.map_err(|_| ProposeError::Stopped)?;
