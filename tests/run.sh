@@ -52,11 +52,13 @@ install_client_libraries() {
         client_library $may_fetch "consul (from npm)" \
             npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
     fi
-    if command -v go >/dev/null && ! GOPROXY=off go -C tests/clients/go_client list -deps . \
-        >/dev/null 2>&1; then
-        client_library $may_fetch "github.com/hashicorp/consul/api (a Go module)" \
-            go -C tests/clients/go_client mod download
-    fi
+    for program in go_client go_discovery; do
+        if command -v go >/dev/null &&
+            ! GOPROXY=off go -C "tests/clients/$program" list -deps . >/dev/null 2>&1; then
+            client_library $may_fetch "the Go modules of tests/clients/$program" \
+                go -C "tests/clients/$program" mod download
+        fi
+    done
     # Built here, as the story that uses it fetches nothing.
     if ! build_rs_consul --offline >/dev/null 2>&1; then
         client_library $may_fetch "rs-consul (from crates.io)" build_rs_consul

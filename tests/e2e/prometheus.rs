@@ -1,5 +1,6 @@
 //! Prometheus, as Debian ships it, finds what to scrape through us and scrapes us: by HTTP
-//! discovery, and by SRV records through a resolver's configuration that names the agent.
+//! discovery, and by SRV records through a resolver's configuration that names the agent. Its own
+//! code finds the same over the API that it has for Consul, which Debian's Prometheus lacks.
 
 use std::fs;
 use std::path::Path;
@@ -216,4 +217,84 @@ fn prometheus_finds_targets_by_srv_through_the_agent_as_resolver() {
     let api = cluster.agent.api();
     api.put("/v1/agent/check/fail/life-2", &json!({})).and_then(Answer::ok).expect("told");
     prometheus.wait("web", &["127.0.9.1:80 down"], instance);
+}
+
+/// What Prometheus's discovery of Consul found last.
+fn found(discovery: &Daemon) -> Result<Vec<Value>, String> {
+    let log = discovery.log();
+    let lines = log.lines().rev().filter(|line| line.starts_with('['));
+    let last = lines.map(serde_json::from_str::<Vec<Value>>).find_map(Result::ok);
+    last.ok_or(log)
+}
+
+#[test]
+fn prometheus_discovers_over_our_api_as_over_consuls() {
+    const TEST: &str = "prometheus_discovers_over_our_api_as_over_consuls";
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/go_discovery");
+    if !tools::have_go_modules(TEST, source) {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    cluster.agent.process.expect_log("");
+    let folder = cluster.folder.path().to_owned();
+    let program = folder.join("discovery").to_string_lossy().into_owned();
+    tools::run_go(&["-C", source, "build", "-o", &program, "."]).ok().expect("it builds");
+    let register = |id: &str, name: &str, tags: &[&str]| {
+        cluster.agent.register(&json!({ "ID": id, "Name": name, "Port": 9001, "Tags": tags,
+            "Meta": { "path": "/m" },
+            "Check": { "CheckID": id, "TTL": "1m", "Status": "passing" } }));
+    };
+    register("web-1", "web", &["metrics", "v1"]);
+    register("web-2", "web", &["other"]);
+    cluster.agent.wait_passing("web", 2);
+    let config = folder.join("consul_sd.yml");
+    let text =
+        format!("server: {}\ntags: [metrics]\nrefresh_interval: 1s\n", cluster.agent.api().addr());
+    fs::write(&config, text).expect("a temporary folder can be written");
+    let mut command = Command::new(&program);
+    command.arg(&config);
+    let discovery = Daemon::program("discovery", &folder, command);
+    let wait = |wanted: &[&str]| {
+        eventually(SPREAD_LIMIT, &format!("it discovers {wanted:?}"), || {
+            let found = found(&discovery)?;
+            let told = |target: &Value| {
+                ["__meta_consul_service_id", "__meta_consul_health"]
+                    .map(|label| target[label].as_str().unwrap_or("-").to_owned())
+            };
+            let mut told: Vec<String> = found.iter().map(|it| told(it).join(" ")).collect();
+            told.sort_unstable();
+            if told == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    };
+    wait(&["web-1 passing"]);
+
+    // The labels are those that HTTP discovery gives.
+    let listed = cluster.agent.api().get("/v1/discovery/prometheus?tag=metrics");
+    let listed = listed.and_then(Answer::ok).expect("a list").json();
+    let mut labels = listed[0]["labels"].clone();
+    labels["__address__"] = listed[0]["targets"][0].clone();
+    // An empty label is none.
+    let mut target = found(&discovery).expect("targets").swap_remove(0);
+    for target in [&mut labels, &mut target] {
+        target.as_object_mut().expect("labels").retain(|_, value| value != "");
+    }
+    assert_eq!(target, labels);
+
+    let api = cluster.agent.api();
+    let put = |path: &str| {
+        api.put(path, &json!({})).and_then(Answer::ok).expect("done");
+    };
+    put("/v1/agent/check/fail/web-1");
+    wait(&["web-1 critical"]);
+    register("db-1", "db", &["metrics"]);
+    wait(&["db-1 passing", "web-1 critical"]);
+    put("/v1/agent/service/deregister/web-1");
+    wait(&["db-1 passing"]);
+
+    // It goes on after a server was away.
+    cluster.server.process.kill();
+    cluster.server.restart();
+    cluster.server.process.expect_log("");
+    register("web-3", "web", &["metrics"]);
+    wait(&["db-1 passing", "web-3 passing"]);
 }
