@@ -46,7 +46,7 @@ bench: ## our proxy pair and its peers in interleaved rounds, about six minutes 
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
 	$(TARGET)/release/weft-bench
 
-bench-agents: ## the agent's DNS beside unbound's, BIND's, dnsmasq's and Consul's (BENCH_ARGS="--rounds 1")
+bench-agents: ## an agent's DNS beside unbound's, BIND's, dnsmasq's and Consul's; its checks (BENCH_ARGS="--rounds 1")
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-agents
 	tests/bench-servers/fetch-peers.sh $(TARGET)/peers || true

@@ -4,7 +4,8 @@
 //! 2,000 services with 3 instances; 70 % of the queries ask for A, 20 % for SRV, 10 % for names
 //! that are not there; ten times a second an instance moves. The measured program has core 1, the
 //! load (dnsperf) and all else core 0. Rounds are interleaved, figures are medians over them; only
-//! ratios within one run mean something. A peer that is not installed is named and left out.
+//! ratios within one run mean something. A peer that is not installed is named and left out. At
+//! the end, without peers: an agent at rest, and one with ten thousand checks.
 //!
 //! | option | meaning | default |
 //! |---|---|---|
@@ -12,13 +13,14 @@
 //! | `--seconds` | length of one measurement | 5 |
 //! | `--services` | services, with 3 instances each | 2000 |
 //! | `--kinds` | of `weft,unbound,bind,dnsmasq,consul` | all |
-//! | `--cells` | of `udp,paced,tcp` | all |
+//! | `--cells` | of `udp,paced,tcp,host` | all |
 //! | `--peers` | where Consul is (`tests/bench-servers/fetch-peers.sh`) | `<target>/peers` |
 //!
 //! `BENCH_RR=1` puts measured program and load into the real-time class, for machines with other
 //! work.
 
 mod data;
+mod host;
 mod load;
 mod peers;
 
@@ -46,6 +48,7 @@ struct Options {
     kinds: Vec<Kind>,
     cells: Vec<Cell>,
     peers: PathBuf,
+    has_host: bool,
 }
 
 impl Options {
@@ -58,6 +61,7 @@ impl Options {
             kinds: KINDS.to_vec(),
             cells: load::CELLS.to_vec(),
             peers: PathBuf::from(target).join("peers"),
+            has_host: true,
         };
         while let Some(name) = args.next() {
             let value = args.next().with_context(|| format!("{name} needs a value"))?;
@@ -70,6 +74,7 @@ impl Options {
                 }
                 "--cells" => {
                     options.cells.retain(|cell| value.split(',').any(|it| it == cell.name()));
+                    options.has_host = value.split(',').any(|it| it == "host");
                 }
                 "--peers" => options.peers = value.into(),
                 other => bail!("there is no option {other}; see the head of main.rs"),
@@ -84,6 +89,17 @@ type Figures = BTreeMap<(&'static str, Kind), Vec<f64>>;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::read(std::env::args().skip(1))?;
+    if !options.cells.is_empty() {
+        compare(&options)?;
+    }
+    if options.has_host {
+        host::measure()?;
+    }
+    Ok(())
+}
+
+/// Asks the DNS of all programs in turn.
+fn compare(options: &Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let data = Data::new(options.services);
     let load = Load::new(folder.path(), &data)?;
@@ -110,7 +126,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    print(&figures, &options);
+    print(&figures, options);
     Ok(())
 }
 

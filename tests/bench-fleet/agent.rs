@@ -75,6 +75,14 @@ impl Agent {
         let reply = catalog.register(request).await.context("registering")?;
         Ok(reply.into_inner().index)
     }
+
+    /// Asks what the catalog has of its node, as agents do from time to time.
+    pub(crate) async fn compare(&self) -> anyhow::Result<()> {
+        let request = wire::NodeStateRequest { node_name: name(self.number) };
+        let mut catalog = wire::catalog_client::CatalogClient::new(self.channel.clone());
+        catalog.node_state(request).await.context("comparing")?;
+        Ok(())
+    }
 }
 
 fn name(number: usize) -> String {

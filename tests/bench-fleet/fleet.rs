@@ -85,13 +85,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Opens every agent's stream and changes what they all watch; returns one of them.
-    pub(crate) async fn watch(self, server: &Server, plan: &Plan) -> anyhow::Result<Agent> {
+    /// Opens every agent's stream.
+    pub(crate) async fn watch(self, server: &Server, plan: &Plan) -> anyhow::Result<Watching> {
         let before = server.usage().resident;
         let first = self.agents.first().context("an agent")?.clone();
-        let (told, mut heard) = mpsc::unbounded_channel();
+        let (told, heard) = mpsc::unbounded_channel();
         let start = Instant::now();
-        let opening = self.agents.into_iter().map(|agent| {
+        let opening = self.agents.iter().cloned().map(|agent| {
             let own = services(agent.number, plan);
             async move {
                 let number = agent.number;
@@ -113,22 +113,56 @@ impl Fleet {
         let resident = server.show_memory("with a connection and a stream for each");
         let each = resident.saturating_sub(before) / plan.agents.max(1) as u64;
         println!("{:<46} {:>8.1} kB", "of that for each agent", each as f64 / 1e3);
+        Ok(Watching { fleet: self, first, streams, heard })
+    }
+}
 
+/// A fleet whose streams are open.
+pub(crate) struct Watching {
+    fleet: Fleet,
+    first: Agent,
+    /// Each ends with the reason.
+    streams: tokio::task::JoinSet<anyhow::Error>,
+    heard: mpsc::UnboundedReceiver<Told>,
+}
+
+impl Watching {
+    /// Shows what a fleet costs on which nothing happens: streams with their signs of life, and
+    /// of each agent one comparison of all that it has within the time.
+    pub(crate) async fn rest(&mut self, server: &Server, time: Duration) -> anyhow::Result<()> {
+        let (cpu, start) = (server.usage().cpu, Instant::now());
+        let pause = time / u32::try_from(self.fleet.agents.len().max(1))?;
+        let mut turns = tokio::time::interval(pause);
+        for agent in &self.fleet.agents {
+            tokio::select! {
+                // Cancel-safe: a turn that is not taken comes again.
+                _ = turns.tick() => agent.compare().await?,
+                Some(ended) = self.streams.join_next() => return Err(ended?.context("a stream")),
+            }
+        }
+        let share = (server.usage().cpu - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+        println!("{:<46} {:>8.2} % of a core", "server's CPU while nothing happens", share * 1e2);
+        Ok(())
+    }
+
+    /// Changes what all agents watch.
+    pub(crate) async fn change(&mut self, server: &Server, plan: &Plan) -> anyhow::Result<()> {
         let (mut asked, mut acknowledged, mut deltas) = (Vec::new(), Vec::new(), 0);
         let cpu = server.usage().cpu;
-        let own = services(first.number, plan);
+        let mut own = services(self.first.number, plan);
+        own.retain(|service| service == SHARED);
         for change in 0..plan.changes {
             let status = if change % 2 == 0 { "critical" } else { "passing" };
             let start = Instant::now();
-            let mut changed = own.clone();
-            changed.retain(|service| service == SHARED);
-            first.register(&changed, status).await?;
+            self.first.register(&own, status).await?;
             let written = Instant::now();
             for _ in 0..plan.agents {
                 let told: Told = tokio::select! {
                     // Cancel-safe: what is not taken stays in its queue.
-                    told = heard.recv() => told.context("nobody is left to be told")?,
-                    Some(ended) = streams.join_next() => return Err(ended?.context("a stream")),
+                    told = self.heard.recv() => told.context("nobody is left to be told")?,
+                    Some(ended) = self.streams.join_next() => {
+                        return Err(ended?.context("a stream"));
+                    }
                     () = tokio::time::sleep(SPREAD_LIMIT) => bail!("not everybody was told"),
                 };
                 asked.push(told.at - start);
@@ -146,8 +180,13 @@ impl Fleet {
             let figure = server.figure(&format!("weft_server_{name}_total"));
             println!("{:<46} {figure:>8}", format!("weft_server_{name}_total"));
         }
-        streams.shutdown().await;
-        Ok(first)
+        Ok(())
+    }
+
+    /// Ends the streams; returns one of the agents.
+    pub(crate) async fn end(mut self) -> Agent {
+        self.streams.shutdown().await;
+        self.first
     }
 }
 

@@ -1,6 +1,7 @@
 //! A fleet against one server: simulated agents, each with a certificate, a connection and a
-//! watch stream of its own, register their services and are told of a change. Then blocking
-//! queries wait by the ten thousand.
+//! watch stream of its own, register their services, rest, and are told of a change. Beside them
+//! two real agents show how soon one has in its DNS what the other is told. Then blocking queries
+//! wait by the ten thousand.
 //!
 //! `cargo run --release -p weft-tests --bin weft-bench-fleet -- --agents 10000`; the server is
 //! the `weft` beside this program, a process of its own. Nothing is asserted; the figures are
@@ -8,6 +9,7 @@
 
 mod agent;
 mod fleet;
+mod hosts;
 mod server;
 mod waiters;
 
@@ -28,6 +30,10 @@ pub(crate) struct Plan {
     pub(crate) changes: usize,
     /// Blocking queries that wait for something that does not come.
     pub(crate) waiters: usize,
+    /// How long nothing happens; each agent compares once meanwhile.
+    pub(crate) rest: Duration,
+    /// Registrations at one real agent, and failed checks, looked for in another's DNS.
+    pub(crate) looks: usize,
 }
 
 impl Plan {
@@ -38,19 +44,23 @@ impl Plan {
             services: 4_096,
             changes: 20,
             waiters: 100_000,
+            rest: Duration::from_secs(60),
+            looks: 200,
         };
         while let Some(name) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{name} wants a number"))?;
-            let value = value.parse().with_context(|| format!("{name}: {value:?}"))?;
+            let value: usize = value.parse().with_context(|| format!("{name}: {value:?}"))?;
             match name.as_str() {
                 "--agents" => plan.agents = value,
                 "--changes" => plan.changes = value,
                 "--instances" => plan.instances = value,
+                "--looks" => plan.looks = value,
+                "--rest" => plan.rest = Duration::from_secs(value as u64),
                 "--services" => plan.services = value,
                 "--waiters" => plan.waiters = value,
                 other => bail!(
-                    "no such option: {other}; there are --agents, --changes, --instances, \
-                     --services and --waiters"
+                    "no such option: {other}; there are --agents, --changes, --instances, --looks, \
+                     --rest (seconds), --services and --waiters"
                 ),
             }
         }
@@ -66,7 +76,11 @@ fn main() -> anyhow::Result<()> {
         let fleet = fleet::Fleet::join(&server, &plan).await?;
         fleet.register(&server, &plan).await?;
         fleet.list(&server).await?;
-        let agent = fleet.watch(&server, &plan).await?;
+        let mut watching = fleet.watch(&server, &plan).await?;
+        watching.rest(&server, plan.rest).await?;
+        watching.change(&server, &plan).await?;
+        hosts::measure(&server, plan.looks).await?;
+        let agent = watching.end().await;
         waiters::wait(&server, &agent, &plan).await
     })
 }

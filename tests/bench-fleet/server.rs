@@ -1,6 +1,7 @@
 //! The server, and what the system and the server itself say of it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -31,8 +32,14 @@ impl Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let telemetry = free_port();
         let settings = json!({ "telemetry_addr": format!("127.0.0.1:{telemetry}") });
-        let server = TestServer::start_with(folder.path(), &settings);
+        let mut server = TestServer::start_with(folder.path(), &settings);
+        // Agents leave without a word, and it warns of them.
+        server.process.expect_log("");
         Self { server, telemetry, _folder: folder }
+    }
+
+    pub(crate) fn join_token_file(&self) -> PathBuf {
+        self.server.join_token_file()
     }
 
     pub(crate) fn join_token(&self) -> JoinToken {
