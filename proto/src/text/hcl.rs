@@ -1,7 +1,7 @@
 //! HCL as plain data: attributes and blocks. Nothing is evaluated.
 //!
 //! A block is an object under its name, labels are keys on the way to it, and blocks that repeat
-//! are a list. The parser bounds nesting by itself.
+//! are a list. The parser bounds nesting by itself. What Consul reads in one line is read, too.
 
 use hcl::eval::{Context, Evaluate};
 use hcl::expr::{Expression, ObjectKey, Operation, TemplateExpr, UnaryOperator};
@@ -11,13 +11,16 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::Fault;
+use super::spread::spread;
 
 /// Parses HCL.
 ///
 /// # Errors
 /// One fault: a syntax error with line and column, or the field whose value is not plain data.
 pub(super) fn parse(text: &str) -> Result<Value, Fault> {
-    let body = hcl::parse(text).map_err(|error| match error {
+    // Of the two faults, the one whose line is the reader's.
+    let parsed = hcl::parse(text).or_else(|fault| hcl::parse(&spread(text)).map_err(|_| fault));
+    let body = parsed.map_err(|error| match error {
         hcl::Error::Parse(error) => {
             let (line, column) = (error.location().line(), error.location().column());
             Fault::new("", format!("line {line} column {column}: {}", error.message()))

@@ -6,6 +6,7 @@ mod fault;
 mod hcl;
 mod merge;
 mod rules;
+mod spread;
 #[cfg(test)]
 mod tests;
 

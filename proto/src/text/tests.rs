@@ -39,6 +39,31 @@ fn attributes_and_blocks_become_one_value() {
 }
 
 #[test]
+fn what_stands_in_one_line_is_read_as_consul_reads_it() {
+    let together = r#"name = "a = b" port = 1 tags = ["x" , "y"] meta { v = "1" w = 2 } // { c = 1
+        check { ttl = "1s" }, check { ttl = "2s", id = -1.5 } sub "a" { } sub "b" { c = { d = 1, e = "\"}" } }
+        /* f = 1 g = 2 */ text = <<EOT
+one = 1 two = 2
+EOT
+        last = true"#;
+    assert_eq!(
+        parse("web.hcl", together).expect("HCL"),
+        json!({
+            "name": "a = b", "port": 1, "tags": ["x", "y"], "meta": { "v": "1", "w": 2 },
+            "check": [{ "ttl": "1s" }, { "ttl": "2s", "id": -1.5 }],
+            "sub": { "a": {}, "b": { "c": { "d": 1, "e": "\"}" } } },
+            "text": "one = 1 two = 2\n", "last": true,
+        })
+    );
+    for faulty in ["a = 1 b", "a { b = 1", "a = ] b = 1", "a = \"", "<<", "a = <<E", "/*", "a }{ b"]
+    {
+        assert!(parse("web.hcl", faulty).is_err(), "{faulty}");
+    }
+    let fault = parse("web.hcl", "a = 1 b = 2\nc = }").expect_err("a value").to_string();
+    assert!(fault.contains("line 1 column 7"), "the first that is not HCL's: {fault}");
+}
+
+#[test]
 fn what_would_have_to_be_evaluated_is_refused_by_name() {
     let end = "; nothing is evaluated here, write the value itself";
     for (text, wanted) in [
