@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub(crate) struct Tokens {
     /// Those of the configuration; what is set stands before them.
     configured: Arc<BTreeMap<Slot, TokenText>>,
     set: Arc<RwLock<BTreeMap<Slot, TokenText>>>,
+    /// How often one was set.
+    changes: Arc<AtomicU64>,
     /// Whose turn it is to write the file.
     turn: Arc<Mutex<()>>,
     /// `None` where they are not kept.
@@ -136,12 +139,18 @@ impl Tokens {
             warn!(%slot, "a token was set while the agent ran; it counts, not the configured one");
         }
         let set = Arc::new(RwLock::new(set));
-        Ok(Self { configured: configured.into(), set, turn: Arc::default(), file })
+        let (changes, turn) = (Arc::default(), Arc::default());
+        Ok(Self { configured: configured.into(), set, changes, turn, file })
     }
 
     /// Returns the token of a slot.
     pub(crate) fn of(&self, slot: Slot) -> Option<TokenText> {
         self.set.read().get(&slot).or_else(|| self.configured.get(&slot)).cloned()
+    }
+
+    /// Returns how often a token was set: what was judged before the last time may be otherwise now.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Sets a slot, or with `None` empties it for the configured token to count again; keeps it
@@ -165,6 +174,7 @@ impl Tokens {
             store::write_file(path, FILE_MODE, &text).map_err(TokensError::Write)?;
         }
         *self.set.write() = next;
+        self.changes.fetch_add(1, Ordering::Release);
         info!(%slot, kept = self.file.is_some(), "a token of this agent was set");
         Ok(())
     }

@@ -53,6 +53,8 @@ pub(super) struct Planned {
 impl Looker {
     /// Finds everything that answers a question.
     pub(super) async fn plan(&self, question: &Question) -> Planned {
+        // Before anything is judged with them.
+        let tokens = self.rights.tokens_of_now();
         let known = self.known(question).await;
         let known = known.unwrap_or_else(|refusal| {
             debug!(name = question.name, %refusal, "what a DNS name leads to cannot be judged");
@@ -68,7 +70,8 @@ impl Looker {
             Some(Subject::Owners(nodes, instances)) => View::Owners { nodes, instances },
         };
         let plan = plan(question, view, &self.settings, clock::wall());
-        let kept = known.filter(|_| plan.code != ResponseCode::ServFail).map(|known| {
+        let kept = known.filter(|_| plan.code != ResponseCode::ServFail).map(|mut known| {
+            known.sources.extend(tokens);
             // The SOA's serial number is the time.
             let has_time = plan.picks.is_empty() || plan.code != ResponseCode::NoError;
             let longest = if has_time { NEGATIVE_MAX } else { POSITIVE_MAX };

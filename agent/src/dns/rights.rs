@@ -11,7 +11,8 @@ use weft_core::acl::Resource;
 use weft_core::catalog::{Node, ServiceInstance};
 use weft_core::name::NodeName;
 
-use crate::acl::{Acl, Question, Refusal, Verdict};
+use super::table::Source;
+use crate::acl::{Acl, Question, Refusal, Tokens, Verdict};
 use crate::config::TokenText;
 use crate::views::Views;
 
@@ -27,6 +28,18 @@ pub(super) struct Rights {
     views: Views,
 }
 
+/// The tokens as they were when something was judged.
+struct TokensThen {
+    tokens: Tokens,
+    changes: u64,
+}
+
+impl Source for TokensThen {
+    fn has_changed(&self) -> bool {
+        self.tokens.changes() != self.changes
+    }
+}
+
 impl Rights {
     pub(super) fn new(acl: Option<Acl>, views: Views) -> Self {
         Self { acl, views }
@@ -35,6 +48,13 @@ impl Rights {
     /// Returns the token with whose rights answers are made.
     pub(super) fn token(&self) -> Option<TokenText> {
         self.acl.as_ref().and_then(Acl::dns_token)
+    }
+
+    /// Returns what tells whether answers are still made with the tokens of now.
+    pub(super) fn tokens_of_now(&self) -> Option<Box<dyn Source>> {
+        let tokens = self.acl.as_ref()?.tokens().clone();
+        let changes = tokens.changes();
+        Some(Box::new(TokensThen { tokens, changes }))
     }
 
     /// Leaves out the instances that may not be read.
