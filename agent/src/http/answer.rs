@@ -17,6 +17,8 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Tells clients what happens where no rule says otherwise.
 pub(super) const DEFAULT_POLICY: HeaderName =
     HeaderName::from_static("x-consul-default-acl-policy");
+/// Tells clients that a list has more than they may see.
+const FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 /// Tells clients the index of an answer.
 pub(super) const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 /// Tells clients the hash of an answer.
@@ -180,6 +182,17 @@ pub(super) fn json<T: Serialize>(record: &T, is_pretty: bool) -> Response<Body> 
         false => serde_json::to_string(record),
     };
     text_of_json(text.expect("records have text keys and serialise to memory"))
+}
+
+/// Answers with a list, and says whether the caller's token may not see all of it.
+///
+/// **Source**: Consul: api-docs/api-structure#results-filtered-by-acls.
+pub(super) fn list<T: Serialize>(record: &T, is_pretty: bool, is_filtered: bool) -> Response<Body> {
+    let mut response = json(record, is_pretty);
+    if is_filtered {
+        response.headers_mut().insert(FILTERED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 fn text_of_json(json: String) -> Response<Body> {

@@ -53,12 +53,13 @@ impl Api {
         let filter = call.query.filter(&CHECK)?;
         let local = self.parts.local.current();
         let all = local.checks.values().map(|it| (self.to_see_check(it), it)).collect();
-        let checks: BTreeMap<String, Value> = (self.seen(call.token.as_ref(), all).await?)
+        let (seen, is_filtered) = self.seen(call.token.as_ref(), all).await?;
+        let checks: BTreeMap<String, Value> = seen
             .into_iter()
             .map(|check| (check.id.to_string(), shown(check)))
             .filter(|(_, check)| filter.as_ref().is_none_or(|filter| filter.matches(check)))
             .collect();
-        Ok(answer::json(&checks, call.query.has("pretty")))
+        Ok(answer::list(&checks, call.query.has("pretty"), is_filtered))
     }
 }
 

@@ -106,12 +106,13 @@ impl Api {
         let away = self.nodes_away().await;
         let asked = |name: &NodeName| Question::read(Resource::Node, name.as_str());
         let all = nodes.iter().map(|node| (asked(&node.name), node)).collect();
-        let shown: Vec<Value> = (self.seen(call.token.as_ref(), all).await?)
+        let (seen, is_filtered) = self.seen(call.token.as_ref(), all).await?;
+        let shown: Vec<Value> = seen
             .into_iter()
             .map(|node| member(&node.name, &node.address, !away.contains(node.name.as_str())))
             .filter(|member| filter.as_ref().is_none_or(|filter| filter.matches(member)))
             .collect();
-        Ok(answer::json(&shown, call.query.has("pretty")))
+        Ok(answer::list(&shown, call.query.has("pretty"), is_filtered))
     }
 
     /// The nodes whose agents do not answer; none when no server can tell.

@@ -83,16 +83,18 @@ impl Api {
         Ok(self.parts.acl.require(token, questions).await?)
     }
 
-    /// Leaves of a list what the caller may see.
+    /// Leaves of a list what the caller may see, and tells whether something was left out and the
+    /// caller may know it: who shows no token is not told that there is more.
     pub(super) async fn seen<T>(
         &self,
         token: Option<&TokenText>,
         items: Vec<(Question, T)>,
-    ) -> Result<Vec<T>, ApiError> {
+    ) -> Result<(Vec<T>, bool), ApiError> {
         let (questions, items): (Vec<Question>, Vec<T>) = items.into_iter().unzip();
         let verdicts = self.parts.acl.judge(token, questions).await?;
+        let is_filtered = token.is_some() && verdicts.iter().any(Result::is_err);
         let seen = items.into_iter().zip(verdicts).filter(|(_, verdict)| verdict.is_ok());
-        Ok(seen.map(|(item, _)| item).collect())
+        Ok((seen.map(|(item, _)| item).collect(), is_filtered))
     }
 
     /// The rights that a registration needs: on the service, on the one whose place it takes, on

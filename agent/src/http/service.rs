@@ -59,12 +59,13 @@ impl Api {
         let datacenter = &self.parts.servers.membership().datacenter;
         let local = self.parts.local.current();
         let all = local.services.values().map(|it| (Self::to_see_service(it), it)).collect();
-        let services: BTreeMap<String, Value> = (self.seen(call.token.as_ref(), all).await?)
+        let (seen, is_filtered) = self.seen(call.token.as_ref(), all).await?;
+        let services: BTreeMap<String, Value> = seen
             .into_iter()
             .map(|service| (service.id.to_string(), shown(service, datacenter)))
             .filter(|(_, service)| filter.as_ref().is_none_or(|filter| filter.matches(service)))
             .collect();
-        Ok(answer::json(&services, call.query.has("pretty")))
+        Ok(answer::list(&services, call.query.has("pretty"), is_filtered))
     }
 
     /// Answers one service, or waits until it is another than the one of the hash given.
