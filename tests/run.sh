@@ -43,7 +43,8 @@ export NODE_PATH="$libraries/node/node_modules${NODE_PATH:+:$NODE_PATH}"
 install_client_libraries() {
     local may_fetch=no
     [ "${CI:-}" = true ] && [ "${WEFT_INSTALL:-}" != never ] && may_fetch=yes
-    if ! python3 -c 'import consul, dns' 2>/dev/null; then
+    # Debian has an older client under the same name.
+    if ! python3 -c 'import consul.api.config, dns' 2>/dev/null; then
         client_library $may_fetch "py-consul or dnspython (from PyPI)" \
             python3 -m pip install -q --upgrade --target "$libraries/python" \
             py-consul==1.8.0 dnspython==2.7.0
@@ -59,7 +60,7 @@ install_client_libraries() {
                 go -C "tests/clients/$program" mod download
         fi
     done
-    # Built here, as the story that uses it fetches nothing.
+    # Built here, as the story that uses it fetches nothing; beside the workspace, with which it shares much.
     if ! build_rs_consul --offline >/dev/null 2>&1; then
         client_library $may_fetch "rs-consul (from crates.io)" build_rs_consul
     fi
@@ -67,7 +68,7 @@ install_client_libraries() {
 
 build_rs_consul() {
     cargo build -q --locked "$@" --manifest-path tests/clients/rs_consul/Cargo.toml \
-        --target-dir "$libraries/tmp/rs_consul"
+        --target-dir "$libraries"
 }
 
 # client_library MAY_FETCH NAME COMMAND…
@@ -95,7 +96,7 @@ install_tools() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     command -v curl >/dev/null || missing+=(curl)
     command -v python3 >/dev/null || missing+=(python3)
-    python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul, dns' 2>/dev/null ||
+    python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul.api.config, dns' 2>/dev/null ||
         missing+=(python3-pip)
     if [ ${#missing[@]} -eq 0 ]; then
         echo "every program is there"

@@ -11,7 +11,9 @@ use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 use weft_tests::cluster::SPREAD_LIMIT;
 use weft_tests::process::{Outcome, run_weft};
-use weft_tests::{Answer, Api, Cluster, TestAgent, eventually};
+use weft_tests::{Api, Cluster, TestAgent, eventually};
+
+use crate::estate::{call, lacks, text};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -64,24 +66,6 @@ impl Guarded {
         let made = self.manage("/v1/acl/token", grants);
         (text(&made, "AccessorID"), text(&made, "SecretID"))
     }
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_else(|| panic!("{field} in {value}")).to_owned()
-}
-
-fn call(api: Api, method: &str, path: &str, token: &str, body: &str) -> Answer {
-    let headers = [("x-consul-token", token)];
-    let headers = if token.is_empty() { &headers[..0] } else { &headers[..] };
-    api.request(method, path, headers, body).expect("an answer")
-}
-
-/// Refused for lack of one permission, in the words that clients look for.
-fn lacks(answer: &Answer, accessor: &str, needed: &str, on: &str) {
-    let said = format!(
-        "Permission denied: token with AccessorID '{accessor}' lacks permission '{needed}' on {on:?}"
-    );
-    assert_eq!((answer.status, answer.body.trim()), (403, said.as_str()));
 }
 
 #[test]

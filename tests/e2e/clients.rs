@@ -5,66 +5,28 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
-use weft_tests::cluster::SPREAD_LIMIT;
 use weft_tests::process::Daemon;
-use weft_tests::{Cluster, Servers, TestAgent, eventually, tools};
+use weft_tests::{Cluster, eventually, tools};
+
+use crate::estate::Estate;
 
 /// What a client does in all takes seconds.
 const CLIENT_LIMIT: Duration = Duration::from_secs(180);
 
-/// Three servers with ACLs, an agent, and a token that may do everything.
-struct Estate {
-    agent: TestAgent,
-    servers: Servers,
-    token: String,
-}
-
-impl Estate {
-    fn start() -> Self {
-        let servers = Servers::start_with(3, &json!({ "acl": { "enabled": true } }));
-        let join = servers.all[0].data().join("join-token");
-        let mut agent = TestAgent::start(servers.folder.path(), "node1", &join);
-        // Clients try what is refused, which may be warned of.
-        agent.process.expect_log("");
-        let made = servers.all[0].api().put("/v1/acl/bootstrap", &json!({}));
-        let made = made.and_then(|answer| answer.ok()).expect("the first token").json();
-        let token = made["SecretID"].as_str().expect("a secret").to_owned();
-        let estate = Self { agent, servers, token };
-        eventually(SPREAD_LIMIT, "the agent's node is known, and three servers vote", || {
-            let headers = [("x-consul-token", estate.token.as_str())];
-            let ask = |path: &str| estate.agent.api().request("GET", path, &headers, "")?.ok();
-            let node = ask("/v1/health/node/node1")?;
-            let raft = ask("/v1/operator/raft/configuration")?.json();
-            let servers = raft["Servers"].as_array().cloned().unwrap_or_default();
-            let voters = servers.iter().filter(|server| server["Voter"] == true).count();
-            if voters == 3 && node.body.contains("node1") {
-                return Ok(());
-            }
-            Err(format!("{voters} voters, {}", node.body))
-        });
-        estate
-    }
-
-    /// Runs a client to its end; it says that it agrees.
-    fn ask(&self, program: &str, args: &[&str], agrees: &str) {
-        let mut command = Command::new(tools::find(program).expect("it was found"));
-        command.args(args);
-        let name = Path::new(program).file_name().expect("a program has a name");
-        let mut client =
-            Daemon::program(&name.to_string_lossy(), self.servers.folder.path(), command);
-        client.expect_log("");
-        let code = eventually(CLIENT_LIMIT, "the client ends", || {
-            client.exit_code().ok_or_else(|| client.log())
-        });
-        let said = client.log();
-        assert!(code == Some(0) && said.contains(agrees), "{program} {args:?}: {said}");
-        println!("{said}");
-    }
-
-    fn port(&self) -> String {
-        self.agent.api().addr().port().to_string()
-    }
+/// Runs a client to its end; it says that it agrees.
+fn ask(estate: &Estate, program: &str, args: &[&str], agrees: &str) {
+    let mut command = Command::new(tools::find(program).expect("it was found"));
+    command.args(args);
+    let name = Path::new(program).file_name().expect("a program has a name");
+    let mut client =
+        Daemon::program(&name.to_string_lossy(), estate.servers.folder.path(), command);
+    client.expect_log("");
+    let code = eventually(CLIENT_LIMIT, "the client ends", || {
+        client.exit_code().ok_or_else(|| client.log())
+    });
+    let said = client.log();
+    assert!(code == Some(0) && said.contains(agrees), "{program} {args:?}: {said}");
+    println!("{said}");
 }
 
 fn client_file(file: &str) -> String {
@@ -83,21 +45,23 @@ fn the_go_client_of_consul_works_unchanged() {
     tools::run_go(&["-C", &folder, "build", "-o", &program, "."]).ok().expect("it builds");
     let estate = Estate::start();
     let addr = estate.agent.api().addr().to_string();
-    estate.ask(&program, &[&addr, &estate.token, "node1"], "Consul's Go client agrees");
+    ask(&estate, &program, &[&addr, &estate.token, "node1"], "Consul's Go client agrees");
 }
 
 #[test]
 fn the_rust_client_of_consul_works_unchanged() {
     let manifest = client_file("rs_consul/Cargo.toml");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rs_consul");
+    // Where the workspace is built, too: what both need is built once.
+    let weft = weft_tests::process::weft();
+    let folder = weft.ancestors().nth(2).expect("a target folder");
     let test = "the_rust_client_of_consul_works_unchanged";
-    if !tools::have_cargo_project(test, &manifest, &folder) {
+    if !tools::have_cargo_project(test, &manifest, folder) {
         return;
     }
     let program = folder.join("debug/rs-consul-client").to_string_lossy().into_owned();
     let estate = Estate::start();
     let addr = estate.agent.api().addr().to_string();
-    estate.ask(&program, &[&addr, &estate.token, "node1"], "rs-consul agrees");
+    ask(&estate, &program, &[&addr, &estate.token, "node1"], "rs-consul agrees");
 }
 
 #[test]
@@ -106,21 +70,31 @@ fn the_npm_client_of_consul_works_unchanged() {
         return;
     }
     let estate = Estate::start();
-    let args = [client_file("npm_consul.js"), estate.port(), estate.token.clone()];
+    let args = [
+        client_file("npm_consul.js"),
+        estate.agent.api().addr().port().to_string(),
+        estate.token.clone(),
+    ];
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    estate.ask("node", &args, "npm's consul agrees");
+    ask(&estate, "node", &args, "npm's consul agrees");
 }
 
 #[test]
 fn the_python_client_of_consul_works_with_tokens_too() {
-    if !tools::have_module("the_python_client_of_consul_works_with_tokens_too", "consul") {
+    if !tools::have_module("the_python_client_of_consul_works_with_tokens_too", "consul.api.config")
+    {
         return;
     }
     let estate = Estate::start();
     let node = "node1".to_owned();
-    let args = [client_file("py_consul.py"), estate.port(), estate.token.clone(), node];
+    let args = [
+        client_file("py_consul.py"),
+        estate.agent.api().addr().port().to_string(),
+        estate.token.clone(),
+        node,
+    ];
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    estate.ask("python3", &args, "py-consul agrees");
+    ask(&estate, "python3", &args, "py-consul agrees");
 }
 
 /// Asks for gzip, and prints how much came and what it is unpacked.

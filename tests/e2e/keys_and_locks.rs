@@ -32,7 +32,7 @@ fn prints(daemon: &Daemon, text: &str) {
 
 #[test]
 fn a_python_client_of_consul_works_unchanged() {
-    if !tools::have_module("a_python_client_of_consul_works_unchanged", "consul") {
+    if !tools::have_module("a_python_client_of_consul_works_unchanged", "consul.api.config") {
         return;
     }
     let cluster = cluster();

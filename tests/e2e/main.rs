@@ -4,6 +4,7 @@
 //! beside the others.
 
 mod access;
+mod access_everywhere;
 mod agents;
 mod bad_input;
 mod cli;
@@ -14,6 +15,7 @@ mod dns;
 mod dns_oddities;
 mod dns_tools;
 mod entries;
+mod estate;
 mod external_checks;
 mod first_path;
 mod identity;
