@@ -7,6 +7,7 @@
 mod acl;
 pub mod checks;
 pub mod config;
+mod contact;
 pub mod dns;
 pub mod grpc;
 pub mod http;

@@ -16,7 +16,8 @@ use weft_runtime::task::{TaskFailure, TaskTree};
 use crate::acl::{Acl, Tokens};
 use crate::checks::{Ask, Checks, ExternalMeans, ExternalMetrics, Means, Tell, start_external};
 use crate::config::{Config, ExternalChecks};
-use crate::dns::{DnsError, DnsParts, DnsSite};
+use crate::contact::Contact;
+use crate::dns::{DnsError, DnsParts, DnsSite, Names};
 use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
 use crate::http::{Addresses, DoorError, Parts};
 use crate::join::{JoinError, join};
@@ -138,6 +139,8 @@ impl Agent {
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         check_external(&config, (&servers, &acl), &metrics, &tasks);
 
+        let heard = (config.data_dir.as_path(), metrics.registry());
+        let contact = Contact::start(views.clone(), heard, &tasks).await?;
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
         let sources = Sources { views: views.clone(), leaves: leaves.clone() };
@@ -146,7 +149,8 @@ impl Agent {
         let site =
             DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
         let tools = (metrics.registry(), &tasks);
-        let parts = dns_parts(&views, &acl, &servers);
+        let names = Names::start(views.clone(), &tasks);
+        let parts = dns_parts((&views, names.clone()), &acl, &servers);
         let dns_addr = dns::start(&config.dns, site, parts, tools).await?;
         let reloader = Reloader::new(config.clone(), local.clone(), tasks.clone());
         let parts = Parts {
@@ -157,6 +161,8 @@ impl Agent {
             checks,
             servers,
             views,
+            names,
+            contact,
             leaves,
             metrics,
             dns_addr,
@@ -310,8 +316,9 @@ fn check_external(
     start_external(settings, means, tasks);
 }
 
-fn dns_parts(views: &Views, acl: &Acl, servers: &Servers) -> DnsParts {
-    DnsParts { views: views.clone(), acl: Some(acl.clone()), servers: Some(servers.clone()) }
+fn dns_parts((views, names): (&Views, Names), acl: &Acl, servers: &Servers) -> DnsParts {
+    let (acl, servers) = (Some(acl.clone()), Some(servers.clone()));
+    DnsParts { views: views.clone(), names, acl, servers }
 }
 
 /// This host, as the catalog is to have it.

@@ -30,6 +30,7 @@ Look and change:
   watch      Follow a view, and hand every change to a program
 Look after it:
   members    List hosts and servers, and whether they answer
+  monitor    Follow the log of this host's agent
   reload     Have this host's agent read its files again
   maint      Take this host or a service of it out of use, or back in
   join       Have this host's agent take up servers that moved
@@ -99,6 +100,8 @@ pub(crate) enum Command {
     Info(cmd::info::InfoArgs),
     /// List hosts and servers, and whether they answer
     Members(cmd::members::MembersArgs),
+    /// Follow the log of this host's agent
+    Monitor(cmd::monitor::MonitorArgs),
     /// Take a host that is gone out of the catalog
     ForceLeave(cmd::host::ForceLeaveArgs),
     /// Have this host's agent take up servers that moved

@@ -1,5 +1,6 @@
 //! The HTTP API as commands call it: where it is, who asks, and what a refusal says.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,6 +191,21 @@ impl ApiClient {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
+    /// Calls `GET` on a path and hands the body over as it comes, until it ends or `take` says that
+    /// it is enough; a refusal is an answer with its text.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`], also when the body breaks off.
+    pub(crate) async fn follow(
+        &self,
+        path: &str,
+        take: &mut (dyn FnMut(Bytes) -> ControlFlow<()> + Send),
+    ) -> anyhow::Result<ApiAnswer> {
+        let response = self.http.follow(&self.url(path), self.headers(), take).await;
+        let response = response.with_context(|| self.hint())?;
+        Ok(ApiAnswer { what: format!("GET {path}"), response })
+    }
+
     /// Calls any method with a body.
     ///
     /// # Errors
@@ -201,24 +217,32 @@ impl ApiClient {
         body: impl Into<Bytes>,
     ) -> anyhow::Result<ApiAnswer> {
         let what = format!("{method} {path}");
+        let url = self.url(path);
+        let response = self.http.request(method, &url, self.headers(), body.into()).await;
+        let response = response.with_context(|| self.hint())?;
+        Ok(ApiAnswer { what, response })
+    }
+
+    fn url(&self, path: &str) -> String {
         let mut url = format!("{}{path}", self.base);
         for pair in &self.common {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str(pair);
         }
-        let mut headers = HeaderMap::new();
-        if let Some(token) = &self.token {
-            headers.insert(TOKEN_HEADER, token.clone());
-        }
-        let response = self.http.request(method, &url, headers, body.into()).await;
-        let response = response.with_context(|| {
-            format!(
-                "is an agent or a server there? Name another one with --http-addr or \
-                 WEFT_HTTP_ADDR, not {}",
-                self.address
-            )
-        })?;
-        Ok(ApiAnswer { what, response })
+        url
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let token = self.token.iter().map(|token| (TOKEN_HEADER, token.clone()));
+        token.collect()
+    }
+
+    fn hint(&self) -> String {
+        format!(
+            "is an agent or a server there? Name another one with --http-addr or \
+             WEFT_HTTP_ADDR, not {}",
+            self.address
+        )
     }
 }
 

@@ -230,6 +230,23 @@ fn the_log_and_the_metrics_can_be_followed() {
     let line = lines.find(|line| line.contains("registered in the catalog"));
     let line: Value = serde_json::from_str(&line.expect("it is logged")).expect("JSON");
     assert_eq!(line["level"], "DEBUG");
+    // The same by the command, which ends with the agent's log or when it is told to.
+    let addr = api.addr().to_string();
+    let args = ["monitor", "--http-addr", &addr, "--log-level", "DEBUG"];
+    let mut command = std::process::Command::new(weft_tests::process::weft());
+    command.args(args);
+    let mut monitor = Daemon::program("monitor", cluster.folder.path(), command);
+    eventually(SPREAD_LIMIT, "the command shows the log", || {
+        // Each is a line, once the command follows.
+        cluster.agent.register(&json!({ "Name": "api", "Port": free_port() }));
+        let log = monitor.log();
+        if log.contains("registered in the catalog") { Ok(()) } else { Err(log) }
+    });
+    monitor.terminate();
+    let wrong = run_weft(&["monitor", "--log-level", "loud"], LIMIT);
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    let nobody = run_weft(&["monitor", "--http-addr", "127.0.0.1:1"], LIMIT);
+    assert!(nobody.output.contains("is an agent or a server there"), "{nobody:?}");
     let (_, mut metrics) = open("/v1/agent/metrics/stream");
     let line = metrics.find(|line| line.starts_with('{')).expect("at once");
     let line: Value = serde_json::from_str(&line).expect("JSON");

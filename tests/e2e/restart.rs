@@ -115,6 +115,8 @@ fn a_host_serves_after_a_restart_of_everything_on_it_with_no_server_at_all() {
     finds_web(&cluster);
     goes_on(shop.to("web"));
 
+    is_marked_stale(&cluster.agent.api());
+
     // Proxies that know nothing yet get all they need, on both sides of a call.
     web.proxy.process.kill();
     web.proxy = cluster.agent.sidecar("web-1");
@@ -129,6 +131,70 @@ fn a_host_serves_after_a_restart_of_everything_on_it_with_no_server_at_all() {
     });
     cluster.agent.intend("shop", "web", "deny");
     shop.wait_status("web", 403);
+    let api = cluster.agent.api();
+    eventually(SPREAD_LIMIT, "answers are current again", || {
+        let roots = api.get("/v1/agent/connect/ca/roots")?.ok()?;
+        match (roots.header("x-consul-knownleader"), away_seconds(&api)?) {
+            (Some("true"), 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+/// What an agent serves without any server says how old it may be, and no more than is so.
+fn is_marked_stale(api: &Api) {
+    let mut ages = Vec::new();
+    let pages = [
+        ("/v1/health/service/web?passing", "web-1"),
+        ("/v1/catalog/service/web?tag=v1", "web-1"),
+        ("/v1/agent/connect/ca/roots", "ActiveRootID"),
+        ("/v1/agent/connect/ca/leaf/web", "PrivateKeyPEM"),
+    ];
+    for (path, content) in pages {
+        let answer = api.get(path).and_then(Answer::ok).expect("an answer");
+        assert!(answer.body.contains(content), "{path}: {}", answer.body);
+        assert_eq!(answer.header("x-consul-knownleader"), Some("false"), "{path}");
+        assert_eq!(answer.header("x-cache"), Some("HIT"), "{path}");
+        let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
+        let contact = number("x-consul-lastcontact").expect("a number");
+        assert_eq!(number("age"), Some(contact / 1_000), "{path}");
+        ages.push(contact);
+    }
+    assert!(ages.is_sorted() && ages[0] > 0, "it grows: {ages:?}");
+    // The file of an earlier run says when that was: the restart took time, and counts.
+    assert!(Duration::from_millis(ages[0]) < SPREAD_LIMIT * 6, "{ages:?}");
+    eventually(SPREAD_LIMIT, "the metric tells the age", || match away_seconds(api)? {
+        0 => Err("no age".to_owned()),
+        _ => Ok(()),
+    });
+
+    // Nobody is led to ask again at once: what is waited for does not come.
+    let known = api.get("/v1/health/service/web").and_then(Answer::ok).expect("an answer").index();
+    let began = std::time::Instant::now();
+    let path = format!("/v1/health/service/web?index={known}&wait=2s");
+    let waited = api.get(&path).and_then(Answer::ok).expect("an answer");
+    assert_eq!(waited.index(), known);
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    // Who wants more than memory has is told so.
+    for path in [
+        "/v1/health/service/web?consistent",
+        "/v1/health/service/web?max_stale=1ms",
+        "/v1/health/service/never-asked-for",
+        "/v1/catalog/services",
+    ] {
+        let refused = api.get(path).expect("an answer");
+        assert_eq!(refused.status, 503, "{path}: {refused:?}");
+    }
+    let filtered = api.get("/v1/health/service/web?filter=Service.ID==nobody");
+    assert_eq!(filtered.and_then(Answer::ok).expect("an answer").json(), json!([]));
+}
+
+/// How long no server was heard of, by the agent's own metric.
+fn away_seconds(api: &Api) -> Result<u64, String> {
+    let text = api.get("/v1/agent/metrics?format=prometheus")?.ok()?.body;
+    let name = "weft_agent_servers_away_seconds ";
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok()).ok_or_else(|| "no such metric".to_owned())
 }
 
 #[test]

@@ -27,7 +27,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
 use weft_core::dns::{Settings, Truncation};
 use weft_core::name::Datacenter;
 use weft_runtime::net::DatagramSocket;
@@ -45,7 +44,7 @@ use forward::Forwarder;
 use front::{Counts, Front};
 use handler::Handler;
 use look::Looker;
-use names::Names;
+pub(crate) use names::{Names, Wanted};
 use prepared::Style;
 use remote::Remote;
 use rights::Rights;
@@ -57,7 +56,7 @@ use table::Table;
 const UDP_SOCKETS_MAX: usize = 4;
 /// Attempts to find a port that is free for both UDP and TCP, when any port will do.
 const PORT_ATTEMPTS: usize = 16;
-/// How often old answers are forgotten, and servers' absence is looked for.
+/// How often old answers are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// States that DNS cannot be served.
@@ -82,6 +81,8 @@ pub struct DnsSite {
 pub(crate) struct DnsParts {
     /// What is watched.
     pub(crate) views: Views,
+    /// The services that are asked for.
+    pub(crate) names: Names,
     /// Who judges what may be found; `None` finds everything.
     pub(crate) acl: Option<Acl>,
     /// Who is asked for the rest; `None` for nobody.
@@ -111,8 +112,7 @@ pub(crate) async fn start(
     let Some(first) = own.first().copied() else { return Ok(None) };
 
     let settings = settings(config, site);
-    let DnsParts { views, acl, servers } = parts;
-    let names = Names::new(views.clone());
+    let DnsParts { views, names, acl, servers } = parts;
     let forwarder = Forwarder::new(config.recursors.clone(), &own);
     let by_code =
         registry.register("dns_answers", "Answers to DNS queries by code", Family::default());
@@ -130,15 +130,14 @@ pub(crate) async fn start(
     };
     let looker = Looker {
         settings,
-        names: names.clone(),
+        names,
         remote: Remote::new(servers),
         rights: Rights::new(acl, views.clone()),
         views: views.clone(),
         stale_max: config.stale_max,
     };
     let handler = Arc::new(Handler::new(looker, forwarder, front.clone()));
-    tasks.spawn("names", names.sweep_until_cancelled(tasks.clone()));
-    tasks.spawn("table", sweep_until_cancelled(front.table.clone(), views, tasks.clone()));
+    tasks.spawn("table", sweep_until_cancelled(front.table.clone(), tasks.clone()));
     let dropped = registry.register(
         "dns_dropped_queries",
         "DNS queries over UDP that got no answer: beyond the rate of their source, or too many at work",
@@ -160,23 +159,15 @@ pub(crate) async fn start(
     Ok(Some(first))
 }
 
-/// Forgets old answers, and says when names are answered from memory alone.
-async fn sweep_until_cancelled(table: Table, views: Views, tasks: TaskTree) {
+/// Forgets old answers.
+async fn sweep_until_cancelled(table: Table, tasks: TaskTree) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
-    let mut was_away = false;
     loop {
         tokio::select! {
             () = tasks.cancelled() => return,
             _ = interval.tick() => {}
         }
         table.sweep(clock::instant());
-        let is_away = views.away_for(clock::instant()).is_some();
-        match (was_away, is_away) {
-            (false, true) => info!("no server is connected: DNS answers from what is known"),
-            (true, false) => info!("a server is connected again: DNS answers are current"),
-            (false, false) | (true, true) => {}
-        }
-        was_away = is_away;
     }
 }
 

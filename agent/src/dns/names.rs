@@ -1,5 +1,5 @@
-//! The services whose names are asked for: watched from the first query on, and for as long as
-//! queries come.
+//! The services whose names are asked for, by DNS or HTTP: watched from the first query on, and for
+//! as long as queries come.
 //!
 //! Anybody may ask for anything, so names without instances are kept apart: few of them, and
 //! not for long. Random names push out each other and nothing else.
@@ -31,7 +31,7 @@ const USE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// What is watched for a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     Connect(ServiceName),
     Service(ServiceName),
 }
@@ -41,7 +41,7 @@ type Nodes = Vec<Arc<Node>>;
 
 /// The names in use; clones share them.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(crate) struct Names {
     views: Views,
     nodes: View<Nodes>,
     table: Arc<Mutex<Table>>,
@@ -67,6 +67,14 @@ struct Entry {
 }
 
 impl Names {
+    /// Starts with no names; what is not asked for any more is forgotten until the tasks are
+    /// cancelled.
+    pub(crate) fn start(views: Views, tasks: &TaskTree) -> Self {
+        let names = Self::new(views);
+        tasks.spawn("names", names.clone().sweep_until_cancelled(tasks.clone()));
+        names
+    }
+
     pub(super) fn new(views: Views) -> Self {
         let waiting = Arc::new(Semaphore::new(limits::DNS_WAITING_QUERIES_MAX));
         let nodes = views.nodes();
@@ -75,7 +83,7 @@ impl Names {
 
     /// Returns the instances behind a name, with the view that tells when there are others, and
     /// that is gone with the name; `None` when no server ever said anything about it, after a wait.
-    pub(super) async fn instances(
+    pub(crate) async fn instances(
         &self,
         wanted: Wanted,
     ) -> Option<(Arc<Instances>, Weak<View<Instances>>)> {
@@ -118,8 +126,13 @@ impl Names {
         view
     }
 
+    /// Returns the view of a name's instances, which is watched from now on.
+    pub(crate) fn look(&self, wanted: &Wanted) -> View<Instances> {
+        self.view(wanted)
+    }
+
     /// Forgets idle names until the agent stops.
-    pub(super) async fn sweep_until_cancelled(self, tasks: TaskTree) {
+    async fn sweep_until_cancelled(self, tasks: TaskTree) {
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {

@@ -62,7 +62,8 @@ impl World {
     }
 
     fn parts(&self) -> DnsParts {
-        DnsParts { views: self.views.clone(), acl: None, servers: None }
+        let views = self.views.clone();
+        DnsParts { names: Names::new(views.clone()), views, acl: None, servers: None }
     }
 
     fn set(&self, service: &str, addresses: &[String]) {

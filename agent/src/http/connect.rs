@@ -51,6 +51,7 @@ impl Api {
         let trust = slot.value.map_or_else(|| self.parts.servers.trust(), |trust| (*trust).clone());
         let mut response = answer::json(&shown_roots(&trust), call.query.has("pretty"));
         response.headers_mut().insert(answer::INDEX, HeaderValue::from(index));
+        self.mark_age(response.headers_mut());
         Ok(response)
     }
 
@@ -97,6 +98,7 @@ impl Api {
         });
         let mut response = answer::json(&shown, call.query.has("pretty"));
         response.headers_mut().insert(answer::INDEX, HeaderValue::from(index));
+        self.mark_age(response.headers_mut());
         Ok(response)
     }
 

@@ -10,6 +10,7 @@ mod connect;
 mod door;
 mod health;
 mod host;
+mod memory;
 mod metrics;
 mod node;
 mod query;
@@ -38,6 +39,8 @@ use weft_runtime::task::TaskTree;
 use crate::acl::Acl;
 use crate::checks::Checks;
 use crate::config::{Config, TokenText};
+use crate::contact::Contact;
+use crate::dns::Names;
 use crate::leaf::Leaves;
 use crate::local::Local;
 use crate::metrics::Metrics;
@@ -66,6 +69,10 @@ pub struct Parts {
     pub(crate) acl: Acl,
     /// What is watched at servers.
     pub views: Views,
+    /// The services that are asked for.
+    pub(crate) names: Names,
+    /// When servers were last heard of.
+    pub(crate) contact: Contact,
     /// The certificates of local services.
     pub leaves: Leaves,
     /// What the agent counts.
@@ -181,7 +188,7 @@ impl Api {
             Found::WrongMethod { allow } => return Err(ApiError::Method { allow }),
             Found::NotFound if path.starts_with("/v1/") && !path.starts_with("/v1/agent/") => {
                 let request = with_asker(self.with_token(request));
-                return Ok(self.parts.servers.forward(request).await?);
+                return self.forward(request).await;
             }
             Found::NotFound => return Err(ApiError::NoPage(path.to_owned())),
         };

@@ -112,7 +112,9 @@ impl Api {
             .map(|node| member(&node.name, &node.address, !away.contains(node.name.as_str())))
             .filter(|member| filter.as_ref().is_none_or(|filter| filter.matches(member)))
             .collect();
-        Ok(answer::list(&shown, call.query.has("pretty"), is_filtered))
+        let mut response = answer::list(&shown, call.query.has("pretty"), is_filtered);
+        self.mark_age(response.headers_mut());
+        Ok(response)
     }
 
     /// The nodes whose agents do not answer; none when no server can tell.

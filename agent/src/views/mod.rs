@@ -165,6 +165,11 @@ impl Views {
         self.shared.is_connected()
     }
 
+    /// Whether a stream to a server has ever stood, in this run.
+    pub fn was_connected(&self) -> bool {
+        self.shared.was_connected()
+    }
+
     /// Returns for how long no server has been connected; `None` while one is, and before the
     /// first attempt has ended.
     pub fn away_for(&self, now: Instant) -> Option<Duration> {

@@ -53,6 +53,7 @@ struct Table {
     to_start: BTreeSet<u64>,
     to_stop: BTreeSet<u64>,
     is_connected: bool,
+    was_connected: bool,
     /// Since when there is no connection, once there was one or an attempt failed.
     away_since: Option<Instant>,
     /// Since when servers have only told what is older than what is here.
@@ -170,6 +171,7 @@ impl Shared {
     pub(super) fn connect(&self, now: Instant) {
         let mut table = self.table.lock();
         table.is_connected = true;
+        table.was_connected = true;
         table.away_since = None;
         table.takes_older = table.is_long_behind(now);
         table.to_start = table.keys.keys().copied().collect();
@@ -203,6 +205,10 @@ impl Shared {
 
     pub(super) fn is_connected(&self) -> bool {
         self.table.lock().is_connected
+    }
+
+    pub(super) fn was_connected(&self) -> bool {
+        self.table.lock().was_connected
     }
 
     /// Returns for how long no server has been connected; `None` while one is, and before the

@@ -18,6 +18,7 @@ pub(crate) mod kv;
 pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod members;
+pub(crate) mod monitor;
 pub(crate) mod operator;
 pub(crate) mod proxy;
 pub(crate) mod server;

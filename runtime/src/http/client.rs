@@ -2,12 +2,15 @@
 //! redirects followed, every call with a deadline and a bounded answer.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -158,19 +161,37 @@ impl HttpClient {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<HttpResponse, CallError> {
-        let call = self.call(method, url, headers, body);
+        let nobody = &mut None;
+        let call = self.call(method, (url, headers), body, nobody);
         match tokio::time::timeout(self.deadline, call).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Slow { url: url.to_owned(), limit: self.deadline }),
         }
     }
 
+    /// Calls `GET` and hands the body over as it comes, until it ends or `take` says that it is
+    /// enough; the answer has no body then. That of a status other than 2xx is in the answer, as
+    /// with [`HttpClient::request`]. There is no deadline.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`], also when the body breaks off.
+    /// # Cancel safety
+    /// Dropping it closes the connection.
+    pub async fn follow(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        take: &mut (dyn FnMut(Bytes) -> ControlFlow<()> + Send),
+    ) -> Result<HttpResponse, CallError> {
+        self.call(Method::GET, (url, headers), Bytes::new(), &mut Some(take)).await
+    }
+
     async fn call(
         &self,
         method: Method,
-        url: &str,
-        headers: HeaderMap,
+        (url, headers): (&str, HeaderMap),
         body: Bytes,
+        take: &mut Option<Take<'_>>,
     ) -> Result<HttpResponse, CallError> {
         let wrong = |reason| CallError::Url { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|_| wrong("it cannot be parsed"))?;
@@ -188,7 +209,7 @@ impl HttpClient {
         let connect = |source| CallError::Connect { url: url.to_owned(), source };
         if let Some(path) = &self.unix {
             let stream = net::connect_unix(path).await.map_err(connect)?;
-            return self.send(url, stream, request).await;
+            return self.send(url, stream, request, take).await;
         }
         let (port, is_https) = match uri.scheme_str() {
             Some("http") => (80, false),
@@ -198,14 +219,14 @@ impl HttpClient {
         let host_port = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port));
         let stream = net::connect_host(&host_port, self.deadline).await.map_err(connect)?;
         if !is_https {
-            return self.send(url, stream, request).await;
+            return self.send(url, stream, request, take).await;
         }
         let config = self.tls.clone().ok_or_else(|| wrong("no TLS configuration was given"))?;
         let host = self.server_name.as_deref().unwrap_or(authority.host());
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(name).map_err(|_| wrong("its host is not a name"))?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(connect)?;
-        self.send(url, stream, request).await
+        self.send(url, stream, request, take).await
     }
 
     async fn send<I>(
@@ -213,6 +234,7 @@ impl HttpClient {
         url: &str,
         stream: I,
         request: Request<Body>,
+        take: &mut Option<Take<'_>>,
     ) -> Result<HttpResponse, CallError>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -224,9 +246,12 @@ impl HttpClient {
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(protocol)?;
             let (head, incoming) = answer.into_parts();
-            let body = match self.cuts_bodies {
-                true => collect_start(incoming, self.body_bytes_max).await,
-                false => collect(incoming, self.body_bytes_max).await,
+            let body = match take {
+                Some(take) if head.status.is_success() => hand_over(incoming, take).await,
+                Some(_) | None if self.cuts_bodies => {
+                    collect_start(incoming, self.body_bytes_max).await
+                }
+                Some(_) | None => collect(incoming, self.body_bytes_max).await,
             };
             let body = body.map_err(|source| CallError::Body { url: url.to_owned(), source })?;
             Ok(HttpResponse { status: head.status, headers: head.headers, body })
@@ -242,6 +267,22 @@ impl HttpClient {
             },
         }
     }
+}
+
+/// Who takes a body piece by piece, and says when it is enough.
+type Take<'a> = &'a mut (dyn FnMut(Bytes) -> ControlFlow<()> + Send);
+
+async fn hand_over(mut incoming: Incoming, take: &mut Take<'_>) -> Result<Bytes, BodyError> {
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| BodyError::Broken(error.into()))?;
+        // What is no data are trailers, which nobody asked for.
+        if let Ok(piece) = frame.into_data()
+            && take(piece).is_break()
+        {
+            break;
+        }
+    }
+    Ok(Bytes::new())
 }
 
 impl HttpResponse {

@@ -1,0 +1,74 @@
+//! `weft monitor`: the log of an agent, as it is written, at a level of one's own.
+//!
+//! **Source**: Consul: commands/monitor.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use weft_runtime::signal::Signals;
+
+use crate::client::ApiArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  Follow what this host's agent does:
+    weft monitor
+  Look closely, whatever its own level is:
+    weft monitor --log-level debug
+  For programs, one JSON object a line:
+    weft monitor --log-json | jq -r .message";
+
+/// Flags of `weft monitor`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct MonitorArgs {
+    /// The least that is shown; it changes nothing in the agent's own log
+    #[arg(long, value_name = "LEVEL", default_value = "info",
+        value_parser = ["error", "warn", "info", "debug", "trace"], ignore_case = true)]
+    log_level: String,
+    /// Print each line as a JSON object
+    #[arg(long)]
+    log_json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
+    let client = args.api.client()?;
+    let level = args.log_level.to_ascii_lowercase();
+    let json = if args.log_json { "&logjson" } else { "" };
+    let path = format!("/v1/agent/monitor?loglevel={level}{json}");
+    let mut unwritten = None;
+    let mut take = |piece: Bytes| match print(&piece) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            unwritten = Some(error);
+            ControlFlow::Break(())
+        }
+    };
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
+        // Dropped with the process alone.
+        answer = client.follow(&path, &mut take) => {
+            answer?.ok()?;
+        }
+    }
+    match unwritten {
+        // Whoever read has enough.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Some(error) => Err(error).context("cannot write to standard output"),
+        None => bail!("the agent has ended its log"),
+    }
+}
+
+/// Whole lines come, and each is shown at once.
+fn print(piece: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece)?;
+    out.flush()
+}
