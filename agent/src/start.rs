@@ -134,7 +134,7 @@ impl Agent {
             docker_socket: config.checks.docker_socket.clone(),
         };
         let checks = Checks::start(local.clone(), means, &tasks);
-        let node = node(&config, &membership);
+        let node = (node(&config, &membership), config.locality.clone());
         register_configured(&config, &local).await?;
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         check_external(&config, (&servers, &acl), &metrics, &tasks);
@@ -146,8 +146,7 @@ impl Agent {
         let sources = Sources { views: views.clone(), leaves: leaves.clone() };
         let proxies = Proxies::start(&local, sources, (&membership, config.bind_addr), &tasks);
         serve_proxies(&config.proxy_socket, proxies, &tasks)?;
-        let site =
-            DnsSite { datacenter: membership.datacenter.clone(), address: config.advertise_addr };
+        let site = dns_site(&config, &membership);
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);
@@ -314,6 +313,14 @@ fn check_external(
         metrics: ExternalMetrics::register(metrics.registry()),
     };
     start_external(settings, means, tasks);
+}
+
+fn dns_site(config: &Config, membership: &Membership) -> DnsSite {
+    DnsSite {
+        datacenter: membership.datacenter.clone(),
+        address: config.advertise_addr,
+        locality: config.locality.clone().filter(|_| config.dns.prefers_near),
+    }
 }
 
 fn dns_parts((views, names): (&Views, Names), acl: &Acl, servers: &Servers) -> DnsParts {

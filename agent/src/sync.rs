@@ -10,7 +10,8 @@ use imbl::ordmap::DiffItem;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weft_core::catalog::{
-    CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Node, SERF_HEALTH,
+    CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Locality, Node,
+    SERF_HEALTH, Service,
 };
 use weft_core::index::Index;
 use weft_core::name::CheckId;
@@ -34,10 +35,19 @@ const BATCH_RECORDS_MAX: usize = 96;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Starts keeping the catalog true to the host.
-pub fn start(node: Node, local: Local, servers: Servers, metrics: Metrics, tasks: &TaskTree) {
+///
+/// `locality` is that of services that do not say it themselves.
+pub fn start(
+    (node, locality): (Node, Option<Locality>),
+    local: Local,
+    servers: Servers,
+    metrics: Metrics,
+    tasks: &TaskTree,
+) {
     // What is kept from an earlier run, and what stands in files, was told then.
-    let told = TagsTold::by(&truth(&node, &local.current()));
-    let sync = Sync { node, local, servers, metrics, held: None, told, has_failed: false };
+    let told = TagsTold::by(&truth(&node, locality.as_ref(), &local.current()));
+    let has_failed = false;
+    let sync = Sync { node, locality, local, servers, metrics, held: None, told, has_failed };
     tasks.spawn("sync", sync.run(tasks.clone()));
 }
 
@@ -54,6 +64,7 @@ pub(crate) async fn leave(servers: &Servers) -> Result<(), String> {
 
 struct Sync {
     node: Node,
+    locality: Option<Locality>,
     local: Local,
     servers: Servers,
     metrics: Metrics,
@@ -140,7 +151,7 @@ impl Sync {
                 self.local.adopt(&held.checks);
             }
         }
-        let truth = truth(&self.node, &self.local.current());
+        let truth = truth(&self.node, self.locality.as_ref(), &self.local.current());
         let outputs = if order.with_output { Outputs::Compared } else { Outputs::Ignored };
         let differences = diff(&truth, self.held.as_ref(), &self.told, outputs);
         if differences.is_empty() {
@@ -185,10 +196,14 @@ fn differ_beyond_output(before: &LocalServices, after: &LocalServices) -> bool {
 }
 
 /// What the catalog should hold for this host.
-fn truth(node: &Node, local: &LocalServices) -> CatalogRegistration {
+fn truth(node: &Node, locality: Option<&Locality>, local: &LocalServices) -> CatalogRegistration {
     let mut checks: Vec<HealthCheck> = local.checks.values().cloned().collect();
     checks.push(lease_check(node));
-    let services = local.services.values().cloned().collect();
+    let placed = |service: &Service| {
+        let locality = service.locality.clone().or_else(|| locality.cloned());
+        Service { locality, ..service.clone() }
+    };
+    let services = local.services.values().map(placed).collect();
     CatalogRegistration { node: node.clone(), services, checks }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rand_core::RngCore;
 use weft_core::catalog::{
-    CheckStatus, Connect, HealthCheck, Node, ProxyConfig, Service, ServiceInstance, ServiceKind,
-    TaggedAddress, Weights,
+    CheckStatus, Connect, HealthCheck, Locality, Node, ProxyConfig, Service, ServiceInstance,
+    ServiceKind, TaggedAddress, Weights,
 };
 use weft_core::dns::{
     Asked, Delivery, Need, Question, Record, RecordData, RecordType, Settings, Truncation, View,
@@ -89,6 +89,12 @@ fn run(script: &str) -> String {
     actual
 }
 
+/// Reads `region/zone`.
+fn locality(text: &str) -> Option<Locality> {
+    let (region, zone) = text.split_once('/')?;
+    Some(Locality { region: region.to_owned(), zone: zone.to_owned() })
+}
+
 fn pairs<'a>(options: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
     options.iter().map(|option| option.split_once('=').expect("key=value")).collect()
 }
@@ -99,6 +105,7 @@ impl World {
         match key {
             "has_meta_beside" => self.settings.has_meta_beside = value == "yes",
             "only_passing" => self.settings.only_passing = value == "yes",
+            "locality" => self.settings.locality = locality(value),
             "truncation" => self.settings.truncation = Truncation::Silent,
             "node_ttl" => self.settings.node_ttl = seconds(),
             "min_ttl" => self.settings.soa.min_ttl = seconds(),
@@ -155,7 +162,7 @@ impl World {
         let destination: Option<ServiceName> = option("for").parse().ok();
         let service = Service {
             ports: Vec::new(),
-            locality: None,
+            locality: locality(option("locality")),
             kind: if destination.is_some() {
                 ServiceKind::ConnectProxy
             } else {

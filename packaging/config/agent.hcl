@@ -29,6 +29,13 @@ join_token_file = "/etc/weft/join-token"
 # bind_addr      = "0.0.0.0"
 # advertise_addr = "10.0.0.11"
 
+# Where this host is. DNS puts instances of the same zone first, then those of the region; services of
+# this host that do not say their locality have this one.
+# locality {
+#   region = "eu-west-1"
+#   zone   = "eu-west-1a"
+# }
+
 # How callers of the HTTP API are judged (docs/acl.md). Whether there are ACLs, agents learn from
 # servers; "enabled" refuses callers until then.
 acl {
@@ -129,6 +136,9 @@ dns {
 
   # Answers a second over UDP to one other host, 0 for no limit.
   # rate_limit = 1000
+
+  # Whether instances near this agent come first, by the locality of both.
+  # prefer_near = true
 }
 
 # The unix socket on which local proxies are configured. Default: <data_dir>/proxy.sock.

@@ -78,6 +78,8 @@ pub struct DnsSection {
     pub soa: SoaSection,
     /// Answers a second over UDP to one other host; 0 for no limit.
     pub rate_limit: Option<u32>,
+    /// Whether instances near this agent come first; they do by default.
+    pub prefer_near: Option<bool>,
 }
 
 /// The `dns.soa` section; all in seconds.
@@ -125,6 +127,8 @@ pub struct DnsConfig {
     pub soa: SoaTimers,
     /// Answers a second over UDP to one other host; 0 for no limit.
     pub rate_limit: u32,
+    /// Whether instances near this agent come first.
+    pub prefers_near: bool,
 }
 
 /// Whom to ask about what, and how.
@@ -189,6 +193,7 @@ pub(super) fn resolve(section: &DnsSection, faults: &mut Vec<Fault>) -> DnsConfi
         },
         soa: soa(&section.soa),
         rate_limit: section.rate_limit.unwrap_or(RATE_LIMIT),
+        prefers_near: section.prefer_near.unwrap_or(true),
     }
 }
 

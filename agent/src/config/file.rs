@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weft_core::catalog::{CheckDefinition, ServiceDefinition};
+use weft_core::catalog::{CheckDefinition, Locality, ServiceDefinition};
 
 use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, HttpsSection};
 
@@ -29,6 +29,8 @@ pub struct FileConfig {
     pub bind_addr: Option<String>,
     /// The IP address under which the node stands in the catalog.
     pub advertise_addr: Option<String>,
+    /// Where this host is, for services that do not say it themselves.
+    pub locality: Option<Locality>,
     /// How callers of the HTTP API are judged.
     pub acl: AclSection,
     /// The HTTP API.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weft_core::catalog::Locality;
 use weft_core::name::{Datacenter, NodeName};
 
 use crate::local::Definitions;
@@ -46,6 +47,8 @@ pub struct Config {
     pub bind_addr: IpAddr,
     /// The node's address in the catalog.
     pub advertise_addr: IpAddr,
+    /// Where this host is, for services that do not say it themselves; its region is not empty.
+    pub locality: Option<Locality>,
     /// How callers of the HTTP API are judged.
     pub acl: AclConfig,
     /// The HTTP API.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weft_core::catalog::Locality;
 use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
@@ -42,6 +43,7 @@ impl Config {
         let bind_addr = ip(&mut faults, "bind_addr", file.bind_addr.as_deref())
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let advertise_addr = advertise_addr(&file, bind_addr, &mut faults);
+        let locality = locality(file.locality.clone(), &mut faults);
         let acl = super::acl::resolve(&file.acl, &mut faults);
         let http = super::http::resolve(&file.http, &file.https, &mut faults);
         let dns = super::dns::resolve(&file.dns, &mut faults);
@@ -73,6 +75,7 @@ impl Config {
                 servers: file.servers,
                 bind_addr,
                 advertise_addr,
+                locality,
                 acl,
                 http,
                 dns,
@@ -140,6 +143,21 @@ fn check_node_meta(file: &FileConfig, faults: &mut Vec<Fault>) {
             add(format!("node_meta.{key}"), format!("the value is longer than {value_max} bytes"));
         }
     }
+}
+
+/// A zone is one of a region.
+fn locality(given: Option<Locality>, faults: &mut Vec<Fault>) -> Option<Locality> {
+    let given = given?;
+    if given.region.is_empty() && !given.zone.is_empty() {
+        faults.push(Fault::new("locality.region", "a zone needs the region that it is in"));
+    }
+    for (field, text) in [("region", &given.region), ("zone", &given.zone)] {
+        if text.len() > limits::META_VALUE_BYTES_MAX {
+            let reason = format!("is longer than {} bytes", limits::META_VALUE_BYTES_MAX);
+            faults.push(Fault::new(format!("locality.{field}"), reason));
+        }
+    }
+    (!given.region.is_empty()).then_some(given)
 }
 
 fn join_source(file: &FileConfig, faults: &mut Vec<Fault>) -> JoinSource {

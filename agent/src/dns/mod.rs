@@ -27,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_core::catalog::Locality;
 use weft_core::dns::{Settings, Truncation};
 use weft_core::name::Datacenter;
 use weft_runtime::net::DatagramSocket;
@@ -75,6 +76,8 @@ pub struct DnsSite {
     pub datacenter: Datacenter,
     /// The address of the zone's name server: this host.
     pub address: IpAddr,
+    /// Where it is, if near instances are to come first.
+    pub locality: Option<Locality>,
 }
 
 /// Where answers come from.
@@ -174,6 +177,7 @@ async fn sweep_until_cancelled(table: Table, tasks: TaskTree) {
 fn settings(config: &DnsConfig, site: DnsSite) -> Settings {
     Settings {
         name_server: Some(site.address),
+        locality: site.locality,
         node_ttl: config.node_ttl,
         service_ttl: config.service_ttl.clone(),
         only_passing: config.only_passing,

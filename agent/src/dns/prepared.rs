@@ -38,6 +38,8 @@ pub(super) struct Prepared {
     order: Order,
     picks_max: usize,
     weights: Vec<u32>,
+    /// Places that are as near as each other.
+    ranges: Vec<Range<usize>>,
     picks: Vec<Piece>,
     extras: Vec<Extra>,
     /// Records that go with any answer, whole.
@@ -133,6 +135,7 @@ impl Prepared {
             order: plan.order,
             picks_max: plan.picks_max,
             weights: plan.picks.iter().map(|pick| pick.weight).collect(),
+            ranges: plan.ranges(),
             picks,
             extras,
             authority,
@@ -163,7 +166,7 @@ impl Prepared {
         let places = match self.order {
             Order::Drawn => {
                 let count = limited.min(room.answers_max);
-                Some(desk.shuffler.draw(&self.weights, count, &mut *desk.rng))
+                Some(desk.shuffler.draw(&self.weights, &self.ranges, count, &mut *desk.rng))
             }
             Order::Kept => None,
         };

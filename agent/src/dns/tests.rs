@@ -55,6 +55,7 @@ impl World {
         let site = DnsSite {
             datacenter: "dc1".parse().expect("a datacenter"),
             address: [10, 0, 0, 1].into(),
+            locality: None,
         };
         let tools = (&self.registry, &self.tasks);
         let started = start(config, site, self.parts(), tools).await;
@@ -428,8 +429,11 @@ async fn an_address_in_use_is_told() {
     let world = world().await;
     let taken = world.serve("mesh", &[]).await;
     let config = config(taken, "mesh");
-    let site =
-        DnsSite { datacenter: "dc1".parse().expect("a datacenter"), address: [10, 0, 0, 1].into() };
+    let site = DnsSite {
+        datacenter: "dc1".parse().expect("a datacenter"),
+        address: [10, 0, 0, 1].into(),
+        locality: None,
+    };
     let second = start(&config, site, world.parts(), (&world.registry, &world.tasks)).await;
     let message = second.expect_err("one address, one server").to_string();
     assert!(message.contains(&taken.to_string()), "{message}");

@@ -98,7 +98,7 @@ impl Api {
         let (answer, ()) = tokio::join!(self.parts.servers.forward(request), noted);
         match answer {
             Err(no_server @ ForwardError::NoServer { .. }) => {
-                self.from_memory(page).await?.ok_or_else(|| no_server.into())
+                self.remembered(page).await?.ok_or_else(|| no_server.into())
             }
             Ok(answer) => Ok(answer),
             Err(error @ ForwardError::NotApi) => Err(error.into()),
@@ -106,7 +106,7 @@ impl Api {
     }
 
     /// Answers from memory; `None` when nothing is known, or it is older than the caller takes.
-    async fn from_memory(&self, page: Page) -> Result<Option<Response<Body>>, ApiError> {
+    async fn remembered(&self, page: Page) -> Result<Option<Response<Body>>, ApiError> {
         let Page { wanted, is_health, query, token } = page;
         let filter = match is_health {
             true => query.filter(&SERVICE_INSTANCE)?,
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pages_whose_every_word_is_understood_are_answered_from_memory() {
+    fn only_pages_whose_every_word_is_understood_are_answered_remembered() {
         let own = Datacenter::parse("dc1").expect("a datacenter");
         let is_page = |method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path).body(empty());

@@ -60,7 +60,7 @@ pub fn answer_of(
     let places: Vec<u32> = match plan.order {
         Order::Drawn => {
             let weights: Vec<u32> = plan.picks.iter().map(|pick| pick.weight).collect();
-            shuffler.draw(&weights, plan.picks_max, rng).to_vec()
+            shuffler.draw(&weights, &plan.ranges(), plan.picks_max, rng).to_vec()
         }
         Order::Kept => {
             let count = plan.picks.len().min(plan.picks_max);

@@ -15,7 +15,7 @@ mod settings;
 pub use answer::{Answer, Asked, answer, answer_of};
 pub use fit::{Delivery, Room};
 pub use order::Shuffler;
-pub use plan::{Order, Pick, Plan, View, plan};
+pub use plan::{Distance, Order, Pick, Plan, View, plan};
 pub use question::{Lookup, Need, Question, RecordType};
 pub use record::{Record, RecordData, ResponseCode, SoaData};
 pub use settings::{Settings, SoaTimers, Truncation};

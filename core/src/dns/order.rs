@@ -1,4 +1,6 @@
-//! The order of answers: at random, by weight.
+//! The order of answers: near ones first, and among those that are as near at random, by weight.
+
+use std::ops::Range;
 
 use rand_core::RngCore;
 
@@ -11,40 +13,57 @@ pub struct Shuffler {
 }
 
 impl Shuffler {
-    /// Returns `count` of the places of `weights`, each drawn among those that are left with a
-    /// chance by its weight; those of weight 0 come after all others.
+    /// Returns `count` of the places of `weights`. They come by `ranges`, which together are all
+    /// places in their order: of each range all before any of the next, each drawn among those of
+    /// its range that are left with a chance by its weight; those of weight 0 come last in it.
     ///
     /// **Shape**: distinct places; all of them when `count` is not below their number.
     /// **Source**: RFC 2782, "Weight": a target's share is its weight's.
     pub fn draw(
         &mut self,
         weights: &[u32],
+        ranges: &[Range<usize>],
         count: usize,
         rng: &mut (impl RngCore + ?Sized),
     ) -> &[u32] {
         self.order.clear();
         let count = count.min(weights.len());
-        match weights.split_first() {
-            Some((first, rest)) if rest.iter().any(|weight| weight != first) => {
-                self.draw_weighted(weights, count, rng);
+        for range in ranges {
+            let (from, left) = (self.order.len(), count - self.order.len());
+            if left == 0 {
+                break;
             }
-            Some(_) | None => self.draw_even(weights.len(), count, rng),
+            let (weights, wanted) = (&weights[range.clone()], left.min(range.len()));
+            match weights.split_first() {
+                Some((first, rest)) if rest.iter().any(|weight| weight != first) => {
+                    self.draw_weighted(weights, (range.start, wanted), rng);
+                }
+                Some(_) | None => self.draw_even(range, wanted, rng),
+            }
+            self.order.truncate(from + wanted);
         }
-        &self.order[..count]
+        &self.order
     }
 
     /// Fisher–Yates, from the front.
-    fn draw_even(&mut self, all: usize, count: usize, rng: &mut (impl RngCore + ?Sized)) {
-        self.order.extend(0..u32::try_from(all).unwrap_or(u32::MAX));
-        for at in 0..count.min(self.order.len()) {
+    fn draw_even(&mut self, range: &Range<usize>, count: usize, rng: &mut (impl RngCore + ?Sized)) {
+        let from = self.order.len();
+        self.order.extend(range.clone().map(|at| at as u32));
+        for at in from..from + count {
             let left = self.order.len() - at;
             let drawn = left as u64 - 1 - below(left as u64, rng);
             self.order.swap(at, at + drawn as usize);
         }
     }
 
-    fn draw_weighted(&mut self, weights: &[u32], count: usize, rng: &mut (impl RngCore + ?Sized)) {
-        let all = weights.len();
+    /// Draws so many of places that begin at `first`.
+    fn draw_weighted(
+        &mut self,
+        weights: &[u32],
+        (first, count): (usize, usize),
+        rng: &mut (impl RngCore + ?Sized),
+    ) {
+        let (all, until) = (weights.len(), self.order.len() + count);
         self.sums.clear();
         self.sums.resize(all + 1, 0);
         let mut total = 0;
@@ -52,17 +71,17 @@ impl Shuffler {
             self.add(at, i64::from(*weight));
             total += u64::from(*weight);
         }
-        while total > 0 && self.order.len() < count {
+        while total > 0 && self.order.len() < until {
             let drawn = self.place(total - 1 - below(total, rng));
             let weight = weights[drawn];
             self.add(drawn, -i64::from(weight));
             total -= u64::from(weight);
-            self.order.push(drawn as u32);
+            self.order.push((first + drawn) as u32);
         }
-        if self.order.len() < count {
+        if self.order.len() < until {
             let chosen = self.order.len();
-            let rest = (0..all as u32).filter(|at| weights[*at as usize] == 0);
-            self.order.extend(rest);
+            let rest = (0..all).filter(|at| weights[*at] == 0);
+            self.order.extend(rest.map(|at| (first + at) as u32));
             for at in chosen..self.order.len() {
                 let left = (self.order.len() - at) as u64;
                 let drawn = left - 1 - below(left, rng);
@@ -132,7 +151,8 @@ mod tests {
         let mut shuffler = Shuffler::default();
         for weights in [&[][..], &[5], &[1, 1, 1], &[0, 0], &[3, 0, 7, 0, 1], &[1; 100]] {
             for count in [0, 1, weights.len(), 1_000] {
-                let drawn = shuffler.draw(weights, count, &mut Spread(7)).to_vec();
+                let whole = std::iter::once(0..weights.len()).collect::<Vec<_>>();
+                let drawn = shuffler.draw(weights, &whole, count, &mut Spread(7)).to_vec();
                 assert_eq!(drawn.len(), count.min(weights.len()));
                 let mut sorted = drawn.clone();
                 sorted.sort_unstable();
@@ -146,12 +166,13 @@ mod tests {
     #[test]
     fn the_first_place_falls_to_each_by_its_weight_and_nothing_precedes_a_weight() {
         let (mut shuffler, mut rng) = (Shuffler::default(), Spread(1));
+        let whole = std::iter::once(0..4).collect::<Vec<_>>();
         for weights in [[1, 1, 1, 1], [1, 2, 3, 4], [10, 0, 10, 0]] {
             let total: u32 = weights.iter().sum();
             let mut firsts = [0_u32; 4];
             let rounds = 40_000;
             for _ in 0..rounds {
-                let drawn = shuffler.draw(&weights, 4, &mut rng);
+                let drawn = shuffler.draw(&weights, &whole, 4, &mut rng);
                 firsts[drawn[0] as usize] += 1;
                 let zeros = drawn.iter().skip_while(|at| weights[**at as usize] > 0);
                 assert!(zeros.into_iter().all(|at| weights[*at as usize] == 0));
@@ -161,6 +182,28 @@ mod tests {
                 let wanted = f64::from(weights[at]) / f64::from(total);
                 assert!((share - wanted).abs() < 0.01, "{weights:?}[{at}]: {share}");
             }
+        }
+    }
+
+    #[test]
+    fn a_range_comes_before_the_next_and_each_is_drawn_by_itself() {
+        let (mut shuffler, mut rng) = (Shuffler::default(), Spread(3));
+        let weights = [1, 9, 0, 1, 1, 5, 1];
+        let ranges = [0..3, 3..5, 5..5, 5..7];
+        let mut firsts = [0_u32; 7];
+        for _ in 0..10_000 {
+            let drawn = shuffler.draw(&weights, &ranges, 7, &mut rng);
+            assert_eq!(drawn[2], 2, "weight 0 is last in its range: {drawn:?}");
+            for (range, places) in [(0..3, 0..3), (3..5, 3..5), (5..7, 5..7)] {
+                assert!(drawn[places].iter().all(|at| range.contains(&(*at as usize))));
+            }
+            firsts[drawn[0] as usize] += 1;
+            firsts[drawn[5] as usize] += 1;
+        }
+        let share = |at: usize| f64::from(firsts[at]) / 10_000.0;
+        assert!((share(1) - 0.9).abs() < 0.02 && (share(5) - 5.0 / 6.0).abs() < 0.02, "{firsts:?}");
+        for count in 0..=8 {
+            assert_eq!(shuffler.draw(&weights, &ranges, count, &mut rng).len(), count.min(7));
         }
     }
 }

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::question::hex;
 use super::{Lookup, Question, Record, RecordData, RecordType, ResponseCode, Settings, SoaData};
-use crate::catalog::{CheckStatus, Node, ServiceInstance};
+use crate::catalog::{CheckStatus, Locality, Node, ServiceInstance};
 use crate::name::{NodeName, ServiceName};
 use crate::time::Timestamp;
 
@@ -69,14 +70,45 @@ pub struct Pick {
     pub record: Record,
     /// Its share of the first places.
     pub weight: u32,
+    /// How far it is; nearer ones come first.
+    pub distance: Distance,
     /// Addresses of the name in it.
     pub beside: Vec<Record>,
+}
+
+/// How far an instance is from this agent, as far as both say where they are.
+///
+/// **Source**: Consul: docs/services/configuration/services-configuration-reference#locality; there
+/// proxies alone heed it. Differs: so do answers of DNS.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distance {
+    /// In the same zone of the same region.
+    Zone,
+    /// In the same region.
+    Region,
+    /// In another one, or nobody knows.
+    #[default]
+    Far,
+}
+
+impl Distance {
+    /// Compares two places; those that say nothing are far from all.
+    fn between(here: Option<&Locality>, there: Option<&Locality>) -> Self {
+        let (Some(here), Some(there)) = (here, there) else { return Self::Far };
+        if here.region.is_empty() || here.region != there.region {
+            Self::Far
+        } else if here.zone.is_empty() || here.zone != there.zone {
+            Self::Region
+        } else {
+            Self::Zone
+        }
+    }
 }
 
 /// How picks are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// At random, by weight.
+    /// Near ones first, those that are as near at random, by weight. The picks stand by distance.
     Drawn,
     /// As they stand.
     Kept,
@@ -91,9 +123,22 @@ impl Plan {
     }
 
     fn of(records: Vec<Record>) -> Self {
-        let pick = |record| Pick { record, weight: 1, beside: Vec::new() };
+        let distance = Distance::default();
+        let pick = |record| Pick { record, weight: 1, distance, beside: Vec::new() };
         let picks = records.into_iter().map(pick).collect();
         Self { picks, ..Self::bare(ResponseCode::NoError) }
+    }
+
+    /// Returns the ranges of picks that are as near as each other, the nearest first.
+    pub fn ranges(&self) -> Vec<Range<usize>> {
+        let mut from = 0;
+        let alike = self.picks.chunk_by(|one, next| one.distance == next.distance);
+        let range = |count: usize| {
+            let start = from;
+            from += count;
+            start..from
+        };
+        alike.map(<[Pick]>::len).map(range).collect()
     }
 
     /// Whether the answer is another name, under which to ask on.
@@ -158,7 +203,7 @@ impl Scribe<'_> {
             }
             (Lookup::Query(_), View::Listed { instances, ttl }) => {
                 let all: Vec<&ServiceInstance> = instances.iter().collect();
-                Plan { order: Order::Kept, ..self.instances(&all, ttl) }
+                self.listed(&all, ttl)
             }
             (Lookup::Reverse(address), View::Owners { nodes, instances }) => {
                 self.owners(*address, nodes, instances)
@@ -276,6 +321,13 @@ impl Scribe<'_> {
         self.instances(&usable, ttl)
     }
 
+    /// Answers with instances in the order that somebody else chose.
+    fn listed(&self, instances: &[&ServiceInstance], ttl: Duration) -> Plan {
+        let settings = Settings { locality: None, ..self.settings.clone() };
+        let scribe = Scribe { settings: &settings, ..*self };
+        Plan { order: Order::Kept, ..scribe.instances(instances, ttl) }
+    }
+
     fn instances(&self, usable: &[&ServiceInstance], ttl: Duration) -> Plan {
         if usable.is_empty() {
             return Plan::bare(ResponseCode::NxDomain);
@@ -286,12 +338,10 @@ impl Scribe<'_> {
                     if self.question.kind == RecordType::Aaaa { "lan_ipv6" } else { "lan_ipv4" };
                 let picks = usable.iter().flat_map(|instance| {
                     let records = self.addresses(instance_address(instance, family).0, ttl);
-                    let weight = instance.weight().into();
-                    records.into_iter().map(move |record| Pick {
-                        record,
-                        weight,
-                        beside: Vec::new(),
-                    })
+                    let (weight, distance) = (instance.weight().into(), self.distance(instance));
+                    let beside = Vec::new;
+                    let pick = move |record| Pick { record, weight, distance, beside: beside() };
+                    records.into_iter().map(pick)
                 });
                 distinct(picks)
             }
@@ -305,7 +355,9 @@ impl Scribe<'_> {
             | RecordType::Soa
             | RecordType::Txt => Vec::new(),
         };
-        let (picks, picks_max) = without_spare_aliases(picks);
+        let (mut picks, picks_max) = without_spare_aliases(picks);
+        // What is as far stays as it is.
+        picks.sort_by_key(|pick| pick.distance);
         Plan { picks, picks_max, order: Order::Drawn, ..Plan::bare(ResponseCode::NoError) }
     }
 
@@ -330,7 +382,12 @@ impl Scribe<'_> {
         let weight = instance.weight();
         let data = RecordData::Srv { priority: 1, weight, port: instance.service.port, target };
         let record = Record { name: self.question.name.clone(), ttl, data };
-        Pick { record, weight: weight.into(), beside }
+        Pick { record, weight: weight.into(), distance: self.distance(instance), beside }
+    }
+
+    fn distance(&self, instance: &ServiceInstance) -> Distance {
+        let there = instance.service.locality.as_ref();
+        Distance::between(self.settings.locality.as_ref(), there)
     }
 
     /// Answers with the address that stands for all instances.
@@ -453,7 +510,11 @@ fn distinct(picks: impl Iterator<Item = Pick>) -> Vec<Pick> {
     let mut kept: Vec<Pick> = Vec::new();
     for pick in picks {
         match places.get(&pick.record) {
-            Some(at) => kept[*at].weight = kept[*at].weight.saturating_add(pick.weight),
+            Some(at) => {
+                let kept = &mut kept[*at];
+                kept.weight = kept.weight.saturating_add(pick.weight);
+                kept.distance = kept.distance.min(pick.distance);
+            }
             None => {
                 places.insert(pick.record.clone(), kept.len());
                 kept.push(pick);

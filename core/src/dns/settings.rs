@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::catalog::Locality;
 use crate::name::Datacenter;
 
 /// The zone that is answered for, and how.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub has_meta_beside: bool,
     /// Whether a cut answer says so.
     pub truncation: Truncation,
+    /// Where this agent is, when near instances are to come first.
+    pub locality: Option<Locality>,
 }
 
 /// Whether an answer that was cut has the TC bit.
@@ -96,6 +99,7 @@ impl Settings {
             a_records_max: None,
             has_meta_beside: false,
             truncation: Truncation::default(),
+            locality: None,
         }
     }
 
