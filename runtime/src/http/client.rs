@@ -162,7 +162,8 @@ impl HttpClient {
         body: Bytes,
     ) -> Result<HttpResponse, CallError> {
         let nobody = &mut None;
-        let call = self.call(method, (url, headers), body, nobody);
+        // Callers hold this for long in futures of their own, which are to stay small.
+        let call = Box::pin(self.call(method, (url, headers), body, nobody));
         match tokio::time::timeout(self.deadline, call).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Slow { url: url.to_owned(), limit: self.deadline }),
