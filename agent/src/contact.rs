@@ -1,7 +1,7 @@
 //! When servers were last heard of, over restarts: how old that is what this host serves from
 //! memory. Said in answers, in a metric, and once in the log.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,10 @@ use tracing::{info, warn};
 use weft_core::time::Timestamp;
 use weft_runtime::clock;
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::telemetry::metrics::{Counter, Gauge, Registry};
+use weft_runtime::telemetry::metrics::{Counter, Gauge};
 
+use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::views::Views;
 
 /// How often it is looked at, and written down while servers are there: a restart takes what it
@@ -37,10 +39,10 @@ impl Contact {
     /// [`TaskFailure`] when the process is shutting down.
     pub(crate) async fn start(
         views: Views,
-        (data_dir, registry): (&Path, &Registry),
+        (config, metrics): (&Config, &Metrics),
         tasks: &TaskTree,
     ) -> Result<Self, TaskFailure> {
-        let path: PathBuf = data_dir.join(FILE);
+        let (path, registry) = (config.data_dir.join(FILE), metrics.registry());
         let read = path.clone();
         let before = tasks.blocking(move || read_time(&read)).await?;
         let contact = Self {

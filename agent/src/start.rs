@@ -139,18 +139,17 @@ impl Agent {
         sync::start(node, local.clone(), servers.clone(), metrics.clone(), &tasks);
         check_external(&config, (&servers, &acl), &metrics, &tasks);
 
-        let heard = (config.data_dir.as_path(), metrics.registry());
-        let contact = Contact::start(views.clone(), heard, &tasks).await?;
+        let contact = Contact::start(views.clone(), (&config, &metrics), &tasks).await?;
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
         let sources = Sources { views: views.clone(), leaves: leaves.clone() };
         let proxies = Proxies::start(&local, sources, (&membership, config.bind_addr), &tasks);
         serve_proxies(&config.proxy_socket, proxies, &tasks)?;
-        let site = dns_site(&config, &membership);
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);
-        let dns_addr = dns::start(&config.dns, site, parts, tools).await?;
+        let dns_addr =
+            dns::start(&config.dns, dns_site(&config, &membership), parts, tools).await?;
         let reloader = Reloader::new(config.clone(), local.clone(), tasks.clone());
         let parts = Parts {
             config: config.clone(),
