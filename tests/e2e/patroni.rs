@@ -54,7 +54,7 @@ impl Host {
              consul:\n  host: {consul}\n  register_service: true\n  service_check_interval: 1s\n\
              bootstrap:\n  dcs:\n    ttl: 20\n    loop_wait: 1\n    retry_timeout: 9\n    \
              synchronous_mode: true\n    postgresql:\n      use_pg_rewind: true\n  \
-             initdb: [encoding: UTF8, locale: C, no-sync]\n  pg_hba:\n  \
+             initdb: [encoding: UTF8, locale: C, wal-segsize: '1', no-sync]\n  pg_hba:\n  \
              - host all all 127.0.0.0/8 trust\n  - host replication all 127.0.0.0/8 trust\n\
              postgresql:\n  listen: {address}:{sql}\n  connect_address: {address}:{sql}\n  \
              data_dir: {folder}/data\n  bin_dir: {bin}\n  pgpass: {folder}/pgpass\n  \
