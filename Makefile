@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-servers bench-storage e2e sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-servers bench-storage e2e kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -25,6 +25,11 @@ verify: ## the same checks without installing anything; never writes a source fi
 
 e2e: ## only the end-to-end tests (real processes, and programs of others)
 	@tests/run.sh e2e
+
+KILLS ?= 100
+kills: ## agents and servers killed while services come and go (KILLS=100): nothing lost, no ghosts
+	$(CARGO) build --locked -p weft
+	WEFT_KILLS=$(KILLS) $(CARGO) test --locked -p weft-tests --test e2e kills -- --nocapture
 
 SEEDS ?= 1..20
 sim: ## whole servers in a simulated world: SEEDS=1..100, or SEEDS=7 to see a run again (WEFT_SIM_LOG=info)

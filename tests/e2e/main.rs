@@ -21,6 +21,7 @@ mod first_path;
 mod identity;
 mod join_tokens;
 mod keys_and_locks;
+mod kills;
 mod large_values;
 mod leases;
 mod many_servers;
