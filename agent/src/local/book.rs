@@ -158,6 +158,14 @@ impl Book {
         true
     }
 
+    /// Goes back to how things were; what is known of checks since then stays known.
+    pub(super) fn go_back(&mut self, before: &Self) {
+        let since = std::mem::replace(self, before.clone());
+        for check in since.services.checks.values() {
+            self.set_status(&check.id, check.status, &check.output);
+        }
+    }
+
     /// Puts a service, or the node, out of use by a check that is critical until it is removed.
     pub(super) fn put_maintenance(&mut self, service: Option<&InstanceId>, reason: &str) {
         let services = Arc::make_mut(&mut self.services);

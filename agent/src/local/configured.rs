@@ -7,6 +7,7 @@ use weft_core::catalog::{CheckDefinition, ServiceDefinition};
 use weft_core::name::{CheckId, InstanceId};
 use weft_proto::text::Fault;
 
+use super::kept::Disk;
 use super::{ExistingChecks, Inner, Local, LocalError, sidecar};
 
 /// A definition and where it stands.
@@ -51,8 +52,8 @@ impl Local {
         definitions: Definitions,
     ) -> Result<Vec<Fault>, LocalError> {
         let (tell, told) = std::sync::mpsc::channel();
-        self.change(move |inner| {
-            let faults = inner.configure(definitions)?;
+        self.change(move |inner, disk| {
+            let faults = inner.configure(disk, definitions)?;
             // The caller may have gone; the change counts all the same.
             let _ = tell.send(faults);
             Ok(())
@@ -63,7 +64,11 @@ impl Local {
 }
 
 impl Inner {
-    fn configure(&self, definitions: Definitions) -> Result<Vec<Fault>, LocalError> {
+    fn configure(
+        &self,
+        disk: &mut Disk,
+        definitions: Definitions,
+    ) -> Result<Vec<Fault>, LocalError> {
         let Definitions { services, checks, mut faults } = definitions;
         let before = {
             let mut book = self.book.lock();
@@ -81,7 +86,7 @@ impl Inner {
                 faults.push(Fault::new(place, format!("{id:?} is also defined in {other}")));
                 continue;
             }
-            let entered = self.register(&definition, ExistingChecks::Replaced, true);
+            let entered = self.register(disk, &definition, ExistingChecks::Replaced, true);
             if refused(entered, &place, &mut faults)? {
                 let sidecar = InstanceId::parse(&id).map(|id| sidecar::id_of(&id));
                 let stay = [Some(id.clone()), sidecar.ok()].into_iter().flatten();
@@ -95,14 +100,14 @@ impl Inner {
                 "" => definition.name.clone(),
                 id => id.to_owned(),
             };
-            if refused(self.register_check(definition, true), &place, &mut faults)?
+            if refused(self.register_check(disk, definition, true), &place, &mut faults)?
                 && let Some(id) = before.checks.get(id.as_str())
             {
                 self.book.lock().configured_checks.insert(id.clone());
             }
         }
         match is_whole {
-            true => self.retire(before)?,
+            true => self.retire(disk, before)?,
             false => {
                 let mut book = self.book.lock();
                 book.configured.extend(before.services);
@@ -113,14 +118,14 @@ impl Inner {
     }
 
     /// Deregisters what stood in files before and does no more.
-    fn retire(&self, before: Before) -> Result<(), LocalError> {
+    fn retire(&self, disk: &mut Disk, before: Before) -> Result<(), LocalError> {
         for id in before.services {
             let book = self.book.lock();
             let is_gone =
                 !book.configured.contains(&id) && book.services.services.contains_key(&id);
             drop(book);
             if is_gone {
-                self.deregister(id.as_str())?;
+                self.deregister(disk, id.as_str())?;
             }
         }
         for id in before.checks {
@@ -129,7 +134,7 @@ impl Inner {
                 !book.configured_checks.contains(&id) && book.services.checks.contains_key(&id);
             drop(book);
             if is_gone {
-                self.deregister_check(id.as_str())?;
+                self.deregister_check(disk, id.as_str())?;
             }
         }
         Ok(())

@@ -1,14 +1,16 @@
 //! The services and checks of this host: the truth that the catalog is kept to.
 //!
-//! A registration is checked (`definition`, `check_plan`, `sidecar`), written to disk
-//! (`shelf`), entered (`book`) and then seen by all who subscribed. Never the catalog of
+//! A registration is checked (`definition`, `check_plan`, `sidecar`), entered (`book`) and seen by all
+//! who subscribed, and acknowledged when it is on disk (`kept`, `commit`, `journal`). Never the catalog of
 //! others (`views`), never probing (`checks`).
 
 mod book;
 mod check_plan;
+mod commit;
 mod configured;
 mod definition;
 mod faults;
+mod journal;
 mod kept;
 mod probe;
 mod shelf;
@@ -17,7 +19,7 @@ mod sidecar;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -30,6 +32,7 @@ use weft_runtime::task::{TaskFailure, TaskTree};
 
 use crate::config::Scripts;
 use book::Book;
+use commit::Committer;
 use definition::{Registration, Surroundings};
 use kept::Disk;
 
@@ -40,7 +43,6 @@ pub use definition::check;
 pub(crate) use kept::resolve_check_of_node as plan_of;
 pub(crate) use probe::is_probeable;
 pub use probe::{AliasProbe, GrpcProbe, HttpProbe, Probe, TlsProbe};
-pub(crate) use shelf::write_whole;
 
 /// What is registered on this host at one moment.
 ///
@@ -114,8 +116,10 @@ pub enum LocalError {
 #[derive(Debug)]
 struct Inner {
     place: Place,
+    /// Taken before the two below, by who keeps changes; only blocking threads wait for it.
+    committer: Mutex<Committer>,
     /// Taken for the whole of a change, so that disk and book see changes in the same order;
-    /// `book` is taken inside it for moments. Only blocking threads wait for it.
+    /// `book` is taken inside it for moments. Nothing is written to disk meanwhile.
     disk: Mutex<Disk>,
     book: Mutex<Book>,
     services: watch::Sender<Arc<LocalServices>>,
@@ -158,11 +162,13 @@ impl Local {
     pub fn open(place: Place, tasks: &TaskTree) -> Result<Self, OpenError> {
         let failed = |source| OpenError { directory: place.data_dir.clone(), source };
         let mut book = Book::new(place.node.clone());
-        let disk = Disk::open(&place, &mut book).map_err(failed)?;
+        let (disk, journal) = Disk::open(&place, &mut book).map_err(failed)?;
+        let durable = disk.durable(book.clone());
         let inner = Inner {
             services: watch::Sender::new(book.services.clone()),
             plans: watch::Sender::new(book.plans.clone()),
             unproven: Mutex::new(book.plans.keys().cloned().collect()),
+            committer: Mutex::new(Committer { journal, durable }),
             disk: Mutex::new(disk),
             book: Mutex::new(book),
             place,
@@ -203,7 +209,7 @@ impl Local {
         definition: ServiceDefinition,
         existing: ExistingChecks,
     ) -> Result<(), LocalError> {
-        self.change(move |inner| inner.register(&definition, existing, false)).await
+        self.change(move |inner, disk| inner.register(disk, &definition, existing, false)).await
     }
 
     /// Deregisters a service with its checks and its sidecar.
@@ -211,7 +217,7 @@ impl Local {
     /// # Errors
     /// [`LocalError::UnknownService`], or that the change could not be kept.
     pub async fn deregister(&self, id: String) -> Result<(), LocalError> {
-        self.change(move |inner| inner.deregister(&id)).await
+        self.change(move |inner, disk| inner.deregister(disk, &id)).await
     }
 
     /// Registers a check of a service that is registered, or of the node.
@@ -219,7 +225,7 @@ impl Local {
     /// # Errors
     /// As [`Local::register`]; [`LocalError::UnknownService`] when its service is not there.
     pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), LocalError> {
-        self.change(move |inner| inner.register_check(definition, false)).await
+        self.change(move |inner, disk| inner.register_check(disk, definition, false)).await
     }
 
     /// Deregisters a check.
@@ -227,7 +233,7 @@ impl Local {
     /// # Errors
     /// [`LocalError::UnknownCheck`], or that the change could not be kept.
     pub async fn deregister_check(&self, id: String) -> Result<(), LocalError> {
-        self.change(move |inner| inner.deregister_check(&id)).await
+        self.change(move |inner, disk| inner.deregister_check(disk, &id)).await
     }
 
     /// Puts a service, or the whole node, out of use with a reason, or with `None` back in.
@@ -239,7 +245,8 @@ impl Local {
         service: Option<String>,
         reason: Option<String>,
     ) -> Result<(), LocalError> {
-        self.change(move |inner| inner.set_maintenance(service.as_deref(), reason)).await
+        self.change(move |inner, disk| inner.set_maintenance(disk, service.as_deref(), reason))
+            .await
     }
 
     /// Sets how a check stands. Ids that are not known (any more) are passed over.
@@ -267,21 +274,36 @@ impl Local {
 
     async fn change(
         &self,
-        change: impl FnOnce(&Inner) -> Result<(), LocalError> + Send + 'static,
+        change: impl FnOnce(&Inner, &mut Disk) -> Result<(), LocalError> + Send + 'static,
     ) -> Result<(), LocalError> {
         let inner = self.inner.clone();
-        self.tasks.blocking(move || change(&inner)).await.map_err(LocalError::Stopped)?
+        self.tasks.blocking(move || inner.change(change)).await.map_err(LocalError::Stopped)?
     }
 }
 
 impl Inner {
+    /// Makes a change and keeps it, also the part of one that came to an end before its own.
+    fn change(
+        &self,
+        change: impl FnOnce(&Self, &mut Disk) -> Result<(), LocalError>,
+    ) -> Result<(), LocalError> {
+        let mut disk = self.disk.lock();
+        let made = change(self, &mut disk);
+        let group = disk.seal();
+        drop(disk);
+        if let Some(group) = group {
+            self.commit(&group)?;
+        }
+        made
+    }
+
     fn register(
         &self,
+        disk: &mut Disk,
         definition: &ServiceDefinition,
         existing: ExistingChecks,
         is_configured: bool,
     ) -> Result<(), LocalError> {
-        let mut disk = self.disk.lock();
         let surroundings = self.surroundings(definition);
         let mut registrations =
             definition::resolve(definition, &surroundings).map_err(LocalError::Refused)?;
@@ -293,7 +315,7 @@ impl Inner {
             self.place.refuse_commands(plan, is_configured).map_err(LocalError::Refused)?;
         }
         for registration in &registrations {
-            disk.put(registration).map_err(|error| self.unkept(error))?;
+            disk.put(registration);
         }
         let mut gone = Vec::new();
         let mut book = self.book.lock();
@@ -301,8 +323,8 @@ impl Inner {
             gone.extend(book.register(registration, existing));
         }
         self.publish(&book);
-        drop(book);
-        disk.remove_checks(&gone).map_err(|error| self.unkept(error))
+        disk.remove_checks(&gone);
+        Ok(())
     }
 
     /// What the sidecar of a definition needs to know: its port stays when it had one.
@@ -337,26 +359,22 @@ impl Inner {
         if faults.is_empty() { Ok(()) } else { Err(LocalError::Refused(faults)) }
     }
 
-    fn deregister(&self, id: &str) -> Result<(), LocalError> {
-        let mut disk = self.disk.lock();
-        let mut after = self.book.lock().clone();
-        let id = self.known_service(&after, id)?;
-        let removed = after.remove_service(&id);
-        disk.remove_services(&removed.services).map_err(|error| self.unkept(error))?;
-        // Results may have come meanwhile, so the removal is done on the book as it is now.
+    fn deregister(&self, disk: &mut Disk, id: &str) -> Result<(), LocalError> {
         let mut book = self.book.lock();
-        book.remove_service(&id);
+        let id = self.known_service(&book, id)?;
+        let removed = book.remove_service(&id);
         self.publish(&book);
-        drop(book);
-        disk.remove_checks(&removed.checks).map_err(|error| self.unkept(error))
+        disk.remove_services(&removed.services);
+        disk.remove_checks(&removed.checks);
+        Ok(())
     }
 
     fn register_check(
         &self,
+        disk: &mut Disk,
         mut definition: CheckDefinition,
         is_configured: bool,
     ) -> Result<(), LocalError> {
-        let mut disk = self.disk.lock();
         let services = self.book.lock().services.clone();
         let service = match definition.service_id.as_str() {
             "" => None,
@@ -376,7 +394,7 @@ impl Inner {
             let reason = format!("{:?} is the id of a check of something else", plan.id);
             return Err(LocalError::Refused(vec![Fault::new("CheckID", reason)]));
         }
-        disk.put_check(&plan, is_configured).map_err(|error| self.unkept(error))?;
+        disk.put_check(&plan, is_configured);
         let mut book = self.book.lock();
         match is_configured {
             true => book.configured_checks.insert(plan.id.clone()),
@@ -387,23 +405,22 @@ impl Inner {
         Ok(())
     }
 
-    fn deregister_check(&self, id: &str) -> Result<(), LocalError> {
-        let mut disk = self.disk.lock();
-        let known = self.book.lock().services.checks.get_key_value(id).map(|(id, _)| id.clone());
-        let id = known.ok_or_else(|| LocalError::UnknownCheck(id.to_owned()))?;
-        disk.remove_checks(std::slice::from_ref(&id)).map_err(|error| self.unkept(error))?;
+    fn deregister_check(&self, disk: &mut Disk, id: &str) -> Result<(), LocalError> {
         let mut book = self.book.lock();
+        let known = book.services.checks.get_key_value(id).map(|(id, _)| id.clone());
+        let id = known.ok_or_else(|| LocalError::UnknownCheck(id.to_owned()))?;
         book.remove_check(&id);
         self.publish(&book);
+        disk.remove_checks(std::slice::from_ref(&id));
         Ok(())
     }
 
     fn set_maintenance(
         &self,
+        disk: &mut Disk,
         service: Option<&str>,
         reason: Option<String>,
     ) -> Result<(), LocalError> {
-        let mut disk = self.disk.lock();
         let service = match service {
             Some(id) => Some(self.known_service(&self.book.lock(), id)?),
             None => None,
@@ -414,15 +431,13 @@ impl Inner {
         };
         match reason {
             Some(reason) => {
-                disk.put_maintenance(service.as_ref(), &check, &reason)
-                    .map_err(|error| self.unkept(error))?;
+                disk.put_maintenance(service.as_ref(), &check, &reason);
                 let mut book = self.book.lock();
                 book.put_maintenance(service.as_ref(), &reason);
                 self.publish(&book);
             }
             None => {
-                disk.remove_checks(std::slice::from_ref(&check))
-                    .map_err(|error| self.unkept(error))?;
+                disk.remove_checks(std::slice::from_ref(&check));
                 let mut book = self.book.lock();
                 book.remove_check(&check);
                 self.publish(&book);
@@ -452,16 +467,6 @@ fn replace<T>(seen: &mut Arc<T>, newest: &Arc<T>) -> bool {
         seen.clone_from(newest);
     }
     differs
-}
-
-/// Returns the folder in which services are kept.
-fn services_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("services")
-}
-
-/// Returns the folder in which checks are kept.
-fn checks_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("checks")
 }
 
 #[cfg(test)]

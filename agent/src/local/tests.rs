@@ -1,5 +1,7 @@
 //! Registering at a store in a temporary directory, by definitions as clients write them.
 
+use std::path::Path;
+
 use super::*;
 use weft_proto::json::{self, Unknown};
 
@@ -235,10 +237,58 @@ async fn what_is_not_there_cannot_be_changed() {
 async fn a_registration_that_cannot_be_kept_changes_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let local = open(directory.path());
-    std::fs::remove_dir(services_dir(directory.path())).expect("an empty folder");
+    register(&local, r#"{"Name":"db","Check":{"TTL":"30s"}}"#).await;
+    let id = CheckId::parse("service:db").expect("an id");
+    // The journal is written anew, under a name that a folder has now.
+    let in_the_way = directory.path().join("registrations.new");
+    std::fs::create_dir(&in_the_way).expect("made");
+    local.inner.committer.lock().journal.forget_file();
     let unkept = local.register(definition(r#"{"Name":"web"}"#), ExistingChecks::Kept).await;
-    assert!(matches!(unkept, Err(LocalError::Unkept { .. })));
-    assert_ids(&local, &[], &[]);
+    assert!(matches!(unkept, Err(LocalError::Unkept { .. })), "{unkept:?}");
+    assert_ids(&local, &["db"], &["service:db"]);
+    // What is known of health is no registration.
+    local.set_status(&id, CheckStatus::Passing, "well");
+    let unkept = local.deregister("db".to_owned()).await;
+    assert!(matches!(unkept, Err(LocalError::Unkept { .. })), "{unkept:?}");
+    assert_ids(&local, &["db"], &["service:db"]);
+    std::fs::remove_dir(&in_the_way).expect("an empty folder");
+    register(&local, r#"{"Name":"web"}"#).await;
+    assert_ids(&open(directory.path()), &["db", "web"], &["service:db"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_at_the_same_time_are_all_kept() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let local = open(directory.path());
+    let mut all = Vec::new();
+    for number in 0..200 {
+        let (local, body) = (local.clone(), format!(r#"{{"Name":"s{number:03}"}}"#));
+        all.push(async move { register(&local, &body).await });
+    }
+    futures::future::join_all(all).await;
+    let (services, _) = ids(&open(directory.path()));
+    assert_eq!(services.len(), 200);
+    assert_eq!(services, ids(&local).0);
+}
+
+#[tokio::test]
+async fn what_earlier_releases_kept_in_folders_is_taken_over() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (services, checks) = (directory.path().join("services"), directory.path().join("checks"));
+    for folder in [&services, &checks] {
+        std::fs::create_dir(folder).expect("made");
+    }
+    let service = r#"{"Version":1,"Service":{"Name":"web","ID":"web-1"},"IsConfigured":false}"#;
+    std::fs::write(services.join("web-1.json"), service).expect("written");
+    let check =
+        r#"{"Version":1,"Check":{"CheckID":"up","Name":"up","ServiceID":"web-1","TTL":"30s"}}"#;
+    std::fs::write(checks.join("up.json"), check).expect("written");
+    assert_ids(&open(directory.path()), &["web-1"], &["up"]);
+    assert!(!services.exists() && !checks.exists());
+    let local = open(directory.path());
+    assert_ids(&local, &["web-1"], &["up"]);
+    local.deregister("web-1".to_owned()).await.expect("registered");
+    assert_ids(&open(directory.path()), &[], &[]);
 }
 
 #[tokio::test]

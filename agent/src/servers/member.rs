@@ -1,6 +1,7 @@
 //! What makes this host a member of its cluster, as kept on disk: name, certificate with key,
 //! whom to trust, and where the servers are. With it a restart needs no join token.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,6 @@ use weft_runtime::tls::{
 };
 
 use super::Membership;
-use crate::local::write_whole;
 
 /// The file in the data directory. It holds a private key and is readable by its owner only.
 const FILE: &str = "member.json";
@@ -162,4 +162,19 @@ impl std::fmt::Debug for Member {
             .field("leaf", &self.leaf)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes a file so that a crash at any moment leaves the old or the new content.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let beside = path.with_extension("tmp");
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // A renaming outlasts a crash only when the directory is flushed.
+    path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
