@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_tests::cluster::SPREAD_LIMIT;
 use weft_tests::ports::free_port;
 use weft_tests::process::{Daemon, run_weft};
-use weft_tests::{Answer, Api, Cluster, eventually, tools};
+use weft_tests::{Answer, Api, Cluster, TestAgent, eventually, tools};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -298,4 +298,25 @@ fn a_host_that_is_gone_is_taken_out_and_one_that_lives_is_not() {
     assert_eq!(unknown.status, 404, "{unknown:?}");
     let elsewhere = api.put("/v1/agent/join/127.0.0.1:1", &json!({})).expect("an answer");
     assert_eq!(elsewhere.status, 503, "{elsewhere:?}");
+}
+
+#[test]
+fn an_alias_follows_a_service_on_another_host() {
+    let cluster = Cluster::start();
+    let token = cluster.server.join_token_file();
+    let other = TestAgent::start(cluster.folder.path(), "node2", &token);
+    other.register(&json!({ "ID": "db-1", "Name": "db", "Check": { "TTL": "1h" } }));
+    let alias =
+        json!({ "ID": "db", "Name": "the database", "AliasNode": "node2", "AliasService": "db-1" });
+    let api = cluster.agent.api();
+    let registered = api.put("/v1/agent/check/register", &alias);
+    registered.and_then(Answer::ok).expect("the check is accepted");
+    for (report, wanted) in [("pass", "passing"), ("warn", "warning"), ("fail", "critical")] {
+        let path = format!("/v1/agent/check/{report}/service:db-1");
+        other.api().put(&path, &json!({})).and_then(Answer::ok).expect("the report is taken");
+        eventually(SPREAD_LIMIT, &format!("the alias is {wanted}"), || {
+            let checks = api.get("/v1/agent/checks")?.ok()?.json();
+            if checks["db"]["Status"] == wanted { Ok(()) } else { Err(checks["db"].to_string()) }
+        });
+    }
 }

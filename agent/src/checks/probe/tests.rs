@@ -321,3 +321,59 @@ async fn os_service_checks_speak_to_a_real_message_bus() {
     // The bus itself answered our call, in words that name whom we asked for.
     assert_found(&unmanaged, CheckStatus::Critical, "org.freedesktop.systemd1");
 }
+
+/// An HTTPS server with a certificate that nobody vouches for; it answers with the name that it was
+/// asked for in the handshake.
+const HTTPS_SERVER: &str = r#"
+import http.server, ssl, subprocess, sys, tempfile
+d = tempfile.mkdtemp()
+subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+    "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+    "-keyout", d + "/key", "-out", d + "/cert"], check=True, capture_output=True)
+asked = [""]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("asked for " + str(asked[0])).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+def note(socket, name, context):
+    asked[0] = name
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(d + "/cert", d + "/key")
+context.sni_callback = note
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+print(server.server_address[1])
+server.serve_forever()
+"#;
+
+#[tokio::test]
+async fn certificates_are_verified_unless_told_otherwise_and_names_are_asked_for() {
+    let Some((_server, port)) = python(HTTPS_SERVER).await else {
+        println!("skipped: python3 with openssl is not here");
+        return;
+    };
+    let https = |more: &str| {
+        format!(r#"{{"HTTP":"https://localhost:{port}/","Interval":"1s","Timeout":"5s"{more}}}"#)
+    };
+    let refused = probe(&https("")).await;
+    assert_eq!(refused.status, CheckStatus::Critical, "nobody vouches for it: {refused:?}");
+    let taken = probe(&https(r#","TLSSkipVerify":true"#)).await;
+    assert_found(&taken, CheckStatus::Passing, "asked for localhost");
+    let named = probe(&https(r#","TLSSkipVerify":true,"TLSServerName":"inner.example""#)).await;
+    assert_found(&named, CheckStatus::Passing, "asked for inner.example");
+
+    let tcp = |more: &str| {
+        format!(
+            r#"{{"TCP":"localhost:{port}","TCPUseTLS":true,"Interval":"1s","Timeout":"5s"{more}}}"#
+        )
+    };
+    let refused = probe(&tcp("")).await;
+    assert_eq!(refused.status, CheckStatus::Critical, "{refused:?}");
+    let taken = probe(&tcp(r#","TLSSkipVerify":true"#)).await;
+    assert_found(&taken, CheckStatus::Passing, "Success");
+}
