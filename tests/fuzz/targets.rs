@@ -5,7 +5,7 @@
 
 use std::str::from_utf8;
 
-use weft_core::catalog::CatalogRegistration;
+use weft_core::catalog::{CatalogRegistration, CheckDefinition, ServiceDefinition};
 use weft_core::dns::{Question, RecordType, Settings};
 use weft_core::filter::Filter;
 use weft_core::index::Index;
@@ -22,8 +22,10 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 16] = [
+pub(crate) const TARGETS: [Target; 18] = [
     ("acl_rules", acl_rules),
+    ("agent_api", agent_api),
+    ("agent_definitions", agent_definitions),
     ("command", command),
     ("dns_message", weft_agent::dns::untrusted::message),
     ("dns_question", dns_question),
@@ -48,6 +50,50 @@ fn acl_rules(bytes: &[u8]) {
         let written = rules.to_string();
         let again = text::parse_rules(&written).expect("what was written is readable");
         assert_eq!(again, rules, "{written}");
+    }
+}
+
+/// The bodies by which services and checks are registered with an agent; what was taken can be
+/// written, and means the same.
+fn agent_api(bytes: &[u8]) {
+    if let Ok(service) = json::from_slice::<ServiceDefinition>(bytes, Unknown::Ignore) {
+        judge_service(&service);
+    }
+    if let Ok(check) = json::from_slice::<CheckDefinition>(bytes, Unknown::Ignore) {
+        judge_check(&check);
+    }
+}
+
+/// Files with services and checks, in HCL and JSON, as an agent takes them up.
+fn agent_definitions(bytes: &[u8]) {
+    let Ok(content) = from_utf8(bytes) else { return };
+    for file in ["a.hcl", "a.json"] {
+        let Ok(value) = text::parse(file, content) else { continue };
+        let lists = [("service", "services"), ("services", "services"), ("check", "checks")];
+        let lists = lists
+            .into_iter()
+            .filter_map(|(name, list)| Some((file.to_owned(), list, value.get(name)?.clone())));
+        let read = weft_agent::config::read_definitions(&lists.collect::<Vec<_>>());
+        read.services.iter().for_each(|placed| judge_service(&placed.definition));
+        read.checks.iter().for_each(|placed| judge_check(&placed.definition));
+    }
+}
+
+fn judge_service(service: &ServiceDefinition) {
+    if weft_agent::local::check(service).is_empty() {
+        let written = serde_json::to_vec(service).expect("text keys serialise to memory");
+        let again: ServiceDefinition =
+            json::from_slice(&written, Unknown::Refuse).expect("what was written is readable");
+        assert_eq!(&again, service);
+    }
+}
+
+fn judge_check(check: &CheckDefinition) {
+    if weft_agent::local::check_alone(check).is_empty() {
+        let written = serde_json::to_vec(check).expect("text keys serialise to memory");
+        let again: CheckDefinition =
+            json::from_slice(&written, Unknown::Refuse).expect("what was written is readable");
+        assert_eq!(&again, check);
     }
 }
 

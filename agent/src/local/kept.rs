@@ -311,6 +311,12 @@ pub(super) fn resolve_check(
     faults.unless_any(plan)
 }
 
+/// Tells what is wrong with the definition of a check that belongs to no service; commands are
+/// another question.
+pub fn check_alone(definition: &CheckDefinition) -> Vec<Fault> {
+    resolve_check(definition, None).err().unwrap_or_default()
+}
+
 /// The same for a check that belongs to no service here.
 pub(crate) fn resolve_check_of_node(definition: &CheckDefinition) -> Result<CheckPlan, Vec<Fault>> {
     resolve_check(definition, None)

@@ -40,6 +40,7 @@ pub use book::{ExistingChecks, Plans};
 pub use check_plan::CheckPlan;
 pub use configured::{Definitions, Placed};
 pub use definition::check;
+pub use kept::check_alone;
 pub(crate) use kept::resolve_check_of_node as plan_of;
 pub(crate) use probe::is_probeable;
 pub use probe::{AliasProbe, GrpcProbe, HttpProbe, Probe, TlsProbe};
