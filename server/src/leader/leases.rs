@@ -87,15 +87,15 @@ async fn run(office: &Office) {
     let _open = Open(book.clone());
     let mut mailbox = office.mailbox();
     mailbox.follow(0, BTreeSet::from([Topic::Nodes]));
-    let (mut listed, mut is_listed) = (clock::instant(), false);
+    let (mut listed, mut is_listed) = (None::<Instant>, false);
     loop {
         let now = clock::instant();
-        let age = now.saturating_duration_since(listed);
+        let age = listed.map_or(LIST_AGE_MAX, |listed| now.saturating_duration_since(listed));
         if !is_listed && age >= LIST_PAUSE || age >= LIST_AGE_MAX {
             let state = office.state();
             let hosts = state.leased_nodes().map(|(node, failed)| (node.clone(), failed));
             book.with(|leases| leases.handle_hosts(hosts, now));
-            (listed, is_listed) = (now, true);
+            (listed, is_listed) = (Some(now), true);
         }
         let judged = book.with(|leases| judge(leases, now));
         let (verdicts, pause) = judged.unwrap_or_else(|| (Vec::new(), LIST_PAUSE));

@@ -37,7 +37,6 @@ pub(crate) struct Office {
     lease: LeaseTimes,
 }
 
-#[allow(dead_code, reason = "each duty uses a part")]
 impl Office {
     /// Writes a command as the leader that this server is.
     ///

@@ -25,7 +25,7 @@ pub enum ProposeError {
     #[error("No cluster leader")]
     NoLeader(Option<Member>),
     /// The leader cannot reach a majority.
-    #[error("the leader cannot reach a majority of the servers")]
+    #[error("No cluster leader: the one that leads cannot reach a majority of the servers")]
     NoQuorum,
     /// Consensus has stopped, by order or because its storage failed.
     #[error("this server has stopped taking part in consensus")]

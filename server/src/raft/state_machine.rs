@@ -340,8 +340,7 @@ fn describe(applied: Option<LogId>, membership: Membership) -> SnapshotMeta {
     }
 }
 
-// The error is openraft's own, and its traits ask for it by value.
-#[allow(clippy::result_large_err)]
+#[expect(clippy::result_large_err, reason = "openraft's traits ask for its error by value")]
 fn finish<T>(
     outcome: Result<Result<T, SnapshotDamage>, weft_runtime::task::TaskFailure>,
     verb: ErrorVerb,
