@@ -8,12 +8,13 @@
 //! | machines | `state` `watch` `sync` `proxycfg` |
 //! | judgement | `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
-//! | ground | `name` `identity` `index` `time` `limits` `text_type` |
+//! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` |
 //!
 //! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
 //! be called at any time, `poll_timeout()` says when to call it next, `poll_output()` is drained
 //! until `None` after any of them.
 
+pub mod canonical_path;
 pub mod identity;
 pub mod index;
 pub mod limits;

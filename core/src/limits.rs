@@ -65,6 +65,11 @@ pub const SPLITS_PER_CHAIN_MAX: usize = 1_000;
 pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
 /// Conditions of one sort (headers, parameters, methods) on one route.
 pub const CONDITIONS_PER_ROUTE_MAX: usize = 64;
+/// Permissions of all sources of one intention entry: tried in order for each request.
+pub const INTENTION_PERMISSIONS_MAX: usize = 10_000;
+/// Regular expressions in one intention entry: 64 MiB of memory in each proxy of the destination
+/// if each of them is as large as it may be.
+pub const INTENTION_REGEXES_MAX: usize = 256;
 /// Subsets of one service-resolver: each is a target with a watch of its own.
 pub const SUBSETS_PER_RESOLVER_MAX: usize = 256;
 /// Places of one failover: each is a target with a watch of its own.

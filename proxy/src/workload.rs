@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weft_core::chain::{Target, TargetId};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
+use weft_core::intention::Judge;
 use weft_core::name::ServiceName;
 use weft_core::proxycfg::{Endpoint, ProxySnapshot};
 use weft_core::traffic::{RouteTable, RouteTableError};
@@ -23,6 +24,8 @@ pub(crate) struct Workload {
     pub(crate) snapshot: ProxySnapshot,
     /// Leaf and roots; the same `Arc` as before when they did not change.
     pub(crate) credentials: Arc<Credentials>,
+    /// Who may call; the same `Arc` as before when that did not change.
+    pub(crate) judge: Arc<Judge>,
     /// How callers are met.
     pub(crate) inbound_tls: Arc<ServerConfig>,
     /// In the order of the snapshot.
@@ -109,7 +112,12 @@ impl Workload {
                 targets,
             });
         }
-        Ok(Self { snapshot, credentials, inbound_tls, upstreams })
+        let intentions = &snapshot.inbound.intentions;
+        let judge = match before.filter(|before| before.judge.set() == intentions) {
+            Some(before) => before.judge.clone(),
+            None => Arc::new(Judge::new(intentions.clone())),
+        };
+        Ok(Self { snapshot, credentials, judge, inbound_tls, upstreams })
     }
 
     /// Returns the number of the upstream that listens on an address.

@@ -5,7 +5,7 @@ use crate::tree::{SourceFile, Tree, Violation};
 
 /// The floors from the ground up. Modules of one floor may import each other.
 const FLOORS: [(&str, &[&str]); 4] = [
-    ("ground", &["name", "identity", "index", "time", "limits", "text_type"]),
+    ("ground", &["name", "identity", "index", "time", "limits", "text_type", "canonical_path"]),
     ("records", &["catalog", "config_entry", "ca", "acl", "kv", "session"]),
     (
         "judgement",

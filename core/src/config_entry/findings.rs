@@ -19,6 +19,11 @@ impl Findings {
         self.0.push(InvalidEntry::field(field, reason));
     }
 
+    /// Returns how many were found so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Ends the check: the entry when nothing was found, else what was.
     pub(super) fn result<T>(self, entry: T) -> Result<T, Vec<InvalidEntry>> {
         if self.0.is_empty() { Ok(entry) } else { Err(self.0) }

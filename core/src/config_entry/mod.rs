@@ -15,6 +15,7 @@ mod header_changes;
 mod header_match;
 mod http_route;
 mod ingress_gateway;
+mod intention_permission;
 mod jwt_provider;
 mod kind;
 mod leads;
@@ -59,6 +60,7 @@ pub use http_route::{
 pub use ingress_gateway::{
     IngressGateway, IngressLimits, IngressListener, IngressService, IngressServiceTls,
 };
+pub use intention_permission::{IntentionHttp, IntentionPermission};
 pub use jwt_provider::{
     JwksCluster, JwksDiscovery, JwksPauses, JwksProviderInstance, JwksRetries, JwksTrust,
     JwksTrustedCa, JwtCache, JwtForwarding, JwtHeader, JwtKeySet, JwtLocalKeys, JwtLocation,

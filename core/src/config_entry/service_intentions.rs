@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidEntry;
+use super::blank::is_blank;
 use super::findings::Findings;
+use super::{IntentionPermission, InvalidEntry};
 use crate::index::Index;
 use crate::limits;
 use crate::name::{InvalidName, ServiceName};
@@ -80,8 +81,18 @@ pub enum IntentionAction {
 pub struct IntentionSource {
     /// The caller.
     pub name: SourceName,
-    /// What is done with its calls.
-    pub action: IntentionAction,
+    /// What is done with its calls; absent when its permissions say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<IntentionAction>,
+    /// What is done with its calls by their content: the first that matches decides, and the
+    /// default if none does. Empty when `action` says.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub permissions: Vec<IntentionPermission>,
+    /// Whether what would be refused is let through, and only counted and logged.
+    ///
+    /// Differs: Consul has no such field.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub dry_run: bool,
     /// A remark for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -110,7 +121,9 @@ impl IntentionSource {
     pub fn new(name: SourceName, action: IntentionAction, description: String) -> Self {
         Self {
             name,
-            action,
+            action: Some(action),
+            permissions: Vec::new(),
+            dry_run: false,
             description,
             precedence: 0,
             kind: String::new(),
@@ -120,12 +133,33 @@ impl IntentionSource {
             legacy_update_time: String::new(),
         }
     }
+
+    /// Either an action or permissions are given.
+    fn check_judgement(&mut self, at: usize, destination: &SourceName, findings: &mut Findings) {
+        let field = format!("Sources[{at}]");
+        match (self.action, self.permissions.is_empty()) {
+            (Some(_), true) | (None, false) => {}
+            (Some(_), false) => {
+                findings
+                    .add(format!("{field}.Permissions"), "go without Action; write one of both");
+            }
+            (None, true) => {
+                findings.add(format!("{field}.Action"), "is missing; write it or Permissions");
+            }
+        }
+        if *destination == SourceName::Any && !self.permissions.is_empty() {
+            let reason = "need a service by name: what its requests mean is not known of '*'";
+            findings.add(format!("{field}.Permissions"), reason);
+        }
+        for (number, permission) in self.permissions.iter_mut().enumerate() {
+            permission.normalise(&format!("{field}.Permissions[{number}]"), findings);
+        }
+    }
 }
 
 /// Who may call one service.
 ///
-/// **Source**: Consul: docs/connect/config-entries/service-intentions. Permissions by request
-/// content are refused by name until they are enforced.
+/// **Source**: Consul: docs/connect/config-entries/service-intentions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ServiceIntentions {
@@ -169,12 +203,23 @@ impl ServiceIntentions {
             findings.add("Sources", "must name at least one caller; delete the entry instead");
         }
         findings.count("Sources", self.sources.len(), limits::INTENTION_SOURCES_MAX);
+        let permissions = || self.sources.iter().flat_map(|source| &source.permissions);
+        let (count, max) = (permissions().count(), limits::INTENTION_PERMISSIONS_MAX);
+        findings.count("Sources[].Permissions", count, max);
+        let count: usize = permissions().map(IntentionPermission::regexes).sum();
+        let max = limits::INTENTION_REGEXES_MAX;
+        if count > max {
+            let reason = format!("has {count} regular expressions, more than the {max} allowed");
+            findings.add("Sources[].Permissions", reason);
+            return Err(findings.result(()).err().unwrap_or_default());
+        }
         let mut first: BTreeMap<SourceName, usize> = BTreeMap::new();
         for (at, source) in self.sources.iter_mut().enumerate() {
             if let Some(earlier) = first.insert(source.name.clone(), at) {
                 let reason = format!("{} is already given in Sources[{earlier}]", source.name);
                 findings.add(format!("Sources[{at}].Name"), reason);
             }
+            source.check_judgement(at, &self.name, &mut findings);
             if !source.kind.is_empty() && source.kind != Self::SOURCE_TYPE {
                 let reason = format!("must be {:?} or left out", Self::SOURCE_TYPE);
                 findings.add(format!("Sources[{at}].Type"), reason);

@@ -53,7 +53,7 @@ impl EntryKind {
             Self::ServiceIntentions => KindStanding {
                 waits_for: None,
                 kept: &[],
-                refused: &["JWT", "Peer", "Permissions", "SamenessGroup"],
+                refused: &["JWT", "Peer", "SamenessGroup"],
             },
             Self::ServiceResolver => KindStanding {
                 waits_for: None,

@@ -1,7 +1,7 @@
 //! Verdicts in words, for refusals, logs and `intention check`.
 
-use super::{IntentionSet, Verdict};
-use crate::config_entry::IntentionAction;
+use super::{Cause, IntentionSet, Judge, Judgement, Verdict};
+use crate::config_entry::{IntentionAction, IntentionPermission};
 use crate::identity::{SpiffeId, Workload};
 use crate::name::ServiceName;
 
@@ -9,6 +9,10 @@ impl IntentionSet {
     /// Says in one line what is decided about a call between two services, and why.
     pub fn explain(&self, source: &ServiceName, destination: &ServiceName) -> String {
         match self.evaluate(source) {
+            Verdict { by: Some(by), .. } if !by.permissions.is_empty() => format!(
+                "denied: intention {} → {} has permissions, so each request is judged by itself",
+                by.source, by.destination
+            ),
             Verdict { allowed, by: Some(by) } => {
                 let (from, to, precedence) = (&by.source, &by.destination, by.precedence);
                 let (outcome, word) = match allowed {
@@ -23,10 +27,7 @@ impl IntentionSet {
             }
             Verdict { allowed, by: None } => {
                 let outcome = if allowed { "allowed" } else { "denied" };
-                let default = match self.default_action {
-                    IntentionAction::Allow => "allow",
-                    IntentionAction::Deny => "deny",
-                };
+                let default = word(self.default_action);
                 format!(
                     "{outcome}: no intention matches {source} → {destination} and the default is \
                      {default}"
@@ -43,5 +44,100 @@ impl IntentionSet {
                 format!("denied: {source} is not a service, and only services call {destination}")
             }
         }
+    }
+}
+
+impl Judge {
+    /// Says in one line what was decided about a call, and why.
+    pub fn explain(
+        &self,
+        judgement: &Judgement<'_>,
+        source: &ServiceName,
+        destination: &ServiceName,
+    ) -> String {
+        let outcome = match (judgement.allowed, judgement.is_dry_run) {
+            (false, _) => "denied",
+            (true, false) => "allowed",
+            (true, true) => "allowed in a dry run, else denied",
+        };
+        let default = word(self.set().default_action);
+        let Some(by) = judgement.by else {
+            return format!(
+                "{outcome}: no intention matches {source} → {destination} and the default is \
+                 {default}"
+            );
+        };
+        let rule = format!("intention {} → {}", by.source, by.destination);
+        let shown = |number: usize| by.permissions.get(number).map(in_words).unwrap_or_default();
+        match judgement.cause {
+            Cause::Action | Cause::Default => {
+                let verb = if by.action == IntentionAction::Allow { "allows" } else { "denies" };
+                let precedence = by.precedence;
+                let asked = match by.source.as_str() == source.as_str()
+                    && by.destination.as_str() == destination.as_str()
+                {
+                    true => String::new(),
+                    false => format!(", asked for {source} → {destination}"),
+                };
+                format!("{outcome}: {rule} {verb} it (precedence {precedence}){asked}")
+            }
+            Cause::NoRequest => format!(
+                "{outcome}: {rule} has permissions for requests, and {destination} speaks tcp, so \
+                 it cannot tell them; write Protocol http in its service-defaults"
+            ),
+            Cause::NoPermission => {
+                let count = by.permissions.len();
+                format!(
+                    "{outcome}: none of the {count} permissions of {rule} matches and the default \
+                     is {default}"
+                )
+            }
+            Cause::Permission(number) => {
+                let action = by.permissions.get(number).map(|permission| permission.action);
+                let verb = match action {
+                    Some(IntentionAction::Allow) => "allows",
+                    Some(IntentionAction::Deny) | None => "denies",
+                };
+                let (number, shown) = (number + 1, shown(number));
+                format!("{outcome}: permission {number} of {rule} {verb} it ({shown})")
+            }
+            Cause::Unreadable(number, why) => {
+                let (number, shown) = (number + 1, shown(number));
+                format!("{outcome}: {why}, and permission {number} of {rule} looks at it ({shown})")
+            }
+            Cause::Unusable => format!("{outcome}: {rule} has a condition that cannot be judged"),
+        }
+    }
+}
+
+/// Says what a permission asks for: `path /api…, methods GET POST, header x-team`.
+pub fn in_words(permission: &IntentionPermission) -> String {
+    let mut parts = Vec::new();
+    if let Some(http) = &permission.http {
+        parts.extend(http.path_exact.as_ref().map(|path| format!("path {path}")));
+        parts.extend(http.path_prefix.as_ref().map(|path| format!("path {path}…")));
+        parts.extend(http.path_regex.as_ref().map(|path| format!("path like {path}")));
+        if !http.methods.is_empty() {
+            parts.push(format!("method {}", http.methods.join(" or ")));
+        }
+        for header in &http.header {
+            let not = if header.invert { "not " } else { "" };
+            parts.push(format!("{not}header {}", header.name));
+        }
+    }
+    if !permission.source_cidrs.is_empty() {
+        parts.push(format!("from {}", permission.source_cidrs.join(" or ")));
+    }
+    if !permission.destination_ports.is_empty() {
+        let ports: Vec<String> = permission.destination_ports.iter().map(u16::to_string).collect();
+        parts.push(format!("port {}", ports.join(" or ")));
+    }
+    parts.join(", ")
+}
+
+fn word(action: IntentionAction) -> &'static str {
+    match action {
+        IntentionAction::Allow => "allow",
+        IntentionAction::Deny => "deny",
     }
 }

@@ -2,17 +2,27 @@
 //!
 //! Enforcement on connections is the proxy's.
 
+mod call;
+mod compile;
 mod evaluate;
 mod explain;
+mod permission;
+#[cfg(test)]
+mod permission_tests;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use call::{Asked, Call};
+pub use compile::{Cause, Judge, Judgement, Standing};
 pub use evaluate::Verdict;
+pub use explain::in_words;
+pub use permission::Unreadable;
 
 use crate::config_entry::{
-    EntryKey, EntryKind, IntentionAction, ServiceIntentions, SourceName, precedence,
+    EntryKey, EntryKind, IntentionAction, IntentionPermission, ServiceIntentions, SourceName,
+    precedence,
 };
 use crate::name::ServiceName;
 
@@ -35,8 +45,14 @@ pub struct Intention {
     pub source: SourceName,
     /// The destination as written: the service itself or `*`.
     pub destination: SourceName,
-    /// What is done.
+    /// What is done, as far as that does not depend on the request: with permissions, deny.
     pub action: IntentionAction,
+    /// What is done by the content of a call; empty when `action` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<IntentionPermission>,
+    /// Whether what would be refused is let through, and only counted and logged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// From 9 to 5.
     ///
     /// **Source**: Consul: docs/connect/intentions#precedence-and-match-order.
@@ -68,7 +84,12 @@ impl IntentionSet {
             entry.sources.iter().map(|source| Intention {
                 source: source.name.clone(),
                 destination: entry.name.clone(),
-                action: source.action,
+                action: match source.permissions.is_empty() {
+                    true => source.action.unwrap_or(IntentionAction::Deny),
+                    false => IntentionAction::Deny,
+                },
+                permissions: source.permissions.clone(),
+                dry_run: source.dry_run,
                 precedence: precedence(&source.name, &entry.name),
             })
         };

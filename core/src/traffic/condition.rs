@@ -23,8 +23,9 @@ enum PathCondition {
     Regex(Regex),
 }
 
+/// Whether the case of letters counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Case {
+pub(crate) enum Case {
     Ignored,
     Kept,
 }
@@ -42,8 +43,9 @@ struct QueryCondition {
     value: ValueCondition,
 }
 
+/// A condition on the value of a header or parameter.
 #[derive(Debug)]
-enum ValueCondition {
+pub(crate) enum ValueCondition {
     Contains(Box<[u8]>, Case),
     Exact(Box<[u8]>, Case),
     Prefix(Box<[u8]>, Case),
@@ -144,7 +146,26 @@ impl QueryCondition {
 }
 
 impl ValueCondition {
-    fn holds(&self, value: &[u8]) -> bool {
+    /// Compiles what is asked of a header's value.
+    pub(crate) fn of_header(matches: &HeaderMatch) -> Result<Self, regex::Error> {
+        let case = case(matches.ignore_case);
+        Ok(if let Some(want) = &matches.exact {
+            Self::Exact(bytes(want), case)
+        } else if let Some(want) = &matches.prefix {
+            Self::Prefix(bytes(want), case)
+        } else if let Some(want) = &matches.suffix {
+            Self::Suffix(bytes(want), case)
+        } else if let Some(want) = &matches.contains {
+            Self::Contains(bytes(want), case)
+        } else if let Some(want) = &matches.regex {
+            Self::Regex(whole(want, case)?)
+        } else {
+            Self::Present
+        })
+    }
+
+    /// Whether a value meets the condition.
+    pub(crate) fn holds(&self, value: &[u8]) -> bool {
         match self {
             Self::Contains(want, case) => {
                 want.is_empty() || value.windows(want.len()).any(|part| equal(part, want, *case))
@@ -164,20 +185,7 @@ impl ValueCondition {
 }
 
 fn header(matches: &HeaderMatch) -> Result<HeaderCondition, regex::Error> {
-    let case = case(matches.ignore_case);
-    let value = if let Some(want) = &matches.exact {
-        ValueCondition::Exact(bytes(want), case)
-    } else if let Some(want) = &matches.prefix {
-        ValueCondition::Prefix(bytes(want), case)
-    } else if let Some(want) = &matches.suffix {
-        ValueCondition::Suffix(bytes(want), case)
-    } else if let Some(want) = &matches.contains {
-        ValueCondition::Contains(bytes(want), case)
-    } else if let Some(want) = &matches.regex {
-        ValueCondition::Regex(whole(want, case)?)
-    } else {
-        ValueCondition::Present
-    };
+    let value = ValueCondition::of_header(matches)?;
     let name = matches.name.to_ascii_lowercase().into();
     Ok(HeaderCondition { name, value, inverted: matches.invert })
 }
@@ -207,7 +215,7 @@ fn equal(a: &[u8], b: &[u8], case: Case) -> bool {
 }
 
 /// Compiles an expression that must match the whole value.
-fn whole(expression: &str, case: Case) -> Result<Regex, regex::Error> {
+pub(crate) fn whole(expression: &str, case: Case) -> Result<Regex, regex::Error> {
     RegexBuilder::new(&format!(r"\A(?:{expression})\z"))
         .case_insensitive(case == Case::Ignored)
         .size_limit(limits::REGEX_COMPILED_BYTES_MAX)

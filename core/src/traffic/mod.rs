@@ -6,7 +6,7 @@
 //! the path becomes.
 
 mod balance;
-mod condition;
+pub(crate) mod condition;
 mod mix;
 mod request;
 mod rewrite;

@@ -8,6 +8,9 @@ pub trait RequestView {
     fn path(&self) -> &[u8];
     /// Returns what follows the first `?`, if there is one.
     fn query(&self) -> Option<&[u8]>;
+    /// Whether there is a header whose name is another, but this one (given in lower case) to
+    /// those who take all that is neither letter nor digit for `-`.
+    fn has_disguised(&self, name: &str) -> bool;
     /// Shows each value of the header with this name (given in lower case), in order.
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }

@@ -17,7 +17,7 @@ use super::{Fault, Options, Unknown, is_key, parse};
 ///
 /// # Errors
 /// Every fault, by field. Fields that Consul has and that do nothing here yet, such as the
-/// `Permissions` of an intention, are refused by name unless they are empty.
+/// `JWT` of an intention, are refused by name unless they are empty.
 pub fn decode(body: &[u8]) -> Result<ConfigEntry, Vec<Fault>> {
     let value = parse(body).map_err(|fault| vec![fault])?;
     from_value(value, Options::new(Unknown::Refuse))
@@ -116,7 +116,8 @@ fn drop_editions(object: &mut Map<String, Value>) {
 fn drop_tenancy(object: &mut Map<String, Value>) {
     object.retain(|key, value| {
         let tenancy = is_key(key, "Namespace") || is_key(key, "Partition");
-        let unsaid = value.as_str() == Some("") && (tenancy || is_key(key, "Protocol"));
+        let unsaid = value.as_str() == Some("")
+            && (tenancy || is_key(key, "Protocol") || is_key(key, "Action"));
         !(unsaid || tenancy && value.as_str() == Some("default"))
     });
     for (key, value) in object {
@@ -168,17 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn permissions_are_refused_by_name() {
-        assert_eq!(
-            faults(
-                r#"{"Kind":"service-intentions","Name":"db","Sources":[{"Name":"web",
-                "Permissions":[{"Action":"allow","HTTP":{"PathPrefix":"/"}}]}]}"#
-            ),
-            [
-                "Sources[0].Permissions: is not supported yet; remove it",
-                "Sources[0].Action: is missing",
-            ]
-        );
+    fn what_is_not_judged_in_a_permission_is_refused_by_name() {
+        let entry = |permission: &str| {
+            format!(
+                r#"{{"Kind":"service-intentions","Name":"db","Sources":[{{"Name":"web",
+                "Action":"","Permissions":[{permission}]}}]}}"#
+            )
+        };
+        let right = entry(r#"{"Action":"allow","HTTP":{"PathPrefix":"/"},"JWT":null}"#);
+        assert!(decode(right.as_bytes()).is_ok());
+        let wrong = r#"{"Action":"allow","HTTP":{"PathPrefix":"/","Host":"x"},"JWT":{"x":1}}"#;
+        let told = faults(&entry(wrong));
+        assert!(told[0].starts_with("Sources[0].Permissions[0].HTTP.Host: is not a field here"));
+        assert_eq!(told[1..], ["Sources[0].Permissions[0].JWT: is not supported yet; remove it"]);
     }
 
     #[test]

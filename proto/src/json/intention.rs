@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weft_core::config_entry::{IntentionAction, IntentionSource, ServiceIntentions, SourceName};
+use serde_json::{Map, Value};
+use weft_core::config_entry::{
+    IntentionAction, IntentionPermission, IntentionSource, ServiceIntentions, SourceName,
+};
 use weft_core::index::Index;
 
 use super::{Fault, Options, Unknown, from_value, is_empty, is_key, parse};
@@ -15,8 +18,15 @@ use super::{Fault, Options, Unknown, from_value, is_empty, is_key, parse};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct IntentionUpsert {
-    /// What is done with the calls.
-    pub action: IntentionAction,
+    /// What is done with the calls; absent when permissions say.
+    #[serde(default)]
+    pub action: Option<IntentionAction>,
+    /// What is done with the calls by their content.
+    #[serde(default)]
+    pub permissions: Vec<IntentionPermission>,
+    /// Whether what would be refused is let through, and only counted and logged.
+    #[serde(default)]
+    pub dry_run: bool,
     /// A remark for people.
     #[serde(default)]
     pub description: String,
@@ -34,13 +44,24 @@ pub struct IntentionUpsert {
     pub meta: BTreeMap<String, String>,
 }
 
+impl IntentionUpsert {
+    /// Returns what is said about one caller.
+    pub fn source(self, name: SourceName) -> IntentionSource {
+        let mut source = IntentionSource::new(name, IntentionAction::Deny, self.description);
+        source.action = self.action;
+        source.permissions = self.permissions;
+        source.dry_run = self.dry_run;
+        source
+    }
+}
+
 /// Decodes the body of `PUT /v1/connect/intentions/exact`.
 ///
 /// Clients send back whole intentions: what they were told (indexes, dates, ids) is passed over.
 ///
 /// # Errors
 /// Every fault, by field. What would narrow the intention and does nothing here yet, such as
-/// `Permissions`, is refused by name.
+/// `JWT`, is refused by name.
 pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
     let upsert = decode_legacy(body)?;
     if !upsert.meta.is_empty() {
@@ -56,8 +77,11 @@ pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
 /// # Errors
 /// As [`decode_upsert`].
 pub fn decode_legacy(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
-    let value = parse(body).map_err(|fault| vec![fault])?;
-    let mut faults = Vec::new();
+    let mut value = parse(body).map_err(|fault| vec![fault])?;
+    let (permissions, mut faults) = match take_permissions(&mut value) {
+        Ok(permissions) => (permissions, Vec::new()),
+        Err(faults) => (Vec::new(), faults),
+    };
     for (key, value) in value.as_object().into_iter().flatten() {
         let is_one_of = |fields: &[&str]| fields.iter().any(|field| is_key(key, field));
         let is_default = matches!(value.as_str(), Some("default"));
@@ -68,7 +92,7 @@ pub fn decode_legacy(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
         }
     }
     let decoded = from_value::<IntentionUpsert>(&value, &Options::new(Unknown::Ignore));
-    let upsert = match decoded {
+    let mut upsert = match decoded {
         Ok(upsert) if faults.is_empty() => upsert,
         Ok(_) => return Err(faults),
         Err(more) => {
@@ -80,11 +104,33 @@ pub fn decode_legacy(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
         let reason = format!("must be {:?} or left out", ServiceIntentions::SOURCE_TYPE);
         faults.push(Fault::new("SourceType", reason));
     }
+    upsert.permissions = permissions;
     if faults.is_empty() { Ok(upsert) } else { Err(faults) }
 }
 
+/// Takes the permissions out. Elsewhere fields that are not known are passed over; a condition
+/// that is not known would be one that does not protect.
+fn take_permissions(value: &mut Value) -> Result<Vec<IntentionPermission>, Vec<Fault>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Permissions {
+        #[serde(default)]
+        permissions: Vec<IntentionPermission>,
+    }
+    let mut taken = Map::new();
+    if let Some(object) = value.as_object_mut() {
+        // The empty action is how clients leave it out.
+        object.retain(|key, value| !(is_key(key, "Action") && value.as_str() == Some("")));
+        let keys: Vec<String> =
+            object.keys().filter(|key| is_key(key, "Permissions")).cloned().collect();
+        taken.extend(keys.iter().filter_map(|key| object.remove_entry(key)));
+    }
+    let options = Options::new(Unknown::Refuse).not_yet(&["JWT"]);
+    from_value::<Permissions>(&Value::Object(taken), &options).map(|taken| taken.permissions)
+}
+
 /// Fields that would narrow an intention.
-const NARROWING: [&str; 4] = ["JWT", "Permissions", "SourcePeer", "SourceSamenessGroup"];
+const NARROWING: [&str; 3] = ["JWT", "SourcePeer", "SourceSamenessGroup"];
 /// Fields that say where a name is meant; there is one place so far.
 const TENANCY: [&str; 4] = ["DestinationNS", "DestinationPartition", "SourceNS", "SourcePartition"];
 
@@ -107,8 +153,15 @@ pub struct IntentionBody {
     pub destination_name: SourceName,
     /// Always `consul`.
     pub source_type: String,
-    /// What is done with the calls.
-    pub action: IntentionAction,
+    /// What is done with the calls; absent when permissions say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<IntentionAction>,
+    /// What is done with the calls by their content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<IntentionPermission>,
+    /// Whether what would be refused is let through, and only counted and logged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// A remark for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -140,6 +193,8 @@ impl IntentionBody {
             destination_name: entry.name.clone(),
             source_type: ServiceIntentions::SOURCE_TYPE.to_owned(),
             action: source.action,
+            permissions: source.permissions.clone(),
+            dry_run: source.dry_run,
             description: source.description.clone(),
             meta: source.legacy_meta.clone(),
             precedence: source.precedence,
@@ -180,20 +235,25 @@ mod tests {
             "UpdatedAt":"0001-01-01T00:00:00Z","CreateIndex":0,"ModifyIndex":0,
             "Permissions":null}"#;
         let upsert = decode_upsert(body).expect("an intention");
-        assert_eq!((upsert.action, upsert.description.as_str()), (IntentionAction::Allow, "x"));
+        assert_eq!(
+            (upsert.action, upsert.description.as_str()),
+            (Some(IntentionAction::Allow), "x")
+        );
     }
 
     #[test]
     fn what_would_narrow_an_intention_is_refused() {
-        let body = br#"{"SourceNS":"team","Action":"allow","permissions":[{"Action":"deny"}],
+        let body = br#"{"SourceNS":"team","Action":"","permissions":[{"Action":"deny",
+            "JWT":{"Providers":[{"Name":"x"}]},"HTTP":{"PathPrefux":"/"}}],
             "SourceType":"other","Meta":{"a":"b"}}"#;
         let told = |body: &[u8]| {
             Fault::line(&decode_upsert(body).expect_err("an intention that is more than we do"))
         };
         assert_eq!(
             told(body),
-            "SourceNS: is not supported yet; remove it; permissions: is not supported yet; \
-             remove it"
+            "permissions[0].HTTP.PathPrefux: is not a field here; did you mean PathPrefix?; \
+             permissions[0].JWT: is not supported yet; remove it; \
+             SourceNS: is not supported yet; remove it"
         );
         assert_eq!(
             told(br#"{"Action":"alow"}"#),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, info};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
@@ -15,7 +15,7 @@ use weft_runtime::tls::tokio_rustls::TlsAcceptor;
 use weft_runtime::tls::{PeerCertificate, peer_certificate};
 use weft_runtime::{clock, net};
 
-use super::authorize::is_allowed;
+use super::authorize::judge_connection;
 use super::forward::LocalApp;
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
@@ -32,6 +32,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Serves one connection to its end.
 pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
     let local = worker.current();
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
     // Boxed, so that its size is given back once it is done.
     let shaken = Box::pin(handshake(&local, stream)).await;
     let (tls, certificate, service) = match shaken {
@@ -58,19 +59,20 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
         return;
     }
     let PeerCertificate { id: caller, valid_before, .. } = certificate;
-    live.set_caller(Caller { service: service.clone(), chain, valid_before });
+    live.set_caller(Caller { service: service.clone(), address, chain, valid_before });
     let _open = Open::new(&local.inbound);
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (protocol, is_http2) {
-        (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &service, &live)).await,
+        (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &live)).await,
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
-            let hop = LocalApp::new(worker, local, caller, service);
+            live.set_shared();
+            let hop = LocalApp::new(worker, local, (caller, service, address), &live);
             let input = Buffer::default();
             Box::pin(serve((tls, input), Engine::Http2, hop, &live, &tasks)).await;
         }
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, false) => {
-            let hop = LocalApp::new(worker, local, caller, service);
+            let hop = LocalApp::new(worker, local, (caller, service, address), &live);
             Session::new(tls, hop, live, Buffer::default()).run().await;
         }
     }
@@ -100,22 +102,12 @@ async fn handshake(
 }
 
 /// Carries bytes to the local instance, if the caller may.
-async fn copy(
-    local: &Local,
-    mut tls: ServerTls,
-    caller: &SpiffeId,
-    service: &ServiceName,
-    live: &Live,
-) {
-    let inbound = &local.workload.snapshot.inbound;
+async fn copy(local: &Local, mut tls: ServerTls, caller: &SpiffeId, live: &Live) {
     live.set_busy(true);
-    if !is_allowed(&inbound.intentions, service) {
-        local.inbound.denied.add(1);
-        local.inbound.cause("intention-denied");
-        let why = inbound.intentions.explain(service, &local.workload.snapshot.service);
-        debug!(%caller, why, "connection refused");
+    if !may_connect(local, caller, live) {
         return;
     }
+    let inbound = &local.workload.snapshot.inbound;
     let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
         Err(error) => {
@@ -132,4 +124,22 @@ async fn copy(
         local.inbound.cause("connection-broken");
         debug!(%caller, error = chain(&error), "connection broke off");
     }
+}
+
+/// Judges a connection that carries bytes; counts and logs what is refused, or would be.
+fn may_connect(local: &Local, caller: &SpiffeId, live: &Live) -> bool {
+    let workload = &local.workload;
+    let known = live.caller();
+    let Some(known) = known.as_ref() else { return false };
+    let judgement = judge_connection(workload, known);
+    let why = || workload.judge.explain(&judgement, &known.service, &workload.snapshot.service);
+    if !judgement.allowed {
+        local.inbound.denied.add(1);
+        local.inbound.cause("intention-denied");
+        debug!(%caller, why = why(), "connection refused");
+    } else if judgement.is_dry_run {
+        local.inbound.dry_run_denied.add(1);
+        info!(%caller, why = why(), "connection would be refused");
+    }
+    judgement.allowed
 }

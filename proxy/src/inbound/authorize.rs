@@ -1,28 +1,60 @@
-//! May this caller do that? Asked when a connection comes in and again for each request; a
-//! verdict is kept until the workload changes.
+//! May this caller do that? Asked when a connection comes in and again for each request that is
+//! judged by its content; asked anew of all that is under way when the workload changes.
 
 use weft_core::identity::SpiffeId;
-use weft_core::intention::IntentionSet;
+use weft_core::intention::{Call, Judge, Judgement};
 use weft_core::name::ServiceName;
 
+use super::under_way::Rules;
 use crate::http::Refusal;
+use crate::listen::{Caller, Live};
+use crate::workload::Workload;
 
-/// Whether a caller may call the local instance.
-pub(crate) fn is_allowed(intentions: &IntentionSet, caller: &ServiceName) -> bool {
-    intentions.evaluate(caller).allowed
+/// Judges a connection as a whole.
+pub(super) fn judge_connection<'a>(workload: &'a Workload, caller: &Caller) -> Judgement<'a> {
+    let port = Some(workload.snapshot.inbound.local_app.port());
+    let call = Call { address: caller.address, port, request: None };
+    workload.judge.evaluate(workload.judge.standing(&caller.service), &call)
+}
+
+/// Cuts what is under way on a connection and no longer allowed.
+pub(crate) fn judge_again(workload: &Workload, live: &Live) {
+    let caller = live.caller();
+    let Some(caller) = caller.as_ref() else { return };
+    let judge: &Judge = &workload.judge;
+    let standing = judge.standing(&caller.service);
+    if judge.is_by_content(standing) {
+        let port = workload.snapshot.inbound.local_app.port();
+        let rules = Rules { judge, standing, caller, port };
+        live.under_way.cut_refused(&rules);
+        if live.has_one_request() && !live.under_way.is_alone_allowed(&rules) {
+            live.cut();
+        }
+    } else if live.is_busy() && !judge_connection(workload, caller).allowed {
+        live.cut();
+    }
 }
 
 /// Explains a refusal to the caller: who asked for what, which rule refused, and what to do.
 pub(super) fn refusal(
-    intentions: &IntentionSet,
-    caller: &SpiffeId,
+    judge: &Judge,
+    judgement: &Judgement<'_>,
+    (caller, name): (&SpiffeId, &ServiceName),
     service: &ServiceName,
 ) -> Refusal {
-    let name = caller.service_name().map_or("", ServiceName::as_str);
-    let why = intentions.explain_identity(caller, service);
-    let message = format!(
-        "{caller} must not call {service}. {why}. To allow it, write a service-intentions entry \
-         for {service} with the source {name} and the action allow."
-    );
-    Refusal::new(403, "intention-denied", message)
+    let why = judge.explain(judgement, name, service);
+    let remedy = match judgement.by {
+        Some(by) if !by.permissions.is_empty() => {
+            format!("To allow it, add a permission to the source {} there.", by.source)
+        }
+        Some(_) | None => format!(
+            "To allow it, write a service-intentions entry for {service} with the source {name} \
+             and the action allow."
+        ),
+    };
+    Refusal::new(
+        403,
+        "intention-denied",
+        format!("{caller} must not call {service}. {why}. {remedy}"),
+    )
 }

@@ -1,17 +1,21 @@
 //! Requests on to the local instance, if the caller may.
 
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tracing::info;
+use weft_core::canonical_path::CanonicalPath;
 use weft_core::identity::SpiffeId;
+use weft_core::intention::{Asked, Call, Judgement, Standing};
 use weft_core::name::ServiceName;
-use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
 
-use super::authorize::{is_allowed, refusal};
+use super::authorize::refusal;
+use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Hop, Outcome, Refusal, Reuse};
-use crate::listen::{Local, Worker};
+use crate::listen::{Live, Local, Worker};
 use crate::observe::AccessRecord;
 use crate::transport::Lease;
 
@@ -21,8 +25,14 @@ pub(crate) struct LocalApp {
     local: Rc<Local>,
     caller: SpiffeId,
     service: ServiceName,
+    address: Option<IpAddr>,
     /// Under `local`'s intentions.
-    is_allowed: bool,
+    standing: Standing,
+    /// Of the request that was judged last.
+    path: CanonicalPath,
+    under_way: Rc<UnderWay>,
+    /// When it was last said that a request would be refused.
+    told: Option<Instant>,
     /// `x-forwarded-client-cert`, ready to be written.
     added_lines: Vec<u8>,
 }
@@ -32,41 +42,112 @@ pub(crate) struct Plan {
     pub(super) worker: Rc<Worker>,
     pub(super) local: Rc<Local>,
     logged: Option<Box<(String, String)>>,
+    is_dry_run: bool,
+    /// Whether the request goes on with the path that was judged.
+    pub(super) is_respelled: bool,
+    /// Of the content that was judged, for the next judgement.
+    kept: Option<Kept>,
+    /// While it shares its connection.
+    pub(super) entered: Option<Entered>,
 }
+
+/// How often a connection says that its requests would be refused.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 impl LocalApp {
     /// Makes the view of one caller.
     pub(super) fn new(
         worker: Rc<Worker>,
         local: Rc<Local>,
-        caller: SpiffeId,
-        service: ServiceName,
+        (caller, service, address): (SpiffeId, ServiceName, Option<IpAddr>),
+        live: &Live,
     ) -> Self {
-        let snapshot = &local.workload.snapshot;
-        let is_allowed = is_allowed(&snapshot.inbound.intentions, &service);
-        let own = &snapshot.spiffe_id;
+        let standing = local.workload.judge.standing(&service);
+        let own = &local.workload.snapshot.spiffe_id;
         let added_lines = format!("x-forwarded-client-cert: By={own};URI={caller}\r\n");
         let added_lines = added_lines.into_bytes();
-        Self { worker, local, caller, service, is_allowed, added_lines }
+        let under_way = live.under_way.clone();
+        Self {
+            worker,
+            local,
+            caller,
+            service,
+            address,
+            standing,
+            path: CanonicalPath::default(),
+            under_way,
+            told: None,
+            added_lines,
+        }
     }
 
-    /// Lets a request in, or says why not; judges anew when the workload has changed.
-    pub(super) fn admit<R: RequestView>(&mut self, request: &R) -> Result<Plan, Refusal> {
+    /// Lets a request in, or says why not; by other rules when the workload has changed.
+    ///
+    /// A request that is judged by its content goes on with the path that was judged.
+    pub(super) fn admit<R: WholeRequest>(&mut self, request: &R) -> Result<Plan, Refusal> {
         if !self.worker.is_current(&self.local) {
             self.local = self.worker.current();
-            let intentions = &self.local.workload.snapshot.inbound.intentions;
-            self.is_allowed = is_allowed(intentions, &self.service);
+            self.standing = self.local.workload.judge.standing(&self.service);
         }
-        let snapshot = &self.local.workload.snapshot;
-        if !self.is_allowed {
-            self.local.inbound.denied.add(1);
-            return Err(refusal(&snapshot.inbound.intentions, &self.caller, &snapshot.service));
+        let local = self.local.clone();
+        let judge = &local.workload.judge;
+        let is_by_content = judge.is_by_content(self.standing);
+        let read = if is_by_content { self.path.read(request.path()) } else { Ok(()) };
+        let path = read.map(|()| &self.path);
+        let snapshot = &local.workload.snapshot;
+        let call = Call {
+            address: self.address,
+            port: Some(snapshot.inbound.local_app.port()),
+            request: is_by_content.then_some(Asked { request, path }),
+        };
+        let judgement = judge.evaluate(self.standing, &call);
+        if !judgement.allowed {
+            local.inbound.denied.add(1);
+            let caller = (&self.caller, &self.service);
+            return Err(refusal(judge, &judgement, caller, &snapshot.service));
         }
+        let is_respelled = is_by_content && path.is_ok();
         let logged = self.worker.log.is_some().then(|| {
-            let path = String::from_utf8_lossy(request.path()).into_owned();
+            let path = if is_respelled { self.path.as_bytes() } else { request.path() };
+            let path = String::from_utf8_lossy(path).into_owned();
             Box::new((request.method().to_owned(), path))
         });
-        Ok(Plan { worker: self.worker.clone(), local: self.local.clone(), logged })
+        let kept = is_by_content.then(|| Kept::new(request, path));
+        if judgement.is_dry_run {
+            self.tell(&local, &judgement);
+        }
+        let is_dry_run = judgement.is_dry_run;
+        let worker = self.worker.clone();
+        Ok(Plan {
+            worker,
+            local: self.local.clone(),
+            logged,
+            is_dry_run,
+            is_respelled,
+            kept,
+            entered: None,
+        })
+    }
+
+    /// Returns the path of the request that was judged last.
+    pub(super) fn judged_path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    /// Has the request judged again while it lasts, beside others on its connection.
+    pub(super) fn enter(&self, plan: &mut Plan) {
+        plan.entered = Some(self.under_way.enter(plan.kept.take()));
+    }
+
+    fn tell(&mut self, local: &Local, judgement: &Judgement<'_>) {
+        local.inbound.dry_run_denied.add(1);
+        let now = clock::instant();
+        if self.told.is_none_or(|told| now >= told + TELL_EVERY) {
+            self.told = Some(now);
+            let workload = &local.workload;
+            let why = workload.judge.explain(judgement, &self.service, &workload.snapshot.service);
+            info!(caller = %self.caller, why, "request would be refused");
+        }
     }
 
     /// Returns the value of `x-forwarded-client-cert`.
@@ -78,6 +159,7 @@ impl LocalApp {
     /// Counts and logs how a request ended.
     pub(super) fn note(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.local.inbound.request(outcome);
+        let is_dry_run = plan.is_some_and(|plan| plan.is_dry_run);
         if let (Some(log), Some(logged)) =
             (&self.worker.log, plan.and_then(|plan| plan.logged.as_ref()))
         {
@@ -88,7 +170,7 @@ impl LocalApp {
                 method: logged.0.clone(),
                 path: logged.1.clone(),
                 status: outcome.status,
-                cause: outcome.cause,
+                cause: outcome.cause.or(is_dry_run.then_some("intention-dry-run")),
                 duration: outcome.duration,
                 request_bytes: outcome.request_bytes,
                 response_bytes: outcome.response_bytes,
@@ -104,9 +186,11 @@ impl Hop for LocalApp {
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
-        let plan = self.admit(&request)?;
+        let mut plan = self.admit(&request)?;
+        self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {
             rewrite: None,
+            path: plan.is_respelled.then_some(self.path.as_bytes()),
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
             added_lines: &self.added_lines,
         };

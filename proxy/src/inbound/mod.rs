@@ -6,6 +6,8 @@ mod accept;
 mod authorize;
 mod forward;
 mod stream;
+mod under_way;
 
 pub(crate) use accept::accept;
-pub(crate) use authorize::is_allowed;
+pub(crate) use authorize::judge_again;
+pub(crate) use under_way::{Cut, UnderWay, WholeRequest};

@@ -1,6 +1,7 @@
 //! Requests that are values on their way to the local instance, in the protocol that it speaks.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -10,6 +11,7 @@ use weft_core::config_entry::Protocol;
 use weft_runtime::net;
 
 use super::forward::{LocalApp, Plan};
+use super::under_way::Cut;
 use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
@@ -23,12 +25,20 @@ impl StreamHop for LocalApp {
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
     fn plan(&mut self, parts: &mut Parts) -> Result<Plan, Refusal> {
-        let plan = self.admit(&PartsView(parts))?;
+        let mut plan = self.admit(&PartsView(parts))?;
+        self.enter(&mut plan);
         if let Ok(value) = HeaderValue::from_str(&self.certificate_field()) {
             parts.headers.insert("x-forwarded-client-cert", value);
         }
         let snapshot = &plan.local.workload.snapshot;
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = match plan.is_respelled {
+            true => {
+                let path = String::from_utf8_lossy(self.judged_path());
+                let query = parts.uri.query().map(|query| format!("?{query}"));
+                format!("{path}{}", query.unwrap_or_default())
+            }
+            false => parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+        };
         match snapshot.inbound.protocol {
             Protocol::Grpc | Protocol::Http2 => {
                 set_authority(parts, &target, snapshot.service.as_str());
@@ -39,13 +49,20 @@ impl StreamHop for LocalApp {
                 if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
                     parts.headers.insert(header::HOST, host);
                 }
-                parts.uri = target.parse().unwrap_or_default();
+                parts.uri = target.parse().map_err(|_| {
+                    let message = "the request target is not one that HTTP/1 can say";
+                    Refusal::new(400, "bad-request", message)
+                })?;
                 parts.version = Version::HTTP_11;
                 parts.headers.remove(header::TE);
                 join_cookies(&mut parts.headers);
             }
         }
         Ok(plan)
+    }
+
+    fn cut(plan: &Plan) -> Option<Rc<Cut>> {
+        plan.entered.as_ref().map(|entered| entered.cut.clone())
     }
 
     async fn send(

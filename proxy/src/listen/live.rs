@@ -1,14 +1,18 @@
 //! A connection that lives on a worker, as the worker sees it: it can be told to drain, and it
 //! can be cut.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
+
+use crate::inbound::UnderWay;
 
 /// The worker's handle on one connection; shared with the task that serves it.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub(crate) struct Live {
     is_busy: Cell<bool>,
     is_cut: Cell<bool>,
     is_draining: Cell<bool>,
+    is_shared: Cell<bool>,
+    pub(crate) under_way: Rc<UnderWay>,
     caller: RefCell<Option<Caller>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -24,6 +30,8 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) service: ServiceName,
+    /// Where it called from; `None` when that cannot be told.
+    pub(crate) address: Option<IpAddr>,
     /// Leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Until when the leaf is valid.
@@ -59,13 +67,24 @@ impl Live {
         *self.caller.borrow_mut() = Some(caller);
     }
 
-    /// Cuts the connection if it is busy for a caller that is refused now.
-    pub(crate) fn judge(&self, is_allowed: impl FnOnce(&ServiceName) -> bool) {
-        let is_refused =
-            self.caller.borrow().as_ref().is_some_and(|caller| !is_allowed(&caller.service));
-        if is_refused && self.is_busy.get() {
-            self.cut();
-        }
+    /// Notes that requests share the connection; each of them is judged by itself.
+    pub(crate) fn set_shared(&self) {
+        self.is_shared.set(true);
+    }
+
+    /// Returns who calls.
+    pub(crate) fn caller(&self) -> Ref<'_, Option<Caller>> {
+        self.caller.borrow()
+    }
+
+    /// Whether something is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_busy.get()
+    }
+
+    /// Whether one request or stream of bytes is under way that has the connection for itself.
+    pub(crate) fn has_one_request(&self) -> bool {
+        self.is_busy.get() && !self.is_shared.get()
     }
 
     /// Cuts the connection if what its caller has shown is not accepted now.
@@ -138,7 +157,7 @@ mod tests {
         assert!(!live.is_draining(), "nobody has called yet");
         let service = ServiceName::parse("web").expect("a name");
         let valid_before = Timestamp(5_000);
-        live.set_caller(Caller { service, chain: Vec::new(), valid_before });
+        live.set_caller(Caller { service, address: None, chain: Vec::new(), valid_before });
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());
         live.drain_expired(Timestamp(5_000));

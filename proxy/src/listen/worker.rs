@@ -151,9 +151,8 @@ impl Worker {
             Rc::new(Local::new(workload.clone(), before.as_deref(), &self.metrics, random))
         };
         *self.local.borrow_mut() = Some(local);
-        let intentions = &workload.snapshot.inbound.intentions;
         for live in self.lives.borrow().values() {
-            live.judge(|caller| inbound::is_allowed(intentions, caller));
+            inbound::judge_again(&workload, live);
         }
         let credentials = &workload.credentials;
         if before.is_some_and(|b| credentials.trusts_less_than(&b.workload.credentials)) {

@@ -73,6 +73,8 @@ pub(crate) struct Series {
     pub(crate) connections_closed: Count,
     pub(crate) handshakes_failed: Count,
     pub(crate) denied: Count,
+    /// Let through by intentions that are tried out.
+    pub(crate) dry_run_denied: Count,
     /// Rare, and of few values: causes are words in the code.
     pub(super) causes: Mutex<BTreeMap<&'static str, u64>>,
 }

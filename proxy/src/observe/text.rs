@@ -12,13 +12,18 @@ use super::metrics::{Count, DURATION_BOUNDS_US, Labels, Metrics, Registry, Serie
 type Pick = fn(&Series) -> &Count;
 
 /// Name, help and place of each plain count.
-const COUNTS: [(&str, &str, Pick); 6] = [
+const COUNTS: [(&str, &str, Pick); 7] = [
     ("weft_proxy_sent_bytes_total", "Body bytes towards the service.", |s| &s.bytes_sent),
     ("weft_proxy_received_bytes_total", "Body bytes back from the service.", |s| &s.bytes_received),
     ("weft_proxy_connections_opened_total", "Connections opened.", |s| &s.connections_opened),
     ("weft_proxy_connections_closed_total", "Connections closed.", |s| &s.connections_closed),
     ("weft_proxy_handshake_failures_total", "TLS handshakes failed.", |s| &s.handshakes_failed),
     ("weft_proxy_denied_total", "Calls refused by intention.", |s| &s.denied),
+    (
+        "weft_proxy_dry_run_denied_total",
+        "Calls let through by intentions that are tried out and would refuse them.",
+        |s| &s.dry_run_denied,
+    ),
 ];
 
 type All<'a> = &'a BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>;

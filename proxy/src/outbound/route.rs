@@ -115,7 +115,8 @@ impl Hop for HttpUpstream {
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
         self.decide(&request, |upstream, rewrite| {
             let host_default = upstream.service.as_str().as_bytes();
-            RequestWriter { rewrite, host_default, added_lines: b"" }.write(request, out);
+            RequestWriter { rewrite, path: None, host_default, added_lines: b"" }
+                .write(request, out);
         })
     }
 

@@ -5,7 +5,7 @@
 use http::Response;
 use weft_core::acl::{Permission, Resource};
 use weft_core::config_entry::{
-    EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
+    EntryKey, EntryKind, ServiceIntentions, SourceName,
 };
 use weft_core::filter::INTENTION;
 use weft_core::name::ServiceName;
@@ -83,7 +83,7 @@ async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>
     let (source, destination) = pair(&request.query)?;
     let body = decode_upsert(&request.body)?;
     check(&body, &source, &destination)?;
-    let source = IntentionSource::new(source, body.action, body.description);
+    let source = body.source(source);
     let command = Command::UpsertIntention { destination, source };
     context.proposer.write(&request.caller, command).await?;
     Ok(page::verdict(true))

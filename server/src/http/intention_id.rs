@@ -93,7 +93,8 @@ fn decode(request: &ApiRequest) -> Result<(SourceName, IntentionSource), ApiErro
     let names =
         (name("SourceName", &body.source_name), name("DestinationName", &body.destination_name));
     let (Ok(source), Ok(destination)) = names else { return Err(faults.into()) };
-    let mut source = IntentionSource::new(source, body.action, body.description);
-    source.legacy_meta = body.meta;
+    let meta = body.meta.clone();
+    let mut source = body.source(source);
+    source.legacy_meta = meta;
     Ok((destination, source))
 }

@@ -34,6 +34,10 @@ impl RequestView for Request<'_> {
     fn query(&self) -> Option<&[u8]> {
         self.query.map(str::as_bytes)
     }
+    fn has_disguised(&self, _name: &str) -> bool {
+        false
+    }
+
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         for (_, value) in self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)) {
             visit(value.as_bytes());

@@ -1,6 +1,7 @@
 //! Answers on their way back: passed through and counted, or made by the proxy.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,20 +10,41 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::super::refusal::Refusal;
+use crate::inbound::Cut;
 
 /// The body of an answer.
 pub(crate) enum AnswerBody {
     /// Of the next hop; the closure runs when the last byte has gone, or none will.
-    Passed { body: Incoming, bytes: u64, is_whole: bool, done: Option<Box<dyn FnOnce(u64, bool)>> },
+    Passed {
+        body: Incoming,
+        bytes: u64,
+        is_whole: bool,
+        /// What ends it from outside.
+        cut: Option<Rc<Cut>>,
+        done: Option<Box<dyn FnOnce(u64, bool)>>,
+    },
     /// Of the proxy.
     Own(Option<Bytes>),
 }
 
+/// States why an answer breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error("the next hop's answer broke off")]
+    NextHop(#[source] hyper::Error),
+    #[error("the intentions were changed, and do not allow this request any more")]
+    NoLongerAllowed,
+}
+
 impl AnswerBody {
     /// Makes a body that reports how many bytes have passed, and whether that was all.
-    pub(super) fn passed(body: Incoming, done: impl FnOnce(u64, bool) + 'static) -> Self {
+    pub(super) fn passed(
+        body: Incoming,
+        cut: Option<Rc<Cut>>,
+        done: impl FnOnce(u64, bool) + 'static,
+    ) -> Self {
         let is_whole = body.is_end_stream();
-        Self::Passed { body, bytes: 0, is_whole, done: Some(Box::new(done)) }
+        Self::Passed { body, bytes: 0, is_whole, cut, done: Some(Box::new(done)) }
     }
 }
 
@@ -38,13 +60,16 @@ impl Drop for AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match &mut *self {
+            Self::Passed { cut: Some(cut), .. } if cut.poll_is_cut(cx) => {
+                Poll::Ready(Some(Err(AnswerError::NoLongerAllowed)))
+            }
             Self::Passed { body, bytes, is_whole, .. } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
@@ -55,7 +80,7 @@ impl Body for AnswerBody {
                     Poll::Ready(None) => *is_whole = true,
                     Poll::Ready(Some(Err(_))) | Poll::Pending => {}
                 }
-                polled
+                polled.map_err(AnswerError::NextHop)
             }
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }

@@ -26,6 +26,7 @@ use super::answer::{AnswerBody, refuse};
 use super::asked::RequestBody;
 use super::rewound::Rewound;
 use super::view::{clean, clean_request, strip_mesh};
+use crate::inbound::Cut;
 use crate::listen::Live;
 use crate::transport::{Buffer, Timer, Wire};
 
@@ -55,6 +56,11 @@ pub(crate) trait StreamHop: 'static {
 
     /// Decides, and changes the head to what the next hop gets.
     fn plan(&mut self, parts: &mut Parts) -> Result<Self::Plan, Refusal>;
+
+    /// Returns what ends the request from outside, if something may.
+    fn cut(_plan: &Self::Plan) -> Option<Rc<Cut>> {
+        None
+    }
 
     /// Sends the request and waits for the head of the answer.
     fn send(
@@ -162,10 +168,14 @@ async fn handle<H: StreamHop>(
     };
     let sent_bytes = Rc::new(Cell::new(0));
     let body = RequestBody::new(body, sent_bytes.clone());
+    let cut = H::cut(&plan);
     let mut waiting = Waiting { hop, plan: Some(plan), started, sent_bytes: sent_bytes.clone() };
     let request = Request::from_parts(parts, body);
     let sending = H::send(waiting.plan.as_mut().expect("it was just put there"), request);
-    let sent = sending.await;
+    let sent = match &cut {
+        None => sending.await,
+        Some(cut) => cut.guard(sending).await.unwrap_or_else(|| Err(no_longer_allowed())),
+    };
     let plan = waiting.plan.take().expect("only dropping takes it otherwise");
     let answer = match sent {
         Ok(answer) if answer.status().is_informational() => {
@@ -180,7 +190,7 @@ async fn handle<H: StreamHop>(
     clean_answer(&mut parts.headers, H::MESH_FIELDS);
     parts.version = http::Version::default();
     let (status, hop) = (parts.status.as_u16(), hop.clone());
-    let body = AnswerBody::passed(body, move |bytes, is_whole| {
+    let body = AnswerBody::passed(body, cut, move |bytes, is_whole| {
         let outcome = Outcome {
             status,
             cause: (!is_whole).then_some("answer-broken"),
@@ -191,6 +201,11 @@ async fn handle<H: StreamHop>(
         hop.borrow().record(Some(&plan), &outcome);
     });
     Response::from_parts(parts, body)
+}
+
+fn no_longer_allowed() -> Refusal {
+    let message = "the intentions were changed, and do not allow this request any more";
+    Refusal::new(403, "intention-denied", message)
 }
 
 /// A request that waits for its answer. Dropped before that, it was given up by its caller.

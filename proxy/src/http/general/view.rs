@@ -5,8 +5,9 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use weft_core::traffic::RequestView;
 
-use super::super::h1::{is_disguised, is_host, is_mesh};
+use super::super::h1::{is_disguised, is_host, is_like, is_mesh};
 use super::super::refusal::Refusal;
+use crate::inbound::WholeRequest;
 
 /// Fields of one connection only, whatever `connection` says.
 ///
@@ -36,6 +37,13 @@ impl RequestView for PartsView<'_> {
         self.0.uri.query().map(str::as_bytes)
     }
 
+    fn has_disguised(&self, name: &str) -> bool {
+        let is_disguise = |field: &HeaderName| {
+            field.as_str() != name && is_like(field.as_str().as_bytes(), name.as_bytes())
+        };
+        self.0.headers.keys().any(is_disguise)
+    }
+
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         let mut values = self.0.headers.get_all(name).iter().peekable();
         if name == "host" && values.peek().is_none() {
@@ -45,6 +53,18 @@ impl RequestView for PartsView<'_> {
             }
         }
         values.for_each(|value| visit(value.as_bytes()));
+    }
+}
+
+impl WholeRequest for PartsView<'_> {
+    fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let headers = &self.0.headers;
+        if let (false, Some(authority)) =
+            (headers.contains_key(header::HOST), self.0.uri.authority())
+        {
+            visit(b"host", authority.as_str().as_bytes());
+        }
+        headers.iter().for_each(|(name, value)| visit(name.as_str().as_bytes(), value.as_bytes()));
     }
 }
 

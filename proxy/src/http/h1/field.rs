@@ -110,7 +110,7 @@ pub(crate) fn is_mesh(name: &[u8]) -> bool {
 }
 
 /// Whether a name is `want` to those who take all that is neither letter nor digit for `-`.
-fn is_like(name: &[u8], want: &[u8]) -> bool {
+pub(crate) fn is_like(name: &[u8], want: &[u8]) -> bool {
     name.len() == want.len()
         && name.iter().zip(want).all(|(byte, want)| match byte.is_ascii_alphanumeric() {
             true => byte.to_ascii_lowercase() == *want,

@@ -6,8 +6,9 @@ use weft_core::limits;
 use weft_core::traffic::RequestView;
 
 use super::body::Framing;
-use super::field::{Field, Kind, Span, kind, members};
+use super::field::{Field, Kind, Span, is_like, kind, members};
 use super::head::HeadError;
+use crate::inbound::WholeRequest;
 
 /// The head of a request. Reused from request to request of one connection.
 ///
@@ -186,6 +187,14 @@ impl<'a> RequestRef<'a> {
         self.head.host.map(|host| host.of(self.bytes))
     }
 
+    /// The names and values of the headers that the next hop gets.
+    fn passed_on(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let (fields, bytes) = (&self.head.fields, self.bytes);
+        let passed_on =
+            fields.iter().filter(|field| !matches!(field.kind, Kind::HopByHop | Kind::Mesh));
+        passed_on.map(|field| (field.name.of(bytes), field.value.of(bytes)))
+    }
+
     pub(super) fn method_bytes(&self) -> &'a [u8] {
         self.head.method.of(self.bytes)
     }
@@ -205,13 +214,21 @@ impl RequestView for RequestRef<'_> {
         self.head.query.map(|query| query.of(self.bytes))
     }
 
+    fn has_disguised(&self, name: &str) -> bool {
+        self.passed_on().any(|(field, _)| {
+            is_like(field, name.as_bytes()) && !field.eq_ignore_ascii_case(name.as_bytes())
+        })
+    }
+
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for field in &self.head.fields {
-            let is_passed_on = !matches!(field.kind, Kind::HopByHop | Kind::Mesh);
-            if is_passed_on && field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes()) {
-                visit(field.value.of(self.bytes));
-            }
-        }
+        let named = |field: &[u8]| field.eq_ignore_ascii_case(name.as_bytes());
+        self.passed_on().filter(|(field, _)| named(field)).for_each(|(_, value)| visit(value));
+    }
+}
+
+impl WholeRequest for RequestRef<'_> {
+    fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.passed_on().for_each(|(name, value)| visit(name, value));
     }
 }
 

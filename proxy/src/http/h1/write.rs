@@ -10,6 +10,8 @@ use weft_core::traffic::{RequestView as _, Rewrite};
 pub(crate) struct RequestWriter<'a> {
     /// What becomes of the path.
     pub(crate) rewrite: Option<Rewrite<'a>>,
+    /// The path that it has, where that is not the one it came with.
+    pub(crate) path: Option<&'a [u8]>,
     /// The Host that an HTTP/1.0 request without one gets.
     pub(crate) host_default: &'a [u8],
     /// Complete lines that the mesh adds.
@@ -22,10 +24,11 @@ impl RequestWriter<'_> {
         out.reserve(request.bytes.len() + self.added_lines.len() + 64);
         out.extend_from_slice(request.method_bytes());
         out.push(b' ');
+        let path = self.path.unwrap_or(request.path());
         match &self.rewrite {
             // The server as a whole has no path that could be another.
-            Some(rewrite) if request.path() != b"*" => rewrite.apply(request.path(), out),
-            Some(_) | None => out.extend_from_slice(request.path()),
+            Some(rewrite) if path != b"*" => rewrite.apply(path, out),
+            Some(_) | None => out.extend_from_slice(path),
         }
         if let Some(query) = request.query() {
             out.push(b'?');
