@@ -19,9 +19,13 @@ Examples:
     weft intention create --deny '*' db
   Would a call be let through? The exit code says it too:
     weft intention check web db
+  Which rule decides about one request, and why?
+    weft intention explain web db --method DELETE --path /admin/users
   What is said, and what concerns db:
     weft intention list
-    weft intention match --destination db";
+    weft intention match --destination db
+  What is said and never decides:
+    weft intention list --lint";
 
 const EXACT: &str = "/v1/connect/intentions/exact";
 
@@ -43,6 +47,8 @@ enum What {
     Create(CreateArgs),
     /// Remove an intention
     Delete(PairArgs),
+    /// Say which rule decides about a request, and why; exits with 1 when it is refused
+    Explain(ExplainArgs),
     /// Show an intention
     Get(GetArgs),
     /// List the intentions
@@ -93,6 +99,31 @@ struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The caller
+    source: String,
+    /// The service called
+    destination: String,
+    /// The method of the request
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The path of the request
+    #[arg(long)]
+    path: Option<String>,
+    /// A header of the request, as name:value; may be given several times
+    #[arg(long, value_name = "NAME:VALUE")]
+    header: Vec<String>,
+    /// Where the call comes from
+    #[arg(long, value_name = "IP")]
+    address: Option<String>,
+    /// The port of the service called
+    #[arg(long)]
+    port: Option<u16>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
 struct CreateArgs {
     /// The caller, or * for everyone
     source: String,
@@ -125,6 +156,9 @@ struct ListArgs {
     /// Only intentions that this expression holds for, such as 'Action == "deny"'
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
+    /// Only what never decides, and why; exits with 1 when there is something
+    #[arg(long, conflicts_with = "filter")]
+    lint: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -161,6 +195,8 @@ pub(crate) async fn run(args: IntentionArgs) -> anyhow::Result<ExitCode> {
                 false => print(table(&[found]).text())?,
             }
         }
+        What::Explain(args) => return explain(&client, &args).await,
+        What::List(args) if args.lint => return lint(&client, &args).await,
         What::List(args) => list(&client, &args).await?,
         What::Match(args) => matching(&client, &args).await?,
     }
@@ -181,6 +217,61 @@ async fn check(client: &ApiClient, args: &CheckArgs) -> anyhow::Result<ExitCode>
         }
     }
     Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn explain(client: &ApiClient, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let mut path = pair_path("/v1/connect/intentions/explain", &args.source, &args.destination);
+    let port = args.port.map(|port| port.to_string());
+    let given = [("path", &args.path), ("address", &args.address), ("port", &port)];
+    let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let headers = args.header.iter().map(|header| ("header", header));
+    for (name, value) in given.chain(headers).chain([("method", &args.method)]) {
+        path.push_str(&format!("&{name}={}", encode(value)));
+    }
+    let answer: Value = client.get(&path).await?.ok()?.json()?;
+    let allowed = answer["Allowed"].as_bool().context("the answer does not say")?;
+    if args.output.json {
+        print_json(&answer)?;
+    } else {
+        print_line(answer["Reason"].as_str().context("the answer does not say why")?)?;
+        if let Some(path) = answer["Path"].as_str() {
+            print_line(&format!("judged as {} {path}", args.method))?;
+        }
+        let decided = answer["Permission"].as_u64();
+        for (at, permission) in answer["Permissions"].as_array().into_iter().flatten().enumerate() {
+            let mark = if decided == u64::try_from(at + 1).ok() { "→" } else { " " };
+            let asks = permission["Asks"].as_str().unwrap_or_default();
+            print_line(&format!(
+                "{mark} {}. {} {asks}",
+                at + 1,
+                permission["Action"].as_str().unwrap_or_default()
+            ))?;
+        }
+    }
+    Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn lint(client: &ApiClient, args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let found: Vec<Value> = client.get("/v1/connect/intentions/lint").await?.ok()?.json()?;
+    if args.output.json {
+        print_json(&found)?;
+    } else if found.is_empty() {
+        eprintln!("Each rule can decide something.");
+    } else {
+        let mut table = Table::new(&["Source", "Destination", "Permission", "Finding"]);
+        for finding in &found {
+            let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+            let permission = finding["Permission"].as_u64().map(|at| at.to_string());
+            table.row([
+                text("SourceName"),
+                text("DestinationName"),
+                permission.unwrap_or_default(),
+                text("Reason"),
+            ]);
+        }
+        print(table.text())?;
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn create(client: &ApiClient, args: &CreateArgs) -> anyhow::Result<()> {
@@ -238,7 +329,10 @@ fn table(intentions: &[Value]) -> Table {
         let text = |field: &str| intention[field].as_str().unwrap_or_default().to_owned();
         table.row([
             text("SourceName"),
-            text("Action"),
+            match intention["Permissions"].as_array() {
+                Some(permissions) => format!("{} permissions", permissions.len()),
+                None => text("Action"),
+            },
             text("DestinationName"),
             intention["Precedence"].to_string(),
             text("Description"),

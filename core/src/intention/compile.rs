@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use super::permission::{Permission, Unreadable};
 use super::{Call, Intention, IntentionSet};
 use crate::config_entry::{IntentionAction, SourceName};
-use crate::identity::{SpiffeId, Workload};
 use crate::name::ServiceName;
 
 /// Judges calls of one destination.
@@ -133,14 +132,6 @@ impl Judge {
             is_dry_run: is_refused && by.dry_run,
             by: Some(by),
             cause,
-        }
-    }
-
-    /// Judges a call by the holder of a certificate. Agents and servers call no services.
-    pub fn evaluate_identity(&self, source: &SpiffeId, call: &Call<'_>) -> Option<Judgement<'_>> {
-        match &source.workload {
-            Workload::Service(name) => Some(self.evaluate(self.standing(name), call)),
-            Workload::Agent(_) | Workload::Server(_) => None,
         }
     }
 }

@@ -15,14 +15,15 @@ pub struct Verdict<'a> {
 }
 
 impl IntentionSet {
-    /// Judges a call by a service.
+    /// Judges a call by a service as a whole: where requests are judged one by one, it is denied.
     pub fn evaluate(&self, source: &ServiceName) -> Verdict<'_> {
         let by = self.intentions.iter().find(|intention| match &intention.source {
             SourceName::Any => true,
             SourceName::Service(name) => name == source,
         });
         let action = by.map_or(self.default_action, |intention| intention.action);
-        Verdict { allowed: action == IntentionAction::Allow, by }
+        let is_dry_run = by.is_some_and(|intention| intention.dry_run);
+        Verdict { allowed: action == IntentionAction::Allow || is_dry_run, by }
     }
 
     /// Judges a call by the holder of a certificate.

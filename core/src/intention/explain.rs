@@ -9,6 +9,10 @@ impl IntentionSet {
     /// Says in one line what is decided about a call between two services, and why.
     pub fn explain(&self, source: &ServiceName, destination: &ServiceName) -> String {
         match self.evaluate(source) {
+            Verdict { by: Some(by), .. } if by.dry_run && by.action == IntentionAction::Deny => {
+                let (from, to) = (&by.source, &by.destination);
+                format!("allowed: intention {from} → {to} is tried out, and refuses nothing")
+            }
             Verdict { by: Some(by), .. } if !by.permissions.is_empty() => format!(
                 "denied: intention {} → {} has permissions, so each request is judged by itself",
                 by.source, by.destination

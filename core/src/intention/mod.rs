@@ -6,6 +6,7 @@ mod call;
 mod compile;
 mod evaluate;
 mod explain;
+mod lint;
 mod permission;
 #[cfg(test)]
 mod permission_tests;
@@ -18,6 +19,7 @@ pub use call::{Asked, Call};
 pub use compile::{Cause, Judge, Judgement, Standing};
 pub use evaluate::Verdict;
 pub use explain::in_words;
+pub use lint::{IntentionFinding, lint};
 pub use permission::Unreadable;
 
 use crate::config_entry::{

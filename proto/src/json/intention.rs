@@ -251,9 +251,8 @@ mod tests {
         };
         assert_eq!(
             told(body),
-            "permissions[0].HTTP.PathPrefux: is not a field here; did you mean PathPrefix?; \
-             permissions[0].JWT: is not supported yet; remove it; \
-             SourceNS: is not supported yet; remove it"
+            "Permissions[0].JWT: is not supported yet; remove it; Permissions[0].HTTP.PathPrefux: \
+             is not a field here; did you mean PathPrefix?; SourceNS: is not supported yet; remove it"
         );
         assert_eq!(
             told(br#"{"Action":"alow"}"#),

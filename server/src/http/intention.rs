@@ -4,9 +4,7 @@
 
 use http::Response;
 use weft_core::acl::{Permission, Resource};
-use weft_core::config_entry::{
-    EntryKey, EntryKind, ServiceIntentions, SourceName,
-};
+use weft_core::config_entry::{EntryKey, EntryKind, ServiceIntentions, SourceName};
 use weft_core::filter::INTENTION;
 use weft_core::name::ServiceName;
 use weft_core::state::{Command, State};
@@ -210,7 +208,7 @@ fn name(parameter: &str, text: &str) -> Result<SourceName, ApiError> {
         .map_err(|error| ApiError::bad_request(format!("Invalid {parameter}: {error}")))
 }
 
-fn exact(query: &Query, parameter: &str) -> Result<ServiceName, ApiError> {
+pub(super) fn exact(query: &Query, parameter: &str) -> Result<ServiceName, ApiError> {
     match name(parameter, query.required(parameter)?)? {
         SourceName::Service(name) => Ok(name),
         SourceName::Any => {

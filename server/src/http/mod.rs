@@ -18,6 +18,7 @@ mod gateway;
 mod health;
 mod instances;
 mod intention;
+mod intention_explain;
 mod intention_id;
 mod kv;
 mod meter;
@@ -134,6 +135,7 @@ fn routes() -> Routes {
         gateway::routes,
         health::routes,
         intention::routes,
+        intention_explain::routes,
         intention_id::routes,
         kv::routes,
         prepared_query::routes,

@@ -235,6 +235,14 @@ fn connect() -> Vec<Row> {
             ),
             Needs::Right(SEE_INTENTIONS),
         ),
+        get(
+            (
+                "/v1/connect/intentions/explain",
+                "/v1/connect/intentions/explain?source=api&destination=web&path=/",
+            ),
+            Needs::Right(SEE_INTENTIONS),
+        ),
+        get(same("/v1/connect/intentions/lint"), shows(SEE_INTENTIONS, "\"web\"")),
         post(same("/v1/connect/intentions"), INTENTION, Needs::Right(WRITE_INTENTIONS))
             .not_refused(),
         get(ONE, Needs::Nothing).status(StatusCode::NOT_FOUND),

@@ -1,0 +1,187 @@
+//! `/v1/connect/intentions/explain` and `…/lint`: which rule decides about one request and why,
+//! and which rules never decide. Consul has neither.
+
+use std::net::IpAddr;
+
+use http::Response;
+use serde_json::json;
+use weft_core::acl::{Permission, Resource};
+use weft_core::canonical_path::CanonicalPath;
+use weft_core::config_entry::{EntryKind, IntentionPermission, Protocol};
+use weft_core::intention::{Asked, Call, Cause, Judge, in_words, lint};
+use weft_core::name::ServiceName;
+use weft_core::state::State;
+use weft_core::traffic::RequestView;
+use weft_core::watch::Topic;
+use weft_runtime::http::Body;
+
+use super::error::ApiError;
+use super::intention::exact;
+use super::request::{ApiRequest, Query};
+use super::routes::Routes;
+use super::{Context, page};
+
+pub(super) fn routes(table: Routes) -> Routes {
+    table
+        .get("/v1/connect/intentions/explain", |context, request| {
+            Box::pin(explain(context, request))
+        })
+        .get("/v1/connect/intentions/lint", |context, request| Box::pin(findings(context, request)))
+}
+
+fn topics() -> [Topic; 4] {
+    [
+        Topic::EntryKind(EntryKind::ServiceIntentions),
+        Topic::EntryKind(EntryKind::ServiceDefaults),
+        Topic::EntryKind(EntryKind::ProxyDefaults),
+        Topic::ServiceList,
+    ]
+}
+
+/// A request that is asked about.
+struct Line<'a> {
+    method: &'a str,
+    path: &'a str,
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+impl RequestView for Line<'_> {
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn has_disguised(&self, name: &str) -> bool {
+        let disguised = |field: &str| {
+            !field.eq_ignore_ascii_case(name) && field.replace('_', "-").eq_ignore_ascii_case(name)
+        };
+        self.headers.iter().any(|(field, _)| disguised(field))
+    }
+
+    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        let values = self.headers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        values.for_each(|(_, value)| visit(value.as_bytes()));
+    }
+}
+
+/// `GET /v1/connect/intentions/explain`
+async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+    let query = &request.query;
+    let (source, destination) = (exact(query, "source")?, exact(query, "destination")?);
+    let address = parsed::<IpAddr>(query, "address")?;
+    let port = parsed::<u16>(query, "port")?;
+    let line = line(query)?;
+    let path = line.as_ref().map(|line| CanonicalPath::parse(line.path.as_bytes()));
+    let default = context.default_intention;
+    let read = page::read(context, request, topics(), |state, rights| {
+        rights.require(Permission::read(Resource::Intention, destination.as_str()))?;
+        let judge = Judge::new(state.intentions(&destination, default));
+        let standing = judge.standing(&source);
+        let protocol = state.service_defaults(&destination).protocol.unwrap_or_default();
+        let asked = match (&line, &path) {
+            (Some(line), Some(path)) if protocol != Protocol::Tcp => {
+                Some(Asked { request: line, path: path.as_ref().map_err(|unclear| *unclear) })
+            }
+            _ => None,
+        };
+        if asked.is_none() && protocol != Protocol::Tcp && judge.is_by_content(standing) {
+            let text = "Missing query parameter 'path': the intention judges each request by \
+                        itself";
+            return Err(ApiError::bad_request(text));
+        }
+        let judgement = judge.evaluate(standing, &Call { address, port, request: asked });
+        let permission = match judgement.cause {
+            Cause::Permission(at) | Cause::Unreadable(at, _) => Some(at + 1),
+            Cause::Action
+            | Cause::Default
+            | Cause::NoPermission
+            | Cause::NoRequest
+            | Cause::Unusable => None,
+        };
+        let canonical = path.as_ref().and_then(|path| path.as_ref().ok());
+        let body = json!({
+            "Allowed": judgement.allowed,
+            "DryRun": judgement.is_dry_run,
+            "Reason": judge.explain(&judgement, &source, &destination),
+            "Protocol": protocol.as_str(),
+            "Path": canonical.map(|path| String::from_utf8_lossy(path.as_bytes())),
+            "SourceName": judgement.by.map(|by| by.source.as_str()),
+            "DestinationName": judgement.by.map(|by| by.destination.as_str()),
+            "Precedence": judgement.by.map(|by| by.precedence),
+            "Permission": permission,
+            "Permissions": judgement.by.map(|by| {
+                let shown = |permission: &IntentionPermission| json!({ "Action": permission.action, "Asks": in_words(permission) });
+                by.permissions.iter().map(shown).collect::<Vec<_>>()
+            }),
+        });
+        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+/// `GET /v1/connect/intentions/lint`
+async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+    let only = request.query.value("destination").filter(|name| !name.is_empty());
+    let read = page::read(context, request, topics(), |state, rights| {
+        let (_, entries) = state.entries(Some(EntryKind::ServiceIntentions));
+        let mut found = Vec::new();
+        for entry in entries.iter().filter_map(|entry| entry.as_service_intentions()) {
+            let name = entry.name.as_str();
+            if only.is_some_and(|only| only != name)
+                || !rights.see(Permission::read(Resource::Intention, name))
+            {
+                continue;
+            }
+            let protocol = |name: &_| state.service_defaults(name).protocol.unwrap_or_default();
+            found.extend(lint(entry, protocol, |name| is_known(state, name)));
+        }
+        let shown = found.iter().map(|finding| {
+            json!({
+                "SourceName": finding.source,
+                "DestinationName": finding.destination,
+                "Permission": finding.permission,
+                "Reason": finding.reason,
+            })
+        });
+        let body: Vec<_> = shown.collect();
+        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
+    });
+    Ok(read.await?.or_null(context))
+}
+
+fn is_known(state: &State, name: &ServiceName) -> bool {
+    !state.service_instances(name).1.is_empty()
+}
+
+/// Reads what is said of the request; without a path there is none.
+fn line(query: &Query) -> Result<Option<Line<'_>>, ApiError> {
+    let Some(path) = query.value("path").filter(|path| !path.is_empty()) else { return Ok(None) };
+    let header = |text| {
+        let pair: Option<(&str, &str)> = str::split_once(text, ':');
+        let (name, value) = pair.ok_or_else(|| {
+            ApiError::bad_request("Invalid header: write it as name:value".to_owned())
+        })?;
+        Ok((name.trim(), value.trim()))
+    };
+    let headers = query.values("header").map(header).collect::<Result<Vec<_>, ApiError>>()?;
+    let method = query.value("method").filter(|method| !method.is_empty()).unwrap_or("GET");
+    // What follows a '?' plays no part.
+    let path = path.split('?').next().unwrap_or_default();
+    Ok(Some(Line { method, path, headers }))
+}
+
+fn parsed<T: std::str::FromStr>(query: &Query, name: &str) -> Result<Option<T>, ApiError> {
+    let text = query.value(name).filter(|text| !text.is_empty());
+    let read = |text: &str| {
+        let wrong = || ApiError::bad_request(format!("Invalid {name}: {text:?}"));
+        text.parse().map_err(|_| wrong())
+    };
+    text.map(read).transpose()
+}
