@@ -194,8 +194,8 @@ impl PathCondition {
 
 impl HeaderCondition {
     /// A header given on several lines is read as the first, the last, each of them, or all
-    /// joined by commas. A member of a list may be taken for the value, so a denial looks at
-    /// those as well.
+    /// joined by commas. A member of a list may be taken for the value, and a host for one without
+    /// its port, so a denial looks at those as well.
     ///
     /// **Source**: Spec: RFC 9110 §5.3. A header that is absent meets no condition but "not
     /// present"; a condition turned round denies those who leave the header out.
@@ -205,7 +205,7 @@ impl HeaderCondition {
         }
         let (mut lines, mut is_plain) = (0_u32, true);
         let mut holds = Readings { all: true, any: false };
-        let mut in_list = false;
+        let mut is_in_part = false;
         request.each_header(&self.name, &mut |value| {
             lines += 1;
             let value = value.trim_ascii();
@@ -217,9 +217,12 @@ impl HeaderCondition {
                 }
                 _ => holds.with(self.value.holds(value)),
             };
+            if &*self.name == "host" && !self.inverted {
+                is_in_part |= self.value.holds(&plain_host(value));
+            }
             if value.contains(&b',') && !self.inverted {
                 let mut members = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                in_list |= members.any(|member| self.value.holds(member));
+                is_in_part |= members.any(|member| self.value.holds(member));
             }
         });
         if !is_plain {
@@ -237,7 +240,7 @@ impl HeaderCondition {
             }
         }
         let mut holds = if self.inverted { holds.not() } else { holds };
-        holds.any |= in_list && !is_presence;
+        holds.any |= is_in_part && !is_presence;
         Ok(holds)
     }
 
@@ -251,4 +254,13 @@ impl HeaderCondition {
         });
         joined
     }
+}
+
+/// A host without port and final dot, in lower case: what virtual hosts are chosen by.
+fn plain_host(host: &[u8]) -> Vec<u8> {
+    let name = match host.iter().rposition(|byte| *byte == b':') {
+        Some(at) if host[at + 1..].iter().all(u8::is_ascii_digit) => &host[..at],
+        Some(_) | None => host,
+    };
+    name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase()
 }

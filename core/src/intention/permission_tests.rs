@@ -182,6 +182,15 @@ fn a_header_is_judged_as_each_origin_may_read_it() {
             "- GET /",
         ],
     );
+    let host = json!([{ "Action": "deny", "HTTP": { "Header": [
+        { "Name": "Host", "Exact": "db.example" }] } }]);
+    let hosts = [
+        "- GET / host:DB.example",
+        "- GET / host:db.example:80",
+        "- GET / host:db.example.",
+        "+ GET / host:xdb.example",
+    ];
+    check(host, ALLOW, &hosts);
     // Whoever must not be somebody else must say who it is.
     let not = json!({ "Exact": "user", "Invert": true });
     check(

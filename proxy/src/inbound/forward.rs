@@ -187,6 +187,11 @@ impl Hop for LocalApp {
 
     fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
         let mut plan = self.admit(&request)?;
+        if plan.is_respelled && request.host().is_none() {
+            // The host that it would get has not been judged.
+            let message = "Host is missing, and requests of this caller are judged";
+            return Err(Refusal::new(400, "bad-request", message));
+        }
         self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {
             rewrite: None,

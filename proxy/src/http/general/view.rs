@@ -45,26 +45,26 @@ impl RequestView for PartsView<'_> {
     }
 
     fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        let mut values = self.0.headers.get_all(name).iter().peekable();
-        if name == "host" && values.peek().is_none() {
-            // In HTTP/2 the host stands in `:authority`; a condition means it all the same.
-            if let Some(authority) = self.0.uri.authority() {
-                visit(authority.as_str().as_bytes());
+        // In HTTP/2 the host stands in `:authority`, which goes on in place of a field.
+        match self.0.uri.authority() {
+            Some(authority) if name == "host" => visit(authority.as_str().as_bytes()),
+            Some(_) | None => {
+                self.0.headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
             }
         }
-        values.for_each(|value| visit(value.as_bytes()));
     }
 }
 
 impl WholeRequest for PartsView<'_> {
     fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        let headers = &self.0.headers;
-        if let (false, Some(authority)) =
-            (headers.contains_key(header::HOST), self.0.uri.authority())
-        {
+        let authority = self.0.uri.authority();
+        if let Some(authority) = authority {
             visit(b"host", authority.as_str().as_bytes());
         }
-        headers.iter().for_each(|(name, value)| visit(name.as_str().as_bytes(), value.as_bytes()));
+        let fields = self.0.headers.iter();
+        fields
+            .filter(|(name, _)| authority.is_none() || *name != header::HOST)
+            .for_each(|(name, value)| visit(name.as_str().as_bytes(), value.as_bytes()));
     }
 }
 

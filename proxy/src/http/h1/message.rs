@@ -190,8 +190,17 @@ impl<'a> RequestRef<'a> {
     /// The names and values of the headers that the next hop gets.
     fn passed_on(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let (fields, bytes) = (&self.head.fields, self.bytes);
-        let passed_on =
-            fields.iter().filter(|field| !matches!(field.kind, Kind::HopByHop | Kind::Mesh));
+        let wants_upgrade = self.head.wants_upgrade;
+        let passed_on = fields.iter().filter(move |field| match field.kind {
+            Kind::Connection | Kind::HopByHop | Kind::Mesh => false,
+            Kind::Upgrade => wants_upgrade,
+            Kind::ContentLength
+            | Kind::Disguised
+            | Kind::EndToEnd
+            | Kind::Expect
+            | Kind::Host
+            | Kind::TransferEncoding => true,
+        });
         passed_on.map(|field| (field.name.of(bytes), field.value.of(bytes)))
     }
 
