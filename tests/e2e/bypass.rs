@@ -234,52 +234,56 @@ fn no_spelling_of_a_request_passes_permissions() {
     }
     let (cases, mut tried, mut arrived) = (cases(), 0, 0);
     for policy in policies() {
-        for (name, log) in [("web", &nginx.log), ("files", &python.log)] {
+        for (name, log) in [("web", nginx.log.as_path()), ("files", &python.log)] {
             cluster.agent.configure(&json!({ "Kind": "service-intentions", "Name": name,
                 "Sources": [{ "Name": "shop", "Permissions": policy.permissions }] }));
             let door = shop.to(name).addr();
-            let in_force = |target: &str, line: &str, wanted: &str| {
-                let head =
-                    format!("GET {target} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n{line}");
-                eventually(SPREAD_LIMIT, "the policy is in force", || {
-                    let answer = ask(door, &head, 0);
-                    let status = answer.get(9..12).unwrap_or_default();
-                    if status == wanted { Ok(()) } else { Err(answer) }
-                });
-            };
-            in_force("/public/x", "X-Team: green\r\nX-Role: user\r\n", "200");
-            in_force(policy.refuses, "X-Team: green\r\nX-Role: user\r\n", "403");
-            fs::write(log, "").expect("a log");
-            for (number, case) in cases.iter().enumerate() {
-                ask(door, case, number + 1);
-            }
-            // The last word of each origin, after all others.
-            ask(
-                door,
-                "GET /public/last HTTP/1.1\r\nHost: web\r\nConnection: close\r\nX-Team: green\r\nX-Role: user\r\n",
-                cases.len() + 1,
-            );
-            eventually(SPREAD_LIMIT, "the origin has written all down", || {
-                let is_last = |(number, _): &(usize, Seen)| *number == cases.len() + 1;
-                if seen(log).iter().any(is_last) { Ok(()) } else { Err("not yet".to_owned()) }
-            });
-            for (number, seen) in seen(log) {
-                let case = cases.get(number.wrapping_sub(1));
-                assert!(
-                    (policy.allows)(&seen),
-                    "{name} read {} {} (roles {:?}, teams {:?}) from {case:?}",
-                    seen.method,
-                    seen.path,
-                    seen.role,
-                    seen.team,
-                );
-                arrived += 1;
-            }
+            arrived += try_all(&policy, (name, log), shop.to(name).addr(), &cases);
             tried += cases.len();
         }
     }
     tools::tell(&format!("{test}: {tried} requests tried, {arrived} arrived, 0 bypasses"));
     assert!(arrived > 100, "only {arrived} of {tried} requests arrived: too little was tried");
+}
+
+/// Sends each request once the policy is in force, and judges what the origin has read; returns
+/// how many arrived.
+fn try_all(
+    policy: &Policy,
+    (name, log): (&str, &Path),
+    door: SocketAddr,
+    cases: &[String],
+) -> usize {
+    const WELCOME: &str = "X-Team: green\r\nX-Role: user\r\n";
+    let head =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n{WELCOME}");
+    for (path, wanted) in [("/public/x", "200"), (policy.refuses, "403")] {
+        eventually(SPREAD_LIMIT, "the policy is in force", || {
+            let answer = ask(door, &head(path), 0);
+            if answer.get(9..12) == Some(wanted) { Ok(()) } else { Err(answer) }
+        });
+    }
+    fs::write(log, "").expect("a log");
+    for (number, case) in cases.iter().enumerate() {
+        ask(door, case, number + 1);
+    }
+    // The last word of the origin, after all others.
+    let last = cases.len() + 1;
+    ask(door, &head("/public/last"), last);
+    eventually(SPREAD_LIMIT, "the origin has written all down", || {
+        let is_told = seen(log).iter().any(|(number, _)| *number == last);
+        if is_told { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    let read = seen(log);
+    for (number, seen) in &read {
+        let Seen { path, method, role, team } = seen;
+        let case = cases.get(number.wrapping_sub(1));
+        assert!(
+            (policy.allows)(seen),
+            "{name} read {method} {path} (roles {role:?}, teams {team:?}) from {case:?}"
+        );
+    }
+    read.len()
 }
 
 /// The examples of the page on intentions say what is so.

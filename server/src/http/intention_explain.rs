@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::canonical_path::CanonicalPath;
 use weft_core::config_entry::{EntryKind, IntentionPermission, Protocol};
@@ -116,10 +116,7 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
             "DestinationName": judgement.by.map(|by| by.destination.as_str()),
             "Precedence": judgement.by.map(|by| by.precedence),
             "Permission": permission,
-            "Permissions": judgement.by.map(|by| {
-                let shown = |permission: &IntentionPermission| json!({ "Action": permission.action, "Asks": in_words(permission) });
-                by.permissions.iter().map(shown).collect::<Vec<_>>()
-            }),
+            "Permissions": judgement.by.map(|by| by.permissions.iter().map(asks).collect::<Vec<_>>()),
         });
         Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
     });
@@ -154,6 +151,10 @@ async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Bo
         Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
     });
     Ok(read.await?.or_null(context))
+}
+
+fn asks(permission: &IntentionPermission) -> Value {
+    json!({ "Action": permission.action, "Asks": in_words(permission) })
 }
 
 fn is_known(state: &State, name: &ServiceName) -> bool {

@@ -116,12 +116,14 @@ fn side(
     let is_exact = verdict.by.is_some_and(|by| {
         by.source.as_str() == from.as_str() && by.destination.as_str() == to.as_str()
     });
+    let has_permissions = verdict.by.is_some_and(|by| !by.permissions.is_empty());
     let mut body =
         serde_json::to_value(ServiceSummary::of(state, shown, rights)).unwrap_or_default();
     body["Source"] = source.into();
     body["Intention"] = json!({
-        "Allowed": verdict.allowed,
-        "HasPermissions": false,
+        // An edge is drawn where some requests may pass.
+        "Allowed": verdict.allowed || has_permissions,
+        "HasPermissions": has_permissions,
         "HasExact": is_exact,
         "DefaultAllow": context.default_intention == IntentionAction::Allow,
         "ExternalSource": "",
