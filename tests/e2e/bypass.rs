@@ -237,7 +237,6 @@ fn no_spelling_of_a_request_passes_permissions() {
         for (name, log) in [("web", nginx.log.as_path()), ("files", &python.log)] {
             cluster.agent.configure(&json!({ "Kind": "service-intentions", "Name": name,
                 "Sources": [{ "Name": "shop", "Permissions": policy.permissions }] }));
-            let door = shop.to(name).addr();
             arrived += try_all(&policy, (name, log), shop.to(name).addr(), &cases);
             tried += cases.len();
         }

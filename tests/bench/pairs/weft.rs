@@ -94,6 +94,8 @@ fn snapshot(
         destination: serde_json::from_value("web".into()).context("a destination")?,
         action: IntentionAction::Allow,
         precedence: 9,
+        permissions: Vec::new(),
+        dry_run: false,
     };
     Ok(ProxySnapshot {
         version: 1,
