@@ -107,7 +107,9 @@ fn what_is_in_force_is_not_warned_of() {
     for body in [
         r#"{"Kind":"service-defaults","Name":"web","Protocol":"http","MutualTLSMode":"strict",
             "MaxInboundConnections":7,"MeshGateway":{},"Expose":{},"TransparentProxy":{}}"#,
-        r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMinVersion":"TLSv1_3"}}}"#,
+        r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMinVersion":"TLSv1_3"}},
+            "HTTP":{"Incoming":{"RequestNormalization":{"MergeSlashes":true,
+            "PathWithEscapedSlashesAction":"REJECT_REQUEST"}}}}"#,
         r#"{"Kind":"service-resolver","Name":"web","ConnectTimeout":"1s","Failover":{}}"#,
     ] {
         let entry = json::config_entry::decode(body.as_bytes()).expect(body);
@@ -124,7 +126,11 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         ("exported-services", r#"{"Services":[{"Name":"a","Consumers":[{"SamenessGroup":"x"}]}]}"#),
         ("http-route", r#"{"Rules":[{"Filters":{"JWT":{"Providers":[1]}}}]}"#),
         ("mesh", r#"{"AllowEnablingPermissiveMutualTLS":true}"#),
-        ("mesh", r#"{"HTTP":{"Incoming":{"RequestNormalization":{"MergeSlashes":true}}}}"#),
+        (
+            "mesh",
+            r#"{"HTTP":{"Incoming":{"RequestNormalization":{
+                "HeadersWithUnderscoresAction":"REJECT_REQUEST"}}}}"#,
+        ),
         ("proxy-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
         ("service-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
         ("service-defaults", r#"{"RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#),
@@ -149,6 +155,10 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         r#"{"Kind":"service-defaults","Name":"web","MutualTLSMode":"permissive"}"#,
         r#"{"Kind":"proxy-defaults","Name":"global","MutualTLSMode":"permissive"}"#,
         r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMaxVersion":"TLSv1_2"}}}"#,
+        r#"{"Kind":"mesh","HTTP":{"Incoming":{"RequestNormalization":{
+            "InsecureDisablePathNormalization":true}}}}"#,
+        r#"{"Kind":"mesh","HTTP":{"Incoming":{"RequestNormalization":{
+            "PathWithEscapedSlashesAction":"KEEP_UNCHANGED"}}}}"#,
     ] {
         assert!(json::config_entry::decode(body.as_bytes()).is_err(), "{body}");
     }

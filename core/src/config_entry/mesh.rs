@@ -78,10 +78,100 @@ pub struct MeshHttp {
     pub incoming: MeshHttpIncoming,
 }
 
-/// What a proxy does with requests before it judges them; nothing of it can be set yet.
+/// What a proxy does with requests before it judges them.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct MeshHttpIncoming {}
+pub struct MeshHttpIncoming {
+    /// How paths and headers are brought into one form.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub request_normalization: RequestNormalization,
+}
+
+/// How paths and headers are brought into one form.
+///
+/// Differs: a proxy of Weft always does so where requests are judged by them; what would do
+/// less is refused.
+/// **Source**: Consul: docs/connect/config-entries/mesh#requestnormalization.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RequestNormalization {
+    /// Whether paths are left as they came; never taken.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub insecure_disable_path_normalization: bool,
+    /// Whether slashes that follow each other are one; they always are.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub merge_slashes: bool,
+    /// What is done with escaped slashes; such requests are always refused.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub path_with_escaped_slashes_action: EscapedSlashesAction,
+    /// What is done with headers whose names have an underscore.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub headers_with_underscores_action: UnderscoresAction,
+}
+
+/// What is done with escaped slashes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EscapedSlashesAction {
+    /// What the proxy holds for best, which is to refuse the request.
+    ImplementationSpecificDefault,
+    /// They stay.
+    KeepUnchanged,
+    /// The request is refused.
+    RejectRequest,
+    /// They become slashes.
+    UnescapeAndForward,
+    /// The caller is sent to the path with slashes.
+    UnescapeAndRedirect,
+    /// Nothing is said.
+    #[default]
+    #[serde(rename = "")]
+    Unset,
+}
+
+/// What is done with headers whose names have an underscore.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UnderscoresAction {
+    /// They pass, unless they read as one that is judged.
+    Allow,
+    /// They are taken out.
+    DropHeader,
+    /// The request is refused.
+    RejectRequest,
+    /// Nothing is said.
+    #[default]
+    #[serde(rename = "")]
+    Unset,
+}
+
+impl RequestNormalization {
+    fn check(&self, findings: &mut Findings) {
+        let field = "HTTP.Incoming.RequestNormalization";
+        if self.insecure_disable_path_normalization {
+            let reason = "is not taken: a path is judged in one form, or not at all";
+            findings.add(format!("{field}.InsecureDisablePathNormalization"), reason);
+        }
+        match self.path_with_escaped_slashes_action {
+            EscapedSlashesAction::ImplementationSpecificDefault
+            | EscapedSlashesAction::RejectRequest
+            | EscapedSlashesAction::Unset => {}
+            EscapedSlashesAction::KeepUnchanged
+            | EscapedSlashesAction::UnescapeAndForward
+            | EscapedSlashesAction::UnescapeAndRedirect => {
+                let reason = "must be \"REJECT_REQUEST\", which is what is done";
+                findings.add(format!("{field}.PathWithEscapedSlashesAction"), reason);
+            }
+        }
+        match self.headers_with_underscores_action {
+            UnderscoresAction::Allow | UnderscoresAction::Unset => {}
+            UnderscoresAction::DropHeader | UnderscoresAction::RejectRequest => {
+                let reason = "is not supported yet; remove it";
+                findings.add(format!("{field}.HeadersWithUnderscoresAction"), reason);
+            }
+        }
+    }
+}
 
 /// How servers of different clusters reach each other.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +201,9 @@ impl Mesh {
                     direction.check(&format!("TLS.{name}."), &mut findings);
                 }
             }
+        }
+        if let Some(http) = &self.http {
+            http.incoming.request_normalization.check(&mut findings);
         }
         findings.meta(&self.meta);
         findings.result(self)

@@ -71,7 +71,10 @@ pub use load_balancer::{
     BalancePolicy, CookieConfig, HashField, HashPolicy, LeastRequestConfig, LoadBalancer,
     RingHashConfig,
 };
-pub use mesh::{Mesh, MeshHttp, MeshHttpIncoming, MeshPeering, MeshTls, MeshTransparentProxy};
+pub use mesh::{
+    EscapedSlashesAction, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering, MeshTls,
+    MeshTransparentProxy, RequestNormalization, UnderscoresAction,
+};
 pub use proxy_defaults::{AccessLogType, AccessLogs, ProxyDefaults};
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;

@@ -46,7 +46,7 @@ impl EntryKind {
                     "Peering",
                     "ValidateClusters",
                 ],
-                refused: &["AllowEnablingPermissiveMutualTLS", "RequestNormalization"],
+                refused: &["AllowEnablingPermissiveMutualTLS"],
             },
             Self::ProxyDefaults => PROXY_DEFAULTS,
             Self::ServiceDefaults => SERVICE_DEFAULTS,

@@ -100,11 +100,6 @@ impl Judge {
         })
     }
 
-    /// Whether calls of that standing are judged one by one.
-    pub fn is_by_request(&self, standing: Standing) -> bool {
-        matches!(standing.0.map(|at| &self.rules[at]), Some(Rule::Permissions(_)))
-    }
-
     /// Whether the content of requests plays a part for that standing.
     pub fn is_by_content(&self, standing: Standing) -> bool {
         match standing.0.map(|at| &self.rules[at]) {
