@@ -53,7 +53,7 @@ install_client_libraries() {
         client_library $may_fetch "consul (from npm)" \
             npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
     fi
-    for program in go_client go_discovery; do
+    for program in go_client go_discovery go_spiffe; do
         if command -v go >/dev/null &&
             ! GOPROXY=off go -C "tests/clients/$program" list -deps . >/dev/null 2>&1; then
             client_library $may_fetch "the Go modules of tests/clients/$program" \

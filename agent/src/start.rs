@@ -18,7 +18,9 @@ use crate::checks::{Ask, Checks, ExternalMeans, ExternalMetrics, Means, Tell, st
 use crate::config::{Config, ExternalChecks};
 use crate::contact::Contact;
 use crate::dns::{DnsError, DnsParts, DnsSite, Names};
-use crate::grpc::{Calls, ProxyDoorError, serve_proxies};
+use crate::grpc::{
+    Calls, ProxyDoorError, WorkloadDoorError, WorkloadSources, serve_proxies, serve_workloads,
+};
 use crate::http::{Addresses, DoorError, Parts};
 use crate::join::{JoinError, join};
 use crate::leaf::{KeptLeaves, Leaves};
@@ -98,6 +100,9 @@ pub enum StartError {
     /// A step failed.
     #[error("a step of the start failed")]
     Task(#[from] TaskFailure),
+    /// The socket of the Workload API cannot be opened.
+    #[error(transparent)]
+    WorkloadDoor(#[from] WorkloadDoorError),
 }
 
 impl Agent {
@@ -142,9 +147,8 @@ impl Agent {
         let contact = Contact::start(views.clone(), (&config, &metrics), &tasks).await?;
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
-        let sources = Sources { views: views.clone(), leaves: leaves.clone() };
-        let proxies = Proxies::start(&local, sources, (&membership, config.bind_addr), &tasks);
-        serve_proxies(&config.proxy_socket, proxies, &tasks)?;
+        let known = (views.clone(), leaves.clone());
+        open_sockets(&config, (&local, known), (&membership, &metrics), &tasks)?;
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);
@@ -207,6 +211,25 @@ impl AgentHandle {
     pub fn local(&self) -> &Local {
         &self.local
     }
+}
+
+/// Opens the doors for what runs on this host with certificates: its proxies, and processes that
+/// have them themselves.
+fn open_sockets(
+    config: &Config,
+    (local, (views, leaves)): (&Local, (Views, Leaves)),
+    (membership, metrics): (&Arc<Membership>, &Metrics),
+    tasks: &TaskTree,
+) -> Result<(), StartError> {
+    let sources = Sources { views: views.clone(), leaves: leaves.clone() };
+    let proxies = Proxies::start(local, sources, (membership, config.bind_addr), tasks);
+    serve_proxies(&config.proxy_socket, proxies, tasks)?;
+    if let Some(workload_api) = &config.workload_api {
+        let (local, membership) = (local.clone(), membership.clone());
+        let sources = WorkloadSources { local, leaves, views, membership };
+        serve_workloads(workload_api, sources, (metrics.registry(), tasks))?;
+    }
+    Ok(())
 }
 
 async fn lock_data_dir(data_dir: &Path, tasks: &TaskTree) -> Result<File, StartError> {

@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` |
-//! | judgement | `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
+//! | judgement | `attestation` `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` |
 //!
@@ -29,6 +29,7 @@ pub mod config_entry;
 pub mod kv;
 pub mod session;
 
+pub mod attestation;
 pub mod autopilot;
 pub mod chain;
 pub mod dns;

@@ -278,6 +278,14 @@ pub const ACL_TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
 /// The longest lifetime of a token that ends (Consul: 24 h).
 pub const ACL_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Entries of a host that say which processes speak for which service: all are looked at when one
+/// asks.
+pub const WORKLOAD_ENTRIES_MAX: usize = 1_000;
+/// Connections of one user to the SPIFFE Workload API: each process needs one.
+pub const WORKLOAD_CONNECTIONS_PER_USER_MAX: usize = 1_000;
+/// Connections to the SPIFFE Workload API in all.
+pub const WORKLOAD_CONNECTIONS_MAX: usize = 4_000;
+
 /// The lifetime of a leaf certificate.
 pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.

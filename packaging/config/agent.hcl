@@ -146,6 +146,16 @@ proxy {
   # socket = "/run/weft/proxy.sock"
 }
 
+# SPIFFE's Workload API (docs/workload-api.md): a unix socket on which programs with a SPIFFE library
+# get the certificates of their services. Off without this section.
+# workload_api {
+#   socket = "/run/weft/workload.sock"
+#   entry {
+#     service = "web"
+#     unit    = "web.service" # all that an entry gives must be so: uid, gid, unit, cgroup
+#   }
+# }
+
 # Services of this host; others are registered over the HTTP API.
 # service {
 #   name = "web"

@@ -57,3 +57,11 @@ pub mod health {
 
     tonic::include_proto!("grpc.health.v1");
 }
+
+/// The SPIFFE Workload API, which has no package.
+pub mod workload {
+    // Generated code follows the generator's rules; the `.proto` file carries the documentation.
+    #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::invalid_html_tags)]
+
+    tonic::include_proto!("_");
+}

@@ -12,9 +12,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 mod datagrams;
 mod member;
+mod peer;
 
 pub use datagrams::{Batch, DatagramSocket};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
+pub use peer::{PeerError, PeerProcess};
 
 pub use tokio::net::tcp;
 pub use tokio::net::unix;

@@ -10,6 +10,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "judgement",
         &[
+            "attestation",
             "autopilot",
             "intention",
             "lease",

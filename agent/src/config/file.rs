@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, Locality, ServiceDefinition};
 
-use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, HttpsSection};
+use super::{
+    AclSection, DnsSection, ExternalChecksSection, HttpSection, HttpsSection, WorkloadApiSection,
+};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub struct FileConfig {
     pub dns: DnsSection,
     /// The interface for local proxies.
     pub proxy: ProxySection,
+    /// SPIFFE's Workload API.
+    pub workload_api: WorkloadApiSection,
     /// Whether checks may run commands, whoever registers them.
     pub enable_script_checks: bool,
     /// Whether checks that stand in files may run commands.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use weft_proto::text::Fault;
 use weft_runtime::tls::CertificateFiles;
 
-use super::resolve::{SOCKET_PATH_BYTES_MAX, absolute, addr};
+use super::resolve::{absolute, addr, check_socket_path};
 
 /// Where the HTTP API listens: Consul's port, this host only.
 pub(super) const HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
@@ -111,13 +111,7 @@ pub(super) fn resolve(
 
 fn socket(path: &str, section: &HttpSection, faults: &mut Vec<Fault>) -> HttpSocket {
     let path = absolute(path);
-    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-        let reason = format!(
-            "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
-            path.display()
-        );
-        faults.push(Fault::new("http.socket", reason));
-    }
+    check_socket_path("http.socket", &path, faults);
     let mode = section.socket_mode.as_deref().map(|text| {
         let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8);
         mode.ok()

@@ -10,6 +10,7 @@ mod external;
 mod file;
 mod http;
 mod resolve;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
 pub use external::{ExternalChecks, ExternalChecksSection};
 pub use file::{FileConfig, ProxySection};
 pub use http::{HttpConfig, HttpSection, HttpSocket, HttpsConfig, HttpsSection};
+pub use workload::{WorkloadApiConfig, WorkloadApiSection, WorkloadEntrySection};
 
 /// A checked configuration with nothing left open.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The unix socket on which local proxies are configured.
     pub proxy_socket: PathBuf,
+    /// The SPIFFE Workload API; `None` when it is off.
+    pub workload_api: Option<WorkloadApiConfig>,
     /// How checks are run.
     pub checks: ChecksConfig,
     /// How the checks of hosts without an agent are run; `None` when they are not, here.

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weft_core::catalog::Locality;
@@ -18,7 +18,7 @@ use crate::local::{Definitions, Placed};
 /// Where packages put the data of the service.
 const DATA_DIR: &str = "/var/lib/weft/agent";
 /// Bytes of a path of a unix socket, less its final zero (unix(7)).
-pub(super) const SOCKET_PATH_BYTES_MAX: usize = 107;
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
     /// Checks what a file says and fills in every default.
@@ -52,13 +52,8 @@ impl Config {
             Some(path) => absolute(path),
             None => data_dir.join("proxy.sock"),
         };
-        if proxy_socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            let reason = format!(
-                "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
-                proxy_socket.display()
-            );
-            faults.push(Fault::new("proxy.socket", reason));
-        }
+        check_socket_path("proxy.socket", &proxy_socket, &mut faults);
+        let workload_api = super::workload::resolve(&file.workload_api, &mut faults);
         let scripts = match (file.enable_script_checks, file.enable_local_script_checks) {
             (true, _) => Scripts::Everyone,
             (false, true) => Scripts::Files,
@@ -80,6 +75,7 @@ impl Config {
                 http,
                 dns,
                 proxy_socket,
+                workload_api,
                 checks: ChecksConfig { scripts, docker_socket },
                 external_checks,
                 definitions: Definitions {
@@ -111,6 +107,16 @@ pub(super) fn take<T, E: Display>(
 
 pub(super) fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+pub(super) fn check_socket_path(field: &str, path: &Path, faults: &mut Vec<Fault>) {
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let reason = format!(
+            "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
+            path.display()
+        );
+        faults.push(Fault::new(field, reason));
+    }
 }
 
 fn node_name(given: Option<&str>, faults: &mut Vec<Fault>) -> Option<NodeName> {

@@ -23,6 +23,14 @@ Examples:
     weft agent --data-dir /var/lib/weft/agent
   From configuration files, as under systemd:
     weft agent --config /etc/weft/agent.d
+  With certificates for programs that have a SPIFFE library (docs/workload-api.md), in a file:
+    workload_api {
+      socket = \"/run/weft/workload.sock\"
+      entry {
+        service = \"web\"
+        unit    = \"web.service\"
+      }
+    }
   Services and checks in those files take effect again by:
     weft reload
   Then register a service and find it:
@@ -111,6 +119,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         threads: Threads::Many,
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
     };
+    let workload_socket = config.workload_api.as_ref().map(|api| api.socket.clone());
     let http_socket = config.http.socket.as_ref().map(|socket| socket.path.clone());
     process.run(|tasks| async move {
         let handle = Agent::start(config, tasks).await?;
@@ -121,6 +130,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
             "http_socket": http_socket,
             "dns": shown(handle.dns_addr()),
             "proxy_socket": handle.proxy_socket(),
+            "workload_socket": workload_socket,
         });
         let reloader = handle.reloader().clone();
         let on_hangup: OnHangup = Box::new(move || {

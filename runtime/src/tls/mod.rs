@@ -31,7 +31,7 @@ pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,
 };
 pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
-pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint};
+pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint, private_key_der};
 pub use provider::provider;
 pub use trust::Trust;
 pub use verify::PeerCheck;

@@ -51,6 +51,20 @@ pub(super) fn key_from_pem(text: &str) -> Result<PrivateKeyDer<'static>, TlsErro
         .map_err(|error| TlsError::Pem { what: "the private key", reason: error.to_string() })
 }
 
+/// Reads a private key and returns it as PKCS#8 DER.
+///
+/// # Errors
+/// [`TlsError`] when it is damaged or in another form.
+pub fn private_key_der(text: &str) -> Result<Vec<u8>, TlsError> {
+    match key_from_pem(text)? {
+        PrivateKeyDer::Pkcs8(key) => Ok(key.secret_pkcs8_der().to_vec()),
+        _ => {
+            let reason = "it is not in the form of PKCS#8".to_owned();
+            Err(TlsError::Pem { what: "the private key", reason })
+        }
+    }
+}
+
 /// Returns the SHA-256 of a certificate's DER in lower-case hex, as join tokens pin it.
 pub fn fingerprint(certificate: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);

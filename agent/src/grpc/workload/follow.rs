@@ -1,0 +1,140 @@
+//! Follows what one caller is to be told, for as long as its process lives and may know it.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+use tracing::debug;
+use weft_core::ca::{Leaf, TrustBundle};
+use weft_core::name::ServiceName;
+use weft_runtime::net::PeerProcess;
+
+use super::Door;
+use super::message::{Known, Told};
+use super::metrics::Outcome;
+use crate::views::View;
+
+/// How long what is not there yet is waited for: a service that registers while it starts, a
+/// server that signs.
+const FIRST_LIMIT: Duration = Duration::from_secs(10);
+
+/// One call of one process.
+pub(super) struct Following {
+    door: Arc<Door>,
+    peer: Arc<PeerProcess>,
+    registered: watch::Receiver<BTreeSet<ServiceName>>,
+    roots: View<TrustBundle>,
+    leaves: Vec<(ServiceName, watch::Receiver<Option<Arc<Leaf>>>)>,
+}
+
+impl Following {
+    pub(super) fn new(door: Arc<Door>, peer: Arc<PeerProcess>) -> Self {
+        let (registered, roots) = (door.registered.clone(), door.sources.views.roots());
+        Self { door, peer, registered, roots, leaves: Vec::new() }
+    }
+
+    /// Tells until there is a reason not to, which is returned.
+    pub(super) async fn run<T: Told>(mut self, sender: &mpsc::Sender<Result<T, Status>>) -> Status {
+        let metrics = self.door.metrics.clone();
+        let mut waits = true;
+        let mut patience = pin!(tokio::time::sleep(FIRST_LIMIT));
+        let mut told: Option<T> = None;
+        loop {
+            let message = match self.look::<T>(waits) {
+                Ok(message) => message,
+                Err(status) => {
+                    if told.is_none() {
+                        metrics.fetched(T::CALL, Outcome::of(&status));
+                    }
+                    return status;
+                }
+            };
+            if message.is_none() && (told.is_some() || !waits) {
+                if told.is_none() {
+                    metrics.fetched(T::CALL, Outcome::Unavailable);
+                }
+                return self.nothing();
+            }
+            if message.is_some() && message != told {
+                let permit = sender.reserve().await;
+                // Between the waiting and the sending nothing may have been taken away.
+                let (Ok(permit), Ok(Some(newest))) = (permit, self.look::<T>(waits)) else {
+                    if sender.is_closed() {
+                        return left();
+                    }
+                    continue;
+                };
+                if told.is_none() {
+                    metrics.fetched(T::CALL, Outcome::Served);
+                }
+                metrics.sent(T::CALL);
+                permit.send(Ok(newest.clone()));
+                told = Some(newest);
+                waits = false;
+            }
+            // Each branch may be dropped: all wait for levels.
+            tokio::select! {
+                () = sender.closed() => return left(),
+                lives = any_changed(&mut self.leaves) => if !lives {
+                    return Status::unavailable("the agent stops");
+                },
+                changed = self.registered.changed() => if changed.is_err() {
+                    return Status::unavailable("the agent stops");
+                },
+                _ = self.roots.changed() => {}
+                () = &mut patience, if waits => waits = false,
+            }
+        }
+    }
+
+    /// Looks anew at who the caller is, for what it speaks, and what there is of that.
+    fn look<T: Told>(&mut self, waits: bool) -> Result<Option<T>, Status> {
+        let services = self.door.attest(&self.peer)?;
+        let registered = self.registered.borrow_and_update().clone();
+        let count = services.len();
+        let sources = &self.door.sources;
+        let wanted = services.into_iter().filter(|name| registered.contains(name));
+        // Those before are held until the new ones are: they are the same.
+        self.leaves = wanted
+            .map(|name| {
+                let leaf = sources.leaves.leaf(&name);
+                (name, leaf)
+            })
+            .collect();
+        let leaves: Vec<(ServiceName, Option<Arc<Leaf>>)> = self
+            .leaves
+            .iter_mut()
+            .map(|(name, leaf)| (name.clone(), leaf.borrow_and_update().clone()))
+            .collect();
+        let is_whole = leaves.len() == count && leaves.iter().all(|(_, leaf)| leaf.is_some());
+        let (membership, bundle) = (&*sources.membership, self.roots.latest().value);
+        Ok(T::of(&Known { membership, leaves, bundle, is_whole }, waits))
+    }
+
+    /// Says why there is nothing to tell.
+    fn nothing(&self) -> Status {
+        let missing = match self.leaves.as_slice() {
+            [] => "no service for which this process may speak is registered on this host",
+            _ => "no server has signed a certificate, or told the roots, yet",
+        };
+        debug!(pid = self.peer.pid(), missing, "a workload gets nothing");
+        Status::unavailable(missing)
+    }
+}
+
+/// The caller has left; nobody reads this.
+fn left() -> Status {
+    Status::cancelled("the caller has left")
+}
+
+/// Waits until one of the certificates changes; returns whether more may follow.
+async fn any_changed(leaves: &mut [(ServiceName, watch::Receiver<Option<Arc<Leaf>>>)]) -> bool {
+    if leaves.is_empty() {
+        return std::future::pending().await;
+    }
+    let each = leaves.iter_mut().map(|(_, leaf)| Box::pin(leaf.changed()));
+    futures::future::select_all(each).await.0.is_ok()
+}

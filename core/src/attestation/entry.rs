@@ -1,0 +1,95 @@
+//! An entry of the configuration: a service, and by what its processes are known.
+
+use super::Caller;
+use super::cgroup::is_unit;
+use crate::name::ServiceName;
+
+/// Bytes of a control group's path in an entry: those of systemd and of containers have some
+/// hundred.
+const CGROUP_BYTES_MAX: usize = 1_024;
+
+/// By what the processes of a service are known; each that is given must be so.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Selectors {
+    /// Their user.
+    pub uid: Option<u32>,
+    /// Their group.
+    pub gid: Option<u32>,
+    /// Their systemd unit, with its suffix.
+    pub unit: Option<String>,
+    /// Their control group, or one above it.
+    pub cgroup: Option<String>,
+}
+
+/// A service, and by what its processes are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub(super) service: ServiceName,
+    selectors: Selectors,
+}
+
+/// States why an entry would match nobody, or everybody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEntry {
+    /// The control group is no path, or stands for all.
+    #[error(
+        "{cgroup:?} is no group below the root; write its path as in /proc/PID/cgroup, such as \
+         \"/system.slice/web.service\""
+    )]
+    Cgroup {
+        /// What was given.
+        cgroup: String,
+    },
+    /// Nothing is said of the processes.
+    #[error("say whose processes speak for the service: uid, gid, unit or cgroup")]
+    NoSelector,
+    /// The unit is no name of one.
+    #[error("{unit:?} is no unit that holds processes; write its whole name, as \"web.service\"")]
+    Unit {
+        /// What was given.
+        unit: String,
+    },
+}
+
+impl Entry {
+    /// Makes an entry.
+    ///
+    /// # Errors
+    /// [`InvalidEntry`] when there is no selector, or one that cannot be met.
+    pub fn new(service: ServiceName, selectors: Selectors) -> Result<Self, InvalidEntry> {
+        let Selectors { uid, gid, unit, cgroup } = &selectors;
+        if uid.is_none() && gid.is_none() && unit.is_none() && cgroup.is_none() {
+            return Err(InvalidEntry::NoSelector);
+        }
+        if let Some(unit) = unit.as_deref().filter(|unit| !is_unit(unit)) {
+            return Err(InvalidEntry::Unit { unit: unit.to_owned() });
+        }
+        if let Some(cgroup) = cgroup.as_deref().filter(|path| !is_group(path)) {
+            return Err(InvalidEntry::Cgroup { cgroup: cgroup.to_owned() });
+        }
+        Ok(Self { service, selectors })
+    }
+
+    /// Returns the service.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// Whether a caller has all that is asked for.
+    pub fn matches(&self, caller: &Caller) -> bool {
+        let Selectors { uid, gid, unit, cgroup } = &self.selectors;
+        uid.is_none_or(|uid| uid == caller.uid)
+            && gid.is_none_or(|gid| gid == caller.gid)
+            && unit.as_deref().is_none_or(|unit| caller.cgroup.unit() == Some(unit))
+            && cgroup.as_deref().is_none_or(|path| caller.cgroup.is_in(path))
+    }
+}
+
+/// Whether a text is the path of a group, other than the root of all.
+fn is_group(path: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= CGROUP_BYTES_MAX
+        && path
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.strip_suffix('/').unwrap_or(rest).split('/').all(is_part))
+}
