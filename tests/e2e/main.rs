@@ -33,3 +33,4 @@ mod restart;
 mod storage;
 mod story;
 mod watching;
+mod workload_api;

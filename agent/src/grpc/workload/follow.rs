@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
-use tracing::debug;
+use tracing::info;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::name::ServiceName;
 use weft_runtime::net::PeerProcess;
@@ -53,10 +53,11 @@ impl Following {
                 }
             };
             if message.is_none() && (told.is_some() || !waits) {
+                let status = self.nothing();
                 if told.is_none() {
-                    metrics.fetched(T::CALL, Outcome::Unavailable);
+                    metrics.fetched(T::CALL, Outcome::of(&status));
                 }
-                return self.nothing();
+                return status;
             }
             if message.is_some() && message != told {
                 let permit = sender.reserve().await;
@@ -114,14 +115,20 @@ impl Following {
         Ok(T::of(&Known { membership, leaves, bundle, is_whole }, waits))
     }
 
-    /// Says why there is nothing to tell.
+    /// Says why there is nothing to tell, or nothing any more.
+    ///
+    /// **Source**: Spec: SPIFFE Workload API §5.2.1: who is refused stops using what it was given.
     fn nothing(&self) -> Status {
-        let missing = match self.leaves.as_slice() {
-            [] => "no service for which this process may speak is registered on this host",
-            _ => "no server has signed a certificate, or told the roots, yet",
+        let status = match self.leaves.as_slice() {
+            [] => Status::permission_denied(
+                "no service for which this process may speak is registered on this host",
+            ),
+            _ => Status::unavailable(
+                "no server has signed a certificate, or told the roots, for this process yet",
+            ),
         };
-        debug!(pid = self.peer.pid(), missing, "a workload gets nothing");
-        Status::unavailable(missing)
+        info!(pid = self.peer.pid(), reason = status.message(), "a workload gets nothing");
+        status
     }
 }
 

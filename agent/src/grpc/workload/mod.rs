@@ -42,7 +42,10 @@ use metrics::{Outcome, WorkloadMetrics};
 
 /// Every process may connect: who gets what, the entries say.
 const SOCKET_MODE: u32 = 0o666;
-/// What every call must carry, so that no web page can make it.
+/// What every call must carry, so that a program that can be led to call any address cannot be led
+/// here.
+///
+/// **Source**: Spec: SPIFFE Workload Endpoint §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// Calls at once on one connection: there are two.
 const CALLS_PER_CONNECTION_MAX: u32 = 8;

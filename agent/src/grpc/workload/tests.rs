@@ -197,7 +197,7 @@ async fn a_service_that_leaves_takes_its_certificate_along() {
     assert_eq!(ids(&next(&mut stream).await.expect("what is left")), ["db"]);
     host.local.deregister("db".to_owned()).await.expect("it was registered");
     let ended = next(&mut stream).await.expect_err("there is nothing any more");
-    assert_eq!(ended.code(), Code::Unavailable);
+    assert_eq!(ended.code(), Code::PermissionDenied);
     assert!(ended.message().contains("registered"), "{}", ended.message());
     host.tasks.cancel();
 }
