@@ -233,6 +233,24 @@ impl Rules {
     }
 }
 
+/// Writes a name as HCL has it between quotes.
+///
+/// **Source**: Spec: HCL, native syntax: quoted templates; `${` and `%{` would begin one.
+fn quoted(name: &str) -> String {
+    let mut text = String::from("\"");
+    for (at, letter) in name.char_indices() {
+        let begins_template = matches!(letter, '$' | '%') && name[at + 1..].starts_with('{');
+        match letter {
+            '"' | '\\' => text.extend(['\\', letter]),
+            letter if begins_template || letter.is_control() => {
+                text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            letter => text.push(letter),
+        }
+    }
+    text + "\""
+}
+
 impl fmt::Display for Rules {
     /// Writes the rules as HCL, in the form in which policies are written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,8 +263,8 @@ impl fmt::Display for Rules {
                     continue;
                 }
             };
-            let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-            writeln!(f, "{resource}{word} \"{name}\" {{\n  policy = \"{access}\"")?;
+            let name = quoted(name);
+            writeln!(f, "{resource}{word} {name} {{\n  policy = \"{access}\"")?;
             if let Some(intentions) = intentions {
                 writeln!(f, "  intentions = \"{intentions}\"")?;
             }
