@@ -38,16 +38,9 @@ pub(super) fn check(locks: &Locks, clocks_right_until: Timestamp) -> Vec<String>
             if !is_free_for(one, other, clocks_right_until)
                 && !is_free_for(other, one, clocks_right_until)
             {
-                breaches.push(format!(
-                    "two had the lock, or its delay was cut short:\n    {}, held until {}, closed \
-                     until {}\n    {}, held until {}, closed until {}",
-                    told(one.acquired),
-                    one.held_until.0,
-                    one.closed_until.0,
-                    told(other.acquired),
-                    other.held_until.0,
-                    other.closed_until.0,
-                ));
+                let [one, other] = [one, other].map(|hold| whole(hold, &sessions));
+                breaches
+                    .push(format!("two had the lock, or its delay was cut short:\n{one}{other}"));
             }
         }
     }
@@ -90,6 +83,16 @@ fn is_free_for(first: &Hold<'_>, second: &Hold<'_>, clocks_right_until: Timestam
     let got = second.acquired.returned;
     let until = if got < clocks_right_until { first.closed_until } else { first.held_until };
     first.acquired.called <= got && until <= got
+}
+
+/// Tells a hold with every call of its session.
+fn whole(hold: &Hold<'_>, sessions: &BTreeMap<&str, Vec<&LockCall>>) -> String {
+    let (held, closed) = (hold.held_until.0, hold.closed_until.0);
+    let mut text = format!("    held until {held}, closed until {closed}:\n");
+    for call in sessions.get(hold.acquired.session.as_str()).into_iter().flatten() {
+        text.extend(["      ", &told(call), "\n"]);
+    }
+    text
 }
 
 /// A release that was declined although the session lives.
