@@ -121,8 +121,9 @@ impl Proposer {
         Ok(proposed?)
     }
 
-    /// Gives a session its whole time again; the caller has been asked for its rights.
-    pub(crate) async fn renew(&self, session: SessionId) -> Result<(), ProposeError> {
+    /// Gives a session its whole time again; the caller has been asked for its rights. Returns
+    /// whether it goes on.
+    pub(crate) async fn renew(&self, session: SessionId) -> Result<bool, ProposeError> {
         let until = clock::instant() + LEADERLESS_HOLD;
         let mut backoff =
             Backoff::new(Duration::from_millis(20), Duration::from_millis(500), entropy::rng());

@@ -20,24 +20,44 @@ pub struct SessionTimers {
     lifetimes: BTreeMap<SessionId, (Duration, Instant)>,
     by_end: BTreeSet<(Instant, SessionId)>,
     over: VecDeque<SessionId>,
+    /// Told to be ended, and not yet said to have been: too late for a renewal.
+    ending: BTreeSet<SessionId>,
+    /// Of these, when those that could not be ended are told again.
+    retries: BTreeSet<(Instant, SessionId)>,
 }
 
 impl SessionTimers {
     /// Takes a session up, from now on.
     pub fn handle_session(&mut self, id: SessionId, ttl: Duration, now: Instant) {
+        if self.ending.contains(&id) {
+            return;
+        }
         self.set(id, ttl.saturating_mul(2), now + ttl.saturating_mul(2));
     }
 
-    /// Takes a renewal; of a session that is not known it says nothing.
-    pub fn handle_renewal(&mut self, id: SessionId, now: Instant) {
-        if let Some((lifetime, _)) = self.lifetimes.get(&id).copied() {
-            self.set(id, lifetime, now + lifetime);
-        }
+    /// Forgets all times, as the sessions are others now. Ends that are on their way still come.
+    pub fn handle_restored(&mut self) {
+        self.lifetimes.clear();
+        self.by_end.clear();
     }
 
-    /// Takes note that a session that was told of could not be ended.
+    /// Takes a renewal. Returns whether the session goes on: one whose end is on its way does
+    /// not, and nor does one that is not known.
+    #[must_use]
+    pub fn handle_renewal(&mut self, id: SessionId, now: Instant) -> bool {
+        let Some((lifetime, _)) = self.lifetimes.get(&id).copied() else { return false };
+        self.set(id, lifetime, now + lifetime);
+        true
+    }
+
+    /// Takes note that a session that was told of was ended.
+    pub fn handle_ended(&mut self, id: SessionId) {
+        self.ending.remove(&id);
+    }
+
+    /// Takes note that a session that was told of could not be ended: it is told again.
     pub fn handle_not_ended(&mut self, id: SessionId, now: Instant) {
-        self.set(id, RETRY_AFTER, now + RETRY_AFTER);
+        self.retries.insert((now + RETRY_AFTER, id));
     }
 
     /// Finds those whose time is over.
@@ -47,13 +67,21 @@ impl SessionTimers {
         {
             self.by_end.remove(&(end, id));
             self.lifetimes.remove(&id);
+            self.ending.insert(id);
+            self.over.push_back(id);
+        }
+        while let Some((at, id)) = self.retries.first().copied()
+            && at <= now
+        {
+            self.retries.remove(&(at, id));
             self.over.push_back(id);
         }
     }
 
     /// Returns when the next one's time is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.by_end.first().map(|(end, _)| *end)
+        let first = |times: &BTreeSet<(Instant, SessionId)>| times.first().map(|(at, _)| *at);
+        first(&self.by_end).into_iter().chain(first(&self.retries)).min()
     }
 
     /// Returns a session that is to be ended, if it is still there. Drained until `None`.
@@ -90,18 +118,36 @@ mod tests {
         let mut timers = SessionTimers::default();
         timers.handle_session(id(1), Duration::from_secs(10), at(0));
         timers.handle_session(id(2), Duration::from_secs(15), at(0));
-        timers.handle_renewal(id(3), at(0));
+        assert!(!timers.handle_renewal(id(3), at(0)), "nobody knows it");
         assert_eq!(timers.poll_timeout(), Some(at(20)));
-        timers.handle_renewal(id(1), at(19));
+        assert!(timers.handle_renewal(id(1), at(19)));
         assert_eq!(timers.poll_timeout(), Some(at(30)));
         timers.handle_timeout(at(29));
         assert_eq!(timers.poll_output(), None);
         timers.handle_timeout(at(30));
         assert_eq!((timers.poll_output(), timers.poll_output()), (Some(id(2)), None));
-        timers.handle_not_ended(id(2), at(30));
         timers.handle_timeout(at(39));
-        assert_eq!(timers.poll_output(), Some(id(2)));
+        assert_eq!((timers.poll_output(), timers.poll_output()), (Some(id(1)), None));
+        assert_eq!(timers.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_session_whose_end_is_on_its_way_is_not_renewed() {
+        let start = beginning();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut timers = SessionTimers::default();
+        timers.handle_session(id(1), Duration::from_secs(5), at(0));
+        timers.handle_timeout(at(10));
         assert_eq!(timers.poll_output(), Some(id(1)));
-        assert_eq!((timers.poll_output(), timers.poll_timeout()), (None, None));
+        assert!(!timers.handle_renewal(id(1), at(10)), "who is told so may not count on it");
+        timers.handle_not_ended(id(1), at(11));
+        timers.handle_session(id(1), Duration::from_secs(5), at(11));
+        assert!(!timers.handle_renewal(id(1), at(11)), "its end may still come");
+        assert_eq!(timers.poll_timeout(), Some(at(12)));
+        timers.handle_timeout(at(12));
+        assert_eq!((timers.poll_output(), timers.poll_output()), (Some(id(1)), None));
+        timers.handle_ended(id(1));
+        assert_eq!(timers.poll_timeout(), None);
+        assert!(!timers.handle_renewal(id(1), at(13)));
     }
 }

@@ -108,13 +108,12 @@ async fn of_node(context: &Context, request: &ApiRequest) -> Result<Response<Bod
 async fn renew(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let state = context.reader.state(Consistency::Default).await?;
     let found = id(request).and_then(|id| state.sessions().get(id));
-    let Some(session) = found else {
-        let text = format!("Session id '{}' not found", request.params.get("id"));
-        return Err(ApiError::not_found(text));
-    };
+    let gone =
+        || ApiError::not_found(format!("Session id '{}' not found", request.params.get("id")));
+    let session = found.ok_or_else(gone)?;
     request.rights.require(Permission::write(Resource::Session, session.node.as_str()))?;
-    if session.ttl.is_some() {
-        context.proposer.renew(session.id).await?;
+    if session.ttl.is_some() && !context.proposer.renew(session.id).await? {
+        return Err(gone());
     }
     Ok(page::json_response(page::json(&[session])?))
 }

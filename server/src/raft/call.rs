@@ -55,6 +55,8 @@ pub(super) enum Said {
     Health(ClusterHealth),
     Heard(Heard),
     ReadIndex(Index),
+    /// Whether the session goes on.
+    Renewed(bool),
     Report(Report),
 }
 

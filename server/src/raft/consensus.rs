@@ -379,7 +379,7 @@ impl Consensus {
             }
             Call::Release(vote) => Ok(self.release(vote).await.map(|()| Said::Done)?),
             Call::Remove(id) => Ok(self.remove_here(id).await.map(|()| Said::Done)?),
-            Call::Renew(session) => Ok(self.renew_here(session)?),
+            Call::Renew(session) => Ok(self.renew_here(session).await?),
             Call::Report => Ok(Said::Report(self.report())),
             Call::Transfer(to) => Ok(self.transfer_here(to).await.map(|_| Said::Done)?),
         }
