@@ -105,6 +105,13 @@ pub fn decode_legacy(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
         faults.push(Fault::new("SourceType", reason));
     }
     upsert.permissions = permissions;
+    match (upsert.action, upsert.permissions.is_empty()) {
+        (Some(_), true) | (None, false) => {}
+        (None, true) => faults.push(Fault::new("Action", "is missing; write it or Permissions")),
+        (Some(_), false) => {
+            faults.push(Fault::new("Permissions", "go without Action; write one of both"));
+        }
+    }
     if faults.is_empty() { Ok(upsert) } else { Err(faults) }
 }
 
