@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 use weft_core::attestation::Selectors;
 use weft_core::catalog::ServiceDefinition;
+use weft_proto::grpc::Lean;
 use weft_proto::grpc::v1::Topic;
 use weft_proto::grpc::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use weft_proto::json::{self, Unknown};
@@ -209,5 +210,19 @@ async fn a_service_that_registers_late_is_waited_for() {
     host.register("web").await;
     let message = next(&mut stream).await.expect("a certificate");
     assert_eq!(ids(&message), ["web"]);
+    host.tasks.cancel();
+}
+
+#[tokio::test]
+async fn calls_for_json_web_tokens_are_answered_as_unimplemented() {
+    let host = host(|uid| vec![entry("web", uid)]).await;
+    for call in ["FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"] {
+        let mut client = tonic::client::Grpc::new(channel_unix(&host.folder.path().join("w.sock")));
+        client.ready().await.expect("the door is open");
+        let path = format!("/SpiffeWorkloadAPI/{call}").parse().expect("a path");
+        let codec = Lean::<X509svidRequest, X509svidResponse>::default();
+        let refused = client.unary(marked(X509svidRequest {}), path, codec).await;
+        assert_eq!(refused.expect_err("it is not spoken").code(), Code::Unimplemented, "{call}");
+    }
     host.tasks.cancel();
 }
