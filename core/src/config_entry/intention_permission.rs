@@ -1,6 +1,5 @@
 //! Permissions of an intention: what one caller may do, by the content of its requests.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
+use super::request_conditions::{normalise_headers, normalise_methods, normalise_paths};
 use super::{HeaderMatch, IntentionAction};
 use crate::canonical_path::{CanonicalPath, pattern};
 use crate::limits;
@@ -100,14 +100,7 @@ impl IntentionPermission {
 impl IntentionHttp {
     fn normalise(&mut self, field: &str, findings: &mut Findings) {
         let paths = [&mut self.path_exact, &mut self.path_prefix, &mut self.path_regex];
-        // The empty text is how clients leave a condition out.
-        let given = paths.into_iter().filter_map(|path| {
-            *path = path.take().filter(|text| !text.is_empty());
-            path.as_ref()
-        });
-        if given.count() > 1 {
-            findings.add(field, "write one of PathExact, PathPrefix and PathRegex, not several");
-        }
+        normalise_paths(field, paths, findings);
         if let Some(path) = &self.path_exact {
             check_path(&format!("{field}.PathExact"), path, MayGoOn::No, findings);
         }
@@ -117,21 +110,8 @@ impl IntentionHttp {
         if let Some(regex) = &self.path_regex {
             findings.regex(&format!("{field}.PathRegex"), regex);
         }
-        let max = limits::CONDITIONS_PER_ROUTE_MAX;
-        findings.count(&format!("{field}.Header"), self.header.len(), max);
-        findings.count(&format!("{field}.Methods"), self.methods.len(), max);
-        for (at, header) in self.header.iter_mut().enumerate() {
-            header.normalise(&format!("{field}.Header[{at}]"), findings);
-        }
-        let mut seen = BTreeSet::new();
-        for (at, method) in self.methods.iter_mut().enumerate() {
-            method.make_ascii_uppercase();
-            findings.token(&format!("{field}.Methods[{at}]"), method);
-            if !seen.insert(method.clone()) {
-                let reason = format!("{:?} is given twice", shortened(method));
-                findings.add(format!("{field}.Methods[{at}]"), reason);
-            }
-        }
+        normalise_headers(field, &mut self.header, findings);
+        normalise_methods(field, &mut self.methods, findings);
     }
 }
 

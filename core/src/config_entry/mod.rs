@@ -22,6 +22,7 @@ mod leads;
 mod load_balancer;
 mod mesh;
 mod proxy_defaults;
+mod request_conditions;
 mod resource_reference;
 mod retry;
 mod service_defaults;

@@ -1,11 +1,12 @@
 //! `service-router`: where requests to one service go by their content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::blank::is_blank;
-use super::findings::{Findings, shortened};
+use super::findings::Findings;
+use super::request_conditions::{normalise_headers, normalise_methods, normalise_paths};
 use super::{HeaderChanges, HeaderMatch, InvalidEntry, QueryMatch, RetryPolicy};
 use crate::index::Index;
 use crate::limits;
@@ -168,14 +169,7 @@ impl ServiceRoute {
 impl HttpMatch {
     fn normalise(&mut self, field: &str, findings: &mut Findings) {
         let paths = [&mut self.path_exact, &mut self.path_prefix, &mut self.path_regex];
-        // The empty text is how clients leave a condition out.
-        let given = paths.into_iter().filter_map(|path| {
-            *path = path.take().filter(|text| !text.is_empty());
-            path.as_ref()
-        });
-        if given.count() > 1 {
-            findings.add(field, "write one of PathExact, PathPrefix and PathRegex, not several");
-        }
+        normalise_paths(field, paths, findings);
         for (name, path) in [("PathExact", &self.path_exact), ("PathPrefix", &self.path_prefix)] {
             if let Some(path) = path {
                 findings.path(&format!("{field}.{name}"), path);
@@ -184,25 +178,13 @@ impl HttpMatch {
         if let Some(regex) = &self.path_regex {
             findings.regex(&format!("{field}.PathRegex"), regex);
         }
+        normalise_headers(field, &mut self.header, findings);
         let max = limits::CONDITIONS_PER_ROUTE_MAX;
-        findings.count(&format!("{field}.Header"), self.header.len(), max);
         findings.count(&format!("{field}.QueryParam"), self.query_param.len(), max);
-        findings.count(&format!("{field}.Methods"), self.methods.len(), max);
-        for (at, header) in self.header.iter_mut().enumerate() {
-            header.normalise(&format!("{field}.Header[{at}]"), findings);
-        }
         for (at, query) in self.query_param.iter_mut().enumerate() {
             query.normalise(&format!("{field}.QueryParam[{at}]"), findings);
         }
-        let mut seen = BTreeSet::new();
-        for (at, method) in self.methods.iter_mut().enumerate() {
-            method.make_ascii_uppercase();
-            findings.token(&format!("{field}.Methods[{at}]"), method);
-            if !seen.insert(method.clone()) {
-                let reason = format!("{:?} is given twice", shortened(method));
-                findings.add(format!("{field}.Methods[{at}]"), reason);
-            }
-        }
+        normalise_methods(field, &mut self.methods, findings);
     }
 }
 
