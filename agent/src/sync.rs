@@ -13,7 +13,6 @@ use weft_core::catalog::{
     CatalogDeregistration, CatalogRegistration, CheckStatus, HealthCheck, Locality, Node,
     SERF_HEALTH, Service,
 };
-use weft_core::index::Index;
 use weft_core::name::CheckId;
 use weft_core::sync::{Differences, Outputs, Schedule, SyncOrder, TagsTold, diff};
 use weft_proto::envelope;
@@ -209,22 +208,11 @@ fn truth(node: &Node, locality: Option<&Locality>, local: &LocalServices) -> Cat
 
 /// The check by which others see that this agent lives; once registered it is the servers'.
 fn lease_check(node: &Node) -> HealthCheck {
+    let id = CheckId::parse(SERF_HEALTH).expect("a valid check id");
+    let name = "Serf Health Status";
     HealthCheck {
-        node: node.name.clone(),
-        id: CheckId::parse(SERF_HEALTH).expect("a valid check id"),
-        name: "Serf Health Status".to_owned(),
-        status: CheckStatus::Passing,
-        notes: String::new(),
         output: "Agent alive and reachable".to_owned(),
-        service_id: None,
-        service_name: None,
-        service_tags: Vec::new(),
-        kind: String::new(),
-        interval: String::new(),
-        timeout: String::new(),
-        definition: None,
-        create_index: Index::default(),
-        modify_index: Index::default(),
+        ..HealthCheck::of_node(node.name.clone(), id, name, CheckStatus::Passing)
     }
 }
 
@@ -283,6 +271,8 @@ async fn in_time<T>(
 
 #[cfg(test)]
 mod tests {
+    use weft_core::index::Index;
+
     use super::*;
 
     #[test]

@@ -183,22 +183,13 @@ impl World {
             modify_index: Index(1),
         };
         let status: CheckStatus = option("status").parse().unwrap_or(CheckStatus::Passing);
+        let check_id = "c".parse().expect("an id");
         let check = HealthCheck {
-            node: node.name.clone(),
-            id: "c".parse().expect("an id"),
-            name: String::new(),
-            status,
-            notes: String::new(),
-            output: String::new(),
             service_id: Some(id),
             service_name: Some(name.clone()),
-            service_tags: Vec::new(),
-            kind: String::new(),
-            interval: String::new(),
-            timeout: String::new(),
-            definition: None,
             create_index: Index(1),
             modify_index: Index(1),
+            ..HealthCheck::of_node(node.name.clone(), check_id, "", status)
         };
         let instance = ServiceInstance {
             node: node.clone(),

@@ -14,10 +14,11 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use support::{LIMIT, TestServer, config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_proto::text::HttpsSection;
 use weft_runtime::http::{CallError, HttpClient, HttpResponse};
 use weft_runtime::tls::rustls::{ClientConfig, RootCertStore};
 use weft_runtime::tls::{certificates_from_pem, provider};
-use weft_server::config::{FileConfig, HttpSection, HttpsSection, LimitsSection};
+use weft_server::config::{FileConfig, HttpSection, LimitsSection};
 
 async fn call(
     url: &str,

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, Locality, ServiceDefinition};
+use weft_proto::text::HttpsSection;
 
-use super::{
-    AclSection, DnsSection, ExternalChecksSection, HttpSection, HttpsSection, WorkloadApiSection,
-};
+use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, WorkloadApiSection};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use weft_proto::text::Fault;
-use weft_runtime::tls::CertificateFiles;
+use weft_proto::text::{Fault, HttpsConfig, HttpsSection};
 
 use super::resolve::{absolute, addr, check_socket_path};
 
@@ -34,21 +33,6 @@ pub struct HttpSection {
     pub max_conns_per_client: usize,
 }
 
-/// The `https` section: the API with TLS.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HttpsSection {
-    /// `ip:port`; nowhere when left out.
-    pub addr: Option<String>,
-    /// The certificate shown, with its chain, as PEM. Read again when it changes.
-    pub cert_file: Option<PathBuf>,
-    /// Its key, as PEM.
-    pub key_file: Option<PathBuf>,
-    /// Authorities, as PEM, one of which must have signed the certificate of every caller;
-    /// callers need none when left out.
-    pub ca_file: Option<PathBuf>,
-}
-
 /// The HTTP API's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -75,15 +59,6 @@ pub struct HttpSocket {
     pub user: Option<u32>,
     /// Its group, by number.
     pub group: Option<u32>,
-}
-
-/// The door with TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpsConfig {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// What it shows, and asks of callers.
-    pub files: CertificateFiles,
 }
 
 /// Checks the sections; what is wrong is added to the faults.
@@ -145,26 +120,8 @@ fn number_of(name: &str, file: &Path) -> Option<u32> {
 }
 
 fn tls(section: &HttpsSection, faults: &mut Vec<Fault>) -> Option<HttpsConfig> {
-    let Some(text) = section.addr.as_deref().filter(|text| *text != "off") else {
-        if section.cert_file.is_some() || section.key_file.is_some() || section.ca_file.is_some() {
-            let reason = "say where the API is served with this certificate, ip:port";
-            faults.push(Fault::new("https.addr", reason));
-        }
-        return None;
-    };
-    let addr = addr(faults, "https.addr", Some(text), HTTP_ADDR);
-    let mut file = |field: &str, path: &Option<PathBuf>, what: &str| {
-        let path = path.clone().filter(|path| !path.as_os_str().is_empty());
-        if path.is_none() {
-            faults.push(Fault::new(field, format!("name the PEM file with {what}")));
-        }
-        path
-    };
-    let cert_file = file("https.cert_file", &section.cert_file, "the certificate and its chain");
-    let key_file = file("https.key_file", &section.key_file, "the certificate's key");
-    let ca_file = section.ca_file.clone().filter(|path| !path.as_os_str().is_empty());
-    let files = CertificateFiles { cert_file: cert_file?, key_file: key_file?, ca_file };
-    Some(HttpsConfig { addr: addr?, files })
+    let text = section.addr.as_deref().filter(|text| *text != "off");
+    section.resolve(text, faults, |text, faults| addr(faults, "https.addr", Some(text), HTTP_ADDR))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub use definitions::{Reread, read_definitions};
 pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
 pub use external::{ExternalChecks, ExternalChecksSection};
 pub use file::{FileConfig, ProxySection};
-pub use http::{HttpConfig, HttpSection, HttpSocket, HttpsConfig, HttpsSection};
+pub use http::{HttpConfig, HttpSection, HttpSocket};
 pub use workload::{WorkloadApiConfig, WorkloadApiSection, WorkloadEntrySection};
 
 /// A checked configuration with nothing left open.

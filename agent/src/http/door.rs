@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::sync::Arc;
 
+use weft_proto::text::HttpsConfig;
 use weft_runtime::http::{Accept, Callers, ServeOptions, serve};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
-use weft_runtime::tls::{CertificateFileError, ServerTlsCell};
+use weft_runtime::tls::{CertificateFileError, CertificateFiles, ServerTlsCell};
 
 use super::{Api, tower_service};
 use crate::config::{HttpConfig, HttpSocket};
@@ -71,7 +72,8 @@ pub(super) async fn open(
     if let Some(https) = &config.https {
         let addr = https.addr;
         let failed = |source| DoorError::Address { addr: addr.to_string(), source };
-        let tls = https.files.open(tasks).await?;
+        let HttpsConfig { cert_file, key_file, ca_file, .. } = https.clone();
+        let tls = CertificateFiles { cert_file, key_file, ca_file }.open(tasks).await?;
         let listener = net::bind_tcp(addr).await.map_err(failed)?;
         addresses.https = Some(listener.local_addr().map_err(failed)?);
         accept("https", (listener, Some(tls)), (&api, Door::Sure), config, tasks);

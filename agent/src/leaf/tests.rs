@@ -31,13 +31,7 @@ async fn host_of((server, calls): (FakeServer, Calls), kept: Option<(&Path, &str
     server.set(Topic::Roots, "", &server.ca.bundle());
     let (tasks, registry) = (TaskTree::root("test"), Registry::new("agent"));
     let views = Views::start(calls.clone(), &tasks);
-    let membership = Arc::new(Membership {
-        node: "host-1".parse().expect("a name"),
-        node_id: String::new(),
-        datacenter: "dc1".parse().expect("a datacenter"),
-        trust_domain: "t.mesh".parse().expect("a trust domain"),
-        cluster_id: kept.map_or(String::new(), |(_, cluster_id)| cluster_id.to_owned()),
-    });
+    let membership = Membership::of_test(kept.map_or("", |(_, cluster_id)| cluster_id));
     let kept = match kept {
         Some((folder, _)) => {
             let trusted = vec![server.ca.bundle()];

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use weft_core::catalog::{CheckStatus, HealthCheck, Service};
-use weft_core::index::Index;
 use weft_core::name::{CheckId, InstanceId, NodeName};
 
 use super::LocalServices;
@@ -213,20 +212,11 @@ fn maintenance_check(node: &NodeName, service: Option<&Service>, reason: &str) -
         reason => reason.to_owned(),
     };
     HealthCheck {
-        node: node.clone(),
-        id,
-        name: name.to_owned(),
-        status: CheckStatus::Critical,
         notes,
-        output: String::new(),
         service_id: service.map(|service| service.id.clone()),
         service_name: service.map(|service| service.name.clone()),
         service_tags: service.map(|service| service.tags.clone()).unwrap_or_default(),
         kind: "maintenance".to_owned(),
-        interval: String::new(),
-        timeout: String::new(),
-        definition: None,
-        create_index: Index::default(),
-        modify_index: Index::default(),
+        ..HealthCheck::of_node(node.clone(), id, name, CheckStatus::Critical)
     }
 }

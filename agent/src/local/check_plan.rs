@@ -113,22 +113,16 @@ impl CheckPlan {
     /// Returns the check as the catalog has it before its first result.
     pub(super) fn health_check(&self, node: &NodeName, service: Option<&Service>) -> HealthCheck {
         let text = |span: Option<Span>| span.map(|span| span.to_string()).unwrap_or_default();
+        let (id, name) = (self.id.clone(), &self.definition.name);
         HealthCheck {
-            node: node.clone(),
-            id: self.id.clone(),
-            name: self.definition.name.clone(),
-            status: self.initial,
             notes: self.definition.notes.clone(),
-            output: String::new(),
             service_id: service.map(|service| service.id.clone()),
             service_name: service.map(|service| service.name.clone()),
             service_tags: service.map(|service| service.tags.clone()).unwrap_or_default(),
             kind: self.probe.kind().to_owned(),
             interval: text(self.definition.interval),
             timeout: text(self.definition.timeout),
-            definition: None,
-            create_index: weft_core::index::Index::default(),
-            modify_index: weft_core::index::Index::default(),
+            ..HealthCheck::of_node(node.clone(), id, name, self.initial)
         }
     }
 }

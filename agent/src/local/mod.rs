@@ -129,6 +129,19 @@ struct Inner {
     unproven: Mutex<BTreeSet<CheckId>>,
 }
 
+#[cfg(test)]
+impl Place {
+    /// The host of tests, with its data in a directory.
+    pub(crate) fn of_test(data_dir: &std::path::Path, scripts: Scripts) -> Self {
+        Self {
+            node: "host-1".parse().expect("a node name"),
+            bind_addr: IpAddr::from([127, 0, 0, 1]),
+            data_dir: data_dir.to_owned(),
+            scripts,
+        }
+    }
+}
+
 impl Place {
     /// Refuses a check that runs commands unless that is switched on.
     ///

@@ -10,12 +10,7 @@ fn definition(body: &str) -> ServiceDefinition {
 }
 
 fn place(directory: &Path) -> Place {
-    Place {
-        node: NodeName::parse("host-1").expect("a node name"),
-        bind_addr: IpAddr::from([127, 0, 0, 1]),
-        data_dir: directory.to_owned(),
-        scripts: crate::config::Scripts::Nobody,
-    }
+    Place::of_test(directory, crate::config::Scripts::Nobody)
 }
 
 fn open(directory: &Path) -> Local {

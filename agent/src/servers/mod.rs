@@ -39,6 +39,20 @@ pub struct Membership {
     pub cluster_id: String,
 }
 
+#[cfg(test)]
+impl Membership {
+    /// The host of tests, in a cluster.
+    pub(crate) fn of_test(cluster_id: &str) -> Arc<Self> {
+        Arc::new(Self {
+            node: "host-1".parse().expect("a name"),
+            node_id: String::new(),
+            datacenter: "dc1".parse().expect("a datacenter"),
+            trust_domain: "t.mesh".parse().expect("a trust domain"),
+            cluster_id: cluster_id.to_owned(),
+        })
+    }
+}
+
 /// The way to the servers; clones share it.
 #[derive(Debug, Clone)]
 pub struct Servers {

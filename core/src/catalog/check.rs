@@ -116,6 +116,29 @@ pub struct HealthCheck {
     pub modify_index: Index,
 }
 
+impl HealthCheck {
+    /// Makes a check of a node of which nothing more is known.
+    pub fn of_node(node: NodeName, id: CheckId, name: &str, status: CheckStatus) -> Self {
+        Self {
+            node,
+            id,
+            name: name.to_owned(),
+            status,
+            notes: String::new(),
+            output: String::new(),
+            service_id: None,
+            service_name: None,
+            service_tags: Vec::new(),
+            kind: String::new(),
+            interval: String::new(),
+            timeout: String::new(),
+            definition: None,
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        }
+    }
+}
+
 /// `None` is the empty text in the public JSON.
 mod empty_as_none {
     use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};

@@ -4,6 +4,7 @@
 
 mod fault;
 mod hcl;
+mod https;
 mod merge;
 mod rules;
 mod spread;
@@ -17,6 +18,7 @@ use weft_core::limits::API_BODY_BYTES_MAX;
 pub use crate::json::Unknown;
 use crate::json::{Options, from_value};
 pub use fault::Fault;
+pub use https::{HttpsConfig, HttpsSection};
 pub use merge::merge;
 pub use rules::parse_rules;
 

@@ -2,10 +2,9 @@
 //! certificate.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use weft_proto::text::Fault;
+use weft_proto::text::{Fault, HttpsConfig, HttpsSection};
 
 use super::LimitsSection;
 
@@ -22,21 +21,6 @@ pub struct HttpSection {
     pub allowed_hosts: Vec<String>,
 }
 
-/// The `https` section: the API with TLS, for callers anywhere.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HttpsSection {
-    /// `ip:port`; nowhere when left out.
-    pub addr: Option<String>,
-    /// The certificate shown, with its chain, as PEM. Read again when it changes.
-    pub cert_file: Option<PathBuf>,
-    /// Its key, as PEM.
-    pub key_file: Option<PathBuf>,
-    /// Authorities, as PEM, one of which must have signed the certificate of every caller;
-    /// callers need none when left out.
-    pub ca_file: Option<PathBuf>,
-}
-
 /// The doors of the API, checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -48,19 +32,6 @@ pub struct HttpConfig {
     pub https: Option<HttpsConfig>,
     /// Connections of one client at each of the doors; `None` for no bound.
     pub connections_per_client_max: Option<usize>,
-}
-
-/// The door with TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpsConfig {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// The certificate with its chain.
-    pub cert_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
-    /// The authorities of callers.
-    pub ca_file: Option<PathBuf>,
 }
 
 /// Checks the sections; what is wrong is added to the faults.
@@ -83,40 +54,17 @@ pub(super) fn resolve(
     HttpConfig {
         addr,
         allowed_hosts: http.allowed_hosts.iter().map(|host| host.to_lowercase()).collect(),
-        https: resolve_https(https, faults),
+        https: https.resolve(https.addr.as_deref(), faults, |text, faults| {
+            super::socket_addr("https.addr", text, faults)
+        }),
         connections_per_client_max,
     }
 }
 
-fn resolve_https(section: HttpsSection, faults: &mut Vec<Fault>) -> Option<HttpsConfig> {
-    let Some(addr) = section.addr else {
-        let is_said = section.cert_file.is_some() || section.key_file.is_some();
-        if is_said || section.ca_file.is_some() {
-            let reason = "say where the API is served with this certificate, ip:port";
-            faults.push(Fault::new("https.addr", reason));
-        }
-        return None;
-    };
-    let addr = super::socket_addr("https.addr", &addr, faults);
-    let mut file = |field: &str, path: Option<PathBuf>, what: &str| {
-        let path = path.filter(|path| !path.as_os_str().is_empty());
-        if path.is_none() {
-            faults.push(Fault::new(field, format!("name the PEM file with {what}")));
-        }
-        path
-    };
-    let cert_file = file("https.cert_file", section.cert_file, "the certificate and its chain");
-    let key_file = file("https.key_file", section.key_file, "the certificate's key");
-    Some(HttpsConfig {
-        addr: addr?,
-        cert_file: cert_file?,
-        key_file: key_file?,
-        ca_file: section.ca_file.filter(|path| !path.as_os_str().is_empty()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn check(http: HttpSection, https: HttpsSection) -> (HttpConfig, Vec<String>) {

@@ -16,11 +16,11 @@ use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_core::time::Span;
 use weft_proto::join_token::JoinToken;
-use weft_proto::text::Fault;
+use weft_proto::text::{Fault, HttpsSection};
 
 pub use acl::{AclConfig, AclSection, AclTokensSection};
 pub use bounds::{Limits, LimitsSection};
-pub use http::{HttpConfig, HttpSection, HttpsConfig, HttpsSection};
+pub use http::{HttpConfig, HttpSection};
 pub use storage::{StorageConfig, StorageSection};
 
 /// What a configuration file can say; everything may be left out.

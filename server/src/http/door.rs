@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 use weft_core::limits;
+use weft_proto::text::HttpsConfig;
 use weft_runtime::http::{Body, Callers, OwnHosts, Remote, ServeOptions, check_foreign, serve};
 use weft_runtime::net::MemberListener;
 use weft_runtime::task::TaskTree;
@@ -20,7 +21,7 @@ use weft_runtime::tls::{CertificateFileError, CertificateFiles, ServerTlsCell};
 
 use super::error::ApiError;
 use super::{Api, Entrance};
-use crate::config::{HttpConfig, HttpsConfig};
+use crate::config::HttpConfig;
 use crate::start::{StartError, bind};
 
 /// The doors, bound but not yet open.

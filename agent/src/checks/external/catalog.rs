@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use http::StatusCode;
 use serde_json::{Value, json};
 use weft_core::catalog::HealthCheck;
-use weft_core::index::Index;
 use weft_core::name::{CheckId, NodeName};
 
 use crate::checks::probe::Finding;
@@ -34,22 +33,10 @@ pub(super) enum Written {
 /// Returns the check that says whether a host answers, which its host does not have yet: index 0
 /// holds only as long as there is none.
 pub(super) fn node_check(node: &NodeName, id: &CheckId, verdict: &Finding) -> HealthCheck {
+    let name = "External Node Status";
     HealthCheck {
-        node: node.clone(),
-        id: id.clone(),
-        name: "External Node Status".to_owned(),
-        status: verdict.status,
-        notes: String::new(),
         output: verdict.output.clone(),
-        service_id: None,
-        service_name: None,
-        service_tags: Vec::new(),
-        kind: String::new(),
-        interval: String::new(),
-        timeout: String::new(),
-        definition: None,
-        create_index: Index::default(),
-        modify_index: Index::default(),
+        ..HealthCheck::of_node(node.clone(), id.clone(), name, verdict.status)
     }
 }
 

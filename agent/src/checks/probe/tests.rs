@@ -53,9 +53,15 @@ async fn python(program: &str) -> Option<(Child, u16)> {
         .kill_on_drop(true)
         .spawn()
         .ok()?;
+    let port = first_line(&mut child).await?.trim().parse().ok()?;
+    Some((child, port))
+}
+
+/// Reads the first line that a program prints.
+async fn first_line(child: &mut Child) -> Option<String> {
     let mut line = String::new();
     BufReader::new(child.stdout.take()?).read_line(&mut line).await.ok()?;
-    Some((child, line.trim().parse().ok()?))
+    Some(line)
 }
 
 const HTTP_SERVER: &str = r#"
@@ -302,9 +308,7 @@ async fn message_bus(folder: &Path) -> Option<Child> {
         .kill_on_drop(true)
         .spawn()
         .ok()?;
-    let mut line = String::new();
-    BufReader::new(bus.stdout.take()?).read_line(&mut line).await.ok()?;
-    line.contains("unix:path=").then_some(bus)
+    first_line(&mut bus).await?.contains("unix:path=").then_some(bus)
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! Checks run against applications on real sockets of this host.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_core::catalog::{HealthCheck, ServiceDefinition};
-use weft_core::name::NodeName;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::net;
 
@@ -34,12 +33,7 @@ impl Drop for Host {
 impl Host {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let place = Place {
-            node: NodeName::parse("host-1").expect("a node name"),
-            bind_addr: IpAddr::from([127, 0, 0, 1]),
-            data_dir: directory.path().to_owned(),
-            scripts: Scripts::Everyone,
-        };
+        let place = Place::of_test(directory.path(), Scripts::Everyone);
         let tasks = TaskTree::root("test");
         let local = Local::open(place, &tasks).expect("a directory to write in");
         let checks = Checks::start(local.clone(), means(&directory), &tasks);

@@ -53,20 +53,9 @@ async fn host() -> Host {
     server.set(Topic::Roots, "", &server.ca.bundle());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let tasks = TaskTree::root("test");
-    let place = Place {
-        node: "host-1".parse().expect("a name"),
-        bind_addr: [127, 0, 0, 1].into(),
-        data_dir: folder.path().to_owned(),
-        scripts: crate::config::Scripts::Nobody,
-    };
+    let place = Place::of_test(folder.path(), crate::config::Scripts::Nobody);
     let local = Local::open(place, &tasks).expect("a folder to write in");
-    let membership = Arc::new(Membership {
-        node: "host-1".parse().expect("a name"),
-        node_id: String::new(),
-        datacenter: dc(),
-        trust_domain: domain(),
-        cluster_id: String::new(),
-    });
+    let membership = Membership::of_test("");
     let views = Views::start(calls.clone(), &tasks);
     let registry = Registry::new("agent");
     let leaves = Leaves::start(

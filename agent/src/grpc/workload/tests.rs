@@ -47,20 +47,9 @@ async fn host(entries: impl FnOnce(u32) -> Vec<Entry>) -> Host {
     server.set(Topic::Roots, "", &server.ca.bundle());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let tasks = TaskTree::root("test");
-    let place = Place {
-        node: "host-1".parse().expect("a name"),
-        bind_addr: [127, 0, 0, 1].into(),
-        data_dir: folder.path().to_owned(),
-        scripts: crate::config::Scripts::Nobody,
-    };
+    let place = Place::of_test(folder.path(), crate::config::Scripts::Nobody);
     let local = Local::open(place, &tasks).expect("a folder to write in");
-    let membership = Arc::new(Membership {
-        node: "host-1".parse().expect("a name"),
-        node_id: String::new(),
-        datacenter: "dc1".parse().expect("a datacenter"),
-        trust_domain: "t.mesh".parse().expect("a trust domain"),
-        cluster_id: String::new(),
-    });
+    let membership = Membership::of_test("");
     let (views, registry) = (Views::start(calls.clone(), &tasks), Registry::new("agent"));
     let of_leaves = (membership.clone(), KeptLeaves::default());
     let leaves = Leaves::start(calls, views.clone(), of_leaves, (&registry, &tasks));

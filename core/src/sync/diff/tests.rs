@@ -42,22 +42,13 @@ fn service(id: &str, port: u16) -> Service {
 }
 
 fn health_check(service: &str, status: &str) -> HealthCheck {
+    let id = CheckId::parse(if service.is_empty() { "disk" } else { service });
+    let status = status.parse().unwrap_or(CheckStatus::Critical);
     HealthCheck {
-        node: node().name,
-        id: CheckId::parse(if service.is_empty() { "disk" } else { service }).expect("a check id"),
-        name: String::new(),
-        status: status.parse().unwrap_or(CheckStatus::Critical),
-        notes: String::new(),
-        output: String::new(),
         service_id: InstanceId::parse(service).ok(),
         service_name: ServiceName::parse(service).ok(),
-        service_tags: Vec::new(),
         kind: "ttl".into(),
-        interval: String::new(),
-        timeout: String::new(),
-        definition: None,
-        create_index: Index(0),
-        modify_index: Index(0),
+        ..HealthCheck::of_node(node().name, id.expect("a check id"), "", status)
     }
 }
 
