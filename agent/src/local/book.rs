@@ -87,12 +87,19 @@ impl Book {
             None => self.sidecars.remove(&service.id),
         };
         let services = Arc::make_mut(&mut self.services);
-        let is_its = |check: &&HealthCheck| check.service_id.as_ref() == Some(&service.id);
-        let its: Vec<HealthCheck> = services.checks.values().filter(is_its).cloned().collect();
-        for mut check in its {
-            check.service_name = Some(service.name.clone());
-            check.service_tags.clone_from(&service.tags);
-            services.checks.insert(check.id.clone(), check);
+        // Checks carry both; each was written down beside the service as it was before.
+        let is_told_otherwise = services
+            .services
+            .get(&service.id)
+            .is_some_and(|before| before.name != service.name || before.tags != service.tags);
+        if is_told_otherwise {
+            let is_its = |check: &&HealthCheck| check.service_id.as_ref() == Some(&service.id);
+            let its: Vec<HealthCheck> = services.checks.values().filter(is_its).cloned().collect();
+            for mut check in its {
+                check.service_name = Some(service.name.clone());
+                check.service_tags.clone_from(&service.tags);
+                services.checks.insert(check.id.clone(), check);
+            }
         }
         services.services.insert(service.id.clone(), service);
         for plan in checks {
