@@ -4,8 +4,8 @@
 #   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
 #   tests/run.sh e2e    only the end-to-end tests
 #
-# The end-to-end tests call nginx, dig, curl, python3, unbound, dnsmasq, HAProxy, dnsperf, Prometheus, and Patroni with
-# PostgreSQL. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
+# The end-to-end tests call nginx, Apache, Node.js, gunicorn, uvicorn, dig, curl, python3, unbound, dnsmasq, HAProxy,
+# dnsperf, Prometheus, and Patroni with PostgreSQL. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
@@ -49,6 +49,11 @@ install_client_libraries() {
             python3 -m pip install -q --upgrade --target "$libraries/python" \
             py-consul==1.8.0 dnspython==2.7.0
     fi
+    if ! python3 -c 'import gunicorn, uvicorn, h11' 2>/dev/null; then
+        client_library $may_fetch "gunicorn, uvicorn or h11 (from PyPI)" \
+            python3 -m pip install -q --upgrade --target "$libraries/python" \
+            gunicorn==27.0.1 uvicorn==0.54.0 h11==0.16.0
+    fi
     if ! node -e 'require("consul")' 2>/dev/null; then
         client_library $may_fetch "consul (from npm)" \
             npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
@@ -85,6 +90,8 @@ client_library() {
 install_tools() {
     local missing=()
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    command -v node >/dev/null || missing+=(nodejs)
+    [ -x /usr/sbin/apache2 ] || missing+=(apache2)
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
         prometheus:prometheus patroni:patroni; do

@@ -26,6 +26,7 @@ mod kills;
 mod large_values;
 mod leases;
 mod many_servers;
+mod origins;
 mod patroni;
 mod prometheus;
 mod real_programs;

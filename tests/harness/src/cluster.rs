@@ -230,11 +230,20 @@ impl TestAgent {
     /// # Panics
     /// When it does not start.
     pub fn sidecar(&self, service_id: &str) -> TestProxy {
+        self.sidecar_with(service_id, &[])
+    }
+
+    /// Starts one with further arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn sidecar_with(&self, service_id: &str, more: &[&str]) -> TestProxy {
         let name = format!("{service_id}-proxy");
         let api = self.api().addr().to_string();
         let args = ["proxy", "--sidecar-for", service_id, "--http-addr", &api, "--admin-addr"];
         let admin = format!("127.0.0.1:{}", free_port());
-        let args: Vec<&str> = args.into_iter().chain([admin.as_str()]).collect();
+        let args: Vec<&str> =
+            args.into_iter().chain([admin.as_str()]).chain(more.iter().copied()).collect();
         TestProxy { process: Daemon::weft(&name, &self.folder, &args) }
     }
 }

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod cluster;
 pub mod eventually;
+pub mod frames;
 pub mod histogram;
 pub mod http;
 pub mod ports;

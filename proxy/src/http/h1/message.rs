@@ -444,12 +444,39 @@ fn is_upgrade_known_safe(protocol: &[u8]) -> bool {
 }
 
 /// Whether a text can stand in Host: a name or address with an optional port.
+///
+/// **Source**: Spec: RFC 9110 §7.2. Differs: escapes, empty labels and zones are refused, since
+/// servers choose different virtual hosts for them.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    !value.is_empty()
-        && value
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(byte))
+    let (name, port) = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr::memchr(b']', value) else { return false };
+            (&value[..=end], &value[end + 1..])
+        }
+        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+    };
+    let is_port = port.is_empty()
+        || port.len() <= PORT_BYTES_MAX
+            && port[0] == b':'
+            && port[1..].iter().all(u8::is_ascii_digit);
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
+    let is_name = match name {
+        [b'[', address @ .., b']'] => {
+            address.contains(&b':')
+                && address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+        }
+        name => {
+            let labels = name.strip_suffix(b".").unwrap_or(name);
+            labels
+                .split(|byte| *byte == b'.')
+                .all(|label| !label.is_empty() && label.iter().all(is_known))
+        }
+    };
+    is_name && is_port
 }
+
+/// A colon and the digits of the highest port.
+const PORT_BYTES_MAX: usize = 6;
 
 #[cfg(test)]
 mod tests;

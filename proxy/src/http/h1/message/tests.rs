@@ -291,3 +291,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+    for host in
+        ["web", "a_b.web", "web.", "web:80", "web:", "web.:8080", "10.0.0.1:1", "[::1]", "[::1]:80"]
+    {
+        assert!(is_host(host.as_bytes()), "{host} was refused");
+    }
+    // To some servers the first part alone is the host.
+    for host in [
+        "",
+        ".",
+        ":80",
+        "web:x",
+        "web:80:80",
+        "web:80x",
+        "web:123456",
+        "web..",
+        "a..web",
+        ".web",
+        "web%2e",
+        "[::1",
+        "::1",
+        "[::1]x",
+        "[::1%25lo]",
+        "[web]",
+        "[]",
+        "x[::1]",
+        "web,x",
+        "u@web",
+        "web/",
+    ] {
+        assert!(!is_host(host.as_bytes()), "{host} was accepted");
+    }
+}
