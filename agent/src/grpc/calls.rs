@@ -61,6 +61,11 @@ impl CallError {
         self.status.code() == Code::FailedPrecondition && self.status.message() == MOVED
     }
 
+    /// Whether the server has too much to do at the moment.
+    pub(crate) fn is_of_busy_server(&self) -> bool {
+        self.status.code() == Code::ResourceExhausted
+    }
+
     /// Whether the server said that it knows less than this agent.
     pub(crate) fn is_of_late_server(&self) -> bool {
         self.status.code() == Code::Aborted

@@ -91,12 +91,11 @@ pub(super) async fn run(
             outcome = pending(&mut obtaining) => {
                 obtaining = None;
                 match outcome {
-                    Ok(leaf) => take_up(&shared, (&service, leaf), &mut renewal, &sender),
-                    Err(failure) => {
-                        report(&service, &failure, &sender);
-                        shared.metrics.failed(&service);
-                        renewal.handle_failure(clock::wall());
+                    Ok(leaf) => {
+                        shared.metrics.renewed(&service);
+                        take_up(&shared, (&service, leaf), &mut renewal, &sender);
                     }
+                    Err(failure) => fail(&shared, (&service, &failure), &mut renewal, &sender),
                 }
             }
             slot = roots.changed() => {
@@ -136,9 +135,29 @@ fn take_up(
     sender: &watch::Sender<Option<Arc<Leaf>>>,
 ) {
     info!(%service, valid_before = leaf.valid_before.rfc3339(), "certified");
-    shared.metrics.renewed(service, leaf.valid_before);
+    shared.metrics.in_use(service, leaf.valid_before);
     renewal.handle_certificate(leaf.valid_after, leaf.valid_before, clock::wall());
     sender.send_replace(Some(Arc::new(leaf)));
+}
+
+/// Takes note of a failure; the certificate in use stays.
+fn fail(
+    shared: &Shared,
+    (service, failure): (&ServiceName, &RenewalError),
+    renewal: &mut Renewal,
+    sender: &watch::Sender<Option<Arc<Leaf>>>,
+) {
+    report(service, failure, sender);
+    shared.metrics.failed(service);
+    match failure {
+        RenewalError::Sign(call) if call.is_of_busy_server() => renewal.handle_busy(clock::wall()),
+        RenewalError::Key(_)
+        | RenewalError::NoRoots
+        | RenewalError::OtherIdentity { .. }
+        | RenewalError::Sign(_)
+        | RenewalError::Task(_)
+        | RenewalError::Unusable(_) => renewal.handle_failure(clock::wall()),
+    }
 }
 
 /// A failure is usual before the first certificate: the servers may not know the service yet.

@@ -132,6 +132,29 @@ async fn a_certificate_is_renewed_in_time_and_given_up_at_its_end() {
 }
 
 #[tokio::test]
+async fn a_busy_server_is_asked_again_later_and_the_figures_say_what_is_left() {
+    let host = host().await;
+    *host.server.ca.refusal.lock() = Some(Status::resource_exhausted("later"));
+    let mut receiver = host.leaves.leaf(&web());
+    let refused = async {
+        while !host.registry.encode().contains("leaf_renewal_failures_total{service=\"web\"} 1") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, refused).await.expect("it is sent away");
+    assert!(!host.registry.encode().contains("leaf_worst_remaining_seconds"));
+    *host.server.ca.refusal.lock() = None;
+    next(&mut receiver, |leaf| leaf.is_some()).await;
+    let text = host.registry.encode();
+    assert!(text.contains("leaf_renewals_total{service=\"web\"} 1"), "{text}");
+    let worst = "weft_agent_leaf_worst_remaining_seconds ";
+    let worst = text.lines().find_map(|line| line.strip_prefix(worst)).expect("the worst");
+    let worst: u64 = worst.parse().expect("a number");
+    assert!((3000..3600).contains(&worst), "{worst}");
+    host.tasks.cancel();
+}
+
+#[tokio::test]
 async fn a_change_of_roots_renews_a_certificate_that_was_made_before() {
     let host = host().await;
     *host.server.ca.lifetime.lock() = Duration::from_secs(10);

@@ -10,6 +10,10 @@ use rand_core::RngCore;
 
 use crate::time::Timestamp;
 
+mod turns;
+
+pub use turns::{TooMany, Turns};
+
 /// The earliest share of a lifetime at which to renew, in percent: most of a certificate's use
 /// is had, and 40 % are left for retries.
 const RENEW_PERCENT_MIN: u64 = 60;
@@ -19,6 +23,12 @@ const RENEW_PERCENT_MAX: u64 = 90;
 /// The window over which renewals are spread when the roots change: every holder learns of it at
 /// the same moment.
 const ROOTS_WINDOW: Duration = Duration::from_secs(30);
+/// The first window over which requests are spread that a server had no time for, and what it
+/// doubles up to: so it grows with the number of leaves that are renewed at once.
+const BUSY_WINDOW: Duration = Duration::from_secs(30);
+const BUSY_WINDOW_MAX: Duration = Duration::from_secs(600);
+/// The first window while there is no certificate at all.
+const FIRST_BUSY_WINDOW: Duration = Duration::from_secs(1);
 /// The shortest pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The shortest pause while there is no certificate at all: somebody waits for the service, and
@@ -55,6 +65,8 @@ pub struct Renewal {
     lifetime: Option<Lifetime>,
     state: State,
     failures: u32,
+    /// How often in a row the servers had too much to do.
+    busy: u32,
     has_alarmed: bool,
     outputs: VecDeque<Output>,
 }
@@ -83,6 +95,7 @@ impl Renewal {
             lifetime: None,
             state: State::Answer { again: false },
             failures: 0,
+            busy: 0,
             has_alarmed: false,
             outputs: VecDeque::from([Output::Request]),
         }
@@ -105,6 +118,7 @@ impl Renewal {
         let due = due.max(now.saturating_add(RETRY_MIN));
         self.lifetime = Some(lifetime);
         self.failures = 0;
+        self.busy = 0;
         self.has_alarmed = false;
         self.outputs.clear();
         self.state = State::Moment(due);
@@ -115,6 +129,33 @@ impl Renewal {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Moment(now.saturating_add(self.pause()));
         self.handle_timeout(now);
+    }
+
+    /// Takes note that the servers have more to sign than they can: the next request falls
+    /// somewhere into a window that is twice as long each time.
+    ///
+    /// Differs: Consul's window stays 30 s, so that a fleet that is too large for it keeps asking
+    /// in vain.
+    pub fn handle_busy(&mut self, now: Timestamp) {
+        let (first, max) = match self.lifetime {
+            Some(lifetime) => (BUSY_WINDOW, BUSY_WINDOW_MAX.min(lifetime.whole() / 10)),
+            None => (FIRST_BUSY_WINDOW, FIRST_RETRY_MAX),
+        };
+        let window = first.saturating_mul(1 << self.busy.min(16)).min(max);
+        self.busy = self.busy.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
+        let due = now.saturating_add(RETRY_MIN.min(window) + self.share(window));
+        self.state = State::Moment(due);
+        self.handle_timeout(now);
+    }
+
+    /// Takes note that the certificate in use is refused by others from now on: another one is
+    /// asked for at once.
+    pub fn handle_revoked(&mut self, now: Timestamp) {
+        if let (Some(_), State::Moment(_), 0) = (self.lifetime, self.state, self.failures) {
+            self.state = State::Moment(now);
+            self.handle_timeout(now);
+        }
     }
 
     /// Takes note that the roots changed.
@@ -213,5 +254,7 @@ impl Lifetime {
     }
 }
 
+#[cfg(test)]
+mod fleet;
 #[cfg(test)]
 mod tests;

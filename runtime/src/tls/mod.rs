@@ -37,6 +37,8 @@ pub use trust::Trust;
 pub use verify::PeerCheck;
 
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 pub(crate) mod test_authority;
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,14 @@ pub fn peer_certificate(
     })
 }
 
+/// Whether a certificate may stand above others by its key usage, where it has one.
+///
+/// **Source**: Spec: RFC 5280 §6.1.4 (n).
+pub(super) fn may_sign_certificates(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
+}
+
 fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), PeerIdentityError> {
     let constraints = certificate.basic_constraints().map_err(|_| PeerIdentityError::Malformed)?;
     if constraints.is_some_and(|found| found.value.ca) {

@@ -11,6 +11,7 @@ use super::{Identity, Trust};
 
 pub(crate) struct TestAuthority {
     pub(crate) root_pem: String,
+    root: Issuer<'static, KeyPair>,
     intermediate: Issuer<'static, KeyPair>,
     intermediate_pem: String,
     domain: String,
@@ -32,7 +33,7 @@ impl TestAuthority {
         let intermediate_pem =
             params.signed_by(&intermediate_key, &root).expect("an intermediate").pem();
         let intermediate = Issuer::new(params, intermediate_key);
-        Self { root_pem, intermediate, intermediate_pem, domain: domain.to_owned() }
+        Self { root_pem, root, intermediate, intermediate_pem, domain: domain.to_owned() }
     }
 
     pub(crate) fn trust(&self) -> Trust {
@@ -52,6 +53,45 @@ impl TestAuthority {
     pub(crate) fn identity(&self, path: &str) -> Identity {
         let leaf = self.leaf(leaf_params(&[&self.uri(path)]));
         Identity::from_pem(&leaf.chain_pem, &leaf.key_pem).expect("a good leaf")
+    }
+
+    /// A leaf under an issuer of its own that this authority's intermediate, or its root, has
+    /// signed with the parameters given.
+    pub(crate) fn leaf_below(
+        &self,
+        above: CertificateParams,
+        is_of_root: bool,
+        params: CertificateParams,
+    ) -> TestLeaf {
+        let above_key = key();
+        let signer = if is_of_root { &self.root } else { &self.intermediate };
+        let above_pem = above.signed_by(&above_key, signer).expect("an issuer").pem();
+        let issuer = Issuer::new(above, above_key);
+        let leaf_key = key();
+        let leaf = params.signed_by(&leaf_key, &issuer).expect("a leaf");
+        let top = if is_of_root { "" } else { &self.intermediate_pem };
+        TestLeaf {
+            chain_pem: format!("{}{above_pem}{top}", leaf.pem()),
+            key_pem: leaf_key.serialize_pem(),
+        }
+    }
+
+    /// A leaf under an intermediate under another one, which allows none below it.
+    pub(crate) fn below_narrow(
+        &self,
+        narrow: CertificateParams,
+        params: CertificateParams,
+    ) -> TestLeaf {
+        let (narrow_key, below_key, leaf_key) = (key(), key(), key());
+        let narrow_pem = narrow.signed_by(&narrow_key, &self.root).expect("one").pem();
+        let narrow = Issuer::new(narrow, narrow_key);
+        let below = authority_params("below");
+        let below_pem = below.signed_by(&below_key, &narrow).expect("another").pem();
+        let leaf = params.signed_by(&leaf_key, &Issuer::new(below, below_key)).expect("a leaf");
+        TestLeaf {
+            chain_pem: format!("{}{below_pem}{narrow_pem}", leaf.pem()),
+            key_pem: leaf_key.serialize_pem(),
+        }
     }
 
     pub(crate) fn leaf(&self, params: CertificateParams) -> TestLeaf {
@@ -77,7 +117,7 @@ pub(crate) fn leaf_params(uris: &[&str]) -> CertificateParams {
     params
 }
 
-fn authority_params(name: &str) -> CertificateParams {
+pub(crate) fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

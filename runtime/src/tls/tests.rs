@@ -3,15 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-};
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_core::identity::SpiffeId;
 
-use super::test_authority::{TestAuthority, TestLeaf, leaf_params};
+use super::test_authority::{TestAuthority, leaf_params};
 use super::*;
 
 const DOMAIN: &str = "a1.mesh";
@@ -22,7 +19,7 @@ const AGENT: &str = "agent/client/dc/dc1/id/n1";
 
 /// What both ends of a handshake saw.
 #[derive(Debug)]
-struct Met {
+pub(super) struct Met {
     client: SpiffeId,
     server: SpiffeId,
     kind: HandshakeKind,
@@ -30,7 +27,10 @@ struct Met {
 }
 
 /// Shakes hands and passes one byte each way, so that both ends have judged.
-async fn meet(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> io::Result<Met> {
+pub(super) async fn meet(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> io::Result<Met> {
     let (near, far) = tokio::io::duplex(64 << 10);
     let name = peer_name("127.0.0.1:20000".parse().expect("an address"));
     let connector = TlsConnector::from(client.clone());
@@ -155,103 +155,6 @@ async fn a_joining_host_accepts_only_a_server_under_the_pinned_root() {
     for bad in ["", "xyz", &"g".repeat(64)] {
         assert!(matches!(client_config_pinned(bad, &[]), Err(TlsError::Fingerprint { .. })));
     }
-}
-
-/// The mutants of a good certificate, each with one rule broken.
-///
-/// **Source**: Spec: X.509-SVID §2 to §5; CVE-2022-40716.
-fn mutants(authority: &TestAuthority) -> Vec<(&'static str, rcgen::CertificateParams)> {
-    let good = authority.uri(WEB);
-    let with = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
-        let mut params = leaf_params(&[&good]);
-        change(&mut params);
-        params
-    };
-    let uris = |uris: &[&str]| leaf_params(uris);
-    vec![
-        ("no URI", uris(&[])),
-        ("two URIs", uris(&[&good, &authority.uri(API)])),
-        ("the same URI twice", uris(&[&good, &good])),
-        (
-            "only a DNS name",
-            with(&|p| {
-                p.subject_alt_names = vec![SanType::DnsName("web.mesh".try_into().expect("ASCII"))];
-            }),
-        ),
-        ("an authority", with(&|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
-        ("no key usage", with(&|p| p.key_usages.clear())),
-        ("may sign certificates", with(&|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign))),
-        ("may sign CRLs", with(&|p| p.key_usages.push(KeyUsagePurpose::CrlSign))),
-        ("may not sign", with(&|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement])),
-        (
-            "only for servers",
-            with(&|p| {
-                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            }),
-        ),
-        (
-            "only for clients",
-            with(&|p| {
-                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            }),
-        ),
-        (
-            "key usage not critical",
-            with(&|p| {
-                p.key_usages.clear();
-                let usage = vec![0x03, 0x02, 0x07, 0x80];
-                p.custom_extensions =
-                    vec![CustomExtension::from_oid_content(&[2, 5, 29, 15], usage)];
-            }),
-        ),
-        ("a root path", uris(&["spiffe://a1.mesh/"])),
-        ("no path", uris(&["spiffe://a1.mesh"])),
-        ("a trailing slash", uris(&[&format!("{good}/")])),
-        ("a dot segment", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/.."])),
-        ("a percent escape", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/we%62"])),
-        ("upper case in the domain", uris(&["spiffe://A1.mesh/ns/default/dc/dc1/svc/web"])),
-        ("a port", uris(&["spiffe://a1.mesh:1/ns/default/dc/dc1/svc/web"])),
-        ("user information", uris(&["spiffe://u@a1.mesh/ns/default/dc/dc1/svc/web"])),
-        ("a NUL", uris(&["spiffe://a1.mesh/ns/default/dc/dc1/svc/web\0"])),
-        ("an unknown form", uris(&["spiffe://a1.mesh/web"])),
-        ("another scheme", uris(&["https://a1.mesh/ns/default/dc/dc1/svc/web"])),
-        ("3 kB of path", uris(&[&format!("{good}{}", "a".repeat(3000))])),
-    ]
-}
-
-#[test]
-fn a_certificate_that_breaks_one_rule_is_no_identity() {
-    let authority = TestAuthority::new(DOMAIN);
-    for (what, params) in mutants(&authority) {
-        let TestLeaf { chain_pem, key_pem } = authority.leaf(params);
-        let refused = Identity::from_pem(&chain_pem, &key_pem);
-        assert!(matches!(refused, Err(TlsError::Identity(_))), "{what}: {refused:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_certificate_that_breaks_one_rule_is_refused_by_both_ends() {
-    let authority = TestAuthority::new(DOMAIN);
-    let (api, trust) = (authority.identity(API), authority.trust());
-    for (what, params) in mutants(&authority) {
-        let mutant = unchecked(&authority.leaf(params));
-        let mut as_client = client_config(&api, &trust, PeerCheck::AnyMember, &[]).expect("good");
-        as_client.client_auth_cert_resolver = mutant.clone();
-        let met = meet(&Arc::new(as_client), &server(&api, &trust)).await;
-        assert!(met.is_err(), "{what}: accepted as a client");
-        let mut as_server = server_config(&api, &trust, ClientAuth::Required, &[]).expect("good");
-        as_server.cert_resolver = mutant;
-        let met = meet(&client(&api, &trust, PeerCheck::AnyMember), &Arc::new(as_server)).await;
-        assert!(met.is_err(), "{what}: accepted as a server");
-    }
-}
-
-/// A resolver that shows a certificate which [`Identity`] would not take.
-fn unchecked(leaf: &TestLeaf) -> Arc<rustls::sign::SingleCertAndKey> {
-    let chain = certificates_from_pem("a mutant", &leaf.chain_pem).expect("PEM");
-    let key = super::pem::key_from_pem(&leaf.key_pem).expect("PEM");
-    let key = provider().key_provider.load_private_key(key).expect("a key");
-    Arc::new(rustls::sign::CertifiedKey::new(chain, key).into())
 }
 
 #[tokio::test]

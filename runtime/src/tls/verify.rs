@@ -21,7 +21,7 @@ use weft_core::name::TrustDomain;
 use weft_core::time::Timestamp;
 
 use super::config::ClientAuth;
-use super::peer::{PeerIdentityError, peer_identity};
+use super::peer::{PeerIdentityError, may_sign_certificates, peer_identity};
 use super::pem::fingerprint;
 use super::{Identity, TlsError, Trust, provider};
 
@@ -45,6 +45,8 @@ enum Refusal {
     Identity(PeerIdentityError),
     #[error("the peer is {found}, but {expected} was expected")]
     Other { found: SpiffeId, expected: String },
+    #[error("a certificate above the peer's is not one that may sign certificates")]
+    Signer,
     #[error("the peer is {found}, which is not of the trust domain {expected}")]
     TrustDomain { found: SpiffeId, expected: TrustDomain },
     #[error(
@@ -101,7 +103,19 @@ fn verify_chain(
     now: UnixTime,
 ) -> Result<(), Error> {
     let parsed = ParsedCertificate::try_from(end_entity)?;
-    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms().all)
+    verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        roots,
+        intermediates,
+        now,
+        algorithms().all,
+    )?;
+    Ok(check_signers(intermediates)?)
+}
+
+/// Checks that everybody above the member may sign certificates, which the library leaves out.
+fn check_signers(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    if intermediates.iter().all(may_sign_certificates) { Ok(()) } else { Err(Refusal::Signer) }
 }
 
 impl Trust {
@@ -251,6 +265,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        check_signers(intermediates)?;
         member(end_entity, &self.domain)?;
         Ok(verified)
     }

@@ -3,6 +3,8 @@
 
 mod builtin;
 mod entry_key;
+#[cfg(test)]
+mod request_mutants;
 mod seal;
 mod sealed_text;
 mod signer;

@@ -24,7 +24,7 @@ fn server_id() -> SpiffeId {
     SpiffeId::parse("spiffe://a.mesh/agent/server/dc/dc1/id/s1").expect("an id")
 }
 
-fn intermediate(now: Timestamp) -> Intermediate {
+pub(super) fn intermediate(now: Timestamp) -> Intermediate {
     let (id, seal) = (server_id(), SealKey::generate());
     let root = make_root(&id.trust_domain, &seal, now).expect("a root");
     Intermediate::make(&root, &id.trust_domain, "s1", &seal, now).expect("an intermediate")

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 use weft_core::ca::csr;
+use weft_core::ca::renewal::Turns;
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_proto::grpc::v1 as wire;
+use weft_runtime::clock;
 
 use super::{caller, status};
 use crate::ca::{Signed, Signer};
@@ -16,6 +19,8 @@ pub(super) struct CaService {
     pub(super) signer: Signer,
     pub(super) reader: Reader,
     pub(super) leaf_lifetime: Duration,
+    /// Signatures for services; agents and servers come rarely.
+    pub(super) turns: Mutex<Turns>,
 }
 
 #[tonic::async_trait]
@@ -37,6 +42,7 @@ impl wire::ca_server::Ca for CaService {
             .map_err(|error| status::of_consensus(&error))?;
         let id = csr::judge_service(&caller, &service, state.node(&node).as_ref())
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+        self.turn().await?;
         let settings = state.ca_settings().and_then(|settings| settings.leaf_lifetime);
         let lifetime = settings.map_or(self.leaf_lifetime, |lifetime| lifetime.0);
         let signed = self
@@ -59,6 +65,18 @@ impl wire::ca_server::Ca for CaService {
             .await
             .map_err(|error| status::of_signer(&error))?;
         Ok(Response::new(reply(signed)))
+    }
+}
+
+impl CaService {
+    /// Waits for a turn, or sends the caller away until later.
+    async fn turn(&self) -> Result<(), Status> {
+        let turn = self.turns.lock().take(clock::instant());
+        let wait = turn.map_err(|many| Status::resource_exhausted(many.to_string()))?;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tonic::Status;
 use tonic::service::Routes;
@@ -50,7 +51,7 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
     let join = join::JoinService { admission: services.admission };
     let catalog = catalog::CatalogService { proposer, reader: reader.clone() };
     let leaf_lifetime = services.leaf_lifetime;
-    let ca = ca::CaService { signer, reader, leaf_lifetime };
+    let ca = ca::CaService { signer, reader, leaf_lifetime, turns: Mutex::default() };
     let views = Views::new(services.hub.clone(), services.default_intention, tasks.child("views"));
     tasks.spawn("fan-out", fan_out(services.hub.clone(), views.clone(), tasks.clone()));
     let watch = watch::WatchService {

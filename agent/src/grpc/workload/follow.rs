@@ -10,6 +10,7 @@ use tonic::Status;
 use tracing::info;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::name::ServiceName;
+use weft_runtime::clock;
 use weft_runtime::net::PeerProcess;
 
 use super::Door;
@@ -108,7 +109,10 @@ impl Following {
         let leaves: Vec<(ServiceName, Option<Arc<Leaf>>)> = self
             .leaves
             .iter_mut()
-            .map(|(name, leaf)| (name.clone(), leaf.borrow_and_update().clone()))
+            .map(|(name, leaf)| {
+                let leaf = leaf.borrow_and_update().clone();
+                (name.clone(), leaf.filter(|leaf| leaf.valid_before > clock::wall()))
+            })
             .collect();
         let is_whole = leaves.len() == count && leaves.iter().all(|(_, leaf)| leaf.is_some());
         let (membership, bundle) = (&*sources.membership, self.roots.latest().value);

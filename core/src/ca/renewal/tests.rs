@@ -179,3 +179,54 @@ fn an_expired_certificate_is_given_up_even_while_a_request_hangs() {
     assert_eq!(drain(&mut renewal), [Output::Expired]);
     assert_eq!(renewal.poll_timeout(), None);
 }
+
+#[test]
+fn busy_servers_are_asked_again_in_windows_that_grow() {
+    let mut renewal = certified(LATEST, 86_400);
+    renewal.handle_timeout(at(80_000));
+    let mut now = 80_000;
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        assert_eq!(drain(&mut renewal), [Output::Request]);
+        renewal.handle_busy(at(now));
+        let due = renewal.poll_timeout().expect("a moment").unix_seconds();
+        pauses.push(due - now);
+        now = due + 1;
+        renewal.handle_timeout(at(now));
+        while let Some(Output::Alarm { .. }) = renewal.outputs.front() {
+            renewal.poll_output();
+        }
+    }
+    assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
+    // A success forgets them.
+    drain(&mut renewal);
+    renewal.handle_certificate(at(now), at(now + 86_400), at(now));
+    renewal.handle_roots_changed(at(now));
+    renewal.handle_timeout(at(now + 31));
+    renewal.handle_busy(at(now + 31));
+    assert_eq!(renewal.poll_timeout().map(Timestamp::unix_seconds), Some(now + 61));
+}
+
+#[test]
+fn the_first_certificate_is_not_put_off_for_long_by_busy_servers() {
+    let mut renewal = Renewal::new(Box::new(Fixed(LATEST)));
+    drain(&mut renewal);
+    renewal.handle_busy(at(0));
+    assert!(renewal.poll_timeout() <= Some(at(2)));
+    for _ in 0..20 {
+        renewal.handle_busy(at(100));
+    }
+    assert!(renewal.poll_timeout() <= Some(at(131)));
+}
+
+#[test]
+fn a_revoked_certificate_is_replaced_at_once_and_refusals_are_not_hammered() {
+    let mut renewal = certified(MIDDLE, 86_400);
+    renewal.handle_revoked(at(100));
+    assert_eq!(drain(&mut renewal), [Output::Request]);
+    renewal.handle_failure(at(100));
+    let due = renewal.poll_timeout();
+    assert!(due > Some(at(100)));
+    renewal.handle_revoked(at(100));
+    assert_eq!((renewal.poll_timeout(), drain(&mut renewal)), (due, vec![]));
+}
