@@ -311,6 +311,7 @@ fn accept(
         trust_domain: trust_domain.clone(),
         active_root: active_root(&reply.roots_pem)?,
         roots_pem: reply.roots_pem,
+        revoked: Vec::new(),
     };
     let leaf = leaf(&reply.certificate_pem, key.private_key_pem)?;
     let membership = Membership {

@@ -81,6 +81,8 @@ pub(crate) enum Command {
     /// Run one of the demo's applications
     #[command(hide = true)]
     Bookinfo(cmd::bookinfo::BookinfoArgs),
+    /// Care for the certificate authority: revoke certificates, services and hosts
+    Ca(cmd::ca::CaArgs),
     /// Ask whether a token may do something, and why not
     CanI(cmd::can_i::CanIArgs),
     /// List nodes, services and datacenters

@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Acl(args) => short_lived(|_| cmd::acl::run(args)),
         Command::Agent(args) => cmd::agent::run(&args),
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
+        Command::Ca(args) => short_lived(|_| cmd::ca::run(args)),
         Command::CanI(args) => short_lived(|_| cmd::can_i::run(args)),
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
         Command::Debug(args) => short_lived(|_| cmd::debug::run(args)),

@@ -291,6 +291,8 @@ pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Leaf certificates that one server signs in a second: more would take a core from everything
 /// else that it does.
 pub const LEAF_SIGNATURES_PER_SECOND: u32 = 2_000;
+/// Revocations at once: each is in every trust bundle, some 100 bytes.
+pub const REVOCATIONS_MAX: usize = 1_000;
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.
 pub const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(60);
 /// The lifetime of an agent's or server's own certificate: an agent that was down for shorter

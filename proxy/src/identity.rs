@@ -70,9 +70,11 @@ impl Credentials {
         self.identity.valid_before()
     }
 
-    /// Whether a root that those before had is no longer trusted.
+    /// Whether a root that those before had is no longer trusted, or somebody was revoked since.
     pub(crate) fn trusts_less_than(&self, before: &Self) -> bool {
-        !before.bundle.roots_pem.iter().all(|root| self.bundle.roots_pem.contains(root))
+        let has_all = before.bundle.roots_pem.iter().all(|it| self.bundle.roots_pem.contains(it));
+        let revoked = &before.bundle.revoked;
+        !has_all || !self.bundle.revoked.iter().all(|it| revoked.contains(it))
     }
 
     /// Whether a caller that has shown this chain would be accepted in a handshake now.

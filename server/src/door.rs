@@ -4,6 +4,7 @@
 //! role may call. Certificates of services are refused: they are for proxies.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -12,6 +13,7 @@ use weft_core::identity::{SpiffeId, Workload};
 use weft_runtime::http::{Body, PeerIdentity, full};
 
 use crate::grpc;
+use crate::watch::Hub;
 
 /// The only method open to hosts without a certificate.
 const JOIN: &str = "/weft.v1.Join/Join";
@@ -40,12 +42,13 @@ fn judge(path: &str, caller: Option<&SpiffeId>) -> Result<(), String> {
 /// Puts the judgement before a service.
 #[derive(Clone)]
 pub(crate) struct Door<S> {
+    hub: Arc<Hub>,
     inner: S,
 }
 
 impl<S> Door<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(crate) fn new(hub: Arc<Hub>, inner: S) -> Self {
+        Self { hub, inner }
     }
 }
 
@@ -67,7 +70,12 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<PeerIdentity>().and_then(|peer| peer.0.as_ref());
-        match judge(request.uri().path(), peer) {
+        let barred = peer.filter(|peer| self.hub.state().is_barred(peer));
+        let judged = match barred {
+            Some(peer) => Err(format!("{peer} was revoked")),
+            None => judge(request.uri().path(), peer),
+        };
+        match judged {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(reason) => {
                 tracing::debug!(path = request.uri().path(), reason, "turned away");

@@ -69,6 +69,7 @@ async fn keep(
         if is_other {
             membership.root = (*root).clone();
             membership.roots_pem = bundle.roots_pem;
+            membership.revoked = bundle.revoked;
             let (table, record) = (table.clone(), membership.clone());
             match tasks.blocking(move || table.write(&record)).await {
                 Ok(Ok(())) => {}

@@ -70,6 +70,7 @@ pub fn list_snapshot(bytes: &[u8], values: Values) -> Result<Vec<Value>, NotASna
     if let Some(settings) = state.ca_settings() {
         add("CAConfig", shown(settings));
     }
+    state.revocations().values().for_each(|it| add("Revocation", shown(it)));
     // Judged at the epoch: what had expired when is told by its time.
     let tokens = state.join_tokens().map(|token| JoinTokenBody::of(token, Timestamp(0)));
     tokens.for_each(|token| add("JoinToken", shown(&token)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weft_core::ca::{CaRoot, MemberRole, TrustBundle};
+use weft_core::ca::{CaRoot, MemberRole, Revoked, TrustBundle};
 use weft_core::name::{Datacenter, NodeName, TrustDomain};
 use weft_core::state::ClusterRecord;
 use weft_proto::envelope;
@@ -79,6 +79,9 @@ pub(crate) struct Membership {
     pub(crate) root: CaRoot,
     /// All trusted roots as PEM, the active one first.
     pub(crate) roots_pem: Vec<String>,
+    /// What is trusted no more.
+    #[serde(default)]
+    pub(crate) revoked: Vec<Revoked>,
 }
 
 impl Membership {
@@ -88,6 +91,7 @@ impl Membership {
             trust_domain: self.cluster.trust_domain.clone(),
             active_root: self.root.fingerprint.clone(),
             roots_pem: self.roots_pem.clone(),
+            revoked: self.revoked.clone(),
         }
     }
 }
@@ -191,6 +195,7 @@ fn found(config: &Config, key: &SealKey) -> Result<Membership, MembershipError> 
         cluster: ClusterRecord { id, trust_domain, datacenter },
         founded_here: true,
         roots_pem: vec![root.certificate_pem.clone()],
+        revoked: Vec::new(),
         root,
     })
 }
@@ -255,6 +260,7 @@ fn read_reply(reply: wire::JoinReply) -> Result<(Membership, SealKey), Membershi
         founded_here: false,
         root,
         roots_pem: reply.roots_pem,
+        revoked: Vec::new(),
     };
     Ok((membership, key))
 }

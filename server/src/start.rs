@@ -305,7 +305,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         &config,
         tasks,
     );
-    let door = Door::new(GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
+    let door = Door::new(hub.clone(), GrpcOrApi::new(grpc::routes(services, tasks), api.clone()));
     let (tls, tree) = (signer.server_tls(), tasks.child("rpc"));
     let options = rpc_options(config.lease);
     tasks.spawn("rpc", async move { serve(listener, Some(tls), door, options, &tree).await });

@@ -53,6 +53,7 @@ impl Agent {
             trust_domain: reply.trust_domain.parse()?,
             active_root: String::new(),
             roots_pem: reply.roots_pem,
+            revoked: Vec::new(),
         };
         let identity = Identity::from_pem(&reply.certificate_pem, &key.serialize_pem())?;
         let trust = Trust::from_bundle(&bundle)?;

@@ -31,6 +31,7 @@ mod patroni;
 mod prometheus;
 mod real_programs;
 mod restart;
+mod revocation;
 mod storage;
 mod story;
 mod watching;

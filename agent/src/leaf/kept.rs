@@ -8,14 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::warn;
-use weft_core::ca::{Leaf, TrustBundle};
+use weft_core::ca::{Leaf, RevocationSet, TrustBundle};
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
 use weft_proto::envelope;
 use weft_runtime::clock;
 use weft_runtime::task::{TaskFailure, TaskTree};
-use weft_runtime::tls::{Identity, TlsError, Trust, certificates_from_pem, fingerprint};
+use weft_runtime::tls::{
+    Identity, PeerCertificate, TlsError, Trust, certificates_from_pem, fingerprint,
+    peer_certificate,
+};
 
 use crate::keep::{Durability, Keep, Verdict};
 use crate::servers::Membership;
@@ -110,6 +113,15 @@ pub(super) fn is_of_active_root(leaf: &Leaf, bundle: &TrustBundle, now: Timestam
     let roots_pem = bundle.roots_pem.iter().filter(is_active).cloned().collect();
     let active = TrustBundle { roots_pem, ..bundle.clone() };
     check(leaf, &[active], now).is_ok()
+}
+
+/// Whether others refuse a certificate because it, or its identity, was revoked.
+pub(super) fn is_revoked(leaf: &Leaf, bundle: &TrustBundle) -> bool {
+    let chain = certificates_from_pem("a certificate", &leaf.certificate_pem).unwrap_or_default();
+    peer_certificate(&chain).is_ok_and(|found| {
+        let PeerCertificate { id, serial, valid_after, .. } = found;
+        RevocationSet::new(&bundle.revoked).has(&id, &serial, valid_after)
+    })
 }
 
 /// Writes a certificate down; a failure is logged, as the certificate serves anyway.

@@ -99,6 +99,13 @@ pub(super) async fn run(
                 }
             }
             slot = roots.changed() => {
+                let present = sender.borrow().clone();
+                if let (Some(leaf), Some(bundle)) = (present, &slot.value)
+                    && kept::is_revoked(&leaf, bundle)
+                {
+                    warn!(%service, "the certificate was revoked; another one is asked for");
+                    renewal.handle_revoked(clock::wall());
+                }
                 let newest = slot.value.map(|bundle| bundle.active_root.clone());
                 let before = std::mem::replace(&mut active_root, newest);
                 if before.is_some() && before != active_root {

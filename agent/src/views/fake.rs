@@ -79,6 +79,7 @@ impl FakeCa {
             trust_domain: "t.mesh".parse().expect("a trust domain"),
             active_root: fingerprint(&root[0]),
             roots_pem: vec![self.root_pem.clone()],
+            revoked: Vec::new(),
         }
     }
 }

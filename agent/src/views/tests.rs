@@ -20,6 +20,7 @@ fn bundle(root: &str) -> TrustBundle {
         trust_domain: "t.mesh".parse().expect("a trust domain"),
         active_root: root.to_owned(),
         roots_pem: Vec::new(),
+        revoked: Vec::new(),
     }
 }
 

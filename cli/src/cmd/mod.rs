@@ -3,6 +3,7 @@
 pub(crate) mod acl;
 pub(crate) mod agent;
 pub(crate) mod bookinfo;
+pub(crate) mod ca;
 pub(crate) mod can_i;
 pub(crate) mod catalog;
 pub(crate) mod config;

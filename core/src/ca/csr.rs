@@ -33,6 +33,12 @@ pub enum CsrRefusal {
         /// The service asked for.
         service: ServiceName,
     },
+    /// The identity, or who asks for it, was revoked.
+    #[error("{id} was revoked; weft ca unrevoke takes that back")]
+    Revoked {
+        /// Who.
+        id: SpiffeId,
+    },
     /// The certificate above ends too soon.
     #[error("the signing certificate ends at {}; nothing is signed under it", parent_ends.rfc3339())]
     ParentEnds {

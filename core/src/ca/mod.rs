@@ -5,10 +5,12 @@
 pub mod csr;
 mod join_token;
 pub mod renewal;
+mod revocation;
 
 use serde::{Deserialize, Serialize};
 
 pub use join_token::{JoinTokenRecord, MemberRole, Redemption};
+pub use revocation::{InvalidSerialNumber, Revocation, RevocationSet, Revoked, SerialNumber};
 
 use crate::index::Index;
 use crate::name::TrustDomain;
@@ -72,6 +74,9 @@ pub struct TrustBundle {
     pub active_root: String,
     /// The trusted roots as PEM, one certificate each; the active one first.
     pub roots_pem: Vec<String>,
+    /// Whom nobody trusts although a root vouches for them, ordered by [`Revoked::key`].
+    #[serde(default)]
+    pub revoked: Vec<Revoked>,
 }
 
 /// A certificate with its private key, as its holder keeps it.

@@ -149,6 +149,7 @@ impl State {
             ..snapshot
         };
         state.rows.roots = self.rows.roots;
+        state.operator.keep_revocations(&self.operator);
         Ok(state)
     }
 

@@ -21,6 +21,7 @@ pub mod kv;
 pub mod login;
 pub mod query;
 pub mod registration;
+pub mod revocation;
 pub mod session;
 pub mod txn;
 

@@ -23,6 +23,8 @@ pub(crate) struct Live {
     is_shared: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
     caller: RefCell<Option<Caller>>,
+    /// What the proxy that was called has shown, leaf first.
+    server: RefCell<Option<Vec<CertificateDer<'static>>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -67,6 +69,17 @@ impl Live {
         *self.caller.borrow_mut() = Some(caller);
     }
 
+    /// Whether the connection is to end at once; else the task that asks is woken when it is.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> bool {
+        self.remember(cx.waker());
+        self.is_cut.get()
+    }
+
+    /// Notes what the proxy that was called has shown.
+    pub(crate) fn set_server(&self, chain: Vec<CertificateDer<'static>>) {
+        *self.server.borrow_mut() = Some(chain);
+    }
+
     /// Notes that requests share the connection; each of them is judged by itself.
     pub(crate) fn set_shared(&self) {
         self.is_shared.set(true);
@@ -87,9 +100,10 @@ impl Live {
         self.is_busy.get() && !self.is_shared.get()
     }
 
-    /// Cuts the connection if what its caller has shown is not accepted now.
-    pub(crate) fn judge_chain(&self, accepts: impl FnOnce(&[CertificateDer<'static>]) -> bool) {
-        let is_refused = self.caller.borrow().as_ref().is_some_and(|c| !accepts(&c.chain));
+    /// Cuts the connection if what its caller, or the proxy called, has shown is not accepted now.
+    pub(crate) fn judge_chain(&self, mut accepts: impl FnMut(&[CertificateDer<'static>]) -> bool) {
+        let is_refused = self.caller.borrow().as_ref().is_some_and(|c| !accepts(&c.chain))
+            || self.server.borrow().as_ref().is_some_and(|chain| !accepts(chain));
         if is_refused {
             self.cut();
         }

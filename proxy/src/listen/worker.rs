@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -109,6 +109,8 @@ pub(crate) struct Worker {
     metrics: WorkerMetrics,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
+    /// Connections to other proxies: each is cut when who is there is trusted no more.
+    servers: RefCell<Vec<Weak<Live>>>,
     next_life: Cell<u64>,
     all_gone: Notify,
     listeners: RefCell<BTreeMap<SocketAddr, CancellationToken>>,
@@ -133,6 +135,16 @@ impl Worker {
         let live = Rc::new(Live::default());
         self.lives.borrow_mut().insert(number, live.clone());
         (number, live)
+    }
+
+    /// Returns what cuts a connection to a proxy that has shown this chain.
+    pub(crate) fn watch_server(&self, chain: Vec<CertificateDer<'static>>) -> Rc<Live> {
+        let live = Rc::new(Live::default());
+        live.set_server(chain);
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|live| live.strong_count() > 0);
+        servers.push(Rc::downgrade(&live));
+        live
     }
 
     /// Takes a connection out.
@@ -161,12 +173,15 @@ impl Worker {
         self.listen(&workload)
     }
 
-    /// Cuts connections whose callers are vouched for by none of the roots that are left.
+    /// Cuts connections to and from those whom none of the roots that are left vouches for, and
+    /// those who were revoked.
     fn judge_chains(&self, credentials: &Credentials) {
         let now = clock::wall();
         // A signature is dear, and one caller has many connections.
         let mut verdicts: HashMap<Vec<CertificateDer<'static>>, bool> = HashMap::new();
-        for live in self.lives.borrow().values() {
+        let servers: Vec<Rc<Live>> =
+            self.servers.borrow().iter().filter_map(Weak::upgrade).collect();
+        for live in self.lives.borrow().values().chain(&servers) {
             live.judge_chain(|chain| match verdicts.get(chain) {
                 Some(verdict) => *verdict,
                 None => {
@@ -264,6 +279,7 @@ fn run_thread(
         metrics: options.metrics.worker(number),
         local: RefCell::new(None),
         lives: RefCell::default(),
+        servers: RefCell::default(),
         next_life: Cell::new(0),
         all_gone: Notify::new(),
         listeners: RefCell::default(),

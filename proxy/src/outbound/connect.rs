@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
+use weft_runtime::clock;
 use weft_runtime::net::connect_tcp;
 use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::tokio_rustls::TlsConnector;
@@ -44,7 +45,7 @@ pub(super) async fn connect(
         if lease.wire.is_none() {
             let series = &plan.local_target().series;
             // Boxed: rare beside the requests that find a connection, and large.
-            let opening = open(endpoint, plan.tls(), (series, plan.connect_timeout));
+            let opening = open(worker, (endpoint, plan.tls()), (series, plan.connect_timeout));
             match Box::pin(opening).await {
                 Ok(tls) => lease.wire = Some(tls),
                 Err(error) => {
@@ -80,7 +81,7 @@ pub(super) async fn open_tcp(
         };
         // Counts the connection as load on the endpoint while it lasts.
         let lease = endpoint.pools.http1.lease();
-        match open(endpoint, &of_target.tls.tcp, (&local_target.series, limit)).await {
+        match open(worker, (endpoint, &of_target.tls.tcp), (&local_target.series, limit)).await {
             Ok(tls) => return Ok((tls, lease)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
@@ -95,10 +96,11 @@ pub(super) async fn open_tcp(
 }
 
 pub(super) async fn open(
-    endpoint: &LocalEndpoint,
-    config: &Arc<ClientConfig>,
+    worker: &Worker,
+    (endpoint, config): (&LocalEndpoint, &Arc<ClientConfig>),
     (series, limit): (&Arc<Series>, Duration),
 ) -> io::Result<ClientTls> {
+    let before = worker.current();
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
         let connector = TlsConnector::from(config.clone());
@@ -108,7 +110,19 @@ pub(super) async fn open(
     let connected = tokio::time::timeout(limit, connect).await;
     match connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
         Ok(mut tls) => {
-            tls.get_mut().0.count(series);
+            let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let shown: Vec<_> = shown.iter().map(|it| it.clone().into_owned()).collect();
+            // Who was revoked during the handshake is judged here, later ones by the worker.
+            let credentials = &worker.current().workload.credentials;
+            if credentials.trusts_less_than(&before.workload.credentials)
+                && !credentials.accepts(&shown, clock::wall())
+            {
+                series.handshakes_failed.add(1);
+                return Err(io::Error::other("who answers is no longer trusted"));
+            }
+            let socket = tls.get_mut().0;
+            socket.watch(worker.watch_server(shown));
+            socket.count(series);
             Ok(tls)
         }
         Err(error) => {

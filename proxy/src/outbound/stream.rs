@@ -90,7 +90,7 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         };
         let config = plan.target().tls.http2.clone();
         let limit = plan.connect_timeout;
-        let opening = || open(endpoint, &config, (&target.series, limit));
+        let opening = || open(&worker, (endpoint, &config), (&target.series, limit));
         match endpoint.pools.http2.stream(opening, &worker.tasks).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_runtime::net::TcpStream;
 
 use super::Buffer;
+use crate::listen::Live;
 use crate::observe::{Open, Series};
 
 /// The socket with what was read ahead; holds no buffer while there is nothing.
@@ -19,12 +21,25 @@ pub(crate) struct Socket {
     stream: TcpStream,
     ahead: Buffer,
     counted: Option<Open>,
+    live: Option<Rc<Live>>,
 }
 
 impl Socket {
     /// Wraps a connected socket.
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, ahead: Buffer::default(), counted: None }
+        Self { stream, ahead: Buffer::default(), counted: None, live: None }
+    }
+
+    /// Has the connection fail once it is cut.
+    pub(crate) fn watch(&mut self, live: Rc<Live>) {
+        self.live = Some(live);
+    }
+
+    fn check_cut(&self, cx: &Context<'_>) -> io::Result<()> {
+        match &self.live {
+            Some(live) if live.poll_cut(cx) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Counts the connection as open from now until it is dropped.
@@ -34,6 +49,7 @@ impl Socket {
 
     /// Becomes ready when there may be something to read.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
         if self.ahead.is_empty() { self.stream.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
     }
 }
@@ -44,6 +60,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
         let this = &mut *self;
         if this.ahead.is_empty() {
             match this.ahead.poll_fill(cx, &mut this.stream) {

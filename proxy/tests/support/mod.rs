@@ -95,6 +95,7 @@ impl Mesh {
                 trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
                 active_root: String::new(),
                 roots_pem: vec![self.root_pem.clone()],
+                revoked: Vec::new(),
             },
             "inbound": {
                 "bind": bind, "local_app": local_app, "protocol": protocol,

@@ -4,6 +4,7 @@
 //! certificate that was verified.
 
 use rustls_pki_types::CertificateDer;
+use weft_core::ca::SerialNumber;
 use weft_core::identity::{InvalidSpiffeId, SpiffeId};
 use weft_core::time::Timestamp;
 use x509_parser::certificate::X509Certificate;
@@ -15,6 +16,8 @@ use x509_parser::prelude::FromDer;
 pub struct PeerCertificate {
     /// Who the holder is.
     pub id: SpiffeId,
+    /// The certificate's number.
+    pub serial: SerialNumber,
     /// Since when the certificate is valid.
     pub valid_after: Timestamp,
     /// Until when the certificate is valid; a resumed session must end then.
@@ -98,6 +101,7 @@ pub fn peer_certificate(
     let validity = certificate.validity();
     Ok(PeerCertificate {
         id: SpiffeId::parse(uri).map_err(PeerIdentityError::SpiffeId)?,
+        serial: SerialNumber::from_bytes(certificate.raw_serial()),
         valid_after: moment(validity.not_before.timestamp()),
         valid_before: moment(validity.not_after.timestamp()),
     })

@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
-use weft_core::ca::TrustBundle;
+use weft_core::ca::{Revoked, TrustBundle};
 use weft_core::name::TrustDomain;
 
 use super::{Identity, Trust};
@@ -37,10 +37,16 @@ impl TestAuthority {
     }
 
     pub(crate) fn trust(&self) -> Trust {
+        self.trust_without(Vec::new())
+    }
+
+    /// Trust in all but these.
+    pub(crate) fn trust_without(&self, revoked: Vec<Revoked>) -> Trust {
         Trust::from_bundle(&TrustBundle {
             trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
             active_root: String::new(),
             roots_pem: vec![self.root_pem.clone()],
+            revoked,
         })
         .expect("a bundle")
     }

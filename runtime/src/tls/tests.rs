@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_core::ca::Revoked;
 use weft_core::identity::SpiffeId;
+use weft_core::time::Timestamp;
 
 use super::test_authority::{TestAuthority, leaf_params};
 use super::*;
@@ -213,6 +215,49 @@ async fn sessions_resume_only_within_one_configuration() {
     let off = self::server(&api, &trust);
     assert_eq!(kind(&off).await, HandshakeKind::Full);
     assert_eq!(kind(&off).await, HandshakeKind::Full);
+}
+
+/// What is revoked is refused by both ends, also by who has met it before and could resume.
+#[tokio::test]
+async fn who_is_revoked_is_refused_and_resumes_nothing() {
+    let authority = TestAuthority::new(DOMAIN);
+    let (web, api) = (authority.identity(WEB), authority.identity(API));
+    let serial = peer_certificate(web.chain()).expect("a certificate").serial;
+    let (all, later) = (None, Some(Timestamp(u64::MAX)));
+    let of_web = |issued_before| Revoked::Identity { id: web.spiffe_id().clone(), issued_before };
+    let elsewhere =
+        Revoked::Identity { id: api.spiffe_id().clone(), issued_before: Some(Timestamp(1)) };
+    let options = ServerOptions {
+        client_auth: ClientAuth::Required,
+        alpn: &["h2"],
+        resumption: Resumption::Tickets,
+    };
+    let resuming =
+        |trust: &Trust| Arc::new(server_config_with(&api, trust, &options).expect("a server"));
+    for (revoked, is_accepted) in [
+        (Revoked::Certificate(serial), false),
+        (of_web(all), false),
+        (of_web(later), false),
+        (of_web(Some(Timestamp(1))), true),
+        (elsewhere, true),
+    ] {
+        let before = authority.trust();
+        let caller = client(&web, &before, PeerCheck::AnyMember);
+        let met_before = resuming(&before);
+        meet(&caller, &met_before).await.expect("not revoked yet");
+        let met = meet(&caller, &met_before).await.expect("not revoked yet");
+        assert_eq!(met.kind, HandshakeKind::Resumed);
+        // The change of the bundle replaces the configuration, and with it the tickets' keys.
+        let after = authority.trust_without(vec![revoked.clone()]);
+        let met = meet(&caller, &resuming(&after)).await;
+        assert_eq!(met.as_ref().is_ok(), is_accepted, "{revoked:?}: {met:?}");
+        assert!(met.is_ok_and(|met| met.kind == HandshakeKind::Full) == is_accepted);
+        let other = client(&api, &after, PeerCheck::AnyMember);
+        let met = meet(&other, &server(&web, &before)).await;
+        assert_eq!(met.is_ok(), is_accepted, "{revoked:?} as a server");
+        let checked = after.check(&web, crate::clock::wall());
+        assert_eq!(checked.is_ok(), is_accepted);
+    }
 }
 
 #[test]

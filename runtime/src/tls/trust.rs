@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
-use weft_core::ca::TrustBundle;
+use weft_core::ca::{RevocationSet, TrustBundle};
 use weft_core::name::TrustDomain;
 
 use super::TlsError;
@@ -17,6 +17,7 @@ pub struct Trust {
     domain: TrustDomain,
     certificates: Vec<CertificateDer<'static>>,
     store: Arc<RootCertStore>,
+    revoked: Arc<RevocationSet>,
 }
 
 impl Trust {
@@ -36,7 +37,9 @@ impl Trust {
         for certificate in &certificates {
             store.add(certificate.clone()).map_err(TlsError::Root)?;
         }
-        Ok(Self { domain: bundle.trust_domain.clone(), certificates, store: Arc::new(store) })
+        let revoked = Arc::new(RevocationSet::new(&bundle.revoked));
+        let (domain, store) = (bundle.trust_domain.clone(), Arc::new(store));
+        Ok(Self { domain, certificates, store, revoked })
     }
 
     /// Returns the domain whose identities are accepted.
@@ -47,6 +50,10 @@ impl Trust {
     /// Returns the roots; the active one first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
+    }
+
+    pub(super) fn revoked(&self) -> &Arc<RevocationSet> {
+        &self.revoked
     }
 
     pub(super) fn store(&self) -> &Arc<RootCertStore> {

@@ -16,12 +16,15 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use weft_core::ca::{RevocationSet, SerialNumber};
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::name::TrustDomain;
 use weft_core::time::Timestamp;
 
 use super::config::ClientAuth;
-use super::peer::{PeerIdentityError, may_sign_certificates, peer_identity};
+use super::peer::{
+    PeerCertificate, PeerIdentityError, may_sign_certificates, peer_certificate, peer_identity,
+};
 use super::pem::fingerprint;
 use super::{Identity, TlsError, Trust, provider};
 
@@ -45,6 +48,8 @@ enum Refusal {
     Identity(PeerIdentityError),
     #[error("the peer is {found}, but {expected} was expected")]
     Other { found: SpiffeId, expected: String },
+    #[error("the certificate {serial} of {found} was revoked")]
+    Revoked { found: SpiffeId, serial: SerialNumber },
     #[error("a certificate above the peer's is not one that may sign certificates")]
     Signer,
     #[error("the peer is {found}, which is not of the trust domain {expected}")]
@@ -83,13 +88,20 @@ impl PeerCheck {
     }
 }
 
-fn member(end_entity: &CertificateDer<'_>, domain: &TrustDomain) -> Result<SpiffeId, Refusal> {
-    let found = peer_identity(std::slice::from_ref(end_entity)).map_err(Refusal::Identity)?;
-    if found.trust_domain == *domain {
-        Ok(found)
-    } else {
-        Err(Refusal::TrustDomain { found, expected: domain.clone() })
+/// Returns whose certificate it is, if it is one of the domain and was not revoked.
+fn member(
+    end_entity: &CertificateDer<'_>,
+    (domain, revoked): (&TrustDomain, &RevocationSet),
+) -> Result<SpiffeId, Refusal> {
+    let certificate = peer_certificate(std::slice::from_ref(end_entity));
+    let PeerCertificate { id, serial, valid_after, .. } = certificate.map_err(Refusal::Identity)?;
+    if id.trust_domain != *domain {
+        return Err(Refusal::TrustDomain { found: id, expected: domain.clone() });
     }
+    if revoked.has(&id, &serial, valid_after) {
+        return Err(Refusal::Revoked { found: id, serial });
+    }
+    Ok(id)
 }
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
@@ -142,7 +154,11 @@ impl Trust {
         let (end_entity, intermediates) =
             chain.split_first().ok_or(TlsError::Identity(PeerIdentityError::Absent))?;
         verify_chain(end_entity, intermediates, self.store(), moment).map_err(TlsError::Chain)?;
-        member(end_entity, self.trust_domain()).map_err(|refusal| TlsError::Chain(refusal.into()))
+        self.member(end_entity).map_err(|refusal| TlsError::Chain(refusal.into()))
+    }
+
+    fn member(&self, end_entity: &CertificateDer<'_>) -> Result<SpiffeId, Refusal> {
+        member(end_entity, (self.trust_domain(), self.revoked()))
     }
 }
 
@@ -170,7 +186,7 @@ impl ServerVerifier {
         match self {
             Self::Member { trust, check } => {
                 verify_chain(end_entity, intermediates, trust.store(), now)?;
-                check.check(member(end_entity, trust.trust_domain())?)?;
+                check.check(trust.member(end_entity)?)?;
             }
             Self::Pinned { root_fingerprint } => {
                 let root = intermediates
@@ -229,7 +245,7 @@ impl ServerCertVerifier for ServerVerifier {
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
-    domain: TrustDomain,
+    trust: Trust,
 }
 
 impl ClientVerifier {
@@ -244,7 +260,7 @@ impl ClientVerifier {
         let chain = builder
             .build()
             .map_err(|error| TlsError::Library(Error::General(error.to_string())))?;
-        Ok(Self { chain, domain: trust.trust_domain().clone() })
+        Ok(Self { chain, trust: trust.clone() })
     }
 }
 
@@ -266,7 +282,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
         check_signers(intermediates)?;
-        member(end_entity, &self.domain)?;
+        self.trust.member(end_entity)?;
         Ok(verified)
     }
 

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
-use weft_core::ca::{CaRoot, Leaf, csr};
+use weft_core::ca::{CaRoot, Leaf, SerialNumber as CertificateNumber, csr};
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::index::Index;
 use weft_core::limits;
@@ -18,6 +19,10 @@ use weft_core::time::Timestamp;
 use weft_runtime::{entropy, tls};
 
 use super::seal::{Purpose, SealError, SealKey};
+
+/// How long a list of revoked certificates may be kept by its readers: what is revoked since is
+/// not in it.
+const CRL_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// States why a certificate was not made.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +155,33 @@ impl Intermediate {
             valid_after: signed.valid_after,
             valid_before: signed.valid_before,
         })
+    }
+
+    /// Signs the list of revoked certificates, as PEM. It speaks for what this intermediate has
+    /// signed; numbers of others do no harm in it, as no two are alike.
+    pub(crate) fn crl(
+        &self,
+        revoked: &[(CertificateNumber, Timestamp)],
+        number: u64,
+        now: Timestamp,
+    ) -> Result<String, CaError> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let moment = |of: Timestamp| epoch + Duration::from_secs(of.unix_seconds());
+        let revoked_certs = revoked.iter().map(|(serial, since)| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&serial.to_bytes()),
+            revocation_time: moment(*since),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: moment(now),
+            next_update: moment(now.saturating_add(CRL_LIFETIME)),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.pem()?)
     }
 
     fn certify(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{AcquireError, Semaphore};
-use weft_core::ca::{CaRoot, TrustBundle, csr};
+use weft_core::ca::{CaRoot, SerialNumber, TrustBundle, csr};
 use weft_core::identity::SpiffeId;
 use weft_core::limits;
 use weft_core::time::Timestamp;
@@ -121,6 +121,23 @@ impl Signer {
         let now = clock::wall();
         let work =
             self.shared.tasks.blocking(move || intermediate.sign(&csr_der, &id, lifetime, now));
+        match work.await {
+            Ok(signed) => Ok(signed?),
+            Err(failure) => Err(SignerError::Interrupted(failure.message)),
+        }
+    }
+
+    /// Signs the list of revoked certificates, as PEM, on a blocking thread.
+    pub(crate) async fn crl(
+        &self,
+        revoked: Vec<(SerialNumber, Timestamp)>,
+        number: u64,
+    ) -> Result<String, SignerError> {
+        let closed = |error: AcquireError| SignerError::Interrupted(error.to_string());
+        let _place = self.shared.places.acquire().await.map_err(closed)?;
+        let intermediate = self.shared.intermediate.load_full();
+        let now = clock::wall();
+        let work = self.shared.tasks.blocking(move || intermediate.crl(&revoked, number, now));
         match work.await {
             Ok(signed) => Ok(signed?),
             Err(failure) => Err(SignerError::Interrupted(failure.message)),

@@ -98,6 +98,7 @@ async fn after_a_change_of_roots_the_new_one_signs() {
         trust_domain: id.trust_domain.clone(),
         active_root: roots[0].fingerprint.clone(),
         roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
+        revoked: Vec::new(),
     };
     let signer = Signer::make(&id, &seal, &old, &bundle(&[&old]), &tasks).expect("a signer");
     let before = signer.server_tls().load();

@@ -41,6 +41,10 @@ impl wire::ca_server::Ca for CaService {
             .await
             .map_err(|error| status::of_consensus(&error))?;
         let id = csr::judge_service(&caller, &service, state.node(&node).as_ref())
+            .and_then(|id| match state.is_barred(&id) {
+                true => Err(csr::CsrRefusal::Revoked { id }),
+                false => Ok(id),
+            })
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
         self.turn().await?;
         let settings = state.ca_settings().and_then(|settings| settings.leaf_lifetime);

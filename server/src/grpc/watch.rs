@@ -82,7 +82,12 @@ impl WatchService {
         // An event is made when the connection has room for it: nothing is buffered for a reader
         // that is slow, and what changes meanwhile is one event in the end.
         let events = futures::stream::unfold(self.watcher(requests, lease), Watcher::next);
-        Ok(messages(events.map(|event| {
+        let hub = self.hub.clone();
+        Ok(messages(events.map(move |event| {
+            // The agent follows the roots, so this is asked in the moment of its revocation.
+            if hub.state().is_barred(&caller) {
+                return Err(Status::permission_denied(format!("{caller} was revoked")));
+            }
             framing::watch_event(event?).map_err(|error| Status::internal(error.to_string()))
         })))
     }

@@ -5,6 +5,7 @@ mod acl;
 mod agent;
 mod bodies;
 mod ca_config;
+mod ca_revocation;
 mod catalog;
 mod chain;
 mod config_entry;
@@ -125,6 +126,7 @@ fn routes() -> Routes {
         acl::routes,
         agent::routes,
         ca_config::routes,
+        ca_revocation::routes,
         catalog::routes,
         chain::routes,
         config_entry::routes,

@@ -87,6 +87,11 @@ impl Admission {
         Self { proposer, reader, signer }
     }
 
+    /// Returns this server's pen.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn newest(&self) -> std::sync::Arc<weft_core::state::State> {
         self.reader.newest()

@@ -59,6 +59,7 @@ impl Node {
             trust_domain: id.trust_domain.clone(),
             active_root: root.fingerprint.clone(),
             roots_pem: vec![root.certificate_pem.clone()],
+            revoked: Vec::new(),
         };
         let signer = Signer::make(&id, &seal, &root, &bundle, &tasks).expect("a signer");
         let newest = Arc::<Newest>::default();

@@ -121,6 +121,7 @@ impl TestHost {
             trust_domain: reply.trust_domain.parse().expect("a trust domain"),
             active_root: String::new(),
             roots_pem: reply.roots_pem.clone(),
+            revoked: Vec::new(),
         };
         let channel = channel_as(&reply.certificate_pem, &key, &bundle, address);
         Self { channel, bundle, reply, key }

@@ -169,6 +169,7 @@ impl Shared {
             trust_domain: DOMAIN.parse().expect("a trust domain"),
             active_root: fingerprint(&root[0]),
             roots_pem: vec![self.root_pem.clone()],
+            revoked: Vec::new(),
         }
     }
 

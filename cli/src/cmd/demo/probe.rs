@@ -114,7 +114,12 @@ fn bundle(roots: &Value) -> anyhow::Result<TrustBundle> {
         bail!("there are no roots");
     }
     let active_root = roots["ActiveRootID"].as_str().unwrap_or_default().to_owned();
-    Ok(TrustBundle { trust_domain: TrustDomain::parse(domain)?, active_root, roots_pem })
+    Ok(TrustBundle {
+        trust_domain: TrustDomain::parse(domain)?,
+        active_root,
+        roots_pem,
+        revoked: Vec::new(),
+    })
 }
 
 fn describe(der: &[u8]) -> anyhow::Result<Presented> {

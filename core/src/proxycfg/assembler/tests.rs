@@ -89,8 +89,12 @@ fn leaf(serial: u64) -> Update {
 }
 
 fn roots() -> Update {
-    let bundle =
-        TrustBundle { trust_domain: domain(), active_root: "r".into(), roots_pem: Vec::new() };
+    let bundle = TrustBundle {
+        trust_domain: domain(),
+        active_root: "r".into(),
+        roots_pem: Vec::new(),
+        revoked: Vec::new(),
+    };
     Update::Roots(Arc::new(bundle))
 }
 

@@ -251,6 +251,18 @@ fn connect() -> Vec<Row> {
         delete(ONE, Needs::Nothing),
         get(same("/v1/connect/ca/configuration"), Needs::Right("operator = \"read\"")),
         put(same("/v1/connect/ca/configuration"), CA, Needs::Right("operator = \"write\"")),
+        get(same("/v1/connect/ca/crl"), Needs::Nothing),
+        get(same("/v1/connect/ca/revocations"), Needs::Right("operator = \"read\"")),
+        put(
+            same("/v1/connect/ca/revocations"),
+            r#"{"SerialNumber":"aa:bb"}"#,
+            Needs::Right("operator = \"write\""),
+        ),
+        delete(
+            ("/v1/connect/ca/revocations", "/v1/connect/ca/revocations?key=cc:dd"),
+            Needs::Right("operator = \"write\""),
+        )
+        .status(StatusCode::NOT_FOUND),
         get(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), READ_WEB),
         post(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), "", READ_WEB),
     ]
