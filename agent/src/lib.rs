@@ -12,6 +12,7 @@ pub mod dns;
 pub mod grpc;
 pub mod http;
 pub mod join;
+pub mod jwks;
 mod keep;
 pub mod leaf;
 pub mod local;

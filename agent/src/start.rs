@@ -23,6 +23,7 @@ use crate::grpc::{
 };
 use crate::http::{Addresses, DoorError, Parts};
 use crate::join::{JoinError, join};
+use crate::jwks::KeySets;
 use crate::leaf::{KeptLeaves, Leaves};
 use crate::local::{Local, LocalError, OpenError, Place};
 use crate::metrics::Metrics;
@@ -148,7 +149,7 @@ impl Agent {
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
         let known = (views.clone(), leaves.clone());
-        open_sockets(&config, (&local, known), (&membership, &metrics), &tasks)?;
+        open_sockets(&config, (&local, known), (&membership, &metrics), &tasks).await?;
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);
@@ -215,13 +216,15 @@ impl AgentHandle {
 
 /// Opens the doors for what runs on this host with certificates: its proxies, and processes that
 /// have them themselves.
-fn open_sockets(
+async fn open_sockets(
     config: &Config,
     (local, (views, leaves)): (&Local, (Views, Leaves)),
     (membership, metrics): (&Arc<Membership>, &Metrics),
     tasks: &TaskTree,
 ) -> Result<(), StartError> {
-    let sources = Sources { views: views.clone(), leaves: leaves.clone() };
+    let kept = (config.data_dir.join("jwks"), membership.cluster_id.as_str());
+    let keys = KeySets::start(kept, metrics.registry(), tasks).await?;
+    let sources = Sources { views: views.clone(), keys, leaves: leaves.clone() };
     let proxies = Proxies::start(local, sources, (membership, config.bind_addr), tasks);
     serve_proxies(&config.proxy_socket, proxies, tasks)?;
     if let Some(workload_api) = &config.workload_api {

@@ -86,6 +86,12 @@ pub const RETRIES_MAX: u32 = 100;
 pub const CERTIFICATE_BYTES_MAX: usize = 128 << 10;
 /// Bytes of the name of a file (Linux: `PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4_096;
+/// Providers of whom one intention or permission takes tokens: each is looked for in the request.
+pub const JWT_PROVIDERS_PER_RULE_MAX: usize = 16;
+/// Bytes of a token in a request: more than the headers of most servers hold.
+pub const JWT_BYTES_MAX: usize = 16 << 10;
+/// Verified tokens that one worker of a proxy remembers for a provider: some 30 MB.
+pub const JWT_CACHE_SIZE_MAX: u32 = 16_384;
 /// Bytes of a text in a config entry that is passed on as it is, such as a key set.
 pub const OPAQUE_TEXT_BYTES_MAX: usize = 64 << 10;
 /// Prepared queries: each DNS question for one looks through their names.

@@ -134,11 +134,6 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         ("proxy-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
         ("service-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
         ("service-defaults", r#"{"RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#),
-        ("service-intentions", r#"{"JWT":{"Providers":[{"Name":"x"}]}}"#),
-        (
-            "service-intentions",
-            r#"{"Sources":[{"Name":"a","Permissions":[{"Action":"deny","JWT":{"Providers":[1]}}]}]}"#,
-        ),
         ("service-intentions", r#"{"Sources":[{"Name":"a","Peer":"x","Action":"allow"}]}"#),
         ("service-intentions", r#"{"Sources":[{"Name":"a","SamenessGroup":"x"}]}"#),
         ("service-resolver", r#"{"Redirect":{"Peer":"x"}}"#),

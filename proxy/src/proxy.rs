@@ -10,7 +10,7 @@ use weft_runtime::task::TaskTree;
 
 use crate::admin;
 use crate::config::Config;
-use crate::control::drive;
+use crate::control::{KeyAsker, drive};
 use crate::listen::{Crew, CrewOptions};
 use crate::observe::{AccessLog, Metrics};
 use crate::workload::Workload;
@@ -78,7 +78,9 @@ impl Proxy {
         let metrics = Metrics::default();
         let cell: Arc<ArcSwapOption<Workload>> = Arc::default();
         admin::start(listener, cell.clone(), metrics.clone(), &tasks);
+        let (asker, questions) = KeyAsker::new();
         let options = CrewOptions {
+            asker: Arc::new(asker),
             workers: config.workers,
             drain_limit: config.drain_limit,
             metrics: metrics.clone(),
@@ -86,8 +88,13 @@ impl Proxy {
         };
         let crew = Crew::start(&options, &tasks);
         let (tell_started, started) = oneshot::channel();
-        let driving =
-            drive(config.source, crew, metrics, (cell, tell_started), tasks.child("control"));
+        let driving = drive(
+            config.source,
+            crew,
+            metrics,
+            (cell, tell_started),
+            (questions, tasks.child("control")),
+        );
         tasks.spawn("control", driving);
         Ok(ProxyHandle { admin_addr, started })
     }

@@ -10,8 +10,9 @@ use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
 use weft_core::name::ServiceName;
-use weft_core::proxycfg::{Endpoint, ProxySnapshot};
+use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
 use weft_core::traffic::{RouteTable, RouteTableError};
+use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
 use weft_runtime::tls::rustls::ServerConfig;
 
@@ -26,10 +27,21 @@ pub(crate) struct Workload {
     pub(crate) credentials: Arc<Credentials>,
     /// Who may call; the same `Arc` as before when that did not change.
     pub(crate) judge: Arc<Judge>,
+    /// Keys of providers of tokens; the same `Arc` as before when they did not change.
+    pub(crate) jwt_keys: Arc<BTreeMap<ServiceName, KnownKeys>>,
     /// How callers are met.
     pub(crate) inbound_tls: Arc<ServerConfig>,
     /// In the order of the snapshot.
     pub(crate) upstreams: Vec<Upstream>,
+}
+
+/// The keys of a provider of tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownKeys {
+    /// `None` while none are known.
+    pub(crate) keys: Option<Keys>,
+    /// As in the snapshot.
+    pub(crate) answered: u64,
 }
 
 /// One upstream, ready for work.
@@ -117,13 +129,29 @@ impl Workload {
             Some(before) => before.judge.clone(),
             None => Arc::new(Judge::new(intentions.clone())),
         };
-        Ok(Self { snapshot, credentials, judge, inbound_tls, upstreams })
+        let jwt_keys = match before {
+            Some(before) if before.snapshot.inbound.jwt_keys == snapshot.inbound.jwt_keys => {
+                before.jwt_keys.clone()
+            }
+            Some(_) | None => Arc::new(known_keys(&snapshot)),
+        };
+        Ok(Self { snapshot, credentials, judge, jwt_keys, inbound_tls, upstreams })
     }
 
     /// Returns the number of the upstream that listens on an address.
     pub(crate) fn upstream_at(&self, bind: SocketAddr) -> Option<usize> {
         self.upstreams.iter().position(|upstream| upstream.bind == bind)
     }
+}
+
+/// Reads key sets; one that is none, which no agent sends, is as good as unknown.
+fn known_keys(snapshot: &ProxySnapshot) -> BTreeMap<ServiceName, KnownKeys> {
+    let read = |keys: &JwtKeys| {
+        let set = keys.set.as_ref().and_then(|set| KeySet::parse(set.as_bytes()).ok());
+        KnownKeys { keys: set.map(|set| Keys::Set(Arc::new(set))), answered: keys.answered }
+    };
+    let keys = snapshot.inbound.jwt_keys.iter();
+    keys.map(|(name, keys)| (name.clone(), read(keys))).collect()
 }
 
 fn upstream_target(

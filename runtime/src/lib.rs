@@ -12,6 +12,7 @@ pub mod disk;
 pub mod drain;
 pub mod entropy;
 pub mod http;
+pub mod jwt;
 mod knob;
 pub mod net;
 pub mod rpc;

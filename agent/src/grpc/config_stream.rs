@@ -13,6 +13,7 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info, warn};
 use weft_core::limits;
+use weft_core::name::ServiceName;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_server::{ProxyControl, ProxyControlServer};
 use weft_proto::grpc::v1::proxy_request::Request as Said;
@@ -98,11 +99,11 @@ impl ProxyControl for Door {
         let connected = proxy.clone().connect(hello.weft_version);
         let (sender, receiver) = mpsc::channel(CONFIGURATIONS_IN_FLIGHT);
         let name = format!("proxy/{}", proxy.id);
-        let tasks = self.tasks.clone();
+        let (proxies, tasks) = (self.proxies.clone(), self.tasks.clone());
         self.tasks.spawn(name, async move {
             tokio::select! {
                 () = tasks.cancelled() => {}
-                status = converse(&proxy, &connected, requests, &sender) => {
+                status = converse((&proxies, &proxy), &connected, requests, &sender) => {
                     if let Some(status) = status {
                         // A proxy that has left needs no reason.
                         let _ = sender.try_send(Err(status));
@@ -121,7 +122,9 @@ async fn hello(requests: &mut Streaming<ProxyRequest>) -> Result<ProxyHello, Sta
         .map_err(|_| Status::deadline_exceeded("the proxy did not say who it is"))??;
     match first.and_then(|request| request.request) {
         Some(Said::Hello(hello)) => Ok(hello),
-        Some(Said::Ack(_)) | None => Err(Status::invalid_argument("a proxy first says who it is")),
+        Some(Said::Ack(_) | Said::KeysWanted(_)) | None => {
+            Err(Status::invalid_argument("a proxy first says who it is"))
+        }
     }
 }
 
@@ -148,7 +151,7 @@ fn find(proxies: &Proxies, hello: &ProxyHello) -> Result<Arc<Proxy>, Status> {
 /// Sends configurations and takes acknowledgements until one side ends; returns the status to
 /// end with, `None` when the proxy left.
 async fn converse(
-    proxy: &Proxy,
+    (proxies, proxy): (&Proxies, &Proxy),
     connected: &Connected,
     mut requests: Streaming<ProxyRequest>,
     sender: &Configurations,
@@ -177,6 +180,12 @@ async fn converse(
             request = requests.message() => match request {
                 Ok(Some(ProxyRequest { request: Some(Said::Ack(ack)) })) => {
                     note(proxy, connected, ack);
+                }
+                Ok(Some(ProxyRequest { request: Some(Said::KeysWanted(wanted)) })) => {
+                    // A name that is none is nobody's.
+                    if let Ok(provider) = ServiceName::parse(&wanted.provider) {
+                        proxies.want_keys(&provider);
+                    }
                 }
                 Ok(Some(ProxyRequest { request: Some(Said::Hello(_)) | None })) => {
                     return Some(Status::invalid_argument("a proxy says who it is only once"));

@@ -62,7 +62,12 @@ pub(super) async fn run(
                 let newest = sidecar.borrow_and_update().clone();
                 assembler.handle_sidecar(&newest);
             }
-            Some((_, update)) = watches.next() => assembler.handle_update(update),
+            Some((_, update)) = watches.next() => {
+                if let Update::Intentions(_, set) = &update {
+                    sources.keys.learn(&set.providers);
+                }
+                assembler.handle_update(update);
+            }
         }
     }
 }
@@ -93,6 +98,7 @@ fn updates(sources: &Sources, watch: &Watch) -> Updates {
         }
         Watch::Connect(name) => by_value(views.connect(name), name, Update::Connect),
         Watch::Intentions(name) => by_value(views.intentions(name), name, Update::Intentions),
+        Watch::JwtKeys(name) => keys(sources, name.clone()),
         Watch::Leaf(name) => leaf(sources, name.clone()),
         Watch::Roots => follow(views.roots(), |slot| slot.value.map(Update::Roots)),
         Watch::ServiceDefaults(name) => {
@@ -127,6 +133,17 @@ fn follow<T: Send + Sync + 'static>(
                 return Some((item, (view, None, update)));
             }
         }
+    }))
+}
+
+/// Follows the keys of a provider of tokens.
+fn keys(sources: &Sources, name: ServiceName) -> Updates {
+    let mut receiver = sources.keys.keys(&name);
+    receiver.mark_changed();
+    Box::pin(stream::unfold((receiver, name), |(mut receiver, name)| async move {
+        receiver.changed().await.ok()?;
+        let keys = receiver.borrow_and_update().clone();
+        Some((Update::JwtKeys(name.clone(), keys), (receiver, name)))
     }))
 }
 

@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::info;
 use weft_core::catalog::{Service, ServiceKind};
-use weft_core::name::InstanceId;
+use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::Site;
 use weft_runtime::task::TaskTree;
 
 use super::driver;
 use super::proxy::Proxy;
+use crate::jwks::KeySets;
 use crate::leaf::Leaves;
 use crate::local::{Local, LocalServices};
 use crate::servers::Membership;
@@ -24,6 +25,8 @@ use crate::views::Views;
 pub struct Sources {
     /// What servers say.
     pub views: Views,
+    /// Public keys of providers of tokens.
+    pub keys: KeySets,
     /// Certificates.
     pub leaves: Leaves,
 }
@@ -85,6 +88,11 @@ impl Proxies {
         };
         let table = self.shared.table.lock();
         table.values().find(stands_beside).map(|entry| entry.proxy.clone())
+    }
+
+    /// Has the keys of a provider of tokens fetched again soon.
+    pub fn want_keys(&self, provider: &ServiceName) {
+        self.shared.sources.keys.want(provider);
     }
 
     /// Returns every proxy, by id.

@@ -21,6 +21,7 @@ Examples:
     weft intention check web db
   Which rule decides about one request, and why?
     weft intention explain web db --method DELETE --path /admin/users
+    weft intention explain web db --path /admin --jwt-claim role=admin
   What is said, and what concerns db:
     weft intention list
     weft intention match --destination db
@@ -113,6 +114,13 @@ struct ExplainArgs {
     /// A header of the request, as name:value; may be given several times
     #[arg(long, value_name = "NAME:VALUE")]
     header: Vec<String>,
+    /// What a token in the request says, as name=value, or /name/name=value for a claim within
+    /// another; may be given several times
+    #[arg(long, value_name = "CLAIM=VALUE")]
+    jwt_claim: Vec<String>,
+    /// The jwt-provider of that token; without it, the token counts for whichever is asked for
+    #[arg(long, value_name = "NAME")]
+    jwt_provider: Option<String>,
     /// Where the call comes from
     #[arg(long, value_name = "IP")]
     address: Option<String>,
@@ -222,10 +230,16 @@ async fn check(client: &ApiClient, args: &CheckArgs) -> anyhow::Result<ExitCode>
 async fn explain(client: &ApiClient, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let mut path = pair_path("/v1/connect/intentions/explain", &args.source, &args.destination);
     let port = args.port.map(|port| port.to_string());
-    let given = [("path", &args.path), ("address", &args.address), ("port", &port)];
+    let given = [
+        ("path", &args.path),
+        ("address", &args.address),
+        ("port", &port),
+        ("jwt-provider", &args.jwt_provider),
+    ];
     let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let headers = args.header.iter().map(|header| ("header", header));
-    for (name, value) in given.chain(headers).chain([("method", &args.method)]) {
+    let claims = args.jwt_claim.iter().map(|claim| ("jwt-claim", claim));
+    for (name, value) in given.chain(headers).chain(claims).chain([("method", &args.method)]) {
         path.push_str(&format!("&{name}={}", encode(value)));
     }
     let answer: Value = client.get(&path).await?.ok()?.json()?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::request_conditions::{normalise_headers, normalise_methods, normalise_paths};
-use super::{HeaderMatch, IntentionAction};
+use super::{HeaderMatch, IntentionAction, IntentionJwt};
 use crate::canonical_path::{CanonicalPath, pattern};
 use crate::limits;
 
@@ -25,6 +25,9 @@ pub struct IntentionPermission {
     /// Conditions on the request. With these, calls without requests are denied.
     #[serde(rename = "HTTP", default, skip_serializing_if = "Option::is_none")]
     pub http: Option<IntentionHttp>,
+    /// A token that the request must carry. With this, calls without requests are denied.
+    #[serde(rename = "JWT", default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<IntentionJwt>,
     /// Networks in one of which the calling proxy has its address; empty means any.
     #[serde(rename = "SourceCIDRs", default, skip_serializing_if = "is_blank")]
     pub source_cidrs: Vec<String>,
@@ -60,10 +63,14 @@ impl IntentionPermission {
             http.normalise(&format!("{field}.HTTP"), findings);
         }
         self.http = self.http.take().filter(|http| *http != IntentionHttp::default());
-        if self.http.is_none() && self.source_cidrs.is_empty() && self.destination_ports.is_empty()
-        {
-            let reason = "needs a condition: HTTP, SourceCIDRs or DestinationPorts; for all calls \
-                          write the source's own Action";
+        self.jwt = self.jwt.take().filter(|jwt| *jwt != IntentionJwt::default());
+        if let Some(jwt) = &self.jwt {
+            jwt.check(&format!("{field}.JWT"), findings);
+        }
+        let is_bare = self.source_cidrs.is_empty() && self.destination_ports.is_empty();
+        if self.http.is_none() && self.jwt.is_none() && is_bare {
+            let reason = "needs a condition: HTTP, JWT, SourceCIDRs or DestinationPorts; for all \
+                          calls write the source's own Action";
             findings.add(field, reason);
         }
         let max = limits::CONDITIONS_PER_ROUTE_MAX;
@@ -81,6 +88,11 @@ impl IntentionPermission {
         for (at, port) in self.destination_ports.iter().enumerate() {
             findings.port(&format!("{field}.DestinationPorts[{at}]"), *port);
         }
+    }
+
+    /// Whether it can be judged by a request alone.
+    pub fn needs_request(&self) -> bool {
+        self.http.is_some() || self.jwt.is_some()
     }
 
     /// Returns how many regular expressions it has.

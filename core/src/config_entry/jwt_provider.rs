@@ -29,12 +29,18 @@ pub struct JwtProvider {
     /// What tokens must say in `aud`, one of them; none means anything.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub audiences: Vec<String>,
-    /// Where in a request the token is; none means `Authorization: Bearer`.
+    /// Where in a request the token is; none means `Authorization: Bearer` and the query parameter
+    /// `access_token`.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub locations: Vec<JwtLocation>,
     /// How what the token says is passed on.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub forwarding: Option<JwtForwarding>,
+    /// Claims that the service gets as headers of their own.
+    ///
+    /// Differs: Consul has no such field; Envoy's is `claim_to_headers`.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub claim_to_headers: Vec<JwtClaimHeader>,
     /// By how much clocks may differ; 0 means 30.
     ///
     /// **Units**: seconds.
@@ -253,6 +259,16 @@ pub struct JwtForwarding {
     pub pad_forward_payload_header: bool,
 }
 
+/// A claim that the service gets as a header.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct JwtClaimHeader {
+    /// The claim; names within it follow after dots.
+    pub claim_name: String,
+    /// The header. What callers write there themselves is taken away.
+    pub header_name: String,
+}
+
 /// How many verified tokens are remembered.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -280,6 +296,25 @@ impl JwtProvider {
         }
         if let Some(forwarding) = &self.forwarding {
             findings.token("Forwarding.HeaderName", &forwarding.header_name);
+        }
+        let max = limits::CONDITIONS_PER_ROUTE_MAX;
+        findings.count("ClaimToHeaders", self.claim_to_headers.len(), max);
+        for (at, header) in self.claim_to_headers.iter().enumerate() {
+            let field = format!("ClaimToHeaders[{at}]");
+            findings.token(&format!("{field}.HeaderName"), &header.header_name);
+            if header.claim_name.is_empty() {
+                findings.add(format!("{field}.ClaimName"), "must not be empty");
+            }
+        }
+        if let Some(cache) = &self.cache_config
+            && cache.size > limits::JWT_CACHE_SIZE_MAX
+        {
+            let reason = format!("must be at most {}", limits::JWT_CACHE_SIZE_MAX);
+            findings.add("CacheConfig.Size", reason);
+        }
+        if self.clock_skew_seconds > CLOCK_SKEW_SECONDS_MAX {
+            let reason = format!("must be at most {CLOCK_SKEW_SECONDS_MAX}");
+            findings.add("ClockSkewSeconds", reason);
         }
         if self.clock_skew_seconds == 0 {
             self.clock_skew_seconds = CLOCK_SKEW_SECONDS_DEFAULT;
@@ -365,5 +400,7 @@ impl JwtLocation {
     }
 }
 
+/// By how much clocks may differ at most: tokens that are good for long after their end have none.
+const CLOCK_SKEW_SECONDS_MAX: u32 = 600;
 /// By how much clocks may differ when nothing is said (Consul and Envoy: 30 s).
 const CLOCK_SKEW_SECONDS_DEFAULT: u32 = 30;

@@ -15,6 +15,7 @@ mod header_changes;
 mod header_match;
 mod http_route;
 mod ingress_gateway;
+mod intention_jwt;
 mod intention_permission;
 mod jwt_provider;
 mod kind;
@@ -61,11 +62,12 @@ pub use http_route::{
 pub use ingress_gateway::{
     IngressGateway, IngressLimits, IngressListener, IngressService, IngressServiceTls,
 };
+pub use intention_jwt::{IntentionJwt, IntentionJwtProvider, JwtClaim};
 pub use intention_permission::{IntentionHttp, IntentionPermission};
 pub use jwt_provider::{
     JwksCluster, JwksDiscovery, JwksPauses, JwksProviderInstance, JwksRetries, JwksTrust,
-    JwksTrustedCa, JwtCache, JwtForwarding, JwtHeader, JwtKeySet, JwtLocalKeys, JwtLocation,
-    JwtNamed, JwtProvider, JwtRemoteKeys,
+    JwksTrustedCa, JwtCache, JwtClaimHeader, JwtForwarding, JwtHeader, JwtKeySet, JwtLocalKeys,
+    JwtLocation, JwtNamed, JwtProvider, JwtRemoteKeys,
 };
 pub use kind::{EntryKey, EntryKind, UnknownKind};
 pub use load_balancer::{

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blank::is_blank;
 use super::findings::Findings;
-use super::{IntentionPermission, InvalidEntry};
+use super::{IntentionJwt, IntentionPermission, InvalidEntry};
 use crate::index::Index;
 use crate::limits;
 use crate::name::{InvalidName, ServiceName};
@@ -168,6 +168,9 @@ pub struct ServiceIntentions {
     /// The callers, by falling precedence once normalised.
     #[serde(default)]
     pub sources: Vec<IntentionSource>,
+    /// A token that each request must carry to be let through, whoever sends it.
+    #[serde(rename = "JWT", default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<IntentionJwt>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -203,6 +206,15 @@ impl ServiceIntentions {
             findings.add("Sources", "must name at least one caller; delete the entry instead");
         }
         findings.count("Sources", self.sources.len(), limits::INTENTION_SOURCES_MAX);
+        self.jwt = self.jwt.take().filter(|jwt| *jwt != IntentionJwt::default());
+        match &self.jwt {
+            Some(_) if self.name == SourceName::Any => {
+                let reason = "needs a service by name: what speaks no HTTP carries no token";
+                findings.add("JWT", reason);
+            }
+            Some(jwt) => jwt.check("JWT", &mut findings),
+            None => {}
+        }
         let permissions = || self.sources.iter().flat_map(|source| &source.permissions);
         let (count, max) = (permissions().count(), limits::INTENTION_PERMISSIONS_MAX);
         findings.count("Sources[].Permissions", count, max);

@@ -36,7 +36,14 @@ impl EntryKind {
             }
             Self::HttpRoute => waits("API gateways are built", &["JWT"]),
             Self::IngressGateway => waits("ingress gateways are built", &[]),
-            Self::JwtProvider => waits("tokens in requests are verified", &[]),
+            Self::JwtProvider => KindStanding {
+                waits_for: None,
+                kept: &[
+                    "JSONWebKeySet.Remote.FetchAsynchronously",
+                    "JSONWebKeySet.Remote.JWKSCluster.DiscoveryType",
+                ],
+                refused: &["CaCertificateProviderInstance"],
+            },
             Self::Mesh => KindStanding {
                 waits_for: None,
                 kept: &[
@@ -50,11 +57,9 @@ impl EntryKind {
             },
             Self::ProxyDefaults => PROXY_DEFAULTS,
             Self::ServiceDefaults => SERVICE_DEFAULTS,
-            Self::ServiceIntentions => KindStanding {
-                waits_for: None,
-                kept: &[],
-                refused: &["JWT", "Peer", "SamenessGroup"],
-            },
+            Self::ServiceIntentions => {
+                KindStanding { waits_for: None, kept: &[], refused: &["Peer", "SamenessGroup"] }
+            }
             Self::ServiceResolver => KindStanding {
                 waits_for: None,
                 kept: &["Failover", "LoadBalancer", "PrioritizeByLocality"],

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::Token;
 use crate::canonical_path::{CanonicalPath, UnclearPath};
 use crate::traffic::RequestView;
 
@@ -23,4 +24,7 @@ pub struct Asked<'a> {
     pub request: &'a dyn RequestView,
     /// Its path in canonical form, or why it has none.
     pub path: Result<&'a CanonicalPath, UnclearPath>,
+    /// What is known of its tokens, one for each provider that is asked about; see
+    /// [`super::Judge::providers`].
+    pub tokens: &'a [Token],
 }

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::permission::{Permission, Unreadable};
+use super::permission::{Permission, Readings, Unreadable};
+use super::token::{TokenWant, readings};
 use super::{Call, Intention, IntentionSet};
-use crate::config_entry::{IntentionAction, SourceName};
+use crate::config_entry::{IntentionAction, IntentionJwt, JwtProvider, SourceName};
 use crate::name::ServiceName;
 
 /// Judges calls of one destination.
@@ -15,6 +16,8 @@ pub struct Judge {
     set: IntentionSet,
     /// As `set.intentions`.
     rules: Vec<Rule>,
+    /// As `rules`: of whom tokens are asked for, by their number in `set.providers`.
+    asked: Vec<Vec<usize>>,
     by_name: BTreeMap<ServiceName, usize>,
     any: Option<usize>,
 }
@@ -59,6 +62,10 @@ pub enum Cause {
     Permission(usize),
     /// What the permission of this number, from 0, asks for cannot be told of this call.
     Unreadable(usize, Unreadable),
+    /// The intention lets nothing through without a token.
+    NoToken(TokenWant),
+    /// The permission of this number, from 0, would let it through if it had the token.
+    NoTokenFor(usize, TokenWant),
     /// The intention cannot be judged by.
     Unusable,
 }
@@ -83,7 +90,8 @@ impl Judge {
                 }
             }
         }
-        Self { rules: set.intentions.iter().map(rule).collect(), by_name, any, set }
+        let asked = set.intentions.iter().map(|intention| set.asked(intention)).collect();
+        Self { rules: set.intentions.iter().map(rule).collect(), asked, by_name, any, set }
     }
 
     /// Returns what it was compiled of.
@@ -103,9 +111,24 @@ impl Judge {
     /// Whether the content of requests plays a part for that standing.
     pub fn is_by_content(&self, standing: Standing) -> bool {
         match standing.0.map(|at| &self.rules[at]) {
-            Some(Rule::Permissions(permissions)) => permissions.iter().any(|it| it.http.is_some()),
-            Some(Rule::Action(_) | Rule::Unusable) | None => false,
+            Some(Rule::Permissions(permissions)) if self.token(standing).is_none() => {
+                permissions.iter().any(Permission::needs_request)
+            }
+            Some(Rule::Permissions(_) | Rule::Action(IntentionAction::Allow)) => {
+                self.token(standing).is_some()
+            }
+            Some(Rule::Action(IntentionAction::Deny) | Rule::Unusable) | None => false,
         }
+    }
+
+    /// Returns the providers whose tokens play a part for that standing.
+    pub fn providers(&self, standing: Standing) -> impl Iterator<Item = &JwtProvider> {
+        let asked = standing.0.map_or(&[][..], |at| &self.asked[at]);
+        asked.iter().map(|at| &self.set.providers[*at])
+    }
+
+    fn token(&self, standing: Standing) -> Option<&IntentionJwt> {
+        standing.0.and_then(|at| self.set.intentions[at].jwt.as_ref())
     }
 
     /// Judges a call.
@@ -115,10 +138,12 @@ impl Judge {
             let allowed = default == IntentionAction::Allow;
             return Judgement { allowed, is_dry_run: false, by: None, cause: Cause::Default };
         };
-        let (action, cause) = match &self.rules[at] {
-            Rule::Action(action) => (*action, Cause::Action),
-            Rule::Permissions(permissions) => first_match(permissions, call, default),
-            Rule::Unusable => (IntentionAction::Deny, Cause::Unusable),
+        let (action, cause) = match (&self.rules[at], self.no_token(standing, call)) {
+            (Rule::Action(IntentionAction::Deny), _) => (IntentionAction::Deny, Cause::Action),
+            (Rule::Unusable, _) => (IntentionAction::Deny, Cause::Unusable),
+            (_, Some(cause)) => (IntentionAction::Deny, cause),
+            (Rule::Action(IntentionAction::Allow), None) => (IntentionAction::Allow, Cause::Action),
+            (Rule::Permissions(permissions), None) => self.first_match(permissions, call),
         };
         let by = &self.set.intentions[at];
         let is_refused = action == IntentionAction::Deny;
@@ -129,30 +154,62 @@ impl Judge {
             cause,
         }
     }
-}
 
-/// The first permission that matches decides: one that allows if it does so in each reading of
-/// the call, one that denies if it does so in one.
-fn first_match(
-    permissions: &[Permission],
-    call: &Call<'_>,
-    default: IntentionAction,
-) -> (IntentionAction, Cause) {
-    if call.request.is_none() && permissions.iter().any(|permission| permission.http.is_some()) {
-        return (IntentionAction::Deny, Cause::NoRequest);
-    }
-    for (number, permission) in permissions.iter().enumerate() {
-        let readings = match permission.readings(call) {
-            Ok(readings) => readings,
-            Err(why) => return (IntentionAction::Deny, Cause::Unreadable(number, why)),
-        };
-        let matches = match permission.action {
-            IntentionAction::Allow => readings.all,
-            IntentionAction::Deny => readings.any,
-        };
-        if matches {
-            return (permission.action, Cause::Permission(number));
+    /// Why the intention lets nothing through for want of a token, `None` when it does.
+    fn no_token(&self, standing: Standing, call: &Call<'_>) -> Option<Cause> {
+        let jwt = self.token(standing)?;
+        let Some(asked) = &call.request else { return Some(Cause::NoRequest) };
+        match readings(jwt, asked.tokens, &self.set.providers) {
+            (Readings { all: true, .. }, _) => None,
+            (_, want) => Some(Cause::NoToken(want.unwrap_or(TokenWant::Missing))),
         }
     }
-    (default, Cause::NoPermission)
+
+    /// The first permission that matches decides: one that allows if it does so in each reading
+    /// of the call, one that denies if it does so in one.
+    fn first_match(&self, permissions: &[Permission], call: &Call<'_>) -> (IntentionAction, Cause) {
+        let default = self.set.default_action;
+        if call.request.is_none() && permissions.iter().any(Permission::needs_request) {
+            return (IntentionAction::Deny, Cause::NoRequest);
+        }
+        let mut misses = None;
+        for (number, permission) in permissions.iter().enumerate() {
+            let before = match permission.readings(call) {
+                Ok(readings) => readings,
+                Err(why) => return (IntentionAction::Deny, Cause::Unreadable(number, why)),
+            };
+            let (tokens, want) = match (&permission.jwt, &call.request) {
+                (Some(jwt), Some(asked)) if before.any => {
+                    readings(jwt, asked.tokens, &self.set.providers)
+                }
+                _ => (Readings::certain(true), None),
+            };
+            let both = before.and(tokens);
+            match permission.action {
+                IntentionAction::Allow if both.all => {}
+                IntentionAction::Deny if both.any => {}
+                IntentionAction::Allow if before.all => {
+                    misses = misses.or(want.map(|want| Cause::NoTokenFor(number, want)));
+                    continue;
+                }
+                IntentionAction::Allow | IntentionAction::Deny => continue,
+            }
+            return (permission.action, Cause::Permission(number));
+        }
+        match (default, misses) {
+            (IntentionAction::Deny, Some(cause)) => (default, cause),
+            _ => (default, Cause::NoPermission),
+        }
+    }
+}
+
+impl IntentionSet {
+    /// Returns the numbers of the providers of whom an intention asks for tokens.
+    fn asked(&self, intention: &Intention) -> Vec<usize> {
+        let of = |provider: &&JwtProvider| {
+            intention.asks_tokens_of().any(|asked| *asked == provider.name)
+        };
+        let providers = self.providers.iter().enumerate();
+        providers.filter(|(_, provider)| of(provider)).map(|(at, _)| at).collect()
+    }
 }

@@ -21,7 +21,10 @@ impl IntentionSet {
             SourceName::Any => true,
             SourceName::Service(name) => name == source,
         });
-        let action = by.map_or(self.default_action, |intention| intention.action);
+        let action = by.map_or(self.default_action, |intention| match intention.jwt {
+            Some(_) => IntentionAction::Deny,
+            None => intention.action,
+        });
         let is_dry_run = by.is_some_and(|intention| intention.dry_run);
         Verdict { allowed: action == IntentionAction::Allow || is_dry_run, by }
     }

@@ -1,7 +1,9 @@
 //! Verdicts in words, for refusals, logs and `intention check`.
 
 use super::{Cause, IntentionSet, Judge, Judgement, Verdict};
-use crate::config_entry::{IntentionAction, IntentionPermission};
+use crate::config_entry::{
+    IntentionAction, IntentionJwt, IntentionJwtProvider, IntentionPermission,
+};
 use crate::identity::{SpiffeId, Workload};
 use crate::name::ServiceName;
 
@@ -12,6 +14,14 @@ impl IntentionSet {
             Verdict { by: Some(by), .. } if by.dry_run && by.action == IntentionAction::Deny => {
                 let (from, to) = (&by.source, &by.destination);
                 format!("allowed: intention {from} → {to} is tried out, and refuses nothing")
+            }
+            Verdict { by: Some(by), .. }
+                if by.jwt.is_some() && by.action == IntentionAction::Allow =>
+            {
+                format!(
+                    "denied: intention {} → {} asks for a token, so each request is judged by itself",
+                    by.source, by.destination
+                )
             }
             Verdict { by: Some(by), .. } if !by.permissions.is_empty() => format!(
                 "denied: intention {} → {} has permissions, so each request is judged by itself",
@@ -86,9 +96,19 @@ impl Judge {
                 format!("{outcome}: {rule} {verb} it (precedence {precedence}){asked}")
             }
             Cause::NoRequest => format!(
-                "{outcome}: {rule} has permissions for requests, and {destination} speaks tcp, so \
+                "{outcome}: {rule} judges requests, and {destination} speaks tcp, so \
                  it cannot tell them; write Protocol http in its service-defaults"
             ),
+            Cause::NoToken(want) => {
+                let asks = by.jwt.as_ref().map(jwt_in_words).unwrap_or_default();
+                format!("{outcome}: {want}, and {rule} asks for one ({asks})")
+            }
+            Cause::NoTokenFor(number, want) => {
+                let (number, shown) = (number + 1, shown(number));
+                format!(
+                    "{outcome}: {want}, and permission {number} of {rule} asks for it ({shown})"
+                )
+            }
             Cause::NoPermission => {
                 let count = by.permissions.len();
                 format!(
@@ -129,6 +149,7 @@ pub fn in_words(permission: &IntentionPermission) -> String {
             parts.push(format!("{not}header {}", header.name));
         }
     }
+    parts.extend(permission.jwt.as_ref().map(jwt_in_words));
     if !permission.source_cidrs.is_empty() {
         parts.push(format!("from {}", permission.source_cidrs.join(" or ")));
     }
@@ -137,6 +158,21 @@ pub fn in_words(permission: &IntentionPermission) -> String {
         parts.push(format!("port {}", ports.join(" or ")));
     }
     parts.join(", ")
+}
+
+/// Says whose tokens are asked for: `token of accounts with role=admin or of partners`.
+fn jwt_in_words(jwt: &IntentionJwt) -> String {
+    let of = |provider: &IntentionJwtProvider| {
+        let claims: Vec<String> = provider
+            .verify_claims
+            .iter()
+            .map(|claim| format!("{}={}", claim.path.join("."), claim.value))
+            .collect();
+        let with = if claims.is_empty() { "" } else { " with " };
+        format!("{}{with}{}", provider.name, claims.join(" and "))
+    };
+    let providers: Vec<String> = jwt.providers.iter().map(of).collect();
+    format!("token of {}", providers.join(" or of "))
 }
 
 fn word(action: IntentionAction) -> &'static str {

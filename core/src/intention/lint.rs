@@ -21,11 +21,13 @@ pub struct IntentionFinding {
 
 /// Finds what never decides in one entry.
 ///
-/// `protocol` says what a service speaks, `is_known` whether there is one.
+/// `protocol` says what a service speaks, `is_known` whether there is one, `is_provider` whether
+/// there is a `jwt-provider`.
 pub fn lint(
     entry: &ServiceIntentions,
     protocol: impl Fn(&ServiceName) -> Protocol,
     is_known: impl Fn(&ServiceName) -> bool,
+    is_provider: impl Fn(&ServiceName) -> bool,
 ) -> Vec<IntentionFinding> {
     let mut found = Vec::new();
     let speaks = match &entry.name {
@@ -48,8 +50,20 @@ pub fn lint(
                 add(None, format!("no service {name} is registered"));
             }
         }
+        let of_permissions = source.permissions.iter().enumerate();
+        let of_permissions =
+            of_permissions.filter_map(|(at, it)| Some((Some(at), it.jwt.as_ref()?)));
+        for (at, jwt) in entry.jwt.iter().map(|jwt| (None, jwt)).chain(of_permissions) {
+            for provider in jwt.providers.iter().filter(|it| !is_provider(&it.name)) {
+                add(at, format!("there is no jwt-provider {}, so no token is good", provider.name));
+            }
+        }
+        if entry.jwt.is_some() && speaks == Some(Protocol::Tcp) {
+            let name = &entry.name;
+            add(None, format!("{name} speaks tcp and carries no tokens, so all calls are denied"));
+        }
         for (at, permission) in source.permissions.iter().enumerate() {
-            if permission.http.is_some() && speaks == Some(Protocol::Tcp) {
+            if permission.needs_request() && speaks == Some(Protocol::Tcp) {
                 let name = &entry.name;
                 let reason = format!("{name} speaks tcp, so all calls of this source are denied");
                 add(Some(at), reason);
@@ -79,7 +93,9 @@ fn covers(wide: &IntentionPermission, narrow: &IntentionPermission) -> bool {
         }
         (_, _, Some(path)) => of.path_regex.as_ref() == Some(path),
     };
-    path && is_within(&of.methods, &http.methods)
+    let token = wide.jwt.is_none() || wide.jwt == narrow.jwt;
+    path && token
+        && is_within(&of.methods, &http.methods)
         && http.header.iter().all(|header: &HeaderMatch| of.header.contains(header))
         && is_within(&narrow.source_cidrs, &wide.source_cidrs)
         && is_within(&narrow.destination_ports, &wide.destination_ports)
@@ -113,7 +129,7 @@ mod tests {
         let Ok(ConfigEntry::ServiceIntentions(entry)) = entry.normalise() else {
             panic!("it is right")
         };
-        let found = lint(&entry, |_| Protocol::Http, |name| name.as_str() != "gone");
+        let found = lint(&entry, |_| Protocol::Http, |name| name.as_str() != "gone", |_| true);
         let told: Vec<String> = found
             .iter()
             .map(|it| format!("{} {:?} {}", it.source, it.permission, it.reason))
@@ -127,7 +143,7 @@ mod tests {
                 "web Some(5) never decides: permission 4 (from 10.0.0.0/8) stands before it",
             ]
         );
-        let found = lint(&entry, |_| Protocol::Tcp, |_| true);
+        let found = lint(&entry, |_| Protocol::Tcp, |_| true, |_| true);
         assert_eq!(found.iter().filter(|it| it.reason.contains("speaks tcp")).count(), 3);
     }
 }

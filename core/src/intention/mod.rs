@@ -3,6 +3,7 @@
 //! Enforcement on connections is the proxy's.
 
 mod call;
+mod carried;
 mod compile;
 mod evaluate;
 mod explain;
@@ -12,19 +13,28 @@ mod permission;
 mod permission_tests;
 #[cfg(test)]
 mod tests;
+mod token;
+#[cfg(test)]
+mod token_tests;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use call::{Asked, Call};
+pub use carried::{Carried, Place, carried, without_cookie, without_parameter};
 pub use compile::{Cause, Judge, Judgement, Standing};
 pub use evaluate::Verdict;
 pub use explain::in_words;
 pub use lint::{IntentionFinding, lint};
 pub use permission::Unreadable;
+pub use token::{
+    Token, TokenFault, TokenState, TokenWant, claim_text, judge_claims, keys_kept_for,
+};
 
 use crate::config_entry::{
-    EntryKey, EntryKind, IntentionAction, IntentionPermission, ServiceIntentions, SourceName,
-    precedence,
+    EntryKey, EntryKind, IntentionAction, IntentionJwt, IntentionPermission, JwtProvider,
+    ServiceIntentions, SourceName, precedence,
 };
 use crate::name::ServiceName;
 
@@ -38,6 +48,9 @@ pub struct IntentionSet {
     pub intentions: Vec<Intention>,
     /// What is done when none matches.
     pub default_action: IntentionAction,
+    /// The providers of the tokens that they ask for, by name; those that are not there are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<JwtProvider>,
 }
 
 /// One source's standing with one destination.
@@ -52,6 +65,9 @@ pub struct Intention {
     /// What is done by the content of a call; empty when `action` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<IntentionPermission>,
+    /// A token without which nothing is let through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<IntentionJwt>,
     /// Whether what would be refused is let through, and only counted and logged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -91,6 +107,7 @@ impl IntentionSet {
                     false => IntentionAction::Deny,
                 },
                 permissions: source.permissions.clone(),
+                jwt: entry.jwt.clone(),
                 dry_run: source.dry_run,
                 precedence: precedence(&source.name, &entry.name),
             })
@@ -104,6 +121,27 @@ impl IntentionSet {
         });
         intentions.dedup_by(|lower, higher| lower.source == higher.source);
         intentions.sort_by(|a, b| (b.precedence, &a.source).cmp(&(a.precedence, &b.source)));
-        Self { intentions, default_action }
+        Self { intentions, default_action, providers: Vec::new() }
+    }
+
+    /// Adds the providers of the tokens that its intentions ask for.
+    #[must_use]
+    pub fn with_providers<'a>(
+        mut self,
+        find: impl Fn(&ServiceName) -> Option<&'a JwtProvider>,
+    ) -> Self {
+        let names: BTreeSet<&ServiceName> =
+            self.intentions.iter().flat_map(Intention::asks_tokens_of).collect();
+        self.providers = names.into_iter().filter_map(find).cloned().collect();
+        self
+    }
+}
+
+impl Intention {
+    /// Returns the providers of whom it asks for tokens, some of them several times.
+    pub fn asks_tokens_of(&self) -> impl Iterator<Item = &ServiceName> {
+        let of_permissions = self.permissions.iter().filter_map(|it| it.jwt.as_ref());
+        let asked = self.jwt.iter().chain(of_permissions).flat_map(|jwt| &jwt.providers);
+        asked.map(|provider| &provider.name)
     }
 }

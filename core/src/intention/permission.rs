@@ -11,7 +11,9 @@ use regex::bytes::Regex;
 
 use super::call::{Asked, Call};
 use crate::canonical_path::{CanonicalPath, UnclearPath, pattern};
-use crate::config_entry::{HeaderMatch, IntentionAction, IntentionHttp, IntentionPermission};
+use crate::config_entry::{
+    HeaderMatch, IntentionAction, IntentionHttp, IntentionJwt, IntentionPermission,
+};
 use crate::traffic::RequestView;
 use crate::traffic::condition::{Case, ValueCondition, whole};
 
@@ -20,6 +22,7 @@ use crate::traffic::condition::{Case, ValueCondition, whole};
 pub(super) struct Permission {
     pub(super) action: IntentionAction,
     pub(super) http: Option<Http>,
+    pub(super) jwt: Option<IntentionJwt>,
     networks: Vec<IpNet>,
     ports: Vec<u16>,
 }
@@ -75,11 +78,11 @@ pub enum Unreadable {
 impl Readings {
     const NONE: Self = Self { all: false, any: false };
 
-    fn certain(holds: bool) -> Self {
+    pub(super) fn certain(holds: bool) -> Self {
         Self { all: holds, any: holds }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self { all: self.all && other.all, any: self.any && other.any }
     }
 
@@ -99,12 +102,18 @@ impl Permission {
         Ok(Self {
             action: permission.action,
             http: permission.http.as_ref().map(Http::compile).transpose()?,
+            jwt: permission.jwt.clone(),
             networks: networks.ok_or(Unusable)?,
             ports: permission.destination_ports.clone(),
         })
     }
 
-    /// In which readings of the call all conditions hold. Conditions behind one that holds in
+    /// Whether it can be judged by a request alone.
+    pub(super) fn needs_request(&self) -> bool {
+        self.http.is_some() || self.jwt.is_some()
+    }
+
+    /// In which readings of the call all conditions but those on tokens hold. Conditions behind one that holds in
     /// none are not looked at.
     pub(super) fn readings(&self, call: &Call<'_>) -> Result<Readings, Unreadable> {
         let unknown = Readings { all: false, any: true };

@@ -80,7 +80,7 @@ fn web() -> ServiceName {
 
 fn is_allowed(judge: &Judge, request: &Request, address: Option<IpAddr>) -> bool {
     let path = CanonicalPath::parse(request.path.as_bytes());
-    let asked = Asked { request, path: path.as_ref().map_err(|unclear| *unclear) };
+    let asked = Asked { request, path: path.as_ref().map_err(|unclear| *unclear), tokens: &[] };
     let call = Call { address, port: Some(8080), request: Some(asked) };
     judge.evaluate(judge.standing(&web()), &call).allowed
 }

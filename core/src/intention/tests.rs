@@ -27,6 +27,7 @@ fn entries(lines: &[(&str, &str, &str)]) -> Vec<ServiceIntentions> {
             None => entries.push(ServiceIntentions {
                 name,
                 sources: vec![source],
+                jwt: None,
                 meta: Default::default(),
                 create_index: Default::default(),
                 modify_index: Default::default(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors::Doors;
-use super::{InboundConfig, ProxySnapshot, Update, UpstreamConfig, Watch};
+use super::{InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch};
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
@@ -89,6 +89,7 @@ struct Facts {
     defaults: Option<Arc<ServiceDefaults>>,
     instances: BTreeMap<ServiceName, Arc<Vec<ServiceInstance>>>,
     intentions: Option<Arc<IntentionSet>>,
+    jwt_keys: BTreeMap<ServiceName, JwtKeys>,
     leaf: Option<Arc<Leaf>>,
     roots: Option<Arc<TrustBundle>>,
 }
@@ -160,6 +161,9 @@ impl Assembler {
                 facts.instances.insert(name, instances);
             }
             Update::Intentions(_, intentions) => facts.intentions = Some(intentions),
+            Update::JwtKeys(name, keys) => {
+                facts.jwt_keys.insert(name, keys);
+            }
             Update::Leaf(_, leaf) => facts.leaf = Some(leaf),
             Update::Roots(roots) => facts.roots = Some(roots),
             Update::ServiceDefaults(_, defaults) => facts.defaults = Some(defaults),
@@ -213,6 +217,8 @@ impl Assembler {
             Watch::ServiceDefaults(own.clone()),
         ]);
         wanted.extend(doors.upstreams.iter().map(|door| Watch::Chain(door.destination.clone())));
+        let providers = self.facts.intentions.iter().flat_map(|set| &set.providers);
+        wanted.extend(providers.map(|provider| Watch::JwtKeys(provider.name.clone())));
         let targets = self.facts.chains.values().flat_map(ChainState::target_services);
         wanted.extend(targets.cloned().map(Watch::Connect));
         wanted
@@ -288,7 +294,7 @@ impl Assembler {
             ),
             leaf: facts.leaf.as_deref()?.clone(),
             trust_bundle: facts.roots.as_deref()?.clone(),
-            inbound: inbound(doors, facts.defaults.as_deref()?, facts.intentions.as_deref()?),
+            inbound: inbound(doors, facts)?,
             upstreams,
             endpoints,
         })
@@ -317,6 +323,9 @@ impl Facts {
                 self.instances.remove(name);
             }
             Watch::Intentions(_) => self.intentions = None,
+            Watch::JwtKeys(name) => {
+                self.jwt_keys.remove(name);
+            }
             Watch::Leaf(_) => self.leaf = None,
             Watch::Roots => self.roots = None,
             Watch::ServiceDefaults(_) => self.defaults = None,
@@ -331,19 +340,22 @@ impl ChainState {
     }
 }
 
-fn inbound(doors: &Doors, defaults: &ServiceDefaults, intentions: &IntentionSet) -> InboundConfig {
+fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
+    let (defaults, intentions) = (facts.defaults.as_deref()?, facts.intentions.as_deref()?);
     let millis = |ms: u32| (ms > 0).then(|| Duration::from_millis(u64::from(ms)));
     let connections = defaults.max_inbound_connections;
-    InboundConfig {
+    Some(InboundConfig {
         bind: doors.inbound,
         local_app: doors.local_app,
         protocol: defaults.protocol.unwrap_or_default(),
         intentions: intentions.clone(),
+        // Requests wait for keys that are not here yet.
+        jwt_keys: facts.jwt_keys.clone(),
         connections_max: (connections > 0).then_some(connections),
         connect_timeout: millis(defaults.local_connect_timeout_ms)
             .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),
         request_timeout: millis(defaults.local_request_timeout_ms),
-    }
+    })
 }
 
 #[cfg(test)]

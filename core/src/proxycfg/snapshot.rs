@@ -50,12 +50,24 @@ pub struct InboundConfig {
     pub protocol: Protocol,
     /// Who may call.
     pub intentions: IntentionSet,
+    /// The keys of the providers of tokens that the intentions ask for, by provider.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jwt_keys: BTreeMap<ServiceName, JwtKeys>,
     /// Connections at once; `None` for no limit.
     pub connections_max: Option<u32>,
     /// How long to wait for a connection to the local instance.
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; `None` for no limit.
     pub request_timeout: Option<Duration>,
+}
+
+/// The public keys of a provider of tokens, as the agent has them.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JwtKeys {
+    /// A JSON web key set (RFC 7517); `None` until one was had.
+    pub set: Option<String>,
+    /// Rises each time a proxy has asked for newer keys, found or not.
+    pub answered: u64,
 }
 
 /// How the local instance reaches one other service.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::JwtKeys;
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::ServiceInstance;
 use crate::chain::CompiledChain;
@@ -18,6 +19,8 @@ pub enum Watch {
     Connect(ServiceName),
     /// Who may call a service.
     Intentions(ServiceName),
+    /// The public keys of a provider of tokens.
+    JwtKeys(ServiceName),
     /// The certificate of a local service.
     Leaf(ServiceName),
     /// Whom to trust.
@@ -35,6 +38,8 @@ pub enum Update {
     Connect(ServiceName, Arc<Vec<ServiceInstance>>),
     /// Who may call a service.
     Intentions(ServiceName, Arc<IntentionSet>),
+    /// The public keys of a provider of tokens.
+    JwtKeys(ServiceName, JwtKeys),
     /// The certificate of a local service.
     Leaf(ServiceName, Arc<Leaf>),
     /// Whom to trust.
@@ -50,6 +55,7 @@ impl Update {
             Self::Chain(name, _) => Watch::Chain(name.clone()),
             Self::Connect(name, _) => Watch::Connect(name.clone()),
             Self::Intentions(name, _) => Watch::Intentions(name.clone()),
+            Self::JwtKeys(name, _) => Watch::JwtKeys(name.clone()),
             Self::Leaf(name, _) => Watch::Leaf(name.clone()),
             Self::Roots(_) => Watch::Roots,
             Self::ServiceDefaults(name, _) => Watch::ServiceDefaults(name.clone()),

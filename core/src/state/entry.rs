@@ -68,6 +68,7 @@ impl State {
         let mut entry = self.intentions_entry(&destination).unwrap_or(ServiceIntentions {
             name: destination,
             sources: Vec::new(),
+            jwt: None,
             meta: Default::default(),
             create_index: Index::default(),
             modify_index: Index::default(),

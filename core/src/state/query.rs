@@ -163,7 +163,11 @@ impl State {
     pub fn intentions(&self, name: &ServiceName, default: IntentionAction) -> IntentionSet {
         let keys = IntentionSet::reads(name);
         let entries = keys.iter().filter_map(|key| self.entries.get(key)?.as_service_intentions());
-        IntentionSet::for_destination(name, entries, default)
+        let provider = |name: &ServiceName| {
+            let key = EntryKey::new(EntryKind::JwtProvider, name.as_str());
+            self.entries.get(&key)?.as_jwt_provider()
+        };
+        IntentionSet::for_destination(name, entries, default).with_providers(provider)
     }
 
     /// Returns the roots, the active one first.

@@ -16,8 +16,8 @@ use super::{Fault, Options, Unknown, is_key, parse};
 /// `Kind` is taken in any case and with underscores, as in `service_splitter`.
 ///
 /// # Errors
-/// Every fault, by field. Fields that Consul has and that do nothing here yet, such as the
-/// `JWT` of an intention, are refused by name unless they are empty.
+/// Every fault, by field. Fields that Consul has and that do nothing here yet, such as
+/// `EnvoyExtensions`, are refused by name unless they are empty.
 pub fn decode(body: &[u8]) -> Result<ConfigEntry, Vec<Fault>> {
     let value = parse(body).map_err(|fault| vec![fault])?;
     from_value(value, Options::new(Unknown::Refuse))
@@ -184,7 +184,7 @@ mod tests {
             told.contains("Sources[0].Permissions[0].HTTP.Host: is not a field here"),
             "{told}"
         );
-        let jwt = "Sources[0].Permissions[0].JWT: is not supported yet; remove it";
+        let jwt = "Sources[0].Permissions[0].JWT.x: is not a field here";
         assert!(told.contains(jwt), "{told}");
     }
 

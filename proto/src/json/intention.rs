@@ -60,8 +60,8 @@ impl IntentionUpsert {
 /// Clients send back whole intentions: what they were told (indexes, dates, ids) is passed over.
 ///
 /// # Errors
-/// Every fault, by field. What would narrow the intention and does nothing here yet, such as
-/// `JWT`, is refused by name.
+/// Every fault, by field. What would narrow the intention and cannot be said of one caller, such
+/// as a `JWT` beside the permissions, is refused by name.
 pub fn decode_upsert(body: &[u8]) -> Result<IntentionUpsert, Vec<Fault>> {
     let upsert = decode_legacy(body)?;
     if !upsert.meta.is_empty() {
@@ -132,7 +132,7 @@ fn take_permissions(value: &mut Value) -> Result<Vec<IntentionPermission>, Vec<F
             object.keys().filter(|key| is_key(key, "Permissions")).cloned().collect();
         taken.extend(keys.iter().filter_map(|key| object.remove_entry(key)));
     }
-    let options = Options::new(Unknown::Refuse).not_yet(&["JWT"]);
+    let options = Options::new(Unknown::Refuse);
     from_value::<Permissions>(&Value::Object(taken), &options).map(|taken| taken.permissions)
 }
 
@@ -251,15 +251,15 @@ mod tests {
     #[test]
     fn what_would_narrow_an_intention_is_refused() {
         let body = br#"{"SourceNS":"team","Action":"","permissions":[{"Action":"deny",
-            "JWT":{"Providers":[{"Name":"x"}]},"HTTP":{"PathPrefux":"/"}}],
+            "JWT":{"Providers":[{"Name":"x"}]},"HTTP":{"PathPrefux":"/"}}],"JWT":{"Providers":[1]},
             "SourceType":"other","Meta":{"a":"b"}}"#;
         let told = |body: &[u8]| {
             Fault::line(&decode_upsert(body).expect_err("an intention that is more than we do"))
         };
         assert_eq!(
             told(body),
-            "Permissions[0].JWT: is not supported yet; remove it; Permissions[0].HTTP.PathPrefux: \
-             is not a field here; did you mean PathPrefix?; SourceNS: is not supported yet; remove it"
+            "Permissions[0].HTTP.PathPrefux: is not a field here; did you mean PathPrefix?; JWT: is \
+             not supported yet; remove it; SourceNS: is not supported yet; remove it"
         );
         assert_eq!(
             told(br#"{"Action":"alow"}"#),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
+use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_runtime::task::TaskTree;
 
@@ -40,7 +41,7 @@ pub(crate) async fn drive(
     crew: Crew,
     metrics: Metrics,
     (cell, started): (Arc<ArcSwapOption<Workload>>, Started),
-    tasks: TaskTree,
+    (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
     let mut driver = Driver { crew, metrics, cell, started: Some(started), has_unbound: false };
     match source {
@@ -57,7 +58,7 @@ pub(crate) async fn drive(
         },
         SnapshotSource::Given(snapshots) => driver.follow(snapshots, &tasks).await,
         SnapshotSource::Agent { socket, workload } => {
-            subscribe(&mut driver, &socket, &workload, &tasks).await;
+            subscribe(&mut driver, (&socket, &workload), questions, &tasks).await;
         }
     }
 }

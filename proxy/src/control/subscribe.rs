@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
+use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
 use weft_proto::grpc::v1::proxy_request::Request;
-use weft_proto::grpc::v1::{ProxyAck, ProxyHello, ProxyRequest};
+use weft_proto::grpc::v1::{ProxyAck, ProxyHello, ProxyKeysWanted, ProxyRequest};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{entropy, rpc};
@@ -34,15 +35,15 @@ const CONFIGURATION_BYTES_MAX: usize = 64 << 20;
 /// Follows the agent until the tree is cancelled.
 pub(super) async fn subscribe(
     driver: &mut Driver,
-    socket: &Path,
-    workload: &WorkloadId,
+    (socket, workload): (&Path, &WorkloadId),
+    mut questions: mpsc::Receiver<ServiceName>,
     tasks: &TaskTree,
 ) {
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
     loop {
         let ended = tokio::select! {
             // Dropping the stream ends the call; the next one begins with the newest snapshot.
-            ended = follow(driver, socket, workload, &mut backoff) => ended,
+            ended = follow(driver, (socket, workload), &mut questions, &mut backoff) => ended,
             () = tasks.cancelled() => return,
         };
         match ended.code() {
@@ -65,8 +66,8 @@ pub(super) async fn subscribe(
 /// One stream, to its end.
 async fn follow(
     driver: &mut Driver,
-    socket: &Path,
-    workload: &WorkloadId,
+    (socket, workload): (&Path, &WorkloadId),
+    questions: &mut mpsc::Receiver<ServiceName>,
     backoff: &mut Backoff,
 ) -> Status {
     let mut client = ProxyControlClient::new(rpc::channel_unix(socket))
@@ -87,8 +88,16 @@ async fn follow(
     };
     loop {
         let configuration = tokio::select! {
-            // Both are cancel-safe: a message not yet complete stays in the stream.
+            // All are cancel-safe: a message not yet complete stays in the stream.
             message = configurations.message() => message,
+            Some(provider) = questions.recv() => {
+                let provider = provider.as_str().to_owned();
+                let wanted = Request::KeysWanted(ProxyKeysWanted { provider });
+                if requests.send(ProxyRequest { request: Some(wanted) }).await.is_err() {
+                    return Status::unavailable("the agent ended the stream");
+                }
+                continue;
+            }
             () = driver.rebind_due() => {
                 driver.rebind().await;
                 continue;

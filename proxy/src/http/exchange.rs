@@ -61,7 +61,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let request = self.request.on(&self.input.filled()[..length]);
         let (to_head, is_idempotent) = (request.is_head(), request.is_idempotent());
         self.output.clear();
-        let plan = self.hop.plan(request, &mut self.output);
+        let plan = match self.hop.ready(request).await {
+            Ok(ready) => self.hop.plan(request, ready, &mut self.output),
+            Err(refusal) => Err(refusal),
+        };
         self.input.consume(length);
         let mut plan = match plan {
             Ok(plan) => plan,

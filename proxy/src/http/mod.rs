@@ -1,6 +1,7 @@
 //! HTTP mechanics: the HTTP/1.1 fast path and the general engine. Choosing a target is
 //! `outbound`'s affair.
 
+mod edits;
 mod exchange;
 pub(crate) mod general;
 pub(crate) mod h1;
@@ -8,6 +9,7 @@ mod pump;
 mod refusal;
 mod session;
 
+pub(crate) use edits::Edits;
 pub(crate) use exchange::chain;
 pub(crate) use refusal::Refusal;
 pub(crate) use session::{Hop, Outcome, Reuse, Session};

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use http::header::{HeaderName, HeaderValue};
+
 /// Why the proxy answers instead of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -11,6 +13,10 @@ pub(crate) struct Refusal {
     pub(crate) cause: &'static str,
     /// The cause for people.
     pub(crate) message: String,
+    /// Fields of the answer beside those of each refusal.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// The body, where it is not the cause in words.
+    pub(crate) own_body: Option<Vec<u8>>,
     /// Whether the request certainly did not reach an application.
     pub(crate) is_unreached: bool,
 }
@@ -18,7 +24,14 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Makes a refusal.
     pub(crate) fn new(status: u16, cause: &'static str, message: impl Into<String>) -> Self {
-        Self { status, cause, message: message.into(), is_unreached: false }
+        Self {
+            status,
+            cause,
+            message: message.into(),
+            fields: Vec::new(),
+            own_body: None,
+            is_unreached: false,
+        }
     }
 
     /// Adds that no application has seen the request, so that it may be sent elsewhere.
@@ -38,20 +51,40 @@ impl Refusal {
         // Writing into a String cannot fail.
         let _ = write!(
             text,
-            "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-             content-length: {}\r\nx-weft-cause: {}\r\n{}{}\r\n{}",
+            "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nx-weft-cause: {}\r\n{}{}",
             self.status,
             body.len(),
             self.cause,
             if self.is_unreached { "x-weft-unreached: 1\r\n" } else { "" },
             if closes { "connection: close\r\n" } else { "" },
-            if to_head { "" } else { &body },
         );
         out.extend_from_slice(text.as_bytes());
+        if self.own_body.is_none() {
+            out.extend_from_slice(b"content-type: text/plain; charset=utf-8\r\n");
+        }
+        for (name, value) in &self.fields {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !to_head {
+            out.extend_from_slice(&body);
+        }
     }
 
-    /// Returns the text for people.
-    pub(crate) fn body(&self) -> String {
-        format!("weft: {}\n", self.message)
+    /// Returns the body: the cause for people, or what somebody else answers with.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        match &self.own_body {
+            Some(body) => body.clone(),
+            None => format!("weft: {}\n", self.message).into_bytes(),
+        }
+    }
+
+    /// Adds a field to the answer.
+    pub(crate) fn with_field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
     }
 }

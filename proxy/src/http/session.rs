@@ -39,12 +39,24 @@ pub(crate) trait Hop {
     type Wire: Wire;
     /// What was decided for one request.
     type Plan;
+    /// What deciding needs from elsewhere.
+    type Ready: Default;
 
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
 
+    /// Finds out what deciding needs from elsewhere, or that it is refused there.
+    async fn ready(&mut self, _request: RequestRef<'_>) -> Result<Self::Ready, Refusal> {
+        Ok(Self::Ready::default())
+    }
+
     /// Decides, and appends the head that the next hop gets.
-    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Self::Plan, Refusal>;
+    fn plan(
+        &mut self,
+        request: RequestRef<'_>,
+        ready: Self::Ready,
+        out: &mut Vec<u8>,
+    ) -> Result<Self::Plan, Refusal>;
 
     /// Gets a connection; called again for the next attempt.
     async fn connect(

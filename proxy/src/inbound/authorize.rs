@@ -1,8 +1,9 @@
 //! May this caller do that? Asked when a connection comes in and again for each request that is
 //! judged by its content; asked anew of all that is under way when the workload changes.
 
+use http::{HeaderValue, header};
 use weft_core::identity::SpiffeId;
-use weft_core::intention::{Call, Judge, Judgement};
+use weft_core::intention::{Call, Cause, Judge, Judgement, TokenWant};
 use weft_core::name::ServiceName;
 
 use super::under_way::Rules;
@@ -43,6 +44,19 @@ pub(super) fn refusal(
     service: &ServiceName,
 ) -> Refusal {
     let why = judge.explain(judgement, name, service);
+    if let Cause::NoToken(want) | Cause::NoTokenFor(_, want) = judgement.cause {
+        let error = match want {
+            TokenWant::Missing => "Bearer",
+            TokenWant::Refused(_) => "Bearer error=\"invalid_token\"",
+            // Another token of the same kind would not help: who it is is known.
+            TokenWant::Claims => "",
+        };
+        if !error.is_empty() {
+            let message = format!("{caller} must not call {service} like this. {why}.");
+            return Refusal::new(401, "token-refused", message)
+                .with_field(header::WWW_AUTHENTICATE, HeaderValue::from_static(error));
+        }
+    }
     let remedy = match judgement.by {
         Some(by) if !by.permissions.is_empty() => {
             format!("To allow it, add a permission to the source {} there.", by.source)

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 use weft_core::canonical_path::CanonicalPath;
+use weft_core::config_entry::JwtProvider;
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Asked, Call, Judgement, Standing};
 use weft_core::name::ServiceName;
 use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
+use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
-use crate::http::{Hop, Outcome, Refusal, Reuse};
+use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Live, Local, Worker};
 use crate::observe::AccessRecord;
 use crate::transport::Lease;
@@ -45,10 +47,27 @@ pub(crate) struct Plan {
     is_dry_run: bool,
     /// Whether the request goes on with the path that was judged.
     pub(super) is_respelled: bool,
+    /// What else becomes of it.
+    pub(super) edits: Option<Box<Edits>>,
     /// Of the content that was judged, for the next judgement.
     kept: Option<Kept>,
     /// While it shares its connection.
     pub(super) entered: Option<Entered>,
+}
+
+/// What a request waits for before it is judged.
+pub(super) struct Preparation {
+    worker: Rc<Worker>,
+    local: Rc<Local>,
+    /// Whose tokens play a part.
+    providers: Vec<JwtProvider>,
+}
+
+impl Preparation {
+    /// Whether there is nothing to wait for.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.providers.is_empty()
+    }
 }
 
 /// How often a connection says that its requests would be refused.
@@ -84,21 +103,26 @@ impl LocalApp {
     /// Lets a request in, or says why not; by other rules when the workload has changed.
     ///
     /// A request that is judged by its content goes on with the path that was judged.
-    pub(super) fn admit<R: WholeRequest>(&mut self, request: &R) -> Result<Plan, Refusal> {
-        if !self.worker.is_current(&self.local) {
-            self.local = self.worker.current();
-            self.standing = self.local.workload.judge.standing(&self.service);
-        }
+    pub(super) fn admit<R: WholeRequest>(
+        &mut self,
+        request: &R,
+        edits: Edits,
+    ) -> Result<Plan, Refusal> {
+        self.follow_workload();
         let local = self.local.clone();
         let judge = &local.workload.judge;
         let is_by_content = judge.is_by_content(self.standing);
+        let checked = match is_by_content {
+            true => token::check(&local, judge.providers(self.standing), request),
+            false => Checked::default(),
+        };
         let read = if is_by_content { self.path.read(request.path()) } else { Ok(()) };
         let path = read.map(|()| &self.path);
         let snapshot = &local.workload.snapshot;
         let call = Call {
             address: self.address,
             port: Some(snapshot.inbound.local_app.port()),
-            request: is_by_content.then_some(Asked { request, path }),
+            request: is_by_content.then_some(Asked { request, path, tokens: &checked.tokens }),
         };
         let judgement = judge.evaluate(self.standing, &call);
         if !judgement.allowed {
@@ -112,7 +136,9 @@ impl LocalApp {
             let path = String::from_utf8_lossy(path).into_owned();
             Box::new((request.method().to_owned(), path))
         });
-        let kept = is_by_content.then(|| Kept::new(request, path));
+        let kept = is_by_content.then(|| Kept::new(request, path, checked.tokens));
+        let mut changes = checked.edits;
+        changes.extend(edits);
         if judgement.is_dry_run {
             self.tell(&local, &judgement);
         }
@@ -124,9 +150,28 @@ impl LocalApp {
             logged,
             is_dry_run,
             is_respelled,
+            edits: (!changes.is_empty()).then(|| Box::new(changes)),
             kept,
             entered: None,
         })
+    }
+
+    /// Returns what requests of this caller may have to wait for.
+    pub(super) fn preparation(&mut self) -> Preparation {
+        self.follow_workload();
+        let judge = &self.local.workload.judge;
+        let providers = match judge.is_by_content(self.standing) {
+            true => judge.providers(self.standing).cloned().collect(),
+            false => Vec::new(),
+        };
+        Preparation { worker: self.worker.clone(), local: self.local.clone(), providers }
+    }
+
+    fn follow_workload(&mut self) {
+        if !self.worker.is_current(&self.local) {
+            self.local = self.worker.current();
+            self.standing = self.local.workload.judge.standing(&self.service);
+        }
     }
 
     /// Returns the path of the request that was judged last.
@@ -179,14 +224,39 @@ impl LocalApp {
     }
 }
 
+impl Preparation {
+    /// Waits for what judging the request needs.
+    pub(super) async fn run(self, request: &dyn WholeRequest) -> Result<Edits, Refusal> {
+        if !self.providers.is_empty() {
+            let Self { worker, local, providers } = self;
+            token::wait_for_keys(&worker, local, providers, request).await;
+        }
+        Ok(Edits::default())
+    }
+}
+
 impl Hop for LocalApp {
     type Wire = net::TcpStream;
     type Plan = Plan;
+    type Ready = Edits;
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
-        let mut plan = self.admit(&request)?;
+    async fn ready(&mut self, request: RequestRef<'_>) -> Result<Edits, Refusal> {
+        let preparation = self.preparation();
+        match preparation.is_nothing() {
+            true => Ok(Edits::default()),
+            false => Box::pin(preparation.run(&request)).await,
+        }
+    }
+
+    fn plan(
+        &mut self,
+        request: RequestRef<'_>,
+        ready: Edits,
+        out: &mut Vec<u8>,
+    ) -> Result<Plan, Refusal> {
+        let mut plan = self.admit(&request, ready)?;
         if plan.is_respelled && request.host().is_none() {
             // The host that it would get has not been judged.
             let message = "Host is missing, and requests of this caller are judged";
@@ -195,6 +265,7 @@ impl Hop for LocalApp {
         self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {
             rewrite: None,
+            edits: plan.edits.as_deref(),
             path: plan.is_respelled.then_some(self.path.as_bytes()),
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
             added_lines: &self.added_lines,

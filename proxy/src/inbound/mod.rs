@@ -6,8 +6,10 @@ mod accept;
 mod authorize;
 mod forward;
 mod stream;
+mod token;
 mod under_way;
 
 pub(crate) use accept::accept;
 pub(crate) use authorize::judge_again;
+pub(crate) use token::TokenCache;
 pub(crate) use under_way::{Cut, UnderWay, WholeRequest};

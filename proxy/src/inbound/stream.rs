@@ -1,5 +1,6 @@
 //! Requests that are values on their way to the local instance, in the protocol that it speaks.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,19 +15,35 @@ use super::forward::{LocalApp, Plan};
 use super::under_way::Cut;
 use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
-use crate::http::{Outcome, Refusal, chain};
+use crate::http::{Edits, Outcome, Refusal, chain};
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 2;
 
 impl StreamHop for LocalApp {
     type Plan = Plan;
+    type Ready = Edits;
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-    fn plan(&mut self, parts: &mut Parts) -> Result<Plan, Refusal> {
-        let mut plan = self.admit(&PartsView(parts))?;
+    async fn ready(hop: &RefCell<Self>, parts: &Parts) -> Result<Edits, Refusal> {
+        let preparation = hop.borrow_mut().preparation();
+        match preparation.is_nothing() {
+            true => Ok(Edits::default()),
+            false => Box::pin(preparation.run(&PartsView(parts))).await,
+        }
+    }
+
+    fn plan(&mut self, parts: &mut Parts, ready: Edits) -> Result<Plan, Refusal> {
+        let mut plan = self.admit(&PartsView(parts), ready)?;
         self.enter(&mut plan);
+        let query = match plan.edits.as_ref().and_then(|edits| edits.query.as_ref()) {
+            Some(query) => query.as_ref().map(|query| String::from_utf8_lossy(query).into_owned()),
+            None => parts.uri.query().map(str::to_owned),
+        };
+        if let Some(edits) = &plan.edits {
+            edits.apply(&mut parts.headers);
+        }
         if let Ok(value) = HeaderValue::from_str(&self.certificate_field()) {
             parts.headers.insert("x-forwarded-client-cert", value);
         }
@@ -34,10 +51,9 @@ impl StreamHop for LocalApp {
         let target = match plan.is_respelled {
             true => {
                 let path = String::from_utf8_lossy(self.judged_path());
-                let query = parts.uri.query().map(|query| format!("?{query}"));
-                format!("{path}{}", query.unwrap_or_default())
+                with_query(&path, query)
             }
-            false => parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            false => with_query(parts.uri.path(), query),
         };
         match snapshot.inbound.protocol {
             Protocol::Grpc | Protocol::Http2 => {
@@ -111,6 +127,14 @@ impl StreamHop for LocalApp {
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.note(plan, outcome);
+    }
+}
+
+fn with_query(path: &str, query: Option<String>) -> String {
+    let path = if path.is_empty() { "/" } else { path };
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
     }
 }
 

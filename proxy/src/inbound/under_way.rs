@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use weft_core::canonical_path::{CanonicalPath, UnclearPath};
-use weft_core::intention::{Asked, Call, Judge, Standing};
+use weft_core::intention::{Asked, Call, Judge, Standing, Token};
 use weft_core::traffic::RequestView;
 
 use crate::http::h1::is_like;
@@ -26,6 +26,8 @@ pub(crate) trait WholeRequest: RequestView {
 pub(crate) struct Kept {
     method: String,
     path: Result<CanonicalPath, UnclearPath>,
+    /// As they were when it came: a stream does not end with its token's time.
+    tokens: Rc<[Token]>,
     /// Names and values, one behind the other.
     text: Vec<u8>,
     /// Where each name begins, where it ends and its value begins, and where that ends.
@@ -36,6 +38,7 @@ impl Kept {
     pub(super) fn new(
         request: &dyn WholeRequest,
         path: Result<&CanonicalPath, UnclearPath>,
+        tokens: Rc<[Token]>,
     ) -> Self {
         let (mut text, mut fields) = (Vec::new(), Vec::new());
         request.each_field(&mut |name, value| {
@@ -45,7 +48,7 @@ impl Kept {
             text.extend_from_slice(value);
             fields.push((start, between, text.len()));
         });
-        Self { method: request.method().to_owned(), path: path.cloned(), text, fields }
+        Self { method: request.method().to_owned(), path: path.cloned(), tokens, text, fields }
     }
 }
 
@@ -140,6 +143,7 @@ impl Rules<'_> {
         let request = kept.map(|kept| Asked {
             request: kept,
             path: kept.path.as_ref().map_err(|unclear| *unclear),
+            tokens: &kept.tokens,
         });
         let call = Call { address: self.caller.address, port: Some(self.port), request };
         self.judge.evaluate(self.standing, &call).allowed

@@ -14,6 +14,7 @@ use weft_runtime::tls::peer_name;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
 use crate::http::general::{AppPool, Multiplexed};
+use crate::inbound::TokenCache;
 use crate::observe::{Series, WorkerMetrics};
 use crate::transport::{ClientTls, Endpoint};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
@@ -31,6 +32,8 @@ pub(crate) struct Local {
     pub(crate) app_http2: Rc<Multiplexed>,
     /// Counts of what comes in.
     pub(crate) inbound: Arc<Series>,
+    /// By the keys of the workload.
+    pub(crate) tokens: Rc<TokenCache>,
 }
 
 /// This worker's side of an upstream.
@@ -124,7 +127,13 @@ impl Local {
                 (Endpoint::new(address), Rc::default(), Rc::default())
             }
         };
-        Self { workload, upstreams, app, app_http1, app_http2, inbound }
+        let tokens = match before {
+            Some(before) if Arc::ptr_eq(&before.workload.jwt_keys, &workload.jwt_keys) => {
+                before.tokens.clone()
+            }
+            Some(_) | None => Rc::default(),
+        };
+        Self { workload, upstreams, app, app_http1, app_http2, inbound, tokens }
     }
 
     /// Closes connections that have waited too long for a request.

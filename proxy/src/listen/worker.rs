@@ -19,6 +19,7 @@ use weft_runtime::{clock, entropy, net};
 
 use super::accept::{Door, accept};
 use super::{Live, Local};
+use crate::control::KeyAsker;
 use crate::identity::Credentials;
 use crate::inbound;
 use crate::observe::{AccessLog, Metrics, WorkerMetrics};
@@ -45,6 +46,7 @@ pub(crate) struct CrewOptions {
     pub(crate) drain_limit: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) asker: Arc<KeyAsker>,
 }
 
 /// A listener that could not be opened.
@@ -106,6 +108,10 @@ pub(crate) struct Worker {
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: Option<AccessLog>,
     pub(crate) inbound_open: Arc<AtomicU32>,
+    /// For newer keys of providers of tokens.
+    pub(crate) asker: Arc<KeyAsker>,
+    /// Told when a workload is put in force.
+    pub(crate) changed: Notify,
     metrics: WorkerMetrics,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
@@ -163,6 +169,7 @@ impl Worker {
             Rc::new(Local::new(workload.clone(), before.as_deref(), &self.metrics, random))
         };
         *self.local.borrow_mut() = Some(local);
+        self.changed.notify_waiters();
         for live in self.lives.borrow().values() {
             inbound::judge_again(&workload, live);
         }
@@ -275,6 +282,8 @@ fn run_thread(
         tasks: tasks.clone(),
         random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
         log: options.log.clone(),
+        asker: options.asker.clone(),
+        changed: Notify::new(),
         inbound_open,
         metrics: options.metrics.worker(number),
         local: RefCell::new(None),

@@ -109,14 +109,19 @@ impl HttpUpstream {
 impl Hop for HttpUpstream {
     type Wire = ClientTls;
     type Plan = Plan;
+    type Ready = ();
 
     const MESH_FIELDS: MeshFields = MeshFields::Keep;
 
-    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<Plan, Refusal> {
+    fn plan(
+        &mut self,
+        request: RequestRef<'_>,
+        _ready: (),
+        out: &mut Vec<u8>,
+    ) -> Result<Plan, Refusal> {
         self.decide(&request, |upstream, rewrite| {
             let host_default = upstream.service.as_str().as_bytes();
-            RequestWriter { rewrite, path: None, host_default, added_lines: b"" }
-                .write(request, out);
+            RequestWriter { rewrite, host_default, ..RequestWriter::default() }.write(request, out);
         })
     }
 

@@ -16,10 +16,11 @@ const ATTEMPTS_MAX: u32 = 3;
 
 impl StreamHop for HttpUpstream {
     type Plan = Plan;
+    type Ready = ();
 
     const MESH_FIELDS: MeshFields = MeshFields::Keep;
 
-    fn plan(&mut self, parts: &mut Parts) -> Result<Plan, Refusal> {
+    fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
         let mut target = Vec::new();
         let plan = self.decide(&PartsView(parts), |upstream, rewrite| {

@@ -20,7 +20,7 @@ pub(crate) use entry::read_entry;
 pub(crate) use gate::{Gate, UnknownToken};
 #[cfg(feature = "sim")]
 pub(crate) use login::untrusted;
-pub(crate) use login::{LoginError, Logins, is_public_key, seal_reviewer};
+pub(crate) use login::{LoginError, Logins, seal_reviewer};
 pub(crate) use rights::Rights;
 pub(crate) use secret::Credential;
 pub use secret::Secret;

@@ -2,13 +2,14 @@
 //! and which rules never decide. Consul has neither.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::canonical_path::CanonicalPath;
-use weft_core::config_entry::{EntryKind, IntentionPermission, Protocol};
-use weft_core::intention::{Asked, Call, Cause, Judge, in_words, lint};
+use weft_core::config_entry::{EntryKey, EntryKind, IntentionPermission, JwtProvider, Protocol};
+use weft_core::intention::{Asked, Call, Cause, Judge, Token, TokenState, in_words, lint};
 use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::traffic::RequestView;
@@ -29,11 +30,12 @@ pub(super) fn routes(table: Routes) -> Routes {
         .get("/v1/connect/intentions/lint", |context, request| Box::pin(findings(context, request)))
 }
 
-fn topics() -> [Topic; 4] {
+fn topics() -> [Topic; 5] {
     [
         Topic::EntryKind(EntryKind::ServiceIntentions),
         Topic::EntryKind(EntryKind::ServiceDefaults),
         Topic::EntryKind(EntryKind::ProxyDefaults),
+        Topic::EntryKind(EntryKind::JwtProvider),
         Topic::ServiceList,
     ]
 }
@@ -78,16 +80,19 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
     let address = parsed::<IpAddr>(query, "address")?;
     let port = parsed::<u16>(query, "port")?;
     let line = line(query)?;
+    let claims = claims(query)?;
     let path = line.as_ref().map(|line| CanonicalPath::parse(line.path.as_bytes()));
     let default = context.default_intention;
     let read = page::read(context, request, topics(), |state, rights| {
         rights.require(Permission::read(Resource::Intention, destination.as_str()))?;
         let judge = Judge::new(state.intentions(&destination, default));
         let standing = judge.standing(&source);
+        let tokens = tokens(query, &claims, judge.providers(standing));
         let protocol = state.service_defaults(&destination).protocol.unwrap_or_default();
         let asked = match (&line, &path) {
             (Some(line), Some(path)) if protocol != Protocol::Tcp => {
-                Some(Asked { request: line, path: path.as_ref().map_err(|unclear| *unclear) })
+                let path = path.as_ref().map_err(|unclear| *unclear);
+                Some(Asked { request: line, path, tokens: &tokens })
             }
             _ => None,
         };
@@ -98,11 +103,14 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
         }
         let judgement = judge.evaluate(standing, &Call { address, port, request: asked });
         let permission = match judgement.cause {
-            Cause::Permission(at) | Cause::Unreadable(at, _) => Some(at + 1),
+            Cause::Permission(at) | Cause::Unreadable(at, _) | Cause::NoTokenFor(at, _) => {
+                Some(at + 1)
+            }
             Cause::Action
             | Cause::Default
             | Cause::NoPermission
             | Cause::NoRequest
+            | Cause::NoToken(_)
             | Cause::Unusable => None,
         };
         let canonical = path.as_ref().and_then(|path| path.as_ref().ok());
@@ -137,7 +145,10 @@ async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Bo
                 continue;
             }
             let protocol = |name: &_| state.service_defaults(name).protocol.unwrap_or_default();
-            found.extend(lint(entry, protocol, |name| is_known(state, name)));
+            let is_provider = |name: &ServiceName| {
+                state.entry(&EntryKey::new(EntryKind::JwtProvider, name.as_str())).is_some()
+            };
+            found.extend(lint(entry, protocol, |name| is_known(state, name), is_provider));
         }
         let shown = found.iter().map(|finding| {
             json!({
@@ -159,6 +170,64 @@ fn asks(permission: &IntentionPermission) -> Value {
 
 fn is_known(state: &State, name: &ServiceName) -> bool {
     !state.service_instances(name).1.is_empty()
+}
+
+/// Reads the claims of the token that is asked about; without any there is no token.
+fn claims(query: &Query) -> Result<Option<Map<String, Value>>, ApiError> {
+    let mut claims = Map::new();
+    for text in query.values("jwt-claim") {
+        let pair: Option<(&str, &str)> = str::split_once(text, '=');
+        let (path, value) = pair.filter(|(path, _)| !path.is_empty()).ok_or_else(|| {
+            let text =
+                "Invalid jwt-claim: write it as name=value, a name within as /name/name=value";
+            ApiError::bad_request(text.to_owned())
+        })?;
+        let names: Vec<&str> = match path.strip_prefix('/') {
+            Some(path) => path.split('/').collect(),
+            None => vec![path],
+        };
+        let mut nested = Value::from(value);
+        for name in names[1..].iter().rev() {
+            nested = json!({ *name: nested });
+        }
+        merge(&mut claims, names[0], nested);
+    }
+    let has_token = !claims.is_empty() || query.value("jwt-provider").is_some();
+    Ok(has_token.then_some(claims))
+}
+
+/// Adds a claim; one that is there becomes a list, or has more in it.
+fn merge(claims: &mut Map<String, Value>, name: &str, value: Value) {
+    match (claims.get_mut(name), value) {
+        (Some(Value::Object(inner)), Value::Object(more)) => {
+            more.into_iter().for_each(|(name, value)| merge(inner, &name, value));
+        }
+        (Some(Value::Array(items)), value) => items.push(value),
+        (Some(present), value) => *present = json!([present.take(), value]),
+        (None, value) => {
+            claims.insert(name.to_owned(), value);
+        }
+    }
+}
+
+/// Takes the token that is asked about for one of the provider that is named, or else of any.
+fn tokens<'a>(
+    query: &Query,
+    claims: &Option<Map<String, Value>>,
+    providers: impl Iterator<Item = &'a JwtProvider>,
+) -> Vec<Token> {
+    let only = query.value("jwt-provider").filter(|name| !name.is_empty());
+    let token = |provider: &JwtProvider| Token {
+        provider: provider.name.clone(),
+        version: provider.modify_index,
+        state: match claims {
+            Some(claims) if only.is_none_or(|only| only == provider.name.as_str()) => {
+                TokenState::Verified(Arc::new(claims.clone()))
+            }
+            Some(_) | None => TokenState::Absent,
+        },
+    };
+    providers.map(token).collect()
 }
 
 /// Reads what is said of the request; without a path there is none.

@@ -38,7 +38,8 @@ impl Question {
             Self::Chain(_) => return None,
             Self::Connect(name) => BTreeSet::from([Topic::connect(name)]),
             Self::Intentions(name) => {
-                IntentionSet::reads(name).into_iter().map(Topic::Entry).collect()
+                let entries = IntentionSet::reads(name).into_iter().map(Topic::Entry);
+                entries.chain([Topic::EntryKind(EntryKind::JwtProvider)]).collect()
             }
             Self::Nodes => BTreeSet::from([Topic::Nodes]),
             Self::Roots => BTreeSet::from([Topic::Roots, Topic::Cluster]),

@@ -95,6 +95,7 @@ fn snapshot(
         action: IntentionAction::Allow,
         precedence: 9,
         permissions: Vec::new(),
+        jwt: None,
         dry_run: false,
     };
     Ok(ProxySnapshot {
@@ -121,7 +122,9 @@ fn snapshot(
             intentions: IntentionSet {
                 intentions: vec![intention],
                 default_action: IntentionAction::Deny,
+                providers: Vec::new(),
             },
+            jwt_keys: BTreeMap::new(),
             connections_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,

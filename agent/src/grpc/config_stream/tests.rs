@@ -17,6 +17,7 @@ use weft_runtime::rpc::channel_unix;
 use weft_runtime::telemetry::metrics::Registry;
 
 use super::*;
+use crate::jwks::KeySets;
 use crate::leaf::{KeptLeaves, Leaves};
 use crate::local::{ExistingChecks, Local, Place};
 use crate::proxycfg::Sources;
@@ -65,7 +66,8 @@ async fn host() -> Host {
         (&registry, &tasks),
     );
     let bind_address = [127, 0, 0, 1].into();
-    let sources = Sources { views, leaves };
+    let keys = KeySets::of_test(&registry, &tasks);
+    let sources = Sources { views, keys, leaves };
     let proxies = Proxies::start(&local, sources, (&membership, bind_address), &tasks);
     serve_proxies(&folder.path().join("proxy.sock"), proxies.clone(), &tasks).expect("a socket");
     Host { server, local, proxies, folder, tasks }
@@ -88,7 +90,7 @@ impl Host {
     }
 
     fn set_intentions(&self, default_action: IntentionAction) {
-        let set = IntentionSet { intentions: Vec::new(), default_action };
+        let set = IntentionSet { intentions: Vec::new(), default_action, providers: Vec::new() };
         self.server.set(Topic::Intentions, "web", &set);
     }
 

@@ -108,7 +108,11 @@ fn defaults(protocol: Protocol) -> Update {
 }
 
 fn intentions() -> Update {
-    let set = IntentionSet { intentions: Vec::new(), default_action: IntentionAction::Deny };
+    let set = IntentionSet {
+        intentions: Vec::new(),
+        default_action: IntentionAction::Deny,
+        providers: Vec::new(),
+    };
     Update::Intentions(name("web"), Arc::new(set))
 }
 
@@ -172,6 +176,7 @@ fn drain(assembler: &mut Assembler) -> Vec<String> {
         Watch::Chain(name) => format!("chain {name}"),
         Watch::Connect(name) => format!("connect {name}"),
         Watch::Intentions(name) => format!("intentions {name}"),
+        Watch::JwtKeys(name) => format!("jwt-keys {name}"),
         Watch::Leaf(name) => format!("leaf {name}"),
         Watch::Roots => "roots".to_owned(),
         Watch::ServiceDefaults(name) => format!("defaults {name}"),

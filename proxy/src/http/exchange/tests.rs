@@ -19,9 +19,15 @@ struct Given {
 impl Hop for Given {
     type Wire = DuplexStream;
     type Plan = ();
+    type Ready = ();
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-    fn plan(&mut self, request: RequestRef<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn plan(
+        &mut self,
+        request: RequestRef<'_>,
+        _ready: (),
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         RequestWriter::default().write(request, out);
         Ok(())
     }

@@ -118,8 +118,13 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
             headers.insert("grpc-message", message);
         }
     } else {
-        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, kind);
+        if refusal.own_body.is_none() {
+            let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, kind);
+        }
+        for (name, value) in &refusal.fields {
+            headers.append(name, value.clone());
+        }
         *response.status_mut() =
             StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
         *response.body_mut() = AnswerBody::Own(Some(refusal.body().into()));
@@ -131,6 +136,7 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
 fn grpc_status(status: u16) -> &'static str {
     match status {
         400 => "13",
+        401 => "16",
         403 => "7",
         404 => "12",
         504 => "4",

@@ -50,12 +50,22 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) trait StreamHop: 'static {
     /// What was decided for one request.
     type Plan: 'static;
+    /// What deciding needs from elsewhere.
+    type Ready: Default;
 
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
 
+    /// Finds out what deciding needs from elsewhere, or that it is refused there.
+    fn ready(
+        _hop: &RefCell<Self>,
+        _parts: &Parts,
+    ) -> impl Future<Output = Result<Self::Ready, Refusal>> {
+        std::future::ready(Ok(Self::Ready::default()))
+    }
+
     /// Decides, and changes the head to what the next hop gets.
-    fn plan(&mut self, parts: &mut Parts) -> Result<Self::Plan, Refusal>;
+    fn plan(&mut self, parts: &mut Parts, ready: Self::Ready) -> Result<Self::Plan, Refusal>;
 
     /// Returns what ends the request from outside, if something may.
     fn cut(_plan: &Self::Plan) -> Option<Rc<Cut>> {
@@ -161,7 +171,11 @@ async fn handle<H: StreamHop>(
         hop.borrow().record(plan, &outcome);
         refuse(refusal, is_grpc)
     };
-    let planned = clean_request(&mut parts).and_then(|()| hop.borrow_mut().plan(&mut parts));
+    let ready = match clean_request(&mut parts) {
+        Ok(()) => H::ready(hop, &parts).await,
+        Err(refusal) => Err(refusal),
+    };
+    let planned = ready.and_then(|ready| hop.borrow_mut().plan(&mut parts, ready));
     let plan = match planned {
         Ok(plan) => plan,
         Err(refusal) => return refused(None, &refusal),
@@ -249,9 +263,10 @@ mod tests {
 
     impl StreamHop for Nowhere {
         type Plan = ();
+        type Ready = ();
         const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-        fn plan(&mut self, _parts: &mut Parts) -> Result<(), Refusal> {
+        fn plan(&mut self, _parts: &mut Parts, _ready: ()) -> Result<(), Refusal> {
             Err(Refusal::new(503, "no-endpoint", "nowhere"))
         }
 

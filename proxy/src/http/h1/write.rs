@@ -3,6 +3,7 @@
 use super::body::Framing;
 use super::field::{Field, Kind};
 use super::message::{RequestRef, ResponseHead};
+use crate::http::Edits;
 use weft_core::traffic::{RequestView as _, Rewrite};
 
 /// What is different in the request that the next hop gets.
@@ -10,6 +11,8 @@ use weft_core::traffic::{RequestView as _, Rewrite};
 pub(crate) struct RequestWriter<'a> {
     /// What becomes of the path.
     pub(crate) rewrite: Option<Rewrite<'a>>,
+    /// What else is different in it.
+    pub(crate) edits: Option<&'a Edits>,
     /// The path that it has, where that is not the one it came with.
     pub(crate) path: Option<&'a [u8]>,
     /// The Host that an HTTP/1.0 request without one gets.
@@ -30,7 +33,11 @@ impl RequestWriter<'_> {
             Some(rewrite) if path != b"*" => rewrite.apply(path, out),
             Some(_) | None => out.extend_from_slice(path),
         }
-        if let Some(query) = request.query() {
+        let query = match self.edits.and_then(|edits| edits.query.as_ref()) {
+            Some(query) => query.as_deref(),
+            None => request.query(),
+        };
+        if let Some(query) = query {
             out.push(b'?');
             out.extend_from_slice(query);
         }
@@ -43,7 +50,10 @@ impl RequestWriter<'_> {
                 is_framing_renewed |= !is_plain;
                 is_plain
             }
-            Kind::EndToEnd | Kind::Expect | Kind::Host => true,
+            Kind::EndToEnd => {
+                self.edits.is_none_or(|edits| !edits.removes(field.name.of(request.bytes)))
+            }
+            Kind::Expect | Kind::Host => true,
             Kind::Upgrade => wants_upgrade,
             Kind::Connection | Kind::Disguised | Kind::HopByHop | Kind::Mesh => false,
         });
@@ -57,6 +67,9 @@ impl RequestWriter<'_> {
         }
         if wants_upgrade {
             out.extend_from_slice(b"connection: upgrade\r\n");
+        }
+        if let Some(edits) = self.edits {
+            edits.write_lines(out);
         }
         out.extend_from_slice(self.added_lines);
         out.extend_from_slice(b"\r\n");

@@ -1,25 +1,17 @@
-//! JSON web tokens: signature, dates, issuer, audience, claims.
+//! JSON web tokens of logins: dates, issuer, audience, claims. Signatures are `runtime::jwt`'s.
 //!
 //! **Source**: RFC 7519 (claims), RFC 8725 (algorithms are fixed by configuration); Consul:
 //! docs/security/acl/auth-methods/jwt.
 
 use std::collections::BTreeMap;
 
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde_json::{Map, Value};
-use weft_core::acl::{JwtAlgorithm, JwtConfig};
+use weft_core::acl::JwtConfig;
 use weft_core::login::Subject;
 use weft_core::time::Timestamp;
+use weft_runtime::jwt::{self, Keys};
 
 use super::LoginError;
-use super::keys::Keys;
-
-/// Returns which key the token says it was signed with.
-pub(super) fn key_id(token: &str) -> Result<Option<String>, LoginError> {
-    let header = decode_header(token)
-        .map_err(|_| LoginError::refused("the credential is not a JSON web token"))?;
-    Ok(header.kid)
-}
 
 /// Checks a token and reads its claims.
 pub(super) fn check(
@@ -28,7 +20,7 @@ pub(super) fn check(
     token: &str,
     now: Timestamp,
 ) -> Result<Subject, LoginError> {
-    let claims = verify(config, keys, token)?;
+    let claims = jwt::verify(token, keys, &config.algorithms)?;
     judge(config, claims, now)
 }
 
@@ -78,25 +70,6 @@ pub(super) fn judge(
         lists.insert(name.clone(), list);
     }
     Ok(Subject::jwt(values, lists))
-}
-
-fn verify(config: &JwtConfig, keys: &Keys, token: &str) -> Result<Map<String, Value>, LoginError> {
-    let unsigned = || LoginError::refused("the token is not signed by a key of this method");
-    let header = decode_header(token).map_err(|_| unsigned())?;
-    if !config.algorithms.iter().any(|accepted| algorithm(*accepted) == header.alg) {
-        let reason = format!("the token is signed by {:?}, which is not accepted", header.alg);
-        return Err(LoginError::Refused(reason));
-    }
-    let mut validation = Validation::new(header.alg);
-    // Dates, issuer and audience are judged below, on the time that was passed in.
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    keys.suiting(header.kid.as_deref(), header.alg)
-        .find_map(|key| decode::<Map<String, Value>>(token, &key, &validation).ok())
-        .map(|read| read.claims)
-        .ok_or_else(unsigned)
 }
 
 fn check_dates(
@@ -156,19 +129,4 @@ fn check_audience(config: &JwtConfig, claims: &Map<String, Value>) -> Result<(),
 /// Finds a claim by its name, or by a JSON pointer (RFC 6901).
 fn look<'a>(claims: &'a Value, claim: &str) -> Option<&'a Value> {
     if claim.starts_with('/') { claims.pointer(claim) } else { claims.get(claim) }
-}
-
-/// Returns the library's word for an algorithm.
-pub(super) fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {
-    match algorithm {
-        JwtAlgorithm::ES256 => Algorithm::ES256,
-        JwtAlgorithm::ES384 => Algorithm::ES384,
-        JwtAlgorithm::EdDSA => Algorithm::EdDSA,
-        JwtAlgorithm::PS256 => Algorithm::PS256,
-        JwtAlgorithm::PS384 => Algorithm::PS384,
-        JwtAlgorithm::PS512 => Algorithm::PS512,
-        JwtAlgorithm::RS256 => Algorithm::RS256,
-        JwtAlgorithm::RS384 => Algorithm::RS384,
-        JwtAlgorithm::RS512 => Algorithm::RS512,
-    }
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
-use jsonwebtoken::jwk::{Jwk, JwkSet};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use weft_core::acl::{AuthMethod, JwtConfig, JwtKeys};
 use weft_core::index::Index;
 use weft_runtime::clock;
+use weft_runtime::jwt::{KeySet, Keys};
 
 use super::{LoginError, ask};
 
@@ -20,59 +19,6 @@ use super::{LoginError, ask};
 const KEPT_FOR: Duration = Duration::from_secs(300);
 /// How soon they are fetched again for a token whose key is not among them.
 const FETCHED_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Keys tried on one token.
-const TRIED_MAX: usize = 64;
-
-/// Keys of one method.
-#[derive(Debug, Clone)]
-pub(super) enum Keys {
-    Set(Arc<JwkSet>),
-    Pem(Vec<String>),
-}
-
-impl Keys {
-    /// Returns the keys that may have signed a token: the one that it names, or all that could.
-    pub(super) fn suiting(
-        &self,
-        id: Option<&str>,
-        algorithm: Algorithm,
-    ) -> impl Iterator<Item = DecodingKey> + use<> {
-        let family = algorithm.family();
-        let keys: Vec<DecodingKey> = match self {
-            Self::Pem(keys) => keys.iter().filter_map(|pem| of_pem(pem, family)).collect(),
-            Self::Set(set) => {
-                let named = |key: &&Jwk| id.is_none() || key.common.key_id.as_deref() == id;
-                let keys = set.keys.iter().filter(named);
-                keys.filter_map(|key| DecodingKey::from_jwk(key).ok()).collect()
-            }
-        };
-        keys.into_iter().filter(move |key| key.family() == family).take(TRIED_MAX)
-    }
-
-    fn has(&self, id: Option<&str>) -> bool {
-        match (self, id) {
-            (Self::Set(set), Some(id)) => set.find(id).is_some(),
-            (Self::Set(_), None) | (Self::Pem(_), _) => true,
-        }
-    }
-}
-
-fn of_pem(pem: &str, family: AlgorithmFamily) -> Option<DecodingKey> {
-    let pem = pem.as_bytes();
-    match family {
-        AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem).ok(),
-        AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem).ok(),
-        AlgorithmFamily::Ed => DecodingKey::from_ed_pem(pem).ok(),
-        _ => None,
-    }
-}
-
-/// Whether a text is a public key in PEM that some algorithm can use.
-pub(crate) fn is_public_key(pem: &str) -> bool {
-    [AlgorithmFamily::Rsa, AlgorithmFamily::Ec, AlgorithmFamily::Ed]
-        .into_iter()
-        .any(|family| of_pem(pem, family).is_some())
-}
 
 /// Fetched keys, by method.
 #[derive(Debug, Default)]
@@ -85,7 +31,7 @@ struct Fetched {
     /// Of the method that they were fetched for: another configuration is another method.
     version: Index,
     at: Instant,
-    keys: Arc<JwkSet>,
+    keys: Arc<KeySet>,
 }
 
 /// The part of a discovery document that is read.
@@ -126,13 +72,13 @@ impl KeyCache {
     }
 }
 
-async fn fetch(keys: &JwtKeys) -> Result<JwkSet, LoginError> {
+async fn fetch(keys: &JwtKeys) -> Result<KeySet, LoginError> {
     let get = |url: String, ca_pem: String| async move {
         let answer = ask(Method::GET, &url, &ca_pem, HeaderMap::new(), Vec::new()).await?;
         Ok::<_, LoginError>((answer, url))
     };
     let (answer, url) = match keys {
-        JwtKeys::Pem(_) => return Ok(JwkSet { keys: Vec::new() }),
+        JwtKeys::Pem(_) => return Ok(KeySet::default()),
         JwtKeys::KeySet { url, ca_pem } => get(url.clone(), ca_pem.clone()).await?,
         JwtKeys::Discovery { url, ca_pem } => {
             let document = format!("{url}/.well-known/openid-configuration");
@@ -146,5 +92,5 @@ async fn fetch(keys: &JwtKeys) -> Result<JwkSet, LoginError> {
             get(found.jwks_uri, ca_pem.clone()).await?
         }
     };
-    answer.json().map_err(|error| LoginError::unreachable(&url, error))
+    KeySet::parse(&answer.body).map_err(|error| LoginError::unreachable(&url, error))
 }

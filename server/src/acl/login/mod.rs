@@ -15,11 +15,10 @@ use weft_core::acl::{AuthConfig, AuthMethod};
 use weft_core::login::Subject;
 use weft_core::time::Timestamp;
 use weft_runtime::http::{HttpClient, HttpResponse};
+use weft_runtime::jwt::SignatureError;
 use weft_runtime::tls::{OutsideTrust, client_config_outside};
 
 use crate::ca::{Purpose, SealKey};
-
-pub(crate) use keys::is_public_key;
 
 use keys::KeyCache;
 
@@ -44,6 +43,12 @@ pub(crate) enum LoginError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<SignatureError> for LoginError {
+    fn from(error: SignatureError) -> Self {
+        Self::Refused(error.to_string())
+    }
 }
 
 impl LoginError {
@@ -80,7 +85,7 @@ impl Logins {
         }
         match &method.config {
             AuthConfig::Jwt(config) => {
-                let key = jwt::key_id(credential)?;
+                let key = weft_runtime::jwt::key_id(credential)?;
                 let keys = self.keys.of(method, config, key.as_deref()).await?;
                 jwt::check(config, &keys, credential, now)
             }

@@ -7,9 +7,10 @@ use weft_core::watch::Topic;
 use weft_proto::json::Fault;
 use weft_proto::json::login::{AuthMethodBody, HIDDEN, show_method, show_method_briefly};
 use weft_runtime::http::Body;
+use weft_runtime::jwt::is_public_key;
 
 use super::{ApiError, ApiRequest, Context, Routes, enabled};
-use crate::acl::{is_public_key, seal_reviewer};
+use crate::acl::seal_reviewer;
 use crate::http::page;
 use crate::read::Consistency;
 

@@ -1,0 +1,84 @@
+//! What becomes of a request's fields and query on the way to the local instance.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+use super::h1::is_like;
+
+/// Changes to a request that goes on.
+///
+/// **Shape**: names in lower case; what is removed is removed before the rest is added.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Edits {
+    removed: Vec<String>,
+    added: Vec<(String, Vec<u8>)>,
+    /// The query that goes on, if it is not the one that came; `None` inside for none.
+    pub(crate) query: Option<Option<Vec<u8>>>,
+}
+
+impl Edits {
+    /// Whether nothing changes.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes a field away, however it is spelled.
+    pub(crate) fn remove(&mut self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        self.added.retain(|(added, _)| *added != name);
+        if !self.removed.contains(&name) {
+            self.removed.push(name);
+        }
+    }
+
+    /// Writes a field in place of those of this name; a value that is none takes them away.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        self.remove(name);
+        self.append(name, value);
+    }
+
+    /// Adds a field; a value that is none is left out.
+    pub(crate) fn append(&mut self, name: &str, value: &[u8]) {
+        let is_value = HeaderValue::from_bytes(value).is_ok();
+        if is_value && HeaderName::from_bytes(name.as_bytes()).is_ok() {
+            self.added.push((name.to_ascii_lowercase(), value.to_vec()));
+        }
+    }
+
+    /// Adds later changes.
+    pub(crate) fn extend(&mut self, later: Self) {
+        later.removed.iter().for_each(|name| self.remove(name));
+        self.added.extend(later.added);
+        self.query = later.query.or(self.query.take());
+    }
+
+    /// Whether a field that came does not go on.
+    pub(crate) fn removes(&self, name: &[u8]) -> bool {
+        self.removed.iter().any(|removed| is_like(name, removed.as_bytes()))
+    }
+
+    /// Appends the lines that are added.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.added {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Changes fields that are values.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        let gone: Vec<HeaderName> =
+            headers.keys().filter(|name| self.removes(name.as_str().as_bytes())).cloned().collect();
+        for name in gone {
+            headers.remove(name);
+        }
+        for (name, value) in &self.added {
+            let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+            if let (Ok(name), Ok(value)) = pair {
+                headers.append(name, value);
+            }
+        }
+    }
+}
