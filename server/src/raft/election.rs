@@ -17,7 +17,7 @@ use futures::stream::FuturesUnordered;
 use openraft::storage::{LogState, RaftLogStorage};
 use rand_core::RngCore;
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use weft_runtime::entropy;
 use weft_runtime::task::TaskTree;
 
@@ -239,12 +239,26 @@ impl Pulse {
                 }
                 (roles.vote, roles.membership_config.clone())
             };
-            self.contact.heard_at(weft_runtime::clock::instant());
+            let (in_name_only, before) = self.links.acks.judge(id, &vote, &membership);
+            match (before, in_name_only) {
+                (false, true) => warn!(
+                    "a majority of the servers does not answer: this one leads in name only"
+                ),
+                (true, false) => info!("a majority of the servers answers again"),
+                (true, true) | (false, false) => {}
+            }
+            if !in_name_only {
+                self.contact.heard_at(weft_runtime::clock::instant());
+            }
             for (target, member) in membership.nodes().filter(|(target, _)| **target != id) {
                 let (links, target, address) =
                     (self.links.clone(), *target, member.address.clone());
                 tasks.spawn("sign of life", async move {
-                    links.pulse((target, &address), &vote, PULSE_LIMIT).await;
+                    let to = (target, address.as_str());
+                    match in_name_only {
+                        false => drop(links.pulse(to, &vote, PULSE_LIMIT).await),
+                        true => links.reach(to, &vote, PULSE_LIMIT).await,
+                    }
                 });
             }
         }

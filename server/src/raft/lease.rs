@@ -6,6 +6,10 @@
 //! [`LEASE`], which is shorter by the margin for clocks that run at different speeds, no other
 //! leader can exist, and what this server has applied is the newest there is.
 //!
+//! A leader that no majority has answered for [`LEADERLESS_AFTER`] leads in name only. It then
+//! sends nothing as a leader, so that whoever still hears it looks for another one, and only asks
+//! whether it is heard again: openraft 0.9 has leaders lead on for ever.
+//!
 //! **Source**: Spec: Raft §6.4.1 (dissertation).
 
 use std::collections::BTreeMap;
@@ -36,24 +40,66 @@ pub(super) struct Acks {
 struct Answers {
     /// The leadership that they are for; answers to an earlier one promise nothing.
     vote: Option<Vote>,
+    /// When that leadership began.
+    began: Option<Instant>,
+    /// When that was sent, as a leader, which each server answered last: its promise.
     sent: BTreeMap<NodeId, Instant>,
+    /// The same of anything that was answered, promise or not.
+    reached: BTreeMap<NodeId, Instant>,
+    /// Whether that leadership is one in name only, as last judged.
+    in_name_only: bool,
+}
+
+impl Answers {
+    /// Turns to a leadership; returns whether it is the newest known.
+    fn turn_to(&mut self, vote: &Vote, now: Instant) -> bool {
+        match &self.vote {
+            Some(known) if known == vote => true,
+            // Late, of an earlier leadership.
+            Some(known) if known > vote => false,
+            Some(_) | None => {
+                *self = Self { vote: Some(*vote), began: Some(now), ..Self::default() };
+                true
+            }
+        }
+    }
 }
 
 impl Acks {
-    /// Notes an answer to something sent under a vote.
+    /// Notes an answer to something sent as a leader under a vote.
     pub(super) fn note(&self, vote: &Vote, from: NodeId, sent: Instant) {
-        let mut answers = self.inner.lock();
-        match &answers.vote {
-            Some(known) if known == vote => {}
-            // Late, of an earlier leadership.
-            Some(known) if known > vote => return,
-            Some(_) | None => {
-                answers.vote = Some(*vote);
-                answers.sent.clear();
+        let answers = &mut *self.inner.lock();
+        if answers.turn_to(vote, sent) {
+            for moments in [&mut answers.sent, &mut answers.reached] {
+                let newest = moments.entry(from).or_insert(sent);
+                *newest = (*newest).max(sent);
             }
         }
-        let newest = answers.sent.entry(from).or_insert(sent);
-        *newest = (*newest).max(sent);
+    }
+
+    /// Notes an answer that promises nothing.
+    pub(super) fn note_reached(&self, vote: &Vote, from: NodeId, sent: Instant) {
+        let mut answers = self.inner.lock();
+        if answers.turn_to(vote, sent) {
+            let newest = answers.reached.entry(from).or_insert(sent);
+            *newest = (*newest).max(sent);
+        }
+    }
+
+    /// Judges anew whether the leadership of `me` is one in name only, and holds to it until the
+    /// next time. Returns that, and whether it was so before.
+    pub(super) fn judge(&self, me: NodeId, vote: &Vote, membership: &Membership) -> (bool, bool) {
+        let now = clock::instant();
+        let mut answers = self.inner.lock();
+        answers.turn_to(vote, now);
+        let is_so = is_unheard(me, (vote, membership), &answers, now);
+        (is_so, std::mem::replace(&mut answers.in_name_only, is_so))
+    }
+
+    /// Whether something may be sent as a leader under a vote.
+    pub(super) fn may_lead(&self, vote: &Vote) -> bool {
+        let answers = self.inner.lock();
+        !answers.in_name_only || answers.vote.as_ref() != Some(vote)
     }
 
     /// Returns when the last thing was sent that this server answered, under a vote.
@@ -74,20 +120,44 @@ impl Acks {
         let now = clock::instant();
         let answers = self.inner.lock();
         let known = answers.vote.as_ref() == Some(vote);
-        let mut oldest = Some(now);
-        for voters in membership.membership().get_joint_config() {
-            let mut moments: Vec<Option<Instant>> = voters
-                .iter()
-                .map(|id| match *id == me {
-                    true => Some(now),
-                    false => answers.sent.get(id).filter(|_| known).copied(),
-                })
-                .collect();
-            moments.sort_unstable_by(|a, b| b.cmp(a));
-            oldest = oldest.min(moments.get(voters.len() / 2).copied().flatten());
-        }
-        oldest
+        of_majority(membership, |id| match id == me {
+            true => Some(now),
+            false => answers.sent.get(&id).filter(|_| known).copied(),
+        })
     }
+}
+
+/// Returns the newest moment such that a majority's are that or later; in a joint membership a
+/// majority of both.
+fn of_majority(
+    membership: &Membership,
+    moment: impl Fn(NodeId) -> Option<Instant>,
+) -> Option<Instant> {
+    let configs = membership.membership().get_joint_config().iter();
+    let of_each = configs.map(|voters| {
+        let mut moments: Vec<Option<Instant>> = voters.iter().map(|id| moment(*id)).collect();
+        moments.sort_unstable_by(|a, b| b.cmp(a));
+        moments.get(voters.len() / 2).copied().flatten()
+    });
+    // Of no configuration at all there is no majority.
+    of_each.min().flatten()
+}
+
+fn is_unheard(
+    me: NodeId,
+    (vote, membership): (&Vote, &Membership),
+    answers: &Answers,
+    now: Instant,
+) -> bool {
+    if answers.vote.as_ref() != Some(vote) {
+        // Just elected, by a majority.
+        return false;
+    }
+    let heard = of_majority(membership, |id| match id == me {
+        true => Some(now),
+        false => answers.reached.get(&id).copied().or(answers.began),
+    });
+    heard.is_some_and(|at| now.saturating_duration_since(at) > LEADERLESS_AFTER)
 }
 
 /// Whether a server leads in name only: it has had no majority for so long that others may have
@@ -97,9 +167,7 @@ pub(super) fn is_without_majority(
     (vote, membership): (&Vote, &Membership),
     acks: &Acks,
 ) -> bool {
-    let confirmed = acks.confirmed(me, vote, membership);
-    // Without any answer yet: openraft counts from the election on.
-    confirmed.is_some_and(|at| clock::instant().duration_since(at) > LEADERLESS_AFTER)
+    is_unheard(me, (vote, membership), &acks.inner.lock(), clock::instant())
 }
 
 #[cfg(test)]
@@ -151,5 +219,44 @@ mod tests {
         assert!(acks.confirmed(1, &new, &three).is_some());
         assert_eq!(acks.confirmed(1, &old, &three), None);
         assert_eq!((acks.last(&new, 2), acks.last(&new, 3)), (None, Some(now)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_no_majority_answers_leads_in_name_only_until_one_does() {
+        let (acks, vote) = (Acks::default(), Vote::new_committed(3, 1));
+        let five = membership(&[&[1, 2, 3, 4, 5]]);
+        let judge = || acks.judge(1, &vote, &five);
+        assert_eq!(judge(), (false, false), "a majority has just elected it");
+        tokio::time::advance(LEADERLESS_AFTER).await;
+        for from in [2, 3] {
+            acks.note(&vote, from, clock::instant());
+        }
+        tokio::time::advance(LEADERLESS_AFTER).await;
+        assert_eq!(judge(), (false, false));
+        acks.note(&vote, 2, clock::instant());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(judge(), (true, false), "one other is no majority of five");
+        assert!(!acks.may_lead(&vote));
+        assert!(acks.may_lead(&Vote::new_committed(4, 2)), "another leadership is another matter");
+
+        let confirmed = acks.confirmed(1, &vote, &five);
+        for from in [4, 5] {
+            acks.note_reached(&vote, from, clock::instant());
+        }
+        assert_eq!(judge(), (false, true), "it is heard again");
+        assert!(acks.may_lead(&vote));
+        assert_eq!(acks.confirmed(1, &vote, &five), confirmed, "nobody has promised anything");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_nobody_ever_answers_leads_in_name_only() {
+        let (acks, vote) = (Acks::default(), Vote::new_committed(3, 1));
+        let three = membership(&[&[1, 2, 3]]);
+        assert_eq!(acks.judge(1, &vote, &three), (false, false));
+        tokio::time::advance(LEADERLESS_AFTER + Duration::from_millis(1)).await;
+        assert_eq!(acks.judge(1, &vote, &three), (true, false));
+        assert_eq!(acks.judge(1, &vote, &membership(&[&[1]])), (false, true), "alone it leads");
+        let next = Vote::new_committed(4, 1);
+        assert_eq!(acks.judge(1, &next, &three), (false, false), "elected anew");
     }
 }

@@ -114,6 +114,7 @@ impl Links {
         message: Bytes,
         limit: Duration,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure> {
+        self.check_lead(&vote)?;
         let sent = clock::instant();
         let answer = self.exchange(Method::Append, (target, address), message, limit).await?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
@@ -138,6 +139,28 @@ impl Links {
         };
         let answer = self.append((target, address), *vote, envelope::encode(&rpc), limit).await;
         answer.is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_)))
+    }
+
+    /// Asks whether a server hears this one, which leads in name only; that is noted, and renews
+    /// nothing.
+    pub(super) async fn reach(
+        &self,
+        (target, address): (NodeId, &str),
+        vote: &Vote,
+        limit: Duration,
+    ) {
+        let sent = clock::instant();
+        if self.call(address, &Call::Report, limit).await.is_ok() {
+            self.acks.note_reached(vote, target, sent);
+        }
+    }
+
+    /// Who leads in name only says nothing as a leader.
+    fn check_lead(&self, vote: &Vote) -> Result<(), Unreachable> {
+        match self.acks.may_lead(vote) {
+            true => Ok(()),
+            false => Err(Unreachable::new(&ProposeError::NoQuorum)),
+        }
     }
 
     async fn exchange<A, E>(
@@ -240,6 +263,7 @@ impl RaftNetwork<TypeConfig> for Link {
         rpc: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failure<InstallSnapshotError>> {
+        self.links.check_lead(&rpc.vote)?;
         let to = (self.target, self.address.as_str());
         let message = envelope::encode(&rpc);
         self.links.exchange(Method::InstallSnapshot, to, message, option.hard_ttl()).await
