@@ -11,7 +11,9 @@ use std::time::Duration;
 use tracing::{error, info};
 use weft_core::catalog::Node;
 use weft_core::index::Index;
+use weft_runtime::http::ApiAudit;
 use weft_runtime::task::{TaskFailure, TaskTree};
+use weft_runtime::telemetry::audit::{AuditError, AuditLog, AuditOptions};
 
 use crate::acl::{Acl, Tokens};
 use crate::checks::{Ask, Checks, ExternalMeans, ExternalMetrics, Means, Tell, start_external};
@@ -56,6 +58,9 @@ pub struct AgentHandle {
 /// Says why an agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The audit log cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// What stands in files cannot be registered.
     #[error("the services of the configuration cannot be registered")]
     Configured(#[source] LocalError),
@@ -158,6 +163,7 @@ impl Agent {
         let reloader = Reloader::new(config.clone(), local.clone(), tasks.clone());
         let parts = Parts {
             config: config.clone(),
+            audit: open_audit(&config, &metrics, &tasks)?,
             reloader: reloader.clone(),
             acl,
             local: local.clone(),
@@ -351,6 +357,24 @@ fn dns_site(config: &Config, membership: &Membership) -> DnsSite {
 fn dns_parts((views, names): (&Views, Names), acl: &Acl, servers: &Servers) -> DnsParts {
     let (acl, servers) = (Some(acl.clone()), Some(servers.clone()));
     DnsParts { views: views.clone(), names, acl, servers }
+}
+
+/// Opens the audit log, if one is to be kept.
+fn open_audit(
+    config: &Config,
+    metrics: &Metrics,
+    tasks: &TaskTree,
+) -> Result<Option<ApiAudit>, AuditError> {
+    let Some(audit) = &config.audit else { return Ok(None) };
+    let options = AuditOptions {
+        path: audit.path.clone(),
+        rotate_bytes: audit.rotate_bytes,
+        rotate_files_max: audit.rotate_files_max,
+    };
+    let log = AuditLog::open(options, tasks)?;
+    log.register(metrics.registry());
+    let node = config.node_name.to_string();
+    Ok(Some(ApiAudit { log, is_enforced: audit.is_enforced, node }))
 }
 
 /// This host, as the catalog is to have it.

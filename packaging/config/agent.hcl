@@ -76,6 +76,16 @@ https {
   # ca_file = "/etc/weft/callers.pem"
 }
 
+# Writes of this host's API and requests that were refused are written down, one JSON object a
+# line (docs/audit.md). Nothing is kept by default. With "enforced", what cannot be written down
+# is not done.
+audit {
+  # path               = "/var/log/weft/agent-audit.json"
+  # rotate_bytes       = 25165824
+  # rotate_max_files   = 15
+  # delivery_guarantee = "best-effort" # or "enforced"
+}
+
 # Whether checks may run commands on this host (docs/agents.md): those of everyone who may
 # register one, or those in files only.
 # enable_script_checks       = false

@@ -22,6 +22,15 @@ sidecar_for = "web-1"
 # Whether each request is logged on standard output: "off", "text" or "json".
 # access_log = "off"
 
+# Whoever is refused, would be refused or is cut off is written down, one JSON object a line
+# (docs/audit.md), and this share of those who are let in. Nothing is kept by default.
+audit {
+  # path             = "/var/log/weft/web-audit.json"
+  # rotate_bytes     = 25165824
+  # rotate_max_files = 15
+}
+# audit_allowed_share = 0.01
+
 # Logs go to standard error. WEFT_LOG beats the level.
 log {
   # level  = "info"

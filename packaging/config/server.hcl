@@ -68,6 +68,16 @@ https {
   # ca_file   = "/etc/weft/tls/callers-ca.pem"
 }
 
+# Writes of the API and requests that were refused are written down, one JSON object a line
+# (docs/audit.md). Nothing is kept by default. With "enforced", what cannot be written down is
+# not done.
+audit {
+  # path               = "/var/log/weft/server-audit.json"
+  # rotate_bytes       = 25165824
+  # rotate_max_files   = 15
+  # delivery_guarantee = "best-effort" # or "enforced"
+}
+
 # Bounds, so that no caller can exhaust the server.
 limits {
   # http_max_conns_per_client = 200    # connections of one IP address; 0 for no bound

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
-use weft_proto::text::Fault;
+use weft_proto::text::{AuditConfig, AuditSection, Fault};
 
 /// Where the admin interface listens when nothing else is said (DESIGN: ports).
 const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
@@ -40,6 +40,10 @@ pub struct FileConfig {
     pub drain_limit: Option<Span>,
     /// `off`, `text` or `json`, on the standard output.
     pub access_log: Option<String>,
+    /// Where it is written down who was refused.
+    pub audit: AuditSection,
+    /// Which share of those who are let in is written down there too, 0 to 1; 0 when left out.
+    pub audit_allowed_share: Option<f64>,
 }
 
 /// A checked configuration.
@@ -55,6 +59,9 @@ pub struct Config {
     pub drain_limit: Duration,
     /// Whether and how requests are logged.
     pub access_log: Option<AccessLogFormat>,
+    /// Where it is written down who was refused, and which share of the others; `None` for
+    /// nowhere.
+    pub audit: Option<(AuditConfig, f64)>,
 }
 
 /// Where snapshots come from.
@@ -131,14 +138,29 @@ impl Config {
                 None
             }
         };
+        let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
         match (source, admin_addr, faults.is_empty()) {
             (Some(source), Some(admin_addr), true) => {
-                Ok(Self { source, admin_addr, workers, drain_limit, access_log })
+                Ok(Self { source, admin_addr, workers, drain_limit, access_log, audit })
             }
             _ => Err(faults),
         }
     }
+}
+
+fn audit(file: &FileConfig, faults: &mut Vec<Fault>) -> Option<(AuditConfig, f64)> {
+    let audit = file.audit.resolve(faults);
+    let share = file.audit_allowed_share.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&share) {
+        let reason = format!("{share} is not from 0 to 1");
+        faults.push(Fault::new("audit_allowed_share", reason));
+    }
+    if audit.as_ref().is_some_and(|audit| audit.is_enforced) {
+        let reason = "a proxy does not wait for a disk; write best-effort";
+        faults.push(Fault::new("audit.delivery_guarantee", reason));
+    }
+    Some((audit?, share))
 }
 
 fn source(file: &FileConfig, fault: &mut impl FnMut(&str, String)) -> Option<SnapshotSource> {

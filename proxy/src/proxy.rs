@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
+use weft_proto::text::AuditConfig;
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::audit::{AuditLog, AuditOptions};
 
 use crate::admin;
 use crate::config::Config;
 use crate::control::{KeyAsker, drive};
+use crate::http::chain;
 use crate::listen::{Crew, CrewOptions};
-use crate::observe::{AccessLog, Metrics};
+use crate::observe::{AccessLog, Decisions, Metrics};
 use crate::workload::Workload;
 
 /// A proxy; see [`Proxy::start`].
@@ -32,6 +35,12 @@ pub enum StartError {
     /// The admin interface cannot listen.
     #[error("admin_addr: {reason}")]
     Admin {
+        /// Why.
+        reason: String,
+    },
+    /// The audit log cannot be kept.
+    #[error("audit.path: {reason}")]
+    Audit {
         /// Why.
         reason: String,
     },
@@ -70,7 +79,8 @@ impl Proxy {
     /// Starts a proxy as tasks of the tree; cancelling the tree drains it.
     ///
     /// # Errors
-    /// [`StartError::Admin`] when the admin interface cannot listen.
+    /// [`StartError::Admin`] when the admin interface cannot listen, [`StartError::Audit`] when the
+    /// audit log cannot be kept.
     pub async fn start(config: Config, tasks: TaskTree) -> Result<ProxyHandle, StartError> {
         let failed = |error: std::io::Error| StartError::Admin { reason: error.to_string() };
         let listener = net::bind_tcp(config.admin_addr).await.map_err(failed)?;
@@ -79,8 +89,10 @@ impl Proxy {
         let cell: Arc<ArcSwapOption<Workload>> = Arc::default();
         admin::start(listener, cell.clone(), metrics.clone(), &tasks);
         let (asker, questions) = KeyAsker::new();
+        let decisions = decisions(config.audit.as_ref(), &metrics, &tasks)?;
         let options = CrewOptions {
             asker: Arc::new(asker),
+            decisions,
             workers: config.workers,
             drain_limit: config.drain_limit,
             metrics: metrics.clone(),
@@ -98,6 +110,24 @@ impl Proxy {
         tasks.spawn("control", driving);
         Ok(ProxyHandle { admin_addr, started })
     }
+}
+
+/// Opens the audit log, if one is to be kept.
+fn decisions(
+    audit: Option<&(AuditConfig, f64)>,
+    metrics: &Metrics,
+    tasks: &TaskTree,
+) -> Result<Option<Decisions>, StartError> {
+    let Some((audit, allowed_share)) = audit else { return Ok(None) };
+    let options = AuditOptions {
+        path: audit.path.clone(),
+        rotate_bytes: audit.rotate_bytes,
+        rotate_files_max: audit.rotate_files_max,
+    };
+    let log = AuditLog::open(options, tasks)
+        .map_err(|error| StartError::Audit { reason: chain(&error) })?;
+    metrics.show_audit(log.clone());
+    Ok(Some(Decisions::new(log, *allowed_share)))
 }
 
 impl ProxyHandle {

@@ -15,10 +15,11 @@ use weft_core::lease::LeaseTimes;
 use weft_core::time::Timestamp;
 use weft_proto::join_token::JoinToken;
 use weft_runtime::backoff::Backoff;
-use weft_runtime::http::{ServeOptions, serve};
+use weft_runtime::http::{ApiAudit, ServeOptions, serve};
 use weft_runtime::rpc::GrpcOrApi;
 use weft_runtime::store::{self, Store, StoreError};
 use weft_runtime::task::{TaskFailure, TaskTree};
+use weft_runtime::telemetry::audit::{AuditError, AuditLog, AuditOptions};
 use weft_runtime::tls::{CertificateFileError, ClientTlsCell};
 use weft_runtime::{clock, disk, entropy, net};
 
@@ -56,6 +57,9 @@ const TOKEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// States why the server did not start. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The audit log cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -301,7 +305,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let api = http::Api::new(
         admission.clone(),
         (proposer.clone(), reader),
-        (seal, metrics.clone()),
+        (seal, metrics.clone(), open_audit(&config, tasks)?),
         &config,
         tasks,
     );
@@ -503,6 +507,19 @@ fn stop_with(consensus: &Consensus, tasks: &TaskTree) {
         token.cancelled().await;
         consensus.stop().await;
     });
+}
+
+/// Opens the audit log, if one is to be kept.
+fn open_audit(config: &Config, tasks: &TaskTree) -> Result<Option<ApiAudit>, StartError> {
+    let Some(audit) = &config.audit else { return Ok(None) };
+    let options = AuditOptions {
+        path: audit.path.clone(),
+        rotate_bytes: audit.rotate_bytes,
+        rotate_files_max: audit.rotate_files_max,
+    };
+    let log = AuditLog::open(options, tasks)?;
+    let node = config.node_name.to_string();
+    Ok(Some(ApiAudit { log, is_enforced: audit.is_enforced, node }))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod access;
 mod access_everywhere;
 mod agents;
+mod audit;
 mod bad_input;
 mod bypass;
 mod cli;

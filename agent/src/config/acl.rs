@@ -90,6 +90,13 @@ impl TokenText {
         &self.0
     }
 
+    /// Returns what tells it from other tokens and does not give it away.
+    pub(crate) fn fingerprint(&self) -> String {
+        let digest = weft_runtime::digest::of_bytes(self.0.as_bytes());
+        let head: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{head}")
+    }
+
     /// Returns it as the value of a header; `None` when it cannot be one, and so is no token.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_bytes(self.0.as_bytes()).ok()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, Locality, ServiceDefinition};
-use weft_proto::text::HttpsSection;
+use weft_proto::text::{AuditSection, HttpsSection};
 
 use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, WorkloadApiSection};
 
@@ -38,6 +38,8 @@ pub struct FileConfig {
     pub http: HttpSection,
     /// The HTTP API with TLS.
     pub https: HttpsSection,
+    /// Where writes and refusals of the API are written down.
+    pub audit: AuditSection,
     /// The DNS interface.
     pub dns: DnsSection,
     /// The interface for local proxies.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use weft_core::catalog::Locality;
 use weft_core::name::{Datacenter, NodeName};
+use weft_proto::text::AuditConfig;
 
 use crate::local::Definitions;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub acl: AclConfig,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// Where writes and refusals of the API are written down; `None` for nowhere.
+    pub audit: Option<AuditConfig>,
     /// The DNS interface.
     pub dns: DnsConfig,
     /// The unix socket on which local proxies are configured.

@@ -46,6 +46,7 @@ impl Config {
         let locality = locality(file.locality.clone(), &mut faults);
         let acl = super::acl::resolve(&file.acl, &mut faults);
         let http = super::http::resolve(&file.http, &file.https, &mut faults);
+        let audit = file.audit.resolve(&mut faults);
         let dns = super::dns::resolve(&file.dns, &mut faults);
         let external_checks = super::external::resolve(&file.external_checks, &mut faults);
         let proxy_socket = match &file.proxy.socket {
@@ -73,6 +74,7 @@ impl Config {
                 locality,
                 acl,
                 http,
+                audit,
                 dns,
                 proxy_socket,
                 workload_api,

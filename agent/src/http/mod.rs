@@ -32,7 +32,8 @@ use weft_core::name::Datacenter;
 use weft_proto::json::{self, Unknown};
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, OwnHosts, Params, Remote, accepts_gzip, check_foreign, collect, full, gzipped,
+    ApiAudit, Body, Found, Noted, OwnHosts, Params, Remote, accepts_gzip, check_foreign, collect,
+    full, gzipped,
 };
 use weft_runtime::task::TaskTree;
 
@@ -81,6 +82,8 @@ pub struct Parts {
     pub reloader: Reloader,
     /// Where DNS is answered; `None` for not at all.
     pub dns_addr: Option<SocketAddr>,
+    /// Where writes and refusals are written down; `None` for nowhere.
+    pub(crate) audit: Option<ApiAudit>,
     /// Cancelled when the agent stops, which ends requests that wait.
     pub tasks: TaskTree,
 }
@@ -149,13 +152,17 @@ impl Api {
     async fn answer(self: &Arc<Self>, request: Request<Body>, door: Door) -> Response<Body> {
         let started = clock::instant();
         let takes_gzip = accepts_gzip(request.headers());
+        let noted = self.noted(&request);
         let answered = tokio::select! {
             // Whatever waits is given up when the agent stops.
             () = self.parts.tasks.cancelled() => Err(ApiError::Stopping),
-            answered = Box::pin(self.dispatch(request, door)) => answered,
+            answered = Box::pin(self.carry_out(request, door, noted.as_ref())) => answered,
         };
         self.parts.metrics.request_served(clock::instant() - started);
         let mut response = answered.unwrap_or_else(ApiError::into_response);
+        if let (Some(audit), Some(noted)) = (&self.parts.audit, &noted) {
+            audit.complete(&self.routes, noted, response.status());
+        }
         if let Some(policy) = self.parts.acl.default_policy() {
             response.headers_mut().insert(answer::DEFAULT_POLICY, policy);
         }
@@ -164,6 +171,36 @@ impl Api {
             true => gzipped(response, &self.parts.tasks).await,
             false => response,
         }
+    }
+
+    /// Keeps what the audit log would tell of a request that is answered here; what is passed on
+    /// is written down by the server.
+    fn noted(&self, request: &Request<Body>) -> Option<Noted> {
+        self.parts.audit.as_ref()?;
+        if let Found::NotFound = self.routes.find(request.method(), request.uri().path()) {
+            return None;
+        }
+        let mut noted = Noted::of(request);
+        let shown = rights::token(&Query::of(request.uri()), request.headers());
+        // The agent knows tokens by what they are, not by their names.
+        noted.token = self.parts.acl.token_of(shown).map(|token| token.fingerprint());
+        Some(noted)
+    }
+
+    /// Answers a request, once it is written down, where that is demanded.
+    async fn carry_out(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        door: Door,
+        noted: Option<&Noted>,
+    ) -> Result<Response<Body>, ApiError> {
+        if let (Some(audit), Some(noted)) = (&self.parts.audit, noted) {
+            audit.begin(&self.routes, noted).await.map_err(|error| {
+                let why = "audit.delivery_guarantee is enforced, and";
+                ApiError::Unavailable(format!("{why} {error}"))
+            })?;
+        }
+        self.dispatch(request, door).await
     }
 
     async fn dispatch(

@@ -2,6 +2,7 @@
 //!
 //! Every form ends as a JSON value and goes through the decoder of `json`.
 
+mod audit;
 mod fault;
 mod hcl;
 mod https;
@@ -17,6 +18,7 @@ use weft_core::limits::API_BODY_BYTES_MAX;
 
 pub use crate::json::Unknown;
 use crate::json::{Options, from_value};
+pub use audit::{AuditConfig, AuditSection};
 pub use fault::Fault;
 pub use https::{HttpsConfig, HttpsSection};
 pub use merge::merge;

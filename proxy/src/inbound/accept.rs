@@ -21,7 +21,7 @@ use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::listen::{Caller, Live, Local, Worker};
-use crate::observe::Open;
+use crate::observe::{Asking, Open};
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer};
 
@@ -133,6 +133,12 @@ fn may_connect(local: &Local, caller: &SpiffeId, live: &Live) -> bool {
     let Some(known) = known.as_ref() else { return false };
     let judgement = judge_connection(workload, known);
     let why = || workload.judge.explain(&judgement, &known.service, &workload.snapshot.service);
+    if let Some(decisions) = &local.decisions
+        && let Some(verdict) = decisions.worth_telling(&judgement)
+    {
+        let asking = Asking { caller: Some(caller), ..known.asking(&workload.snapshot.service) };
+        decisions.tell(verdict, asking, why());
+    }
     if !judgement.allowed {
         local.inbound.denied.add(1);
         local.inbound.cause("intention-denied");

@@ -18,21 +18,26 @@ pub(super) fn judge_connection<'a>(workload: &'a Workload, caller: &Caller) -> J
     workload.judge.evaluate(workload.judge.standing(&caller.service), &call)
 }
 
-/// Cuts what is under way on a connection and no longer allowed.
-pub(crate) fn judge_again(workload: &Workload, live: &Live) {
+/// Cuts what is under way on a connection and no longer allowed; returns whether anything was cut.
+pub(crate) fn judge_again(workload: &Workload, live: &Live) -> bool {
     let caller = live.caller();
-    let Some(caller) = caller.as_ref() else { return };
+    let Some(caller) = caller.as_ref() else { return false };
     let judge: &Judge = &workload.judge;
     let standing = judge.standing(&caller.service);
     if judge.is_by_content(standing) {
         let port = workload.snapshot.inbound.local_app.port();
         let rules = Rules { judge, standing, caller, port };
-        live.under_way.cut_refused(&rules);
+        let is_cut = live.under_way.cut_refused(&rules);
         if live.has_one_request() && !live.under_way.is_alone_allowed(&rules) {
             live.cut();
+            return true;
         }
+        is_cut
     } else if live.is_busy() && !judge_connection(workload, caller).allowed {
         live.cut();
+        true
+    } else {
+        false
     }
 }
 

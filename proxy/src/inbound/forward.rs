@@ -18,7 +18,7 @@ use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Live, Local, Worker};
-use crate::observe::AccessRecord;
+use crate::observe::{AccessRecord, Asking};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
@@ -125,6 +125,21 @@ impl LocalApp {
             request: is_by_content.then_some(Asked { request, path, tokens: &checked.tokens }),
         };
         let judgement = judge.evaluate(self.standing, &call);
+        if let Some(decisions) = &local.decisions
+            && let Some(verdict) = decisions.worth_telling(&judgement)
+        {
+            let path = path.map_or_else(|_| request.path(), CanonicalPath::as_bytes);
+            let path = if is_by_content { path } else { request.path() };
+            let asking = Asking {
+                caller: Some(&self.caller),
+                source: &self.service,
+                destination: &snapshot.service,
+                address: self.address,
+                request: Some((request.method(), path)),
+            };
+            let why = judge.explain(&judgement, &self.service, &snapshot.service);
+            decisions.tell(verdict, asking, why);
+        }
         if !judgement.allowed {
             local.inbound.denied.add(1);
             let caller = (&self.caller, &self.service);

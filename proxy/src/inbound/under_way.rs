@@ -119,13 +119,11 @@ impl UnderWay {
         rules.allow(self.alone.borrow().as_ref())
     }
 
-    /// Cuts the streams whose requests are no longer allowed.
-    pub(super) fn cut_refused(&self, rules: &Rules<'_>) {
-        for stream in self.streams.borrow().values() {
-            if !rules.allow(stream.kept.as_ref()) {
-                stream.cut.cut();
-            }
-        }
+    /// Cuts the streams whose requests are no longer allowed; returns whether there were any.
+    pub(super) fn cut_refused(&self, rules: &Rules<'_>) -> bool {
+        let streams = self.streams.borrow();
+        let refused = streams.values().filter(|stream| !rules.allow(stream.kept.as_ref()));
+        refused.map(|stream| stream.cut.cut()).count() > 0
     }
 }
 

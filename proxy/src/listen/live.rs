@@ -13,6 +13,7 @@ use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
 use crate::inbound::UnderWay;
+use crate::observe::Asking;
 
 /// The worker's handle on one connection; shared with the task that serves it.
 #[derive(Debug, Default)]
@@ -38,6 +39,14 @@ pub(crate) struct Caller {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Until when the leaf is valid.
     pub(crate) valid_before: Timestamp,
+}
+
+impl Caller {
+    /// Tells who asks for a connection to a service.
+    pub(crate) fn asking<'a>(&'a self, destination: &'a ServiceName) -> Asking<'a> {
+        let (source, address) = (&self.service, self.address);
+        Asking { caller: None, source, destination, address, request: None }
+    }
 }
 
 impl Live {

@@ -15,7 +15,7 @@ use weft_runtime::tls::rustls::pki_types::ServerName;
 
 use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::TokenCache;
-use crate::observe::{Series, WorkerMetrics};
+use crate::observe::{Decisions, Series, WorkerMetrics};
 use crate::transport::{ClientTls, Endpoint};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
 
@@ -34,6 +34,8 @@ pub(crate) struct Local {
     pub(crate) inbound: Arc<Series>,
     /// By the keys of the workload.
     pub(crate) tokens: Rc<TokenCache>,
+    /// Where it is written down who is let in and who is not.
+    pub(crate) decisions: Option<Decisions>,
 }
 
 /// This worker's side of an upstream.
@@ -133,7 +135,8 @@ impl Local {
             }
             Some(_) | None => Rc::default(),
         };
-        Self { workload, upstreams, app, app_http1, app_http2, inbound, tokens }
+        let decisions = None;
+        Self { workload, upstreams, app, app_http1, app_http2, inbound, tokens, decisions }
     }
 
     /// Closes connections that have waited too long for a request.

@@ -22,7 +22,7 @@ use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::Credentials;
 use crate::inbound;
-use crate::observe::{AccessLog, Metrics, WorkerMetrics};
+use crate::observe::{AccessLog, Decisions, Metrics, Verdict, WorkerMetrics};
 use crate::workload::Workload;
 
 /// How long a connection to another proxy or to the local instance waits for its next request:
@@ -47,6 +47,7 @@ pub(crate) struct CrewOptions {
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
     pub(crate) asker: Arc<KeyAsker>,
+    pub(crate) decisions: Option<Decisions>,
 }
 
 /// A listener that could not be opened.
@@ -112,6 +113,7 @@ pub(crate) struct Worker {
     pub(crate) asker: Arc<KeyAsker>,
     /// Told when a workload is put in force.
     pub(crate) changed: Notify,
+    decisions: Option<Decisions>,
     metrics: WorkerMetrics,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
@@ -166,18 +168,30 @@ impl Worker {
         let before = self.local.borrow().clone();
         let local = {
             let random = &mut *self.random.borrow_mut();
-            Rc::new(Local::new(workload.clone(), before.as_deref(), &self.metrics, random))
+            let mut local = Local::new(workload.clone(), before.as_deref(), &self.metrics, random);
+            local.decisions = self.decisions.clone();
+            Rc::new(local)
         };
         *self.local.borrow_mut() = Some(local);
         self.changed.notify_waiters();
         for live in self.lives.borrow().values() {
-            inbound::judge_again(&workload, live);
+            if inbound::judge_again(&workload, live) {
+                self.tell_of_cut(&workload, live);
+            }
         }
         let credentials = &workload.credentials;
         if before.is_some_and(|b| credentials.trusts_less_than(&b.workload.credentials)) {
             self.judge_chains(credentials);
         }
         self.listen(&workload)
+    }
+
+    fn tell_of_cut(&self, workload: &Workload, live: &Live) {
+        if let (Some(decisions), Some(caller)) = (&self.decisions, live.caller().as_ref()) {
+            let destination = &workload.snapshot.service;
+            let asking = caller.asking(destination);
+            decisions.tell(Verdict::Cut, asking, "the rules have changed".to_owned());
+        }
     }
 
     /// Cuts connections to and from those whom none of the roots that are left vouches for, and
@@ -284,6 +298,7 @@ fn run_thread(
         log: options.log.clone(),
         asker: options.asker.clone(),
         changed: Notify::new(),
+        decisions: options.decisions.clone(),
         inbound_open,
         metrics: options.metrics.worker(number),
         local: RefCell::new(None),

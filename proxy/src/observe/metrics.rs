@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use weft_core::chain::TargetId;
 use weft_core::name::ServiceName;
+use weft_runtime::telemetry::audit::AuditLog;
 
 use crate::http::Outcome;
 
@@ -113,6 +114,8 @@ pub(super) struct Registry {
     pub(super) snapshots_refused: Count,
     pub(super) leaf_valid_before_ms: Count,
     pub(super) listeners_failed: Count,
+    /// Counts its records itself.
+    pub(super) audit: OnceLock<AuditLog>,
 }
 
 /// One worker's door to the counts.
@@ -126,6 +129,12 @@ impl Metrics {
     /// Makes a worker's door.
     pub(crate) fn worker(&self, worker: usize) -> WorkerMetrics {
         WorkerMetrics { metrics: self.clone(), worker }
+    }
+
+    /// Has the records of the audit log shown.
+    pub(crate) fn show_audit(&self, log: AuditLog) {
+        // Started once.
+        let _ = self.0.audit.set(log);
     }
 
     /// Notes the configuration in force.

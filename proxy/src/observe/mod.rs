@@ -1,8 +1,10 @@
 //! What the proxy tells about itself: counts for Prometheus, and access logs.
 
 mod access_log;
+mod decisions;
 mod metrics;
 mod text;
 
 pub(crate) use access_log::{AccessLog, AccessRecord};
+pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub(crate) use metrics::{Metrics, Open, Series, WorkerMetrics};

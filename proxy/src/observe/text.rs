@@ -102,6 +102,13 @@ fn write_process(registry: &Registry, text: &mut String) {
         head(text, name, kind, help);
         line(text, name, "", value);
     }
+    if let Some(audit) = registry.audit.get() {
+        let name = "weft_proxy_audit_records_total";
+        head(text, name, "counter", "Records of the audit log, by what became of them.");
+        for (outcome, count) in audit.counts() {
+            line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
+        }
+    }
 }
 
 fn write_requests(all: All<'_>, text: &mut String) {

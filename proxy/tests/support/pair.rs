@@ -45,6 +45,7 @@ impl Running {
             workers,
             drain_limit: Duration::from_secs(5),
             access_log: None,
+            audit: None,
         };
         let tasks = TaskTree::root(name);
         let handle = Proxy::start(config, tasks.clone()).await.expect("a proxy");

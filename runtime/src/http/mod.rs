@@ -3,6 +3,7 @@
 //! Which routes exist, and what they answer, is decided by the processes.
 
 mod accept;
+mod audit;
 mod body;
 mod client;
 mod clients;
@@ -14,6 +15,7 @@ mod router;
 mod serve;
 
 pub use accept::{Accept, Remote};
+pub use audit::{ApiAudit, Noted};
 pub use body::{Body, BodyError, BoxError, collect, empty, full, is_empty, streamed, told_bytes};
 pub use client::{CallError, HttpClient, HttpResponse};
 pub use compress::{accepts_gzip, gzip, gzipped};

@@ -52,6 +52,11 @@ impl Params {
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
+
+    /// Returns every parameter with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 impl<H> Default for Router<H> {
@@ -112,7 +117,7 @@ impl<H> Router<H> {
 }
 
 /// Decodes `%xx`; `None` when an escape is malformed or the result is not UTF-8.
-fn percent_decode(raw: &str) -> Option<String> {
+pub(super) fn percent_decode(raw: &str) -> Option<String> {
     if !raw.contains('%') {
         return Some(raw.to_owned());
     }

@@ -2,6 +2,7 @@
 //!
 //! Metrics are defined beside the code that counts; only their collection is here.
 
+pub mod audit;
 pub mod log;
 pub mod metrics;
 pub mod notify;

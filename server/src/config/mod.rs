@@ -16,7 +16,7 @@ use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_core::time::Span;
 use weft_proto::join_token::JoinToken;
-use weft_proto::text::{Fault, HttpsSection};
+use weft_proto::text::{AuditConfig, AuditSection, Fault, HttpsSection};
 
 pub use acl::{AclConfig, AclSection, AclTokensSection};
 pub use bounds::{Limits, LimitsSection};
@@ -50,6 +50,8 @@ pub struct FileConfig {
     pub http: HttpSection,
     /// The HTTP API with TLS.
     pub https: HttpsSection,
+    /// Where writes and refusals of the API are written down.
+    pub audit: AuditSection,
     /// Within this time after its death a host leaves the answers, 3s to 10m; 10 s when left out.
     pub node_lease: Option<Span>,
     /// How long a host that failed stays in the catalog, an hour or more; 72 h when left out.
@@ -90,6 +92,8 @@ pub struct Config {
     pub acl: AclConfig,
     /// The doors of the HTTP API.
     pub http: HttpConfig,
+    /// Where writes and refusals of the API are written down; `None` for nowhere.
+    pub audit: Option<AuditConfig>,
     /// When hosts count as failed.
     pub lease: LeaseTimes,
     /// Bounds on what clients may ask for.
@@ -145,14 +149,10 @@ impl Config {
                 IntentionAction::Deny
             }
         };
-        let telemetry_addr =
-            file.telemetry_addr.and_then(|at| socket_addr("telemetry_addr", &at, &mut faults));
-        if telemetry_addr.is_some_and(|at| !at.ip().is_loopback()) {
-            let reason = "metrics are served without TLS; use a loopback address";
-            faults.push(Fault::new("telemetry_addr", reason));
-        }
+        let telemetry_addr = telemetry_addr(file.telemetry_addr, &mut faults);
         let acl = acl::resolve(file.acl, &mut faults);
         let http = http::resolve(file.http, file.https, &file.limits, &mut faults);
+        let audit = file.audit.resolve(&mut faults);
         let limits = file.limits.resolve(&mut faults);
         let storage = storage::resolve(&file.storage, &mut faults);
         let join = join_token(file.join, file.join_token_file, &mut faults);
@@ -170,6 +170,7 @@ impl Config {
                 acl,
                 read_replica: file.read_replica,
                 http,
+                audit,
                 limits,
                 storage,
                 join,
@@ -185,6 +186,15 @@ fn checked<T, E: std::fmt::Display>(
     faults: &mut Vec<Fault>,
 ) -> Option<T> {
     parsed.map_err(|error| faults.push(Fault::new(field, error.to_string()))).ok()
+}
+
+fn telemetry_addr(text: Option<String>, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
+    let address = text.and_then(|text| socket_addr("telemetry_addr", &text, faults));
+    if address.is_some_and(|at| !at.ip().is_loopback()) {
+        let reason = "metrics are served without TLS; use a loopback address";
+        faults.push(Fault::new("telemetry_addr", reason));
+    }
+    address
 }
 
 fn socket_addr(field: &str, text: &str, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
@@ -287,6 +297,7 @@ mod tests {
             read_replica: false,
             http: HttpSection { addr: Some("0.0.0.0:8500".to_owned()), ..Default::default() },
             https: HttpsSection::default(),
+            audit: AuditSection::default(),
             node_lease: Some(Span::seconds(1)),
             reconnect_timeout: Some(Span::seconds(60)),
             limits: LimitsSection {

@@ -6,6 +6,7 @@ use weft_core::filter::FilterError;
 use weft_core::state::{AclRefusal, Refusal};
 use weft_proto::json::Fault;
 use weft_runtime::http::{Body, BodyError, full};
+use weft_runtime::telemetry::audit::AuditError;
 
 use crate::acl::UnknownToken;
 use crate::propose::WriteError;
@@ -111,6 +112,14 @@ impl From<WriteError> for ApiError {
             ) => Self::not_found(refusal.to_string()),
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }
+    }
+}
+
+impl From<AuditError> for ApiError {
+    /// Nothing was done, and another server may be able to write it down.
+    fn from(error: AuditError) -> Self {
+        let text = format!("audit.delivery_guarantee is enforced, and {error}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }
 

@@ -54,7 +54,8 @@ use weft_core::identity::SpiffeId;
 use weft_core::name::NodeName;
 use weft_runtime::clock;
 use weft_runtime::http::{
-    Body, Found, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty, told_bytes,
+    ApiAudit, Body, Found, Noted, PeerIdentity, accepts_gzip, collect, empty, gzipped, is_empty,
+    told_bytes,
 };
 use weft_runtime::task::TaskTree;
 
@@ -98,6 +99,8 @@ struct Context {
     seal: SealKey,
     /// What of requests lies in memory.
     bodies: Bodies,
+    /// Where writes and refusals are written down.
+    audit: Option<ApiAudit>,
 }
 
 /// By which door a request came.
@@ -164,7 +167,7 @@ impl Api {
     pub(crate) fn new(
         admission: Admission,
         (proposer, reader): (Proposer, Reader),
-        (seal, metrics): (SealKey, Metrics),
+        (seal, metrics, audit): (SealKey, Metrics, Option<ApiAudit>),
         config: &Config,
         tasks: &TaskTree,
     ) -> Self {
@@ -172,6 +175,9 @@ impl Api {
         let (meter, gate) = (Meter::new(routes.all()), Gate::new(config.acl.clone()));
         meter.register(metrics.registry());
         gate.register(metrics.registry());
+        if let Some(audit) = &audit {
+            audit.log.register(metrics.registry());
+        }
         let context = Context {
             proposer,
             archive: reader.archive(),
@@ -188,6 +194,7 @@ impl Api {
             meter,
             seal: seal.clone(),
             bodies: Bodies::default(),
+            audit,
         };
         Self { context: Arc::new(context), routes: Arc::new(routes) }
     }
@@ -223,13 +230,18 @@ impl Api {
         let pretty = query.as_ref().is_ok_and(|query| query.has("pretty"));
         let is_head = request.method() == Method::HEAD;
         let takes_gzip = accepts_gzip(request.headers());
-        let asked = self.read(request, query, entrance);
+        // Boxed, as nobody who asks a question needs the room.
+        let mut noted = self.context.audit.as_ref().map(|_| Box::new(noted(&request, &entrance)));
+        let asked = self.read(request, query, entrance, noted.as_deref_mut());
         async move {
             let answered = match asked {
-                Ok(asked) => asked.answer(&self.context).await,
+                Ok(asked) => self.carry_out(asked, noted.as_deref()).await,
                 Err(error) => Err(error),
             };
             let mut response = answered.unwrap_or_else(ApiError::into_response);
+            if let (Some(audit), Some(noted)) = (&self.context.audit, &noted) {
+                audit.complete(self.routes.router(), noted, response.status());
+            }
             let headers = response.headers_mut();
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             headers.insert(
@@ -249,12 +261,26 @@ impl Api {
         }
     }
 
+    /// Answers what was asked, once it is written down, where that is demanded.
+    async fn carry_out(
+        &self,
+        asked: Asked,
+        noted: Option<&Noted>,
+    ) -> Result<Response<Body>, ApiError> {
+        if let (Some(audit), Some(noted)) = (&self.context.audit, noted) {
+            // Boxed, as nobody who waits for an answer needs the room.
+            Box::pin(audit.begin(self.routes.router(), noted)).await?;
+        }
+        asked.answer(&self.context).await
+    }
+
     /// Finds the page, and reads all but the body.
     fn read(
         &self,
         request: Request<Body>,
         query: Result<Query, ApiError>,
         entrance: Entrance,
+        noted: Option<&mut Noted>,
     ) -> Result<Asked, ApiError> {
         let (parts, body) = request.into_parts();
         let asked = parts.method;
@@ -273,6 +299,9 @@ impl Api {
         let state = self.context.reader.newest();
         query.check_datacenter(state.cluster().map(|cluster| &cluster.datacenter))?;
         let rights = self.context.gate.rights(&state, &credential)?;
+        if let Some(noted) = noted {
+            noted.token = rights.accessor().map(ToString::to_string);
+        }
         (route.admits)(&rights)?;
         let is_on_host = matches!(entrance, Entrance::Host);
         let through = entrance.member();
@@ -295,6 +324,17 @@ impl Api {
         };
         Ok(Asked { route, request: Box::new(request), body })
     }
+}
+
+/// Keeps what the audit log would tell of a request.
+fn noted(request: &Request<Body>, entrance: &Entrance) -> Noted {
+    let mut noted = Noted::of(request);
+    noted.remote = near::asker(request.headers()).or(noted.remote);
+    noted.through = match entrance {
+        Entrance::Mesh(member) => Some(member.to_string()),
+        Entrance::Host | Entrance::Outside => None,
+    };
+    noted
 }
 
 /// A request whose body is still to come.

@@ -130,6 +130,11 @@ impl Routes {
         }
     }
 
+    /// Returns the table itself.
+    pub(super) fn router(&self) -> &Router<Route> {
+        &self.router
+    }
+
     /// Looks up a request's method and path.
     pub(super) fn find(&self, method: &Method, path: &str) -> Found<'_, Route> {
         self.router.find(method, path)

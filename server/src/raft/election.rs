@@ -241,9 +241,9 @@ impl Pulse {
             };
             let (in_name_only, before) = self.links.acks.judge(id, &vote, &membership);
             match (before, in_name_only) {
-                (false, true) => warn!(
-                    "a majority of the servers does not answer: this one leads in name only"
-                ),
+                (false, true) => {
+                    warn!("a majority of the servers does not answer: this one leads in name only")
+                }
                 (true, false) => info!("a majority of the servers answers again"),
                 (true, true) | (false, false) => {}
             }
