@@ -4,7 +4,7 @@
 #   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
 #   tests/run.sh e2e    only the end-to-end tests
 #
-# The end-to-end tests call nginx, Apache, Node.js, gunicorn, uvicorn, dig, curl, python3, unbound, dnsmasq, HAProxy,
+# The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, dig, curl, python3, unbound, dnsmasq, HAProxy,
 # dnsperf, Prometheus, and Patroni with PostgreSQL. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
@@ -92,6 +92,7 @@ install_tools() {
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
     command -v node >/dev/null || missing+=(nodejs)
     [ -x /usr/sbin/apache2 ] || missing+=(apache2)
+    command -v perl >/dev/null || missing+=(perl-base)
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
         prometheus:prometheus patroni:patroni; do

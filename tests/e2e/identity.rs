@@ -42,7 +42,7 @@ fn a_sidecar_shows_its_identity_and_lets_no_stranger_in() {
 }
 
 /// Where the sidecar of a service listens for its peers.
-fn public_door(cluster: &Cluster, service: &str) -> SocketAddr {
+pub(crate) fn public_door(cluster: &Cluster, service: &str) -> SocketAddr {
     let path = format!("/v1/health/connect/{service}?passing");
     eventually(SPREAD_LIMIT, "the sidecar stands in the catalog", || {
         let answer = cluster.agent.api().get(&path)?.ok()?;
@@ -101,7 +101,7 @@ fn knock(door: SocketAddr, claimed: Option<&str>) -> Result<Seen, Box<dyn std::e
 
 /// Looks at whatever certificate is shown: this client has no trust to verify it by.
 #[derive(Debug)]
-struct Looking;
+pub(crate) struct Looking;
 
 impl ServerCertVerifier for Looking {
     fn verify_server_cert(

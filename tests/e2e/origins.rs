@@ -31,6 +31,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// A reading that no origin has made.
+    pub(crate) fn of(method: &str, path: &str, body: &str) -> Self {
+        let (method, body) = (method.to_owned(), body.to_owned());
+        Self { method, paths: vec![path.to_owned()], fields: BTreeMap::new(), body }
+    }
+
     /// The values of a header; none if it was not there.
     pub(crate) fn field(&self, name: &str) -> &[String] {
         self.fields.get(name).map_or(&[], Vec::as_slice)
@@ -91,8 +97,7 @@ pub(crate) fn row(cluster: &Cluster, test: &str) -> Vec<Origin> {
         let found = tools::run("python3", &["-c", &format!("import {module}")]).code == Some(0);
         (!found).then(|| format!("no Python module {module}"))
     };
-    let no_lua = !Path::new(programs::APACHE_MODULES).join("mod_lua.so").exists();
-    add(without("apache2").or(no_lua.then(|| "no mod_lua".to_owned())), programs::apache);
+    add(without("apache2").or(without("perl")), programs::apache);
     add(without_module("gunicorn"), programs::gunicorn);
     add(without("haproxy"), programs::haproxy);
     add(without("nginx"), programs::nginx);

@@ -11,6 +11,8 @@ def note(method, paths, fields, body):
 
 def wsgi(environ, start_response):
     body = environ["wsgi.input"].read()
+    if len(body) < int(environ.get("CONTENT_LENGTH") or 0):
+        raise ConnectionError("the body broke off")
     fields = {name[5:].lower().replace("_", "-"): [value] for name, value in environ.items()
               if name.startswith("HTTP_")}
     path = environ["PATH_INFO"]

@@ -1,6 +1,7 @@
 //! The origins that are programs of others, and what makes them write down how they read.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use weft_tests::{Daemon, tools};
 use super::{Origin, Runs};
 
 /// Where Debian keeps Apache's modules.
-pub(super) const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
+const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
 
 /// A folder of its own for an origin, with its port and its log.
 struct Place {
@@ -33,10 +34,9 @@ impl Place {
         path
     }
 
-    fn lua(&self) -> PathBuf {
-        let program =
-            include_str!("origin.lua").replace("'LOG'", &format!("'{}'", self.log.display()));
-        self.write("origin.lua", &program)
+    /// Writes a program that is told where its log is.
+    fn program(&self, file: &str, text: &str) -> PathBuf {
+        self.write(file, &text.replace("'LOG'", &format!("'{}'", self.log.display())))
     }
 
     fn run(self, command: Command) -> Origin {
@@ -55,25 +55,25 @@ fn command(program: &str) -> Command {
     Command::new(tools::find(program).expect("it was found before"))
 }
 
+/// Each request is read by a program that Apache starts, as what it takes from Lua has no bodies in
+/// chunks.
 pub(super) fn apache(folder: &Path) -> Origin {
     let place = Place::make(folder, "apache");
-    let (at, port, lua) = (place.at.display(), place.port, place.lua());
-    let modules = [
-        ("mpm_event_module", "mpm_event"),
-        ("authz_core_module", "authz_core"),
-        ("lua_module", "lua"),
-    ];
+    let program = place.program("apache.pl", include_str!("apache.pl"));
+    let is_run = fs::set_permissions(&program, fs::Permissions::from_mode(0o755));
+    is_run.expect("a temporary file can be made a program");
+    let (at, port, program) = (place.at.display(), place.port, program.display());
+    let modules = ["mpm_event", "authz_core", "alias", "cgi"];
     let modules =
-        modules.map(|(name, file)| format!("LoadModule {name} {APACHE_MODULES}/mod_{file}.so\n"));
+        modules.map(|name| format!("LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so\n"));
     let config = format!(
         "{}ServerRoot {at}\nPidFile {at}/pid\nDefaultRuntimeDir {at}\nErrorLog {at}/err\n\
-         ServerName web\nDocumentRoot {at}\nListen 127.0.0.1:{port}\n\
+         ServerName web\nDocumentRoot {at}\nListen 127.0.0.1:{port}\nUseCanonicalName Off\n\
          StartServers 1\nThreadsPerChild 16\nMaxRequestWorkers 16\nServerLimit 1\n\
          KeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 60\nAllowEncodedSlashes On\n\
          HttpProtocolOptions Unsafe LenientMethods Allow0.9\nLimitRequestFieldSize 65536\n\
-         LimitRequestLine 65536\nLuaScope thread\nLuaMapHandler ^ {} handle\n",
+         LimitRequestLine 65536\nScriptAliasMatch ^ {program}\n",
         modules.concat(),
-        lua.display(),
     );
     let file = place.write("apache.conf", &config);
     let mut command = command("apache2");
@@ -102,7 +102,7 @@ pub(super) fn haproxy(folder: &Path) -> Origin {
          defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n\
          frontend origin\n  bind 127.0.0.1:{}\n  option accept-invalid-http-request\n\
          \x20 http-request use-service lua.origin\n",
-        place.lua().display(),
+        place.program("haproxy.lua", include_str!("haproxy.lua")).display(),
         place.port,
     );
     let file = place.write("haproxy.cfg", &config);
@@ -111,8 +111,8 @@ pub(super) fn haproxy(folder: &Path) -> Origin {
     place.run(command)
 }
 
-/// A server that reads whole bodies, as it passes them to a second one. What it refuses to read
-/// is not written down.
+/// A server that reads whole bodies, as it passes them to a second one. What it has not
+/// read to the end is not written down.
 pub(super) fn nginx(folder: &Path) -> Origin {
     let place = Place::make(folder, "nginx");
     let (at, port, behind) = (place.at.display(), place.port, free_port());
@@ -135,7 +135,7 @@ pub(super) fn nginx(folder: &Path) -> Origin {
          underscores_in_headers on; ignore_invalid_headers off; keepalive_requests 1000000;\n\
          client_body_buffer_size 256k; client_body_in_single_buffer on;\n\
          large_client_header_buffers 4 128k; merge_slashes on;\n\
-         map $status $is_read {{ 400 0; default 1; }}\n\
+         map $status $is_read {{ 200 1; default 0; }}\n\
          log_format seen escape=json '{{\"method\":\"$request_method\",\"paths\":[\"$uri\"],\
          \"fields\":{{\"host\":[\"$host\",\"$http_host\"]{}}},\"body\":\"$request_body\"}}';\n\
          server {{ listen 127.0.0.1:{port} backlog=512; access_log {at}/seen.log seen if=$is_read;\n\

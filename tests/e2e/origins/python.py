@@ -19,7 +19,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             while self.rfile.readline().strip():
                 pass
             return body
-        return self.rfile.read(int(self.headers.get("content-length", "0")))
+        length = int(self.headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionError("the body broke off")
+        return body
 
     def answer(self):
         body = self.body()
