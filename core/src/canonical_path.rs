@@ -171,7 +171,7 @@ fn resolve(path: &mut Vec<u8>) {
 fn unescaped(digits: &[u8]) -> Option<u8> {
     let value = |digit: u8| char::from(digit).to_digit(16);
     let (high, low) = (value(digits[0])?, value(digits[1])?);
-    u8::try_from(high << 4 | low).ok()
+    u8::try_from(high * 16 + low).ok()
 }
 
 /// Whether a byte needs no escape in a path.
@@ -196,10 +196,9 @@ impl Wide {
         let place = self.bytes.get_mut(self.length).ok_or(UnclearPath::NotUtf8)?;
         *place = byte;
         self.length += 1;
-        match std::str::from_utf8(&self.bytes[..self.length]) {
-            Ok(_) => self.length = 0,
-            Err(error) if error.error_len().is_none() => {}
-            Err(_) => return Err(UnclearPath::NotUtf8),
+        // What can become no character never does, and is found at the next one's start.
+        if std::str::from_utf8(&self.bytes[..self.length]).is_ok() {
+            self.length = 0;
         }
         Ok(())
     }
@@ -271,6 +270,21 @@ mod tests {
             ("/%ff", UnclearPath::NotUtf8),
         ] {
             assert_eq!(canonical(path), Err(wanted), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_written_with_the_characters_of_a_path() {
+        for (path, wanted) in [
+            ("/a%3ab", Ok("/a:b")),
+            ("/a b".replace(' ', "%20").as_str(), Ok("/a%20b")),
+            ("/caf\u{e9}", Ok("/caf%C3%A9")),
+            ("/a//../b", Ok("/a//../b")),
+            ("", Ok("")),
+            ("/a%2fb", Err(UnclearPath::EscapedDelimiter)),
+            ("/a?b", Err(UnclearPath::Control)),
+        ] {
+            assert_eq!(pattern(path), wanted.map(|text| text.as_bytes().to_vec()), "{path}");
         }
     }
 

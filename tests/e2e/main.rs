@@ -20,6 +20,7 @@ mod entries;
 mod estate;
 mod external_checks;
 mod first_path;
+mod floods;
 mod framing;
 mod identity;
 mod issuer;

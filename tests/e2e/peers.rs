@@ -48,7 +48,7 @@ impl Door {
         Self::Peer(public_door(cluster, service), Arc::new(config))
     }
 
-    /// Opens a connection for a protocol, with a limit to each read.
+    /// Opens a connection for a protocol, with a limit to each read and write.
     ///
     /// # Errors
     /// When nobody listens.
@@ -56,6 +56,7 @@ impl Door {
         let connect = |addr: &SocketAddr| {
             let stream = TcpStream::connect(addr)?;
             stream.set_read_timeout(Some(limit))?;
+            stream.set_write_timeout(Some(limit))?;
             stream.set_nodelay(true)?;
             Ok::<_, std::io::Error>(stream)
         };

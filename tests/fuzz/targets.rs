@@ -5,6 +5,7 @@
 
 use std::str::from_utf8;
 
+use weft_core::canonical_path::CanonicalPath;
 use weft_core::catalog::{CatalogRegistration, CheckDefinition, ServiceDefinition};
 use weft_core::dns::{Question, RecordType, Settings};
 use weft_core::filter::Filter;
@@ -22,10 +23,11 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 18] = [
+pub(crate) const TARGETS: [Target; 19] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
+    ("canonical_path", canonical_path),
     ("command", command),
     ("dns_message", weft_agent::dns::untrusted::message),
     ("dns_question", dns_question),
@@ -77,6 +79,45 @@ fn agent_definitions(bytes: &[u8]) {
         read.services.iter().for_each(|placed| judge_service(&placed.definition));
         read.checks.iter().for_each(|placed| judge_check(&placed.definition));
     }
+}
+
+/// The path of a request. Those who unescape the canonical form, once or twice, with or without the
+/// parameters of its segments, find the same segments as those who take it as it stands.
+fn canonical_path(bytes: &[u8]) {
+    let Ok(path) = CanonicalPath::parse(bytes) else { return };
+    let again = CanonicalPath::parse(path.as_bytes()).expect("it was canonical");
+    assert_eq!(again, path);
+    for reading in path.readings().filter(|reading| *reading != b"*") {
+        let once = unescape(reading);
+        for text in [reading, &once, &unescape(&once)] {
+            let parts = || text.split(|byte| *byte == b'/').skip(1);
+            assert_eq!(parts().count(), reading.split(|byte| *byte == b'/').skip(1).count());
+            assert!(text.starts_with(b"/") && !parts().any(|part| part == b"." || part == b".."));
+            assert!(!text.windows(2).any(|two| two == b"//"), "{text:?}");
+            assert!(!text.contains(&b'\\') && !text.iter().any(u8::is_ascii_control));
+        }
+        assert!(from_utf8(&once).is_ok());
+    }
+}
+
+/// As a lenient reader does: what is no escape stays.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| from_utf8(digits).ok());
+        match digits.filter(|_| *first == b'%').map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(byte)) => {
+                out.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
 }
 
 fn judge_service(service: &ServiceDefinition) {

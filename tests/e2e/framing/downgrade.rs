@@ -9,6 +9,40 @@ pub(super) type Stream = Vec<Frame>;
 
 const STREAM: u32 = 1;
 
+/// Fields that may change how a request is read.
+const MORE: [&[(&[u8], &[u8])]; 30] = [
+    &[(b"transfer-encoding", b"chunked")],
+    &[(b"transfer-encoding", b"identity")],
+    &[(b"Transfer-Encoding", b"chunked")],
+    &[(b"transfer_encoding", b"chunked")],
+    &[(b"transfer-encoding", b"chunked"), (b"content-length", b"5")],
+    &[(b"content-length", b"0")],
+    &[(b"content-length", b"4")],
+    &[(b"content-length", b"5")],
+    &[(b"content-length", b"6")],
+    &[(b"content-length", b"+5")],
+    &[(b"content-length", b"5, 5")],
+    &[(b"content-length", b"5"), (b"content-length", b"5")],
+    &[(b"content-length", b"5"), (b"content-length", b"0")],
+    &[(b"content_length", b"0")],
+    &[(b"connection", b"close")],
+    &[(b"connection", b"content-length")],
+    &[(b"keep-alive", b"1")],
+    &[(b"proxy-connection", b"close")],
+    &[(b"upgrade", b"h2c")],
+    &[(b"te", b"chunked")],
+    &[(b"te", b"trailers")],
+    &[(b"host", b"other")],
+    &[(b"host", b"web")],
+    &[(b":path", b"/smuggled")],
+    &[(b":method", b"GET")],
+    &[(b":authority", b"other")],
+    &[(b":protocol", b"websocket")],
+    &[(b":status", b"200")],
+    &[(b":unknown", b"1")],
+    &[(b"expect", b"100-continue")],
+];
+
 /// All bodies that are sent.
 pub(super) const BODIES: [&str; 3] = ["", "hello", HIDING];
 const HIDING: &str = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: web\r\n\r\n";
@@ -52,39 +86,7 @@ pub(super) fn streams(number: impl Fn(usize) -> String) -> Vec<Stream> {
             out.push(vec![head(&fields, flag::END_STREAM)]);
         }
     }
-    let more: [&[(&[u8], &[u8])]; 30] = [
-        &[(b"transfer-encoding", b"chunked")],
-        &[(b"transfer-encoding", b"identity")],
-        &[(b"Transfer-Encoding", b"chunked")],
-        &[(b"transfer_encoding", b"chunked")],
-        &[(b"transfer-encoding", b"chunked"), (b"content-length", b"5")],
-        &[(b"content-length", b"0")],
-        &[(b"content-length", b"4")],
-        &[(b"content-length", b"5")],
-        &[(b"content-length", b"6")],
-        &[(b"content-length", b"+5")],
-        &[(b"content-length", b"5, 5")],
-        &[(b"content-length", b"5"), (b"content-length", b"5")],
-        &[(b"content-length", b"5"), (b"content-length", b"0")],
-        &[(b"content_length", b"0")],
-        &[(b"connection", b"close")],
-        &[(b"connection", b"content-length")],
-        &[(b"keep-alive", b"1")],
-        &[(b"proxy-connection", b"close")],
-        &[(b"upgrade", b"h2c")],
-        &[(b"te", b"chunked")],
-        &[(b"te", b"trailers")],
-        &[(b"host", b"other")],
-        &[(b"host", b"web")],
-        &[(b":path", b"/smuggled")],
-        &[(b":method", b"GET")],
-        &[(b":authority", b"other")],
-        &[(b":protocol", b"websocket")],
-        &[(b":status", b"200")],
-        &[(b":unknown", b"1")],
-        &[(b"expect", b"100-continue")],
-    ];
-    for fields in more {
+    for fields in MORE {
         for (method, body) in [
             (&b"POST"[..], &b"hello"[..]),
             (b"GET", b""),
