@@ -140,10 +140,8 @@ impl Agent {
 
         // What we tell the mesh.
         let acl = open_acl(&config, &servers, &tasks).await?;
-        let means = Means {
-            ask: ask_by(&servers, &acl),
-            docker_socket: config.checks.docker_socket.clone(),
-        };
+        let docker_socket = config.checks.docker_socket.clone();
+        let means = Means { ask: ask_by(&servers, &acl), docker_socket };
         let checks = Checks::start(local.clone(), means, &tasks);
         let node = (node(&config, &membership), config.locality.clone());
         register_configured(&config, &local).await?;
@@ -153,8 +151,8 @@ impl Agent {
         let contact = Contact::start(views.clone(), (&config, &metrics), &tasks).await?;
         // Whom we serve: from what servers say now, or said last.
         views.settled(SETTLE_LIMIT).await;
-        let known = (views.clone(), leaves.clone());
-        open_sockets(&config, (&local, known), (&membership, &metrics), &tasks).await?;
+        let known = (&local, &views, &leaves);
+        let proxies = open_sockets(&config, known, (&membership, &metrics), &tasks).await?;
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);
@@ -173,6 +171,7 @@ impl Agent {
             names,
             contact,
             leaves,
+            proxies,
             metrics,
             dns_addr,
             tasks: tasks.clone(),
@@ -224,21 +223,22 @@ impl AgentHandle {
 /// have them themselves.
 async fn open_sockets(
     config: &Config,
-    (local, (views, leaves)): (&Local, (Views, Leaves)),
+    (local, views, leaves): (&Local, &Views, &Leaves),
     (membership, metrics): (&Arc<Membership>, &Metrics),
     tasks: &TaskTree,
-) -> Result<(), StartError> {
+) -> Result<Proxies, StartError> {
     let kept = (config.data_dir.join("jwks"), membership.cluster_id.as_str());
     let keys = KeySets::start(kept, metrics.registry(), tasks).await?;
     let sources = Sources { views: views.clone(), keys, leaves: leaves.clone() };
     let proxies = Proxies::start(local, sources, (membership, config.bind_addr), tasks);
-    serve_proxies(&config.proxy_socket, proxies, tasks)?;
+    serve_proxies(&config.proxy_socket, proxies.clone(), tasks)?;
     if let Some(workload_api) = &config.workload_api {
         let (local, membership) = (local.clone(), membership.clone());
+        let (leaves, views) = (leaves.clone(), views.clone());
         let sources = WorkloadSources { local, leaves, views, membership };
         serve_workloads(workload_api, sources, (metrics.registry(), tasks))?;
     }
-    Ok(())
+    Ok(proxies)
 }
 
 async fn lock_data_dir(data_dir: &Path, tasks: &TaskTree) -> Result<File, StartError> {

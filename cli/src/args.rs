@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Info(cmd::info::InfoArgs),
     /// List hosts and servers, and whether they answer
     Members(cmd::members::MembersArgs),
+    /// Say who still talks plaintext to services, and whether strict mutual TLS is safe
+    Mtls(cmd::mtls::MtlsArgs),
     /// Follow the log of this host's agent
     Monitor(cmd::monitor::MonitorArgs),
     /// Take a host that is gone out of the catalog

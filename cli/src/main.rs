@@ -63,6 +63,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Reload(args) => short_lived(|_| cmd::host::reload(args)),
         Command::Info(args) => short_lived(|_| cmd::info::run(args)),
         Command::Monitor(args) => short_lived(|_| cmd::monitor::run(args)),
+        Command::Mtls(args) => short_lived(|_| cmd::mtls::run(args)),
         Command::Members(args) => short_lived(|_| cmd::members::run(args)),
         Command::Operator(args) => short_lived(|_| cmd::operator::run(args)),
         Command::Event(args) => short_lived(|_| cmd::event::run(args)),

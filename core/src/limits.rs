@@ -299,6 +299,8 @@ pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const LEAF_SIGNATURES_PER_SECOND: u32 = 2_000;
 /// Revocations at once: each is in every trust bundle, some 100 bytes.
 pub const REVOCATIONS_MAX: usize = 1_000;
+/// Sources of connections without mutual TLS that a proxy tells its agent of, "other" included.
+pub const PLAINTEXT_SOURCES_MAX: usize = 65;
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.
 pub const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(60);
 /// The lifetime of an agent's or server's own certificate: an agent that was down for shorter

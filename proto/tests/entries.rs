@@ -105,6 +105,8 @@ fn each_field_that_is_kept_without_effect_is_warned_of() {
 #[test]
 fn what_is_in_force_is_not_warned_of() {
     for body in [
+        r#"{"Kind":"mesh","AllowEnablingPermissiveMutualTLS":true}"#,
+        r#"{"Kind":"proxy-defaults","Name":"global","MutualTLSMode":"permissive"}"#,
         r#"{"Kind":"service-defaults","Name":"web","Protocol":"http","MutualTLSMode":"strict",
             "MaxInboundConnections":7,"MeshGateway":{},"Expose":{},"TransparentProxy":{}}"#,
         r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMinVersion":"TLSv1_3"}},
@@ -125,7 +127,6 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         ("api-gateway", r#"{"Listeners":[{"Name":"a","Port":1,"Override":{"JWT":{"x":1}}}]}"#),
         ("exported-services", r#"{"Services":[{"Name":"a","Consumers":[{"SamenessGroup":"x"}]}]}"#),
         ("http-route", r#"{"Rules":[{"Filters":{"JWT":{"Providers":[1]}}}]}"#),
-        ("mesh", r#"{"AllowEnablingPermissiveMutualTLS":true}"#),
         (
             "mesh",
             r#"{"HTTP":{"Incoming":{"RequestNormalization":{
@@ -147,8 +148,6 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         assert!(refused, "{kind} {body}: {faults:?}");
     }
     for body in [
-        r#"{"Kind":"service-defaults","Name":"web","MutualTLSMode":"permissive"}"#,
-        r#"{"Kind":"proxy-defaults","Name":"global","MutualTLSMode":"permissive"}"#,
         r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMaxVersion":"TLSv1_2"}}}"#,
         r#"{"Kind":"mesh","HTTP":{"Incoming":{"RequestNormalization":{
             "InsecureDisablePathNormalization":true}}}}"#,

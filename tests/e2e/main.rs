@@ -33,6 +33,7 @@ mod many_servers;
 mod origins;
 mod patroni;
 mod peers;
+mod plaintext;
 mod prometheus;
 mod real_programs;
 mod restart;

@@ -14,14 +14,17 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info, warn};
 use weft_core::limits;
 use weft_core::name::ServiceName;
+use weft_core::time::Timestamp;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_server::{ProxyControl, ProxyControlServer};
 use weft_proto::grpc::v1::proxy_request::Request as Said;
-use weft_proto::grpc::v1::{ProxyAck, ProxyConfiguration, ProxyHello, ProxyRequest};
+use weft_proto::grpc::v1::{
+    ProxyAck, ProxyConfiguration, ProxyHello, ProxyPlaintext, ProxyRequest,
+};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
-use crate::proxycfg::{Connected, Proxies, Proxy};
+use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Proxies, Proxy};
 
 /// Processes of the agent's user and group may configure themselves here; keys pass through.
 const SOCKET_MODE: u32 = 0o660;
@@ -122,7 +125,7 @@ async fn hello(requests: &mut Streaming<ProxyRequest>) -> Result<ProxyHello, Sta
         .map_err(|_| Status::deadline_exceeded("the proxy did not say who it is"))??;
     match first.and_then(|request| request.request) {
         Some(Said::Hello(hello)) => Ok(hello),
-        Some(Said::Ack(_) | Said::KeysWanted(_)) | None => {
+        Some(Said::Ack(_) | Said::KeysWanted(_) | Said::Plaintext(_)) | None => {
             Err(Status::invalid_argument("a proxy first says who it is"))
         }
     }
@@ -187,6 +190,9 @@ async fn converse(
                         proxies.want_keys(&provider);
                     }
                 }
+                Ok(Some(ProxyRequest { request: Some(Said::Plaintext(report)) })) => {
+                    connected.told(plaintext(report));
+                }
                 Ok(Some(ProxyRequest { request: Some(Said::Hello(_)) | None })) => {
                     return Some(Status::invalid_argument("a proxy says who it is only once"));
                 }
@@ -194,6 +200,17 @@ async fn converse(
             },
         }
     }
+}
+
+/// Takes a proxy's word for who came without mutual TLS, as much of it as one may say.
+fn plaintext(report: ProxyPlaintext) -> Plaintext {
+    let sources = report.sources.into_iter().take(limits::PLAINTEXT_SOURCES_MAX);
+    let sources = sources.map(|it| PlaintextFrom {
+        source: it.source.chars().take(64).collect(),
+        connections: it.connections,
+        last: Timestamp(it.last_ms),
+    });
+    Plaintext { since: Timestamp(report.since_ms), sources: sources.collect() }
 }
 
 /// Waits until there is something new and room for it; `None` when the proxy left.

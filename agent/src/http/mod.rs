@@ -12,6 +12,7 @@ mod health;
 mod host;
 mod memory;
 mod metrics;
+mod mtls;
 mod node;
 mod query;
 mod rights;
@@ -45,6 +46,7 @@ use crate::dns::Names;
 use crate::leaf::Leaves;
 use crate::local::Local;
 use crate::metrics::Metrics;
+use crate::proxycfg::Proxies;
 use crate::reload::Reloader;
 use crate::servers::Servers;
 use crate::views::Views;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub(crate) contact: Contact,
     /// The certificates of local services.
     pub leaves: Leaves,
+    /// The sidecars of local services.
+    pub proxies: Proxies,
     /// What the agent counts.
     pub metrics: Metrics,
     /// Reads the configuration's files again.
@@ -277,6 +281,7 @@ impl Api {
             Route::Metrics => self.metrics(&call),
             Route::MetricsStream => self.metrics_stream(),
             Route::Monitor => self.monitor(&call),
+            Route::Mtls => self.mtls(call).await,
             Route::Reload => self.reload().await,
             Route::SelfPage => self.self_page(&call),
             Route::Service => self.service(call).await,

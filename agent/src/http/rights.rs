@@ -69,6 +69,7 @@ impl Api {
             | Route::ConnectAuthorize
             | Route::ConnectRoots
             | Route::Members
+            | Route::Mtls
             | Route::ServiceRegister
             | Route::Services => Vec::new(),
         }

@@ -30,6 +30,7 @@ pub(super) enum Route {
     Metrics,
     MetricsStream,
     Monitor,
+    Mtls,
     Reload,
     SelfPage,
     Service,
@@ -56,6 +57,7 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/metrics", Route::Metrics);
     let routes = get(routes, "/v1/agent/metrics/stream", Route::MetricsStream);
     let routes = get(routes, "/v1/agent/monitor", Route::Monitor);
+    let routes = get(routes, "/v1/agent/mtls", Route::Mtls);
     let routes = put(routes, "/v1/agent/join/{*address}", Route::Join);
     let routes = put(routes, "/v1/agent/force-leave/{*node}", Route::ForceLeave);
     let routes = put(routes, "/v1/agent/maintenance", Route::Maintenance);

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_core::name::InstanceId;
 use weft_core::proxycfg::{Problem, ProxySnapshot};
+use weft_core::time::Timestamp;
 
 /// One registered sidecar.
 #[derive(Debug)]
@@ -32,6 +33,28 @@ pub struct ProxyStatus {
     pub refusal: Option<Refusal>,
     /// What keeps the proxy, or an upstream, from working as asked.
     pub problems: Vec<Problem>,
+    /// Who came without mutual TLS; `None` while nobody could.
+    pub plaintext: Option<Plaintext>,
+}
+
+/// Who came without mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plaintext {
+    /// Since when the proxy has counted.
+    pub since: Timestamp,
+    /// By address.
+    pub sources: Vec<PlaintextFrom>,
+}
+
+/// What came from one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaintextFrom {
+    /// An address, or `other`.
+    pub source: String,
+    /// How many connections.
+    pub connections: u64,
+    /// When the last one came.
+    pub last: Timestamp,
 }
 
 /// A configuration that a proxy refused.
@@ -89,6 +112,11 @@ impl Connected {
         let mut status = self.proxy.status.lock();
         status.acknowledged = Some(version);
         status.refusal = None;
+    }
+
+    /// Takes note of who came to the program without mutual TLS.
+    pub(crate) fn told(&self, plaintext: Plaintext) {
+        self.proxy.status.lock().plaintext = Some(plaintext);
     }
 
     /// Takes note of what the program refused.

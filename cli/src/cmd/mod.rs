@@ -20,6 +20,7 @@ pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod members;
 pub(crate) mod monitor;
+pub(crate) mod mtls;
 pub(crate) mod operator;
 pub(crate) mod proxy;
 pub(crate) mod server;

@@ -112,10 +112,9 @@ pub struct TransparentProxy {
     pub dialed_directly: bool,
 }
 
-/// Whether a proxy takes connections without mutual TLS.
+/// Whether a proxy takes connections without mutual TLS, while callers are brought into the mesh.
 ///
-/// Differs: `permissive` is refused. A proxy of Weft takes no connection that is not
-/// authenticated, so an entry that says otherwise would promise what does not happen.
+/// **Source**: Consul: docs/connect/config-entries/service-defaults#mutualtlsmode.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MutualTlsMode {
@@ -127,17 +126,4 @@ pub enum MutualTlsMode {
     #[default]
     #[serde(rename = "")]
     Unset,
-}
-
-impl MutualTlsMode {
-    pub(super) fn check(self, findings: &mut Findings) {
-        match self {
-            Self::Permissive => {
-                let reason = "must be \"strict\" or left out: proxies take no connection without \
-                              mutual TLS";
-                findings.add("MutualTLSMode", reason);
-            }
-            Self::Strict | Self::Unset => {}
-        }
-    }
 }

@@ -21,6 +21,14 @@ pub struct Mesh {
     /// Where redirected connections may go.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub transparent_proxy: MeshTransparentProxy,
+    /// Whether entries may say `permissive` as their `MutualTLSMode`. Those that do keep it when
+    /// this is taken away.
+    #[serde(
+        rename = "AllowEnablingPermissiveMutualTLS",
+        default,
+        skip_serializing_if = "is_blank"
+    )]
+    pub allow_enabling_permissive_mutual_tls: bool,
     /// Which TLS proxies speak with each other.
     #[serde(rename = "TLS", default, skip_serializing_if = "is_blank")]
     pub tls: Option<MeshTls>,

@@ -111,6 +111,13 @@ macro_rules! config_entries {
         }
 
         impl ConfigEntry {
+    /// Returns whether proxies take connections without mutual TLS, where an entry speaks of that.
+    pub fn mutual_tls_mode(&self) -> MutualTlsMode {
+        let of_service = self.as_service_defaults().map(|entry| entry.mutual_tls_mode);
+        let of_all = self.as_proxy_defaults().map(|entry| entry.mutual_tls_mode);
+        of_service.or(of_all).unwrap_or_default()
+    }
+
             /// Checks what concerns the entry alone and brings it into the form that is stored:
             /// words in their usual case, sources by precedence, defaults that were written out
             /// left out.

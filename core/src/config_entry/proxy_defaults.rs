@@ -139,7 +139,6 @@ impl ProxyDefaults {
                 None => findings.add("Config.protocol", "must be a text such as \"http\""),
             }
         }
-        self.mutual_tls_mode.check(&mut findings);
         self.expose.check("Expose", &mut findings);
         if let Some(logs) = &self.access_logs {
             logs.check(&mut findings);

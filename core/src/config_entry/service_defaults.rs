@@ -220,7 +220,6 @@ impl ServiceDefaults {
         ] {
             findings.timeout(field, Duration::from_millis(ms.into()));
         }
-        self.mutual_tls_mode.check(&mut findings);
         self.expose.check("Expose", &mut findings);
         if !self.external_sni.is_empty() {
             findings.host("ExternalSNI", &self.external_sni);

@@ -53,7 +53,7 @@ impl EntryKind {
                     "Peering",
                     "ValidateClusters",
                 ],
-                refused: &["AllowEnablingPermissiveMutualTLS"],
+                refused: &[],
             },
             Self::ProxyDefaults => PROXY_DEFAULTS,
             Self::ServiceDefaults => SERVICE_DEFAULTS,

@@ -13,7 +13,7 @@ use super::{InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
-use crate::config_entry::ServiceDefaults;
+use crate::config_entry::{MutualTlsMode, ServiceDefaults};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{Datacenter, ServiceName, TrustDomain};
@@ -348,6 +348,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         bind: doors.inbound,
         local_app: doors.local_app,
         protocol: defaults.protocol.unwrap_or_default(),
+        takes_plaintext: defaults.mutual_tls_mode == MutualTlsMode::Permissive,
         intentions: intentions.clone(),
         // Requests wait for keys that are not here yet.
         jwt_keys: facts.jwt_keys.clone(),

@@ -48,6 +48,9 @@ pub struct InboundConfig {
     pub local_app: SocketAddr,
     /// What the local instance speaks.
     pub protocol: Protocol,
+    /// Whether callers without mutual TLS are let through to the local instance, unjudged.
+    #[serde(default)]
+    pub takes_plaintext: bool,
     /// Who may call.
     pub intentions: IntentionSet,
     /// The keys of the providers of tokens that the intentions ask for, by provider.

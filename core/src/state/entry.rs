@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{Answer, Change, Refusal, State};
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionSource, ServiceIntentions, SourceName,
+    ConfigEntry, EntryKey, EntryKind, IntentionSource, Mesh, MutualTlsMode, ServiceIntentions,
+    SourceName,
 };
 use crate::index::Index;
 use crate::limits;
@@ -28,11 +29,26 @@ impl State {
         if present.is_some_and(|old| **old == entry.clone().with_indexes(created, modified)) {
             return Ok(Answer::Done { changed: false });
         }
+        if entry.mutual_tls_mode() == MutualTlsMode::Permissive
+            && present.is_none_or(|old| old.mutual_tls_mode() != MutualTlsMode::Permissive)
+            && !self.allows_permissive()
+        {
+            let told = "MutualTLSMode: must not be \"permissive\" unless the mesh entry says \
+                        AllowEnablingPermissiveMutualTLS";
+            return Err(Refusal::InvalidEntry(told.to_owned()));
+        }
         let created = if present.is_some() { created } else { index };
         self.entries.insert(key.clone(), Arc::new(entry.with_indexes(created, index)));
         self.check_chains(&key)?;
         self.entry_changed(index, key, changes);
         Ok(Answer::Done { changed: true })
+    }
+
+    /// Whether the mesh entry lets others say that proxies take connections without mutual TLS.
+    fn allows_permissive(&self) -> bool {
+        let key = EntryKey::new(EntryKind::Mesh, Mesh::NAME);
+        matches!(self.entries.get(&key).map(|entry| &**entry),
+            Some(ConfigEntry::Mesh(mesh)) if mesh.allow_enabling_permissive_mutual_tls)
     }
 
     pub(super) fn delete_entry(

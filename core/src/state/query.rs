@@ -10,7 +10,7 @@ use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionAction, Protocol, ServiceDefaults,
+    ConfigEntry, EntryKey, EntryKind, IntentionAction, MutualTlsMode, Protocol, ServiceDefaults,
 };
 use crate::index::Index;
 use crate::intention::IntentionSet;
@@ -140,8 +140,8 @@ impl State {
         self.rows.entries.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Returns a service's defaults with the protocol resolved through proxy-defaults; never
-    /// absent.
+    /// Returns a service's defaults with the protocol and the mode of mutual TLS resolved through
+    /// proxy-defaults; never absent.
     pub fn service_defaults(&self, name: &ServiceName) -> ServiceDefaults {
         let key = EntryKey::new(EntryKind::ServiceDefaults, name.as_str());
         let present = self.entries.get(&key).and_then(|entry| entry.as_service_defaults());
@@ -149,7 +149,15 @@ impl State {
         if defaults.protocol.is_none() {
             defaults.protocol = Some(self.default_protocol());
         }
+        if defaults.mutual_tls_mode == MutualTlsMode::Unset {
+            defaults.mutual_tls_mode = self.proxy_defaults_mode();
+        }
         defaults
+    }
+
+    fn proxy_defaults_mode(&self) -> MutualTlsMode {
+        let key = EntryKey::new(EntryKind::ProxyDefaults, "global");
+        self.entries.get(&key).map(|entry| entry.mutual_tls_mode()).unwrap_or_default()
     }
 
     fn default_protocol(&self) -> Protocol {

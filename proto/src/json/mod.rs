@@ -19,6 +19,7 @@ pub mod intention;
 pub mod join_token;
 pub mod kv;
 pub mod login;
+pub mod mtls;
 pub mod query;
 pub mod registration;
 pub mod revocation;

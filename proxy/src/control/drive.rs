@@ -16,7 +16,7 @@ use crate::StartError;
 use crate::config::SnapshotSource;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
-use crate::observe::Metrics;
+use crate::observe::{Metrics, PlaintextReport};
 use crate::workload::Workload;
 
 /// How often listeners that could not be opened are tried again.
@@ -84,6 +84,13 @@ impl Driver {
         self.put_in_force(workload).await;
         info!(version, "configuration in force");
         Ok(())
+    }
+
+    /// Returns who came without mutual TLS; `None` while nobody may and nobody did.
+    pub(super) fn plaintext(&self) -> Option<PlaintextReport> {
+        let workload = self.cell.load();
+        let may = workload.as_ref().is_some_and(|it| it.snapshot.inbound.takes_plaintext);
+        Some(self.metrics.plaintext()).filter(|report| may || !report.sources.is_empty())
     }
 
     /// Tries again to open listeners, if some are missing.

@@ -13,7 +13,9 @@ use weft_core::proxycfg::ProxySnapshot;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
 use weft_proto::grpc::v1::proxy_request::Request;
-use weft_proto::grpc::v1::{ProxyAck, ProxyHello, ProxyKeysWanted, ProxyRequest};
+use weft_proto::grpc::v1::{
+    PlaintextSource, ProxyAck, ProxyHello, ProxyKeysWanted, ProxyPlaintext, ProxyRequest,
+};
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{entropy, rpc};
@@ -22,6 +24,7 @@ use super::drive::Driver;
 use crate::StartError;
 use crate::config::WorkloadId;
 use crate::http::chain;
+use crate::observe::PlaintextReport;
 
 /// The shortest and longest pause before the agent is called again: it restarts in a second,
 /// and being called twice a minute costs nothing.
@@ -29,6 +32,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Requests on their way to the agent: one acknowledgement follows one configuration.
 const REQUESTS_MAX: usize = 4;
+/// How often the agent is told who came without mutual TLS, if that has changed.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of one configuration: a thousand upstreams with their endpoints.
 const CONFIGURATION_BYTES_MAX: usize = 64 << 20;
 
@@ -63,6 +68,32 @@ pub(super) async fn subscribe(
     }
 }
 
+/// Tells the agent who came without mutual TLS, if that has changed and there is room.
+fn report(
+    driver: &Driver,
+    requests: &mpsc::Sender<ProxyRequest>,
+    reported: &mut Option<PlaintextReport>,
+) {
+    let newest = driver.plaintext();
+    if newest != *reported
+        && let Some(report) = newest.clone()
+        && requests.try_send(plaintext(report)).is_ok()
+    {
+        *reported = newest;
+    }
+}
+
+fn plaintext(report: PlaintextReport) -> ProxyRequest {
+    let PlaintextReport { since, sources } = report;
+    let sources = sources.into_iter().map(|(source, seen)| PlaintextSource {
+        source,
+        connections: seen.connections,
+        last_ms: seen.last.0,
+    });
+    let plaintext = ProxyPlaintext { since_ms: since.0, sources: sources.collect() };
+    ProxyRequest { request: Some(Request::Plaintext(plaintext)) }
+}
+
 /// One stream, to its end.
 async fn follow(
     driver: &mut Driver,
@@ -86,6 +117,8 @@ async fn follow(
         Ok(response) => response.into_inner(),
         Err(status) => return status,
     };
+    let mut reports = tokio::time::interval(REPORT_EVERY);
+    let mut reported = None;
     loop {
         let configuration = tokio::select! {
             // All are cancel-safe: a message not yet complete stays in the stream.
@@ -96,6 +129,10 @@ async fn follow(
                 if requests.send(ProxyRequest { request: Some(wanted) }).await.is_err() {
                     return Status::unavailable("the agent ended the stream");
                 }
+                continue;
+            }
+            _ = reports.tick() => {
+                report(driver, &requests, &mut reported);
                 continue;
             }
             () = driver.rebind_due() => {

@@ -17,6 +17,7 @@ use weft_runtime::{clock, net};
 
 use super::authorize::judge_connection;
 use super::forward::LocalApp;
+use super::plaintext;
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
@@ -33,6 +34,14 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
     let local = worker.current();
     let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    if local.workload.snapshot.inbound.takes_plaintext && !plaintext::is_tls(&stream).await {
+        // It may have become strict while the caller was silent.
+        let local = worker.current();
+        if local.workload.snapshot.inbound.takes_plaintext {
+            Box::pin(plaintext::carry(&worker, &local, (stream, address), &live)).await;
+        }
+        return;
+    }
     // Boxed, so that its size is given back once it is done.
     let shaken = Box::pin(handshake(&local, stream)).await;
     let (tls, certificate, service) = match shaken {

@@ -5,6 +5,7 @@
 mod accept;
 mod authorize;
 mod forward;
+mod plaintext;
 mod stream;
 mod token;
 mod under_way;

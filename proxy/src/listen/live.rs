@@ -21,6 +21,7 @@ pub(crate) struct Live {
     is_busy: Cell<bool>,
     is_cut: Cell<bool>,
     is_draining: Cell<bool>,
+    is_plaintext: Cell<bool>,
     is_shared: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
     caller: RefCell<Option<Caller>>,
@@ -87,6 +88,18 @@ impl Live {
     /// Notes what the proxy that was called has shown.
     pub(crate) fn set_server(&self, chain: Vec<CertificateDer<'static>>) {
         *self.server.borrow_mut() = Some(chain);
+    }
+
+    /// Notes that whoever calls has shown nothing.
+    pub(crate) fn set_plaintext(&self) {
+        self.is_plaintext.set(true);
+    }
+
+    /// Cuts the connection if its caller has shown nothing and must.
+    pub(crate) fn judge_plaintext(&self, is_allowed: bool) {
+        if self.is_plaintext.get() && !is_allowed {
+            self.cut();
+        }
     }
 
     /// Notes that requests share the connection; each of them is judged by itself.

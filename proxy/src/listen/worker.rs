@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -145,6 +145,11 @@ impl Worker {
         (number, live)
     }
 
+    /// Counts a connection without mutual TLS.
+    pub(crate) fn note_plaintext(&self, source: Option<IpAddr>) {
+        self.metrics.plaintext(source);
+    }
+
     /// Returns what cuts a connection to a proxy that has shown this chain.
     pub(crate) fn watch_server(&self, chain: Vec<CertificateDer<'static>>) -> Rc<Live> {
         let live = Rc::new(Live::default());
@@ -178,6 +183,7 @@ impl Worker {
             if inbound::judge_again(&workload, live) {
                 self.tell_of_cut(&workload, live);
             }
+            live.judge_plaintext(workload.snapshot.inbound.takes_plaintext);
         }
         let credentials = &workload.credentials;
         if before.is_some_and(|b| credentials.trusts_less_than(&b.workload.credentials)) {

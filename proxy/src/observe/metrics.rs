@@ -1,14 +1,17 @@
 //! Counts. Each worker writes its own, without locks; a scrape adds them up.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use weft_core::chain::TargetId;
 use weft_core::name::ServiceName;
+use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
+use super::plaintext::{PlaintextReport, PlaintextSources};
 use crate::http::Outcome;
 
 /// Series kept at once: labels come from configuration, whose changes over months must not
@@ -116,6 +119,7 @@ pub(super) struct Registry {
     pub(super) listeners_failed: Count,
     /// Counts its records itself.
     pub(super) audit: OnceLock<AuditLog>,
+    pub(super) plaintext: PlaintextSources,
 }
 
 /// One worker's door to the counts.
@@ -154,7 +158,19 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Returns who came without mutual TLS.
+    pub(crate) fn plaintext(&self) -> PlaintextReport {
+        self.0.plaintext.report()
+    }
+}
+
 impl WorkerMetrics {
+    /// Counts a connection without mutual TLS.
+    pub(crate) fn plaintext(&self, source: Option<IpAddr>) {
+        self.metrics.0.plaintext.note(source, clock::wall());
+    }
+
     /// Returns the counts of calls to one target.
     pub(crate) fn outbound(&self, service: &ServiceName, target: &TargetId) -> Arc<Series> {
         self.series(Labels {

@@ -35,6 +35,7 @@ impl Metrics {
         let all = registry.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::with_capacity(4096);
         write_process(registry, &mut text);
+        write_plaintext(registry, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -108,6 +109,20 @@ fn write_process(registry: &Registry, text: &mut String) {
         for (outcome, count) in audit.counts() {
             line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
         }
+    }
+}
+
+fn write_plaintext(registry: &Registry, text: &mut String) {
+    let report = registry.plaintext.report();
+    let name = "weft_proxy_plaintext_connections_total";
+    head(text, name, "counter", "Connections let through without mutual TLS, by source.");
+    for (source, seen) in &report.sources {
+        line(text, name, &format!("{{source=\"{source}\"}}"), seen.connections);
+    }
+    let name = "weft_proxy_plaintext_last_timestamp_seconds";
+    head(text, name, "gauge", "When the last connection without mutual TLS came, by source.");
+    for (source, seen) in &report.sources {
+        line(text, name, &format!("{{source=\"{source}\"}}"), seen.last.unix_seconds());
     }
 }
 

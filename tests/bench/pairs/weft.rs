@@ -116,6 +116,7 @@ fn snapshot(
             revoked: Vec::new(),
         },
         inbound: InboundConfig {
+            takes_plaintext: false,
             bind,
             local_app,
             protocol: Protocol::Http,

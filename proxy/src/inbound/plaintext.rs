@@ -1,0 +1,65 @@
+//! Connections without mutual TLS, for a service whose callers are still being brought into the
+//! mesh. Nobody is known, so no intention is asked: bytes go to the local instance as they come.
+//!
+//! **Source**: Consul: docs/connect/config-entries/service-defaults#mutualtlsmode.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::debug;
+use weft_runtime::net::{self, TcpStream};
+
+use crate::http::chain;
+use crate::listen::{Live, Local, Worker};
+use crate::observe::Open;
+use crate::tcp::copy_both;
+use crate::transport::{Buffer, Timer};
+
+/// The first byte of every TLS connection: a record of the handshake.
+///
+/// **Source**: Spec: RFC 8446 §5.1.
+const HANDSHAKE: u8 = 22;
+/// How long a caller is waited for before it counts as one that waits for the service to speak
+/// first: proxies begin at once.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Whether the caller begins with TLS. What it has said stays to be read.
+pub(super) async fn is_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    match tokio::time::timeout(SILENCE, stream.peek(&mut first)).await {
+        Ok(Ok(1..)) => first[0] == HANDSHAKE,
+        // An end or an error is met again in the handshake.
+        Ok(Ok(0) | Err(_)) => true,
+        Err(_) => false,
+    }
+}
+
+/// Carries bytes to the local instance.
+pub(super) async fn carry(
+    worker: &Worker,
+    local: &Local,
+    (mut stream, source): (TcpStream, Option<IpAddr>),
+    live: &Live,
+) {
+    live.set_plaintext();
+    live.set_busy(true);
+    worker.note_plaintext(source);
+    let _open = Open::new(&local.inbound);
+    let inbound = &local.workload.snapshot.inbound;
+    let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
+        Ok(app) => app,
+        Err(error) => {
+            local.inbound.cause("app-unreachable");
+            debug!(error = chain(&error), "cannot reach the local instance");
+            return;
+        }
+    };
+    let (there, back) = (Buffer::default(), Buffer::default());
+    let copied = copy_both((&mut stream, there), (&mut app, back), Timer::default()).await;
+    local.inbound.bytes_sent.add(copied.sent);
+    local.inbound.bytes_received.add(copied.received);
+    if let Some(error) = copied.error {
+        local.inbound.cause("connection-broken");
+        debug!(?source, error = chain(&error), "connection broke off");
+    }
+}
