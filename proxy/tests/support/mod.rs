@@ -7,6 +7,7 @@ pub(crate) mod pair;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -19,6 +20,7 @@ use weft_core::identity::SpiffeId;
 use weft_core::name::{Datacenter, InstanceId, ServiceName, TrustDomain};
 use weft_core::proxycfg::{Endpoint, ProxySnapshot};
 use weft_core::time::Timestamp;
+use weft_runtime::clock;
 
 /// An authority of one trust domain.
 pub(crate) struct Mesh {
@@ -58,8 +60,27 @@ impl Mesh {
     }
 
     pub(crate) fn leaf(&self, service: &str) -> Leaf {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let params = CertificateParams::default();
+        self.sign(service, (params, Timestamp(u64::MAX)))
+    }
+
+    /// A leaf that ends soon.
+    pub(crate) fn leaf_for(&self, service: &str, lifetime: Duration) -> Leaf {
+        // Certificates tell whole seconds.
+        let now = Timestamp(clock::wall().unix_seconds() * 1000);
+        let ends = now.saturating_add(lifetime);
         let mut params = CertificateParams::default();
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_after = epoch + Duration::from_millis(ends.0);
+        self.sign(service, (params, ends))
+    }
+
+    fn sign(
+        &self,
+        service: &str,
+        (mut params, valid_before): (CertificateParams, Timestamp),
+    ) -> Leaf {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, service);
         let uri = self.spiffe_id(service).to_string();
@@ -71,7 +92,7 @@ impl Mesh {
             certificate_pem: params.signed_by(&key, &self.issuer).expect("a leaf").pem(),
             private_key_pem: key.serialize_pem(),
             valid_after: Timestamp(0),
-            valid_before: Timestamp(u64::MAX),
+            valid_before,
         }
     }
 
