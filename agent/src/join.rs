@@ -312,6 +312,7 @@ fn accept(
         active_root: active_root(&reply.roots_pem)?,
         roots_pem: reply.roots_pem,
         revoked: Vec::new(),
+        retired: Vec::new(),
     };
     let leaf = leaf(&reply.certificate_pem, key.private_key_pem)?;
     let membership = Membership {

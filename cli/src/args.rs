@@ -43,6 +43,7 @@ Look after it:
   dns        Check whether this host finds the names of the mesh
 Rights:
   acl        Tokens, policies, roles, auth methods
+  ca         Look after the certificate authority: roots, rotation, providers
   can-i      Ask whether a token may do something, and why not
   login      Get a token for a credential of Kubernetes or another issuer
   logout     Give such a token back
@@ -81,7 +82,7 @@ pub(crate) enum Command {
     /// Run one of the demo's applications
     #[command(hide = true)]
     Bookinfo(cmd::bookinfo::BookinfoArgs),
-    /// Care for the certificate authority: revoke certificates, services and hosts
+    /// Look after the certificate authority: roots, rotation, providers, revocation
     Ca(cmd::ca::CaArgs),
     /// Ask whether a token may do something, and why not
     CanI(cmd::can_i::CanIArgs),

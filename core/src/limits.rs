@@ -303,6 +303,16 @@ pub const REVOCATIONS_MAX: usize = 1_000;
 pub const PLAINTEXT_SOURCES_MAX: usize = 65;
 /// The shortest leaf lifetime: renewal starts at 60 % of it and needs time for retries.
 pub const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(60);
+/// The longest leaf lifetime (Consul: 1 year).
+pub const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Roots that are trusted at once: each is in every bundle, and signs each new root.
+pub const CA_ROOTS_MAX: usize = 8;
+/// Roots that went in due course and are remembered: everybody sees each of them go.
+pub const CA_RETIRED_MAX: usize = 16;
+/// Bytes of a certificate or key of an authority as PEM, its chain included.
+pub const CA_PEM_BYTES_MAX: usize = 64 * 1024;
+/// The longest lifetime of a root: what a certificate can say ends in 9999.
+pub const ROOT_LIFETIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The lifetime of an agent's or server's own certificate: an agent that was down for shorter
 /// comes back without a token.
 pub const MEMBER_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);

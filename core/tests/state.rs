@@ -107,17 +107,7 @@ fn command(verb: &str, rest: &str, now: Timestamp) -> Command {
             request_sha256: words.get(3).map_or_else(|| now.0.to_string(), |it| (*it).to_owned()),
         },
         "revoke" => Command::RevokeJoinToken { id: words[0].to_owned() },
-        "root" => Command::SetCaRoot(CaRoot {
-            fingerprint: words[0].to_owned(),
-            name: words[0].to_owned(),
-            certificate_pem: format!("PEM {}", words[0]),
-            sealed_key: vec![1],
-            valid_after: Timestamp(0),
-            valid_before: Timestamp(9_000_000_000),
-            active: true,
-            create_index: Index(0),
-            modify_index: Index(0),
-        }),
+        "root" => Command::SetCaRoot(root(words[0])),
         "activate" => Command::ActivateCaRoot { fingerprint: words[0].to_owned() },
         "cluster" => Command::InitCluster(weft_core::state::ClusterRecord {
             id: words[0].to_owned(),
@@ -125,6 +115,25 @@ fn command(verb: &str, rest: &str, now: Timestamp) -> Command {
             datacenter: "dc1".parse().expect("a datacenter"),
         }),
         other => panic!("no such step: {other}"),
+    }
+}
+
+fn root(name: &str) -> CaRoot {
+    CaRoot {
+        fingerprint: name.to_owned(),
+        name: name.to_owned(),
+        certificate_pem: format!("PEM {name}"),
+        sealed_key: vec![1],
+        valid_after: Timestamp(0),
+        valid_before: Timestamp(9_000_000_000),
+        active: true,
+        source: Default::default(),
+        key_kind: Default::default(),
+        cross_signed: Vec::new(),
+        rotated_out_at: None,
+        trusted_until: None,
+        create_index: Index(0),
+        modify_index: Index(0),
     }
 }
 

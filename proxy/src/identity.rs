@@ -14,7 +14,7 @@ use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
 use weft_runtime::tls::{
     ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, TlsError, Trust, client_config,
-    server_config_with,
+    fingerprint, server_config_with,
 };
 
 /// HTTP/1.1 between proxies.
@@ -70,11 +70,16 @@ impl Credentials {
         self.identity.valid_before()
     }
 
-    /// Whether a root that those before had is no longer trusted, or somebody was revoked since.
+    /// Whether a root that those before had is no longer trusted, other than one whose time was
+    /// over (what was made under that is as good as it was), or somebody was revoked since.
     pub(crate) fn trusts_less_than(&self, before: &Self) -> bool {
-        let has_all = before.bundle.roots_pem.iter().all(|it| self.bundle.roots_pem.contains(it));
+        let stays = |root: &CertificateDer<'_>| {
+            self.trust.certificates().iter().any(|present| present.as_ref() == root.as_ref())
+                || self.bundle.retired.contains(&fingerprint(root))
+        };
         let revoked = &before.bundle.revoked;
-        !has_all || !self.bundle.revoked.iter().all(|it| revoked.contains(it))
+        !before.trust.certificates().iter().all(stays)
+            || !self.bundle.revoked.iter().all(|it| revoked.contains(it))
     }
 
     /// Whether a caller that has shown this chain would be accepted in a handshake now.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use weft_core::config_entry::{IntentionAction, Protocol};
 use weft_runtime::net;
+use weft_runtime::tls::{certificates_from_pem, fingerprint};
 
 /// An application that greets first.
 async fn greeter() -> SocketAddr {
@@ -22,6 +23,21 @@ async fn greeter() -> SocketAddr {
             tokio::spawn(async move {
                 let _ = stream.write_all(b"welcome\n").await;
                 let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    address
+}
+
+/// An application that gives back what it gets.
+async fn echo() -> SocketAddr {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
             });
         }
     });
@@ -120,6 +136,25 @@ async fn a_root_that_vouched_for_no_caller_ends_nothing() {
     live.send("x").await;
     live.0.shutdown().await.expect("half-closed");
     assert_eq!(live.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_root_that_went_in_due_course_ends_nothing_and_opens_nothing() {
+    let (server, _client, call) = across_roots(Protocol::Tcp, echo().await).await;
+    let mut live = Raw::connect(call).await;
+    live.send("before\n").await;
+    live.until("before\n").await;
+    server
+        .change(|s| {
+            let gone = s.trust_bundle.roots_pem.remove(1);
+            let gone = certificates_from_pem("a root", &gone).expect("a certificate");
+            s.trust_bundle.retired.push(fingerprint(&gone[0]));
+        })
+        .await;
+    // A new connection is judged by what is trusted now, and comes after the change.
+    assert_eq!(Raw::connect(call).await.rest().await, "");
+    live.send("after\n").await;
+    live.until("after\n").await;
 }
 
 #[tokio::test]

@@ -17,9 +17,9 @@ use crate::watch::Hub;
 /// Between two looks at the clock, which may be set.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Starts keeping.
+/// Starts keeping; the lifetime is that of leaves, unless the CA's settings say so.
 pub(crate) fn start(
-    signer: Signer,
+    signer: (Signer, Duration),
     membership: Membership,
     hub: Arc<Hub>,
     table: MembershipTable,
@@ -32,7 +32,7 @@ pub(crate) fn start(
 }
 
 async fn keep(
-    signer: Signer,
+    (signer, leaf_lifetime): (Signer, Duration),
     mut membership: Membership,
     hub: Arc<Hub>,
     table: MembershipTable,
@@ -54,13 +54,17 @@ async fn keep(
         let Some(bundle) = state.trust_bundle() else { continue };
         let (_, roots) = state.roots();
         let Some(root) = roots.first().cloned() else { continue };
-        let is_other = bundle != membership.bundle();
-        let now = clock::wall();
-        if !is_other && now < signer.refresh_due() && !signer.is_from_the_future(now) {
+        // Also who signs under a root may change.
+        let is_other = bundle.roots_pem != membership.roots_pem
+            || bundle.revoked != membership.revoked
+            || *root != membership.root;
+        let terms = state.ca_terms(leaf_lifetime);
+        if !is_other && !signer.is_due(&root, terms, clock::wall()) {
             continue;
         }
-        if let Err(error) = signer.refresh(root.clone(), bundle.clone()).await {
-            warn!(%error, "this server's certificates could not be renewed");
+        if let Err(failure) = signer.refresh(root.clone(), bundle.clone(), terms).await {
+            let error = &failure as &dyn std::error::Error;
+            warn!(error, "this server's certificates could not be renewed");
             pause = backoff.next();
             continue;
         }

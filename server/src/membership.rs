@@ -92,6 +92,7 @@ impl Membership {
             active_root: self.root.fingerprint.clone(),
             roots_pem: self.roots_pem.clone(),
             revoked: self.revoked.clone(),
+            retired: Vec::new(),
         }
     }
 }
@@ -124,7 +125,7 @@ pub(crate) enum Recalled {
     /// The directory is new, and a token says which cluster to join.
     MustJoin(JoinToken),
     /// The directory belongs to a cluster, perhaps since just now.
-    Member(Membership, SealKey),
+    Member(Box<Membership>, SealKey),
 }
 
 /// Reads the record, or founds a cluster when there is none and no token. Blocks its thread.
@@ -151,7 +152,7 @@ pub(crate) fn recall(
                 });
             }
             let key = key.ok_or(SealError::Missing { path: key_path })?;
-            Ok(Recalled::Member(membership, key))
+            Ok(Recalled::Member(Box::new(membership), key))
         }
         (None, Some(token)) if token.role != MemberRole::Server => {
             Err(MembershipError::TokenRole(token.role))
@@ -169,7 +170,7 @@ pub(crate) fn recall(
             };
             let membership = found(config, &key)?;
             table.write(&membership)?;
-            Ok(Recalled::Member(membership, key))
+            Ok(Recalled::Member(Box::new(membership), key))
         }
     }
 }

@@ -142,7 +142,11 @@ impl Proposer {
 fn kind(command: &Command) -> &'static str {
     match command {
         Command::Acl(_) => "acl",
-        Command::ActivateCaRoot { .. } | Command::SetCaRoot(_) | Command::SetCaSettings(_) => "ca",
+        Command::ActivateCaRoot { .. }
+        | Command::ChangeCa(_)
+        | Command::PruneCaRoots
+        | Command::SetCaRoot(_)
+        | Command::SetCaSettings(_) => "ca",
         Command::Coordinate(_) => "coordinate",
         Command::CreateJoinToken(_)
         | Command::RedeemJoinToken { .. }

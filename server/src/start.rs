@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use tracing::{info, warn};
-use weft_core::ca::MemberRole;
+use weft_core::ca::{CaSettings, MemberRole};
 use weft_core::identity::SpiffeId;
 use weft_core::lease::LeaseTimes;
 use weft_core::time::Timestamp;
@@ -23,7 +23,7 @@ use weft_runtime::telemetry::audit::{AuditError, AuditLog, AuditOptions};
 use weft_runtime::tls::{CertificateFileError, ClientTlsCell};
 use weft_runtime::{clock, disk, entropy, net};
 
-use crate::ca::{Signer, SignerError};
+use crate::ca::{Shelf, Signer, SignerError};
 use crate::config::Config;
 use crate::door::Door;
 use crate::enter;
@@ -275,10 +275,9 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let store = open_store(&config, tasks).await?;
     let table = MembershipTable::open(&store)?;
     let (membership, seal) = belong(&config, &table, tasks).await?;
-    let node = config.node_name.clone();
-    let cluster = membership.cluster.clone();
+    let (node, cluster) = (config.node_name.clone(), membership.cluster.clone());
     let id = SpiffeId::server(cluster.trust_domain.clone(), cluster.datacenter.clone(), node);
-    let signer = make_signer(id.clone(), membership.clone(), seal, tasks).await?;
+    let signer = make_signer(&config, &store, &membership, (&id, &seal), tasks).await?;
 
     let me = member(&config, rpc_addr);
     let hub = Arc::<Hub>::default();
@@ -290,6 +289,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
     let admission = Admission::new(proposer.clone(), reader.clone(), signer.clone());
     let presences = Presences::new();
     let metrics = Metrics::new(&consensus, &hub, &presences);
+    signer.register(metrics.registry());
     let services = grpc::Services {
         admission: admission.clone(),
         consensus: consensus.clone(),
@@ -301,7 +301,6 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
         leaf_lifetime: config.leaf_lifetime,
         presences: presences.clone(),
     };
-    let seal = signer.seal_key().clone();
     let api = http::Api::new(
         admission.clone(),
         (proposer.clone(), reader),
@@ -316,9 +315,10 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
     enter::enter(&config, &membership, &consensus, &proposer, &hub, me.clone()).await?;
     enter::follow_address(consensus.clone(), me, tasks);
-    leader::start(consensus.clone(), hub.clone(), (config.acl.first_token(), config.lease), tasks);
+    let (duties, pen) = ((config.acl.first_token(), config.lease), (signer, config.leaf_lifetime));
+    leader::start(consensus.clone(), hub.clone(), duties, pen.clone(), tasks);
     presence::start(presences, consensus.clone(), config.lease, tasks);
-    keeper::start(signer, membership, hub, table, tasks);
+    keeper::start(pen, membership, hub, table, tasks);
     let addresses = doors.open(&api, &config.http, tasks);
     let telemetry_addr = telemetry.map(|(listener, address)| {
         metrics::start(listener, metrics, tasks);
@@ -375,14 +375,17 @@ fn rpc_options(lease: LeaseTimes) -> ServeOptions {
 
 /// Makes this server's certificates.
 async fn make_signer(
-    id: SpiffeId,
-    membership: Membership,
-    seal: crate::ca::SealKey,
+    config: &Config,
+    store: &Store,
+    membership: &Membership,
+    (id, seal): (&SpiffeId, &crate::ca::SealKey),
     tasks: &TaskTree,
 ) -> Result<Signer, StartError> {
-    let tree = tasks.child("ca");
-    let make = move || Signer::make(&id, &seal, &membership.root, &membership.bundle(), &tree);
-    Ok(tasks.blocking(make).await??)
+    let (tree, shelf) = (tasks.child("ca"), Shelf::open(store)?);
+    // As long as they would live without settings, which are not known yet.
+    let terms = CaSettings::default().terms(config.leaf_lifetime);
+    let trusted = (&membership.root, &membership.bundle());
+    Ok(Signer::make(id, seal, trusted, Some(shelf), (terms, &tree)).await?)
 }
 
 /// This server as the others are to know it.
@@ -435,7 +438,7 @@ async fn belong(
 ) -> Result<(Membership, crate::ca::SealKey), StartError> {
     let (of_recall, table_of_recall) = (config.clone(), table.clone());
     match tasks.blocking(move || recall(&of_recall, &table_of_recall)).await?? {
-        Recalled::Member(membership, seal) => Ok((membership, seal)),
+        Recalled::Member(membership, seal) => Ok((*membership, seal)),
         Recalled::MustJoin(token) => {
             let (membership, seal) = membership::join(&config.node_name, &token).await?;
             let (kept, key, table) = (membership.clone(), seal.clone(), table.clone());

@@ -54,6 +54,7 @@ impl Agent {
             active_root: String::new(),
             roots_pem: reply.roots_pem,
             revoked: Vec::new(),
+            retired: Vec::new(),
         };
         let identity = Identity::from_pem(&reply.certificate_pem, &key.serialize_pem())?;
         let trust = Trust::from_bundle(&bundle)?;

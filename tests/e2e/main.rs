@@ -38,6 +38,7 @@ mod prometheus;
 mod real_programs;
 mod restart;
 mod revocation;
+mod rotation;
 mod storage;
 mod story;
 mod tokens;

@@ -47,6 +47,7 @@ pub(crate) async fn join(token: &str, node: &str) -> anyhow::Result<Arc<ClientCo
         active_root: String::new(),
         roots_pem: reply.roots_pem.clone(),
         revoked: Vec::new(),
+        retired: Vec::new(),
     };
     let identity = Identity::from_pem(&reply.certificate_pem, &key.serialize_pem())?;
     let trust = Trust::from_bundle(&bundle)?;

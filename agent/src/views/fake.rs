@@ -80,6 +80,7 @@ impl FakeCa {
             active_root: fingerprint(&root[0]),
             roots_pem: vec![self.root_pem.clone()],
             revoked: Vec::new(),
+            retired: Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ fn bundle(root: &str) -> TrustBundle {
         active_root: root.to_owned(),
         roots_pem: Vec::new(),
         revoked: Vec::new(),
+        retired: Vec::new(),
     }
 }
 

@@ -6,64 +6,21 @@ pub mod csr;
 mod join_token;
 pub mod renewal;
 mod revocation;
+mod root;
+pub mod rotation;
+mod settings;
+mod vault;
 
 use serde::{Deserialize, Serialize};
 
 pub use join_token::{JoinTokenRecord, MemberRole, Redemption};
 pub use revocation::{InvalidSerialNumber, Revocation, RevocationSet, Revoked, SerialNumber};
+pub use root::{CaRoot, CrossCertificate, KeyKind, RootSource};
+pub use settings::{CaSettings, CaTerms, TermsFault, is_renewal_due};
+pub use vault::{VaultAccess, VaultAuth};
 
-use crate::index::Index;
 use crate::name::TrustDomain;
-use crate::time::{Span, Timestamp};
-
-/// A root certificate of the mesh.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CaRoot {
-    /// The SHA-256 of the certificate's DER, in lower-case hex; what join tokens pin.
-    pub fingerprint: String,
-    /// A name for people; the certificate's common name.
-    pub name: String,
-    /// The certificate.
-    pub certificate_pem: String,
-    /// The root's private key, sealed with the cluster's seal key; never leaves the servers.
-    pub sealed_key: Vec<u8>,
-    /// Since when it is valid.
-    pub valid_after: Timestamp,
-    /// Until when it is valid.
-    pub valid_before: Timestamp,
-    /// Whether new certificates are signed under it; exactly one root is active.
-    pub active: bool,
-    /// When the root was created.
-    #[serde(default)]
-    pub create_index: Index,
-    /// When the root last changed.
-    #[serde(default)]
-    pub modify_index: Index,
-}
-
-impl std::fmt::Debug for CaRoot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CaRoot")
-            .field("fingerprint", &self.fingerprint)
-            .field("active", &self.active)
-            .field("valid_before", &self.valid_before)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How the CA signs, as operators say; what is not said is as servers are configured.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CaSettings {
-    /// How long leaf certificates are valid.
-    #[serde(default)]
-    pub leaf_lifetime: Option<Span>,
-    /// When the settings were first written.
-    #[serde(default)]
-    pub create_index: Index,
-    /// When they last changed.
-    #[serde(default)]
-    pub modify_index: Index,
-}
+use crate::time::Timestamp;
 
 /// What every member of the mesh trusts; the public part of the roots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +34,13 @@ pub struct TrustBundle {
     /// Whom nobody trusts although a root vouches for them, ordered by [`Revoked::key`].
     #[serde(default)]
     pub revoked: Vec<Revoked>,
+    /// The fingerprints of roots that went when their time was over, the last ones: every
+    /// certificate under them had been replaced. Connections that were made under one go on, where
+    /// a root that goes otherwise takes its connections with it.
+    ///
+    /// **Shape**: at most [`crate::limits::CA_RETIRED_MAX`].
+    #[serde(default)]
+    pub retired: Vec<String>,
 }
 
 /// A certificate with its private key, as its holder keeps it.

@@ -58,9 +58,10 @@ impl State {
     ) -> Result<Answer, Refusal> {
         match command {
             Command::Acl(command) => self.apply_acl(index, now, command, changes)?,
-            Command::ActivateCaRoot { fingerprint } => {
-                self.activate_root(index, &fingerprint, changes)?;
+            Command::ActivateCaRoot { fingerprint: it } => {
+                self.activate_root((index, now), &it, changes)?
             }
+            Command::ChangeCa(change) => return self.change_ca(index, now, change, changes),
             Command::Coordinate(coordinate) => {
                 return self.set_coordinate(index, coordinate, changes);
             }
@@ -104,10 +105,9 @@ impl State {
             Command::Session(command) => {
                 return self.session_write(index, now, command, changes);
             }
-            Command::SetCaSettings(settings) => {
-                self.set_ca_settings(index, settings, changes);
-            }
-            Command::SetCaRoot(root) => self.set_root(index, root, changes),
+            Command::SetCaSettings(it) => self.set_ca_settings(index, it, changes),
+            Command::PruneCaRoots => self.prune_roots(index, now, changes),
+            Command::SetCaRoot(root) => self.set_root(index, now, root, changes),
             Command::Txn(ops) => return self.txn(index, now, ops, changes),
             Command::UpsertEntry { entry, cas } => {
                 return self.upsert_entry(index, entry, cas, changes);

@@ -11,6 +11,7 @@ use super::{
     NodeCoordinate, OperatorCommand, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult,
     UserEvent,
 };
+use crate::ca::rotation::CaChange;
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
 use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
@@ -39,6 +40,8 @@ pub enum Command {
         /// The root's fingerprint.
         fingerprint: String,
     },
+    /// Changes how the CA signs, and perhaps the root.
+    ChangeCa(CaChange),
     /// Says where a node is.
     Coordinate(NodeCoordinate),
     /// Makes a join token redeemable.
@@ -76,6 +79,8 @@ pub enum Command {
     Query(QueryCommand),
     /// Sets what operators set.
     Operator(OperatorCommand),
+    /// Removes the roots that are trusted no more, by the time of the command.
+    PruneCaRoots,
     /// Uses a join token once.
     RedeemJoinToken {
         /// The SHA-256 of the secret shown, in lower-case hex.

@@ -88,6 +88,8 @@ pub struct State {
     /// How the CA signs, `None` as servers are configured.
     ca_settings: Option<CaSettings>,
     roots: OrdMap<String, Arc<CaRoot>>,
+    /// The fingerprints of those that went when their time was over, the last ones.
+    roots_retired: Arc<Vec<String>>,
     join_tokens: OrdMap<String, JoinTokenRecord>,
     coordinates: CoordinateTable,
     events: EventTable,

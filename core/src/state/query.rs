@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{ClusterRecord, InstanceKey, NodeKey, NodeRow, ServiceKey, State};
-use crate::ca::{CaRoot, CaSettings, TrustBundle};
+use crate::ca::{CaRoot, CaSettings, CaTerms, TrustBundle};
 use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
@@ -190,6 +191,17 @@ impl State {
         self.ca_settings.as_ref()
     }
 
+    /// Returns the lifetimes in force, with that of leaves as servers are configured.
+    pub fn ca_terms(&self, leaf_default: Duration) -> CaTerms {
+        self.ca_settings.as_ref().unwrap_or(&CaSettings::default()).terms(leaf_default)
+    }
+
+    /// Returns when the CA last changed: its roots or how it signs.
+    pub fn ca_index(&self) -> Index {
+        let settings = self.ca_settings.as_ref().map(|settings| settings.modify_index);
+        self.rows.roots.max(settings.unwrap_or_default())
+    }
+
     /// Returns what every member trusts, `None` until the cluster has a root.
     pub fn trust_bundle(&self) -> Option<TrustBundle> {
         let cluster = self.cluster.as_ref()?;
@@ -199,6 +211,7 @@ impl State {
             active_root: roots.iter().find(|root| root.active)?.fingerprint.clone(),
             roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
             revoked: self.revocations().values().map(|it| it.what.clone()).collect(),
+            retired: Vec::clone(&self.roots_retired),
         })
     }
 

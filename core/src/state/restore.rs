@@ -141,6 +141,7 @@ impl State {
             cluster: self.cluster.clone(),
             ca_settings: self.ca_settings.clone(),
             roots: self.roots.clone(),
+            roots_retired: self.roots_retired.clone(),
             join_tokens: self.join_tokens.clone(),
             // Commands on their way are those of this cluster as it is.
             recent: self.recent.clone(),

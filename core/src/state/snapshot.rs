@@ -38,6 +38,8 @@ pub struct StateSnapshot {
     #[serde(default)]
     pub(super) roots: Vec<Arc<CaRoot>>,
     #[serde(default)]
+    pub(super) roots_retired: Arc<Vec<String>>,
+    #[serde(default)]
     pub(super) queries: Vec<Arc<PreparedQuery>>,
     #[serde(default)]
     pub(super) ca_settings: Option<CaSettings>,
@@ -90,6 +92,7 @@ impl State {
                 .collect(),
             entries: self.entries.values().cloned().collect(),
             roots: self.roots.values().cloned().collect(),
+            roots_retired: self.roots_retired.clone(),
             queries: self.queries.to_records(),
             ca_settings: self.ca_settings.clone(),
             join_tokens: self.join_tokens.values().cloned().collect(),
@@ -134,6 +137,7 @@ impl State {
             kv: KvTable::from_snapshot(snapshot.kv),
             operator: snapshot.operator,
             ca_settings: snapshot.ca_settings,
+            roots_retired: snapshot.roots_retired,
             queries: Queries::from_records(snapshot.queries),
             recent: snapshot.recent,
             restored_at: snapshot.restored_at,

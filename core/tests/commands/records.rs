@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use weft_core::ca::{CaRoot, CaSettings};
+use weft_core::ca::rotation::CaChange;
+use weft_core::ca::{CaRoot, CaSettings, KeyKind, RootSource};
 use weft_core::catalog::SERF_HEALTH;
 use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind};
 use weft_core::index::Index;
@@ -267,21 +268,36 @@ pub(super) fn query() -> impl Strategy<Value = Command> {
 /// The CA, join tokens and the cluster itself. Expiry counts from when the token is made.
 pub(super) fn member() -> impl Strategy<Value = Command> {
     let role = || one_of(&["agent", "server"]);
-    let root = (one_of(&["f1", "f2"]), any::<bool>()).prop_map(|(name, active)| {
-        Command::SetCaRoot(CaRoot {
-            fingerprint: name.to_owned(),
-            name: name.to_owned(),
-            certificate_pem: format!("PEM {name}"),
-            sealed_key: vec![1],
-            valid_after: Timestamp(0),
-            valid_before: Timestamp(9_000_000_000),
-            active,
-            create_index: Index(0),
-            modify_index: Index(0),
+    let root = |name: &str, active| CaRoot {
+        fingerprint: name.to_owned(),
+        name: name.to_owned(),
+        certificate_pem: format!("PEM {name}"),
+        sealed_key: vec![1],
+        valid_after: Timestamp(0),
+        valid_before: Timestamp(9_000_000_000),
+        active,
+        source: RootSource::BuiltIn,
+        key_kind: KeyKind::EcP256,
+        cross_signed: Vec::new(),
+        rotated_out_at: None,
+        trusted_until: None,
+        create_index: Index(0),
+        modify_index: Index(0),
+    };
+    let set = (one_of(&["f1", "f2"]), any::<bool>())
+        .prop_map(move |(name, active)| Command::SetCaRoot(root(name, active)));
+    let change = (one_of(&["f1", "f2", "f3"]), 0..12u64).prop_map(move |(name, seen)| {
+        Command::ChangeCa(CaChange {
+            seen: Index(seen),
+            settings: CaSettings::default(),
+            root: Some(root(name, true)),
+            overlap: Span::seconds(5),
         })
     });
     prop_oneof![
-        2 => root,
+        2 => set,
+        2 => change,
+        1 => Just(Command::PruneCaRoots),
         1 => one_of(&["f1", "f2", "f9"]).prop_map(|fingerprint| Command::ActivateCaRoot {
             fingerprint: fingerprint.to_owned(),
         }),

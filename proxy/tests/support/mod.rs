@@ -117,6 +117,7 @@ impl Mesh {
                 active_root: String::new(),
                 roots_pem: vec![self.root_pem.clone()],
                 revoked: Vec::new(),
+                retired: Vec::new(),
             },
             "inbound": {
                 "bind": bind, "local_app": local_app, "protocol": protocol,

@@ -47,6 +47,7 @@ impl TestAuthority {
             active_root: String::new(),
             roots_pem: vec![self.root_pem.clone()],
             revoked,
+            retired: Vec::new(),
         })
         .expect("a bundle")
     }

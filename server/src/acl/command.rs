@@ -66,12 +66,15 @@ pub(crate) fn check_command(
         // A snapshot has every token in it.
         Command::Restore(_) => rights.require(Permission::snapshot())?,
         Command::Session(command) => check_session(rights, state, command)?,
-        Command::SetCaSettings(_) => rights.require(Permission::write(Resource::Operator, ""))?,
+        Command::ChangeCa(_) | Command::SetCaSettings(_) => {
+            rights.require(Permission::write(Resource::Operator, ""))?
+        }
         Command::Txn(ops) => check_txn(rights, state, ops)?,
         Command::UpsertEntry { entry, .. } => check_entry(rights, entry)?,
         Command::ActivateCaRoot { .. }
         | Command::CreateJoinToken(_)
         | Command::InitCluster(_)
+        | Command::PruneCaRoots
         | Command::RedeemJoinToken { .. }
         | Command::SetCaRoot(_)
         | Command::SetLiveness(_) => return Err(Forbidden::ServersOnly),

@@ -1,6 +1,7 @@
 //! Makes roots, intermediates and leaves with our own keys. What may be signed is decided by
 //! `core::ca::csr`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
@@ -10,7 +11,9 @@ use rcgen::{
     RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
-use weft_core::ca::{CaRoot, Leaf, SerialNumber as CertificateNumber, csr};
+use weft_core::ca::{
+    CaRoot, CaTerms, KeyKind, Leaf, RootSource, SerialNumber as CertificateNumber, csr,
+};
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::index::Index;
 use weft_core::limits;
@@ -18,7 +21,9 @@ use weft_core::name::TrustDomain;
 use weft_core::time::Timestamp;
 use weft_runtime::{entropy, tls};
 
+use super::certificate::generate;
 use super::seal::{Purpose, SealError, SealKey};
+use super::vault::VaultError;
 
 /// How long a list of revoked certificates may be kept by its readers: what is revoked since is
 /// not in it.
@@ -45,6 +50,20 @@ pub enum CaError {
     /// The root's key is not one.
     #[error("the CA's root key is damaged")]
     RootKey,
+    /// A certificate of another kind is needed for this.
+    #[error("root {name:?} cannot be used: {reason}")]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Vault was of no help.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The work was cut short.
+    #[error("the CA's work was interrupted: {0}")]
+    Interrupted(String),
 }
 
 /// A signed certificate with those above it.
@@ -56,18 +75,32 @@ pub(crate) struct Signed {
     pub(crate) valid_before: Timestamp,
 }
 
-/// Makes a new root, its key sealed.
+/// Makes the first root of a mesh, its key sealed.
 pub(crate) fn make_root(
     trust_domain: &TrustDomain,
     seal: &SealKey,
     now: Timestamp,
 ) -> Result<CaRoot, CaError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let name = format!("Weft root of {trust_domain}");
+    make_root_of(KeyKind::default(), limits::ROOT_LIFETIME, trust_domain, (seal, now))
+}
+
+/// Makes a new root, its key sealed.
+pub(super) fn make_root_of(
+    key_kind: KeyKind,
+    lifetime: Duration,
+    trust_domain: &TrustDomain,
+    (seal, now): (&SealKey, Timestamp),
+) -> Result<CaRoot, CaError> {
+    let key = generate(key_kind)?;
+    // A name of its own for each: some look for the issuer by name alone.
+    let mut mark = [0u8; 4];
+    entropy::fill(&mut mark);
+    let mark: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String = format!("Weft root {mark} of {trust_domain}").chars().take(64).collect();
     let (valid_after, valid_before) =
-        (now.saturating_sub(csr::BACKDATED), now.saturating_add(limits::ROOT_LIFETIME));
-    // One intermediate below the root, none below that.
-    let params = authority_params(&name, trust_domain, 1, valid_after, valid_before)?;
+        (now.saturating_sub(csr::BACKDATED), now.saturating_add(lifetime));
+    // Unbounded depth: below a root stand intermediates, and another root that it certifies.
+    let params = authority_params(&name, trust_domain, None, valid_after, valid_before)?;
     let certificate = params.self_signed(&key)?;
     Ok(CaRoot {
         fingerprint: tls::fingerprint(certificate.der()),
@@ -77,9 +110,26 @@ pub(crate) fn make_root(
         valid_after,
         valid_before,
         active: true,
+        source: RootSource::BuiltIn,
+        key_kind,
+        cross_signed: Vec::new(),
+        rotated_out_at: None,
+        trusted_until: None,
         create_index: Index::default(),
         modify_index: Index::default(),
     })
+}
+
+/// Opens the key of a root, or of the intermediate that was given in its place.
+pub(super) fn open_key(root: &CaRoot, seal: &SealKey) -> Result<KeyPair, CaError> {
+    let purpose = match &root.source {
+        RootSource::BuiltIn | RootSource::Given => Purpose::RootKey,
+        RootSource::Intermediate { .. } => Purpose::IntermediateKey,
+        RootSource::Vault(_) => Purpose::VaultSecret,
+    };
+    let pem = String::from_utf8(seal.open(purpose, &root.sealed_key)?);
+    pem.map_err(|_| CaError::RootKey)
+        .and_then(|pem| KeyPair::from_pem(&pem).map_err(|_| CaError::RootKey))
 }
 
 /// Makes a certificate request with a key that is then forgotten: a joining server proves with
@@ -89,10 +139,15 @@ pub(crate) fn request_for_new_key() -> Result<Vec<u8>, CaError> {
     Ok(CertificateParams::default().serialize_request(&key)?.der().to_vec())
 }
 
-/// A server's signing certificate. Its key is made anew at each start and never leaves memory.
+/// A server's signing certificate. Its key is made anew at each start and never leaves memory,
+/// but for one that Vault signed or an operator gave.
+#[derive(Clone)]
 pub(crate) struct Intermediate {
-    issuer: Issuer<'static, KeyPair>,
-    certificate_pem: String,
+    issuer: Arc<Issuer<'static, KeyPair>>,
+    /// The intermediate and what stands between it and the root.
+    chain_pem: String,
+    /// What stands below it in every chain: its own, then the root certified by roots before it.
+    above_pem: String,
     /// The fingerprint of the root above.
     pub(crate) root: String,
     pub(crate) valid_after: Timestamp,
@@ -100,27 +155,53 @@ pub(crate) struct Intermediate {
 }
 
 impl Intermediate {
-    /// Makes one under a root. The root's key is in memory only meanwhile.
+    /// Makes one under a root whose key we have. That key is in memory only meanwhile.
     pub(crate) fn make(
         root: &CaRoot,
-        trust_domain: &TrustDomain,
-        server: &str,
+        id: &SpiffeId,
+        terms: &CaTerms,
         seal: &SealKey,
         now: Timestamp,
     ) -> Result<Self, CaError> {
-        let root_key = String::from_utf8(seal.open(Purpose::RootKey, &root.sealed_key)?)
-            .map_err(|_| CaError::RootKey)
-            .and_then(|pem| KeyPair::from_pem(&pem).map_err(|_| CaError::RootKey))?;
-        let above = Issuer::from_ca_cert_pem(&root.certificate_pem, root_key)?;
+        let above = Issuer::from_ca_cert_pem(&root.certificate_pem, open_key(root, seal)?)?;
         let (valid_after, valid_before) =
-            csr::validity(now, limits::INTERMEDIATE_LIFETIME, root.valid_before)?;
-        let name = format!("Weft intermediate of {server}");
-        let params = authority_params(&name, trust_domain, 0, valid_after, valid_before)?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate_pem = params.signed_by(&key, &above)?.pem();
+            csr::validity(now, terms.intermediate, root.valid_before)?;
+        let params = intermediate_params(id, valid_after, valid_before)?;
+        let key = generate(root.key_kind)?;
+        let chain_pem = params.signed_by(&key, &above)?.pem();
         let issuer = Issuer::new(params, key);
-        let root = root.fingerprint.clone();
-        Ok(Self { issuer, certificate_pem, root, valid_after, valid_before })
+        Ok(Self::with(issuer, chain_pem, root, (valid_after, valid_before)))
+    }
+
+    /// Takes up one that was made elsewhere: its chain as PEM, with its key.
+    pub(super) fn take_up(
+        chain_pem: String,
+        key: KeyPair,
+        root: &CaRoot,
+        dates: (Timestamp, Timestamp),
+    ) -> Result<Self, CaError> {
+        let issuer = Issuer::from_ca_cert_pem(&chain_pem, key)?;
+        Ok(Self::with(issuer, chain_pem, root, dates))
+    }
+
+    fn with(
+        issuer: Issuer<'static, KeyPair>,
+        chain_pem: String,
+        root: &CaRoot,
+        (valid_after, valid_before): (Timestamp, Timestamp),
+    ) -> Self {
+        let (issuer, above_pem) = (Arc::new(issuer), String::new());
+        let fingerprint = root.fingerprint.clone();
+        let made =
+            Self { issuer, chain_pem, above_pem, root: fingerprint, valid_after, valid_before };
+        made.under(root)
+    }
+
+    /// The same with the cross certificates that its root has now.
+    pub(super) fn under(&self, root: &CaRoot) -> Self {
+        let mut above_pem = self.chain_pem.clone();
+        root.cross_signed.iter().for_each(|cross| above_pem.push_str(&cross.certificate_pem));
+        Self { above_pem, ..self.clone() }
     }
 
     /// Signs a certificate for an identity. Of the request only the key is used.
@@ -181,7 +262,7 @@ impl Intermediate {
             revoked_certs: revoked_certs.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        Ok(params.signed_by(&self.issuer)?.pem()?)
+        Ok(params.signed_by(&*self.issuer)?.pem()?)
     }
 
     fn certify(
@@ -202,8 +283,8 @@ impl Intermediate {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         finish(&mut params, valid_after, valid_before);
-        let leaf = params.signed_by(key, &self.issuer)?;
-        let chain_pem = format!("{}{}", leaf.pem(), self.certificate_pem);
+        let leaf = params.signed_by(key, &*self.issuer)?;
+        let chain_pem = format!("{}{}", leaf.pem(), self.above_pem);
         Ok(Signed { chain_pem, valid_after, valid_before })
     }
 }
@@ -230,10 +311,20 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
+/// What an intermediate of a server says, whoever signs it.
+pub(super) fn intermediate_params(
+    id: &SpiffeId,
+    valid_after: Timestamp,
+    valid_before: Timestamp,
+) -> Result<CertificateParams, CaError> {
+    let name = format!("Weft intermediate of {}", subject(id));
+    authority_params(&name, &id.trust_domain, Some(0), valid_after, valid_before)
+}
+
 fn authority_params(
     name: &str,
     trust_domain: &TrustDomain,
-    path_length: u8,
+    path_length: Option<u8>,
     valid_after: Timestamp,
     valid_before: Timestamp,
 ) -> Result<CertificateParams, CaError> {
@@ -241,14 +332,21 @@ fn authority_params(
     params.distinguished_name = common_name(name);
     // Spec: X509-SVID §4.1: a signing certificate's SPIFFE ID has no path.
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{trust_domain}").try_into()?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.is_ca = IsCa::Ca(match path_length {
+        Some(length) => BasicConstraints::Constrained(length),
+        None => BasicConstraints::Unconstrained,
+    });
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
     finish(&mut params, valid_after, valid_before);
     Ok(params)
 }
 
-fn finish(params: &mut CertificateParams, valid_after: Timestamp, valid_before: Timestamp) {
+pub(super) fn finish(
+    params: &mut CertificateParams,
+    valid_after: Timestamp,
+    valid_before: Timestamp,
+) {
     params.serial_number = Some(serial());
     params.key_identifier_method = KeyIdMethod::Sha256;
     set_validity(params, valid_after, valid_before);

@@ -17,21 +17,27 @@ const NONCE_BYTES: usize = 12;
 pub(crate) enum Purpose {
     /// The key of a certificate in a config entry.
     EntryKey,
+    /// The key of an intermediate that an operator gave.
+    IntermediateKey,
     /// The token of a prepared query.
     QueryToken,
     /// The token with which an auth method asks Kubernetes.
     ReviewerToken,
     /// The key of a root of the CA.
     RootKey,
+    /// The secret with which servers log in at Vault.
+    VaultSecret,
 }
 
 impl Purpose {
     fn bytes(self) -> &'static [u8] {
         match self {
             Self::EntryKey => b"weft config entry key v1",
+            Self::IntermediateKey => b"weft ca intermediate key v1",
             Self::QueryToken => b"weft prepared query token v1",
             Self::ReviewerToken => b"weft auth method reviewer token v1",
             Self::RootKey => b"weft ca root key v1",
+            Self::VaultSecret => b"weft ca vault secret v1",
         }
     }
 }

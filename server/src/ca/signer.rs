@@ -9,17 +9,24 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{AcquireError, Semaphore};
-use weft_core::ca::{CaRoot, SerialNumber, TrustBundle, csr};
+use weft_core::ca::rotation::CaChange;
+use weft_core::ca::{
+    CaRoot, CaTerms, RootSource, SerialNumber, TrustBundle, VaultAuth, is_renewal_due,
+};
 use weft_core::identity::SpiffeId;
-use weft_core::limits;
+use weft_core::state::State;
 use weft_core::time::Timestamp;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::metrics::Registry;
 use weft_runtime::tls::{
     self, ClientAuth, ClientTlsCell, Identity, PeerCheck, ServerTlsCell, TlsError, Trust,
 };
 
 use super::builtin::{CaError, Intermediate, Signed};
+use super::change::{ChangeError, ChangeRequest};
+use super::counts::Counts;
+use super::provider::{Shelf, Workshop};
 use super::seal::SealKey;
 
 /// Signatures made at once: a signature takes some 50 µs of a core, so more threads would only
@@ -47,47 +54,50 @@ pub(crate) struct Signer {
 }
 
 struct Shared {
-    /// This server.
-    id: SpiffeId,
-    seal: SealKey,
+    workshop: Workshop,
     intermediate: ArcSwap<Intermediate>,
-    /// Until when this server's own certificate is valid.
-    own_ends: ArcSwap<Timestamp>,
+    /// From when until when this server's own certificate is valid.
+    own: ArcSwap<(Timestamp, Timestamp)>,
     server_tls: ServerTlsCell,
     client_tls: ClientTlsCell,
     /// Signatures at once; when full, further requests wait.
     places: Semaphore,
-    tasks: TaskTree,
+    counts: Counts,
 }
 
 impl Signer {
-    /// Makes an intermediate under the root, and this server's certificate under that.
-    pub(crate) fn make(
+    /// Makes an intermediate under the root, or takes up the one that is kept, and this server's
+    /// certificate under that.
+    pub(crate) async fn make(
         id: &SpiffeId,
         seal: &SealKey,
-        root: &CaRoot,
-        bundle: &TrustBundle,
-        tasks: &TaskTree,
+        (root, bundle): (&CaRoot, &TrustBundle),
+        shelf: Option<Shelf>,
+        (terms, tasks): (CaTerms, &TaskTree),
     ) -> Result<Self, SignerError> {
-        let now = clock::wall();
-        let intermediate = Intermediate::make(root, &id.trust_domain, name(id), seal, now)?;
-        let (server, client, ends) = own_configs(&intermediate, id, bundle, now)?;
+        let workshop = Workshop { id: id.clone(), seal: seal.clone(), tasks: tasks.clone(), shelf };
+        let intermediate = match workshop.kept(root).await {
+            Some(kept) => kept,
+            None => workshop.intermediate(root, terms).await?,
+        };
+        let (server, client, own) = own_configs(&intermediate, id, (bundle, terms), clock::wall())?;
+        let counts = Counts::default();
+        counts.ends(intermediate.valid_before, root.valid_before);
         let shared = Shared {
-            id: id.clone(),
-            seal: seal.clone(),
+            workshop,
             intermediate: ArcSwap::from_pointee(intermediate),
-            own_ends: ArcSwap::from_pointee(ends),
+            own: ArcSwap::from_pointee(own),
             server_tls: ServerTlsCell::new(server),
             client_tls: ClientTlsCell::new(client),
             places: Semaphore::new(SIGNING_AT_ONCE),
-            tasks: tasks.clone(),
+            counts,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Returns who this server is.
     pub(crate) fn id(&self) -> &SpiffeId {
-        &self.shared.id
+        &self.shared.workshop.id
     }
 
     /// Returns the fingerprint of the root under which is signed.
@@ -97,7 +107,7 @@ impl Signer {
     }
 
     pub(crate) fn seal_key(&self) -> &SealKey {
-        &self.shared.seal
+        &self.shared.workshop.seal
     }
 
     pub(crate) fn server_tls(&self) -> ServerTlsCell {
@@ -119,12 +129,35 @@ impl Signer {
         let _place = self.shared.places.acquire().await.map_err(closed)?;
         let intermediate = self.shared.intermediate.load_full();
         let now = clock::wall();
-        let work =
-            self.shared.tasks.blocking(move || intermediate.sign(&csr_der, &id, lifetime, now));
-        match work.await {
-            Ok(signed) => Ok(signed?),
+        let work = move || intermediate.sign(&csr_der, &id, lifetime, now);
+        let outcome = match self.shared.workshop.tasks.blocking(work).await {
+            Ok(signed) => signed.map_err(SignerError::from),
             Err(failure) => Err(SignerError::Interrupted(failure.message)),
+        };
+        self.shared.counts.signed(outcome.is_ok());
+        outcome
+    }
+
+    /// Decides on a change of the CA, with everything that it needs; nothing is in force yet.
+    pub(crate) async fn change(
+        &self,
+        state: &State,
+        request: ChangeRequest,
+        terms: CaTerms,
+    ) -> Result<CaChange, ChangeError> {
+        // Large, and held by requests.
+        Box::pin(self.shared.workshop.change(state, request, terms)).await
+    }
+
+    /// Lengthens the life of the token with which servers log in at Vault. Returns after how long
+    /// to do so again; `None` when there is nothing to lengthen.
+    pub(crate) async fn renew_vault(&self, root: &CaRoot) -> Result<Option<Duration>, SignerError> {
+        let RootSource::Vault(access) = &root.source else { return Ok(None) };
+        if access.auth != VaultAuth::Token {
+            return Ok(None);
         }
+        let vault = self.shared.workshop.log_in(access, root).await?;
+        Ok(vault.renew_self().await.map_err(CaError::from)?)
     }
 
     /// Signs the list of revoked certificates, as PEM, on a blocking thread.
@@ -137,7 +170,8 @@ impl Signer {
         let _place = self.shared.places.acquire().await.map_err(closed)?;
         let intermediate = self.shared.intermediate.load_full();
         let now = clock::wall();
-        let work = self.shared.tasks.blocking(move || intermediate.crl(&revoked, number, now));
+        let work =
+            self.shared.workshop.tasks.blocking(move || intermediate.crl(&revoked, number, now));
         match work.await {
             Ok(signed) => Ok(signed?),
             Err(failure) => Err(SignerError::Interrupted(failure.message)),
@@ -150,28 +184,26 @@ impl Signer {
         &self,
         root: Arc<CaRoot>,
         bundle: TrustBundle,
+        terms: CaTerms,
     ) -> Result<(), SignerError> {
+        let current = self.shared.intermediate.load_full();
+        let is_due = current.root != root.fingerprint || self.is_intermediate_due(&root, terms);
+        let intermediate = if is_due {
+            let made = self.shared.workshop.intermediate(&root, terms).await;
+            self.shared.counts.made_intermediate(made.is_ok());
+            made?
+        } else {
+            current.under(&root)
+        };
         let shared = self.shared.clone();
-        let work = self.shared.tasks.blocking(move || {
-            let now = clock::wall();
-            let current = shared.intermediate.load_full();
-            let half = current.valid_before.since(current.valid_after) / 2;
-            let intermediate = if current.root == root.fingerprint
-                && current.valid_before.since(now) > half
-                // Made before the clock was set back: nobody would take it yet.
-                && current.valid_after <= now
-            {
-                current
-            } else {
-                let domain = &shared.id.trust_domain;
-                let made = Intermediate::make(&root, domain, name(&shared.id), &shared.seal, now)?;
-                Arc::new(made)
-            };
-            let (server, client, ends) = own_configs(&intermediate, &shared.id, &bundle, now)?;
-            shared.intermediate.store(intermediate);
+        let work = self.shared.workshop.tasks.blocking(move || {
+            let (id, now) = (&shared.workshop.id, clock::wall());
+            let (server, client, own) = own_configs(&intermediate, id, (&bundle, terms), now)?;
+            shared.counts.ends(intermediate.valid_before, root.valid_before);
+            shared.intermediate.store(Arc::new(intermediate));
             shared.server_tls.store(server);
             shared.client_tls.store(client);
-            shared.own_ends.store(Arc::new(ends));
+            shared.own.store(Arc::new(own));
             Ok(())
         });
         match work.await {
@@ -180,42 +212,46 @@ impl Signer {
         }
     }
 
-    /// Whether this server's certificate begins later than now: it was made by a clock that has
-    /// been set back since, and nobody takes it.
-    pub(crate) fn is_from_the_future(&self, now: Timestamp) -> bool {
-        let made = self.shared.own_ends.load().saturating_sub(limits::MEMBER_LIFETIME);
-        now < made.saturating_sub(csr::BACKDATED)
+    /// Whether something is to be made anew although the root is the same.
+    pub(crate) fn is_due(&self, root: &CaRoot, terms: CaTerms, now: Timestamp) -> bool {
+        let own = **self.shared.own.load();
+        is_renewal_due(own, terms.member(), now) || self.is_intermediate_due(root, terms)
     }
 
-    /// Returns when to refresh at the latest: half-way through the life of this server's
-    /// certificate, which is the shortest.
-    pub(crate) fn refresh_due(&self) -> Timestamp {
-        self.shared.own_ends.load().saturating_sub(limits::MEMBER_LIFETIME / 2)
+    fn is_intermediate_due(&self, root: &CaRoot, terms: CaTerms) -> bool {
+        let intermediate = self.shared.intermediate.load();
+        let dates = (intermediate.valid_after, intermediate.valid_before);
+        let wanted = match &root.source {
+            RootSource::BuiltIn | RootSource::Given => terms.intermediate,
+            // Another one cannot be made here.
+            RootSource::Intermediate { .. } => return false,
+            // Vault has its own mind about lifetimes.
+            RootSource::Vault(_) => Duration::MAX / 2,
+        };
+        is_renewal_due(dates, wanted, clock::wall())
+    }
+
+    /// Enters what is counted, and how long certificates still live.
+    pub(crate) fn register(&self, registry: &Registry) {
+        self.shared.counts.register(registry);
     }
 }
 
-fn name(id: &SpiffeId) -> &str {
-    match &id.workload {
-        weft_core::identity::Workload::Agent(name)
-        | weft_core::identity::Workload::Server(name) => name.as_str(),
-        weft_core::identity::Workload::Service(name) => name.as_str(),
-    }
-}
-
-type Configs = (Arc<tls::rustls::ServerConfig>, Arc<tls::rustls::ClientConfig>, Timestamp);
+type Configs =
+    (Arc<tls::rustls::ServerConfig>, Arc<tls::rustls::ClientConfig>, (Timestamp, Timestamp));
 
 fn own_configs(
     intermediate: &Intermediate,
     id: &SpiffeId,
-    bundle: &TrustBundle,
+    (bundle, terms): (&TrustBundle, CaTerms),
     now: Timestamp,
 ) -> Result<Configs, SignerError> {
-    let leaf = intermediate.make_leaf(id, limits::MEMBER_LIFETIME, now)?;
+    let leaf = intermediate.make_leaf(id, terms.member(), now)?;
     let trust = Trust::from_bundle(bundle)?;
     let identity = Identity::from_leaf(&leaf)?;
     // A host that joins pins the root by its fingerprint and must see it.
     let shown = identity.presenting_roots(&trust);
     let server = tls::server_config(&shown, &trust, ClientAuth::Optional, &["h2", "http/1.1"])?;
     let client = tls::client_config(&identity, &trust, PeerCheck::AnyServer, &["h2"])?;
-    Ok((Arc::new(server), Arc::new(client), leaf.valid_before))
+    Ok((Arc::new(server), Arc::new(client), (leaf.valid_after, leaf.valid_before)))
 }

@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 use weft_core::ca::csr;
 use weft_core::ca::renewal::Turns;
-use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_proto::grpc::v1 as wire;
 use weft_runtime::clock;
@@ -47,8 +46,7 @@ impl wire::ca_server::Ca for CaService {
             })
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
         self.turn().await?;
-        let settings = state.ca_settings().and_then(|settings| settings.leaf_lifetime);
-        let lifetime = settings.map_or(self.leaf_lifetime, |lifetime| lifetime.0);
+        let lifetime = state.ca_terms(self.leaf_lifetime).leaf;
         let signed = self
             .signer
             .sign(csr_der.into(), id, lifetime)
@@ -65,7 +63,7 @@ impl wire::ca_server::Ca for CaService {
         let csr = request.into_inner().csr_der;
         let signed = self
             .signer
-            .sign(csr.into(), caller, limits::MEMBER_LIFETIME)
+            .sign(csr.into(), caller, self.reader.newest().ca_terms(self.leaf_lifetime).member())
             .await
             .map_err(|error| status::of_signer(&error))?;
         Ok(Response::new(reply(signed)))

@@ -39,9 +39,12 @@ pub(super) fn of_signer(error: &SignerError) -> Status {
             Status::invalid_argument(error.to_string())
         }
         SignerError::Ca(CaError::Refused(_)) => Status::permission_denied(error.to_string()),
-        SignerError::Ca(CaError::Library(_) | CaError::RootKey | CaError::Sealed(_))
+        SignerError::Ca(
+            CaError::Library(_) | CaError::RootKey | CaError::Sealed(_) | CaError::Unfit { .. },
+        )
         | SignerError::Tls(_) => Status::internal(error.to_string()),
-        SignerError::Interrupted(_) => Status::unavailable(error.to_string()),
+        SignerError::Ca(CaError::Interrupted(_) | CaError::Vault(_))
+        | SignerError::Interrupted(_) => Status::unavailable(error.to_string()),
     }
 }
 

@@ -1,28 +1,33 @@
-//! `/v1/connect/ca/configuration`: how the CA signs.
+//! `/v1/connect/ca/configuration`: who signs and for how long; `/v1/connect/ca/rotate`: a new root.
 //!
 //! **Source**: Consul: api-docs/connect/ca#get-ca-configuration.
 
-use http::Response;
-use serde_json::{Value, json};
+mod decode;
+
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+use tracing::info;
 use weft_core::acl::{Permission, Resource};
-use weft_core::ca::CaSettings;
-use weft_core::limits;
+use weft_core::ca::{CaRoot, CaTerms, RootSource, VaultAccess, VaultAuth};
 use weft_core::state::Command;
 use weft_core::time::Span;
 use weft_core::watch::Topic;
-use weft_proto::json::{Fault, parse};
+use weft_proto::json::Fault;
 use weft_runtime::http::Body;
 
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::routes::Routes;
 use super::{Context, page};
+use crate::ca::{ChangeError, ChangeRequest, WantedProvider};
+use crate::read::Consistency;
 
 pub(super) fn routes(table: Routes) -> Routes {
     const CONFIGURATION: &str = "/v1/connect/ca/configuration";
     table
         .get(CONFIGURATION, |context, request| Box::pin(show(context, request)))
         .put(CONFIGURATION, |context, request| Box::pin(write(context, request)))
+        .put("/v1/connect/ca/rotate", |context, request| Box::pin(rotate(context, request)))
 }
 
 /// `GET /v1/connect/ca/configuration`
@@ -30,138 +35,117 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
     let read = page::read(context, request, [Topic::Roots], |state, rights| {
         rights.require(Permission::read(Resource::Operator, ""))?;
         let settings = state.ca_settings().cloned().unwrap_or_default();
-        let leaf = settings.leaf_lifetime.unwrap_or(Span(context.leaf_lifetime));
+        let (_, roots) = state.roots();
+        let active = roots.first().map(|root| &**root);
         let body = json!({
-            "Provider": "consul",
-            "Config": {
-                "LeafCertTTL": leaf,
-                "IntermediateCertTTL": Span(limits::INTERMEDIATE_LIFETIME),
-                "RootCertTTL": Span(limits::ROOT_LIFETIME),
-                "PrivateKeyType": "ec",
-                "PrivateKeyBits": 256,
-            },
+            "Provider": active.map_or("consul", |root| root.source.provider()),
+            "Config": shown(active, state.ca_terms(context.leaf_lifetime)),
             "State": null,
             "ForceWithoutCrossSigning": false,
             "CreateIndex": settings.create_index,
             "ModifyIndex": settings.modify_index,
         });
-        Ok((state.roots().0.max(settings.modify_index), Some(body)))
+        Ok((state.ca_index(), Some(body)))
     });
     Ok(read.await?.or_null(context))
+}
+
+/// The configuration, without any secret.
+fn shown(active: Option<&CaRoot>, terms: CaTerms) -> Map<String, Value> {
+    let (kind, bits) = active.map(|root| root.key_kind).unwrap_or_default().parts();
+    let mut config = Map::from_iter([
+        ("LeafCertTTL".to_owned(), json!(Span(terms.leaf))),
+        ("IntermediateCertTTL".to_owned(), json!(Span(terms.intermediate))),
+        ("RootCertTTL".to_owned(), json!(Span(terms.root))),
+        ("PrivateKeyType".to_owned(), json!(kind)),
+        ("PrivateKeyBits".to_owned(), json!(bits)),
+    ]);
+    if let Some(RootSource::Vault(access)) = active.map(|root| &root.source) {
+        let VaultAccess { address, root_path, namespace, ca_file, auth } = access;
+        let params = match auth {
+            VaultAuth::Token => None,
+            VaultAuth::AppRole { mount, role_id } => Some((mount, json!({ "role_id": role_id }))),
+            VaultAuth::Jwt { mount, role, path } => {
+                Some((mount, json!({ "role": role, "path": path })))
+            }
+            VaultAuth::Kubernetes { mount, role, path } => {
+                Some((mount, json!({ "role": role, "token_path": path })))
+            }
+        };
+        let method = params.map(
+            |(mount, params)| json!({ "Type": auth.kind(), "MountPath": mount, "Params": params }),
+        );
+        for (name, value) in [
+            ("Address", json!(address)),
+            ("RootPKIPath", json!(root_path)),
+            ("Namespace", json!(namespace)),
+            ("CAFile", json!(ca_file)),
+            ("AuthMethod", json!(method)),
+        ] {
+            config.insert(name.to_owned(), value);
+        }
+    }
+    config
 }
 
 /// `PUT /v1/connect/ca/configuration`
 ///
 /// Differs: what would take effect only later, or not at all, is refused by name.
 async fn write(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
-    let settings = decode(&request.body)?;
-    context.proposer.write(&request.caller, Command::SetCaSettings(settings)).await?;
+    request.rights.require(Permission::write(Resource::Operator, ""))?;
+    let change = decode::configuration(&request.body)?;
+    carry_out(context, request, |_| change).await
+}
+
+/// `PUT /v1/connect/ca/rotate`
+async fn rotate(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
+    request.rights.require(Permission::write(Resource::Operator, ""))?;
+    let (key_kind, force) = decode::rotation(&request.body)?;
+    let change = |state: &weft_core::state::State| ChangeRequest {
+        settings: state.ca_settings().cloned().unwrap_or_default(),
+        provider: WantedProvider::BuiltIn(key_kind),
+        renew: true,
+        force,
+    };
+    carry_out(context, request, change).await
+}
+
+async fn carry_out(
+    context: &Context,
+    request: &ApiRequest,
+    change: impl FnOnce(&weft_core::state::State) -> ChangeRequest,
+) -> Result<Response<Body>, ApiError> {
+    let state = context.reader.state(Consistency::Default).await?;
+    let change = change(&state);
+    let terms = change.settings.terms(context.leaf_lifetime);
+    let faults: Vec<Fault> = terms
+        .faults()
+        .into_iter()
+        .map(|fault| Fault::new(format!("Config.{}", fault.field), fault.reason))
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults.into());
+    }
+    let change = context.admission.signer().change(&state, change, terms).await;
+    let change = change.map_err(|error| refused(&error))?;
+    let new = change.root.as_ref().map(|root| root.fingerprint.clone());
+    let written = context.proposer.write(&request.caller, Command::ChangeCa(change)).await?;
+    if !written.matched {
+        let text = "the CA was changed by somebody else in the meantime; look, and try again";
+        return Err(ApiError::new(StatusCode::CONFLICT, text));
+    }
+    if let Some(root) = new {
+        info!(root, "the CA signs under this root now");
+    }
     Ok(page::empty_response())
 }
 
-/// Reads the settings, and refuses what cannot be changed.
-fn decode(body: &[u8]) -> Result<CaSettings, Vec<Fault>> {
-    let value = parse(body).map_err(|fault| vec![fault])?;
-    let mut faults = Vec::new();
-    let mut fault = |field: &str, reason: String| faults.push(Fault::new(field, reason));
-    let mut settings = CaSettings::default();
-    for (key, value) in value.as_object().into_iter().flatten() {
-        match folded(key).as_str() {
-            "provider" => {
-                if value != "consul" {
-                    let reason = "must be \"consul\": there is no other provider yet";
-                    fault("Provider", reason.to_owned());
-                }
-            }
-            "config" => {}
-            "state" | "createindex" | "modifyindex" => {}
-            "forcewithoutcrosssigning" if *value == Value::Bool(false) => {}
-            _ => fault(key, "is not supported; remove it".to_owned()),
+fn refused(error: &ChangeError) -> ApiError {
+    let status = match error {
+        ChangeError::Ca(_) | ChangeError::CrossSigning { .. } | ChangeError::Field { .. } => {
+            StatusCode::BAD_REQUEST
         }
-    }
-    let config = value.as_object().into_iter().flatten().find(|(key, _)| folded(key) == "config");
-    let config = config.and_then(|(_, config)| config.as_object());
-    for (key, value) in config.into_iter().flatten() {
-        let field = format!("Config.{key}");
-        let span = || serde_json::from_value::<Span>(value.clone());
-        let fixed = |wanted: std::time::Duration| match span() {
-            Ok(span) if span.0 == wanted => None,
-            Ok(_) | Err(_) => Some(format!(
-                "cannot be changed yet; leave it out or write {:?}",
-                Span(wanted).to_string()
-            )),
-        };
-        let refused = match folded(key).as_str() {
-            "leafcertttl" => match span() {
-                Ok(span) => {
-                    settings.leaf_lifetime = Some(span);
-                    check_leaf(span)
-                }
-                Err(error) => Some(error.to_string()),
-            },
-            "intermediatecertttl" => fixed(limits::INTERMEDIATE_LIFETIME),
-            "rootcertttl" => fixed(limits::ROOT_LIFETIME),
-            "privatekeytype" if value == "ec" => None,
-            "privatekeybits" if *value == json!(256) => None,
-            "privatekeytype" | "privatekeybits" => {
-                Some("must be \"ec\" with 256 bits: every key of the mesh is EC P-256".to_owned())
-            }
-            _ if value.is_null() || value == "" => None,
-            _ => Some("cannot be changed yet; remove it".to_owned()),
-        };
-        if let Some(reason) = refused {
-            fault(&field, reason);
-        }
-    }
-    if faults.is_empty() { Ok(settings) } else { Err(faults) }
-}
-
-/// A leaf ends well before the intermediate that signed it, as in Consul.
-fn check_leaf(leaf: Span) -> Option<String> {
-    let (min, max) = (Span(limits::LEAF_LIFETIME_MIN), Span(limits::INTERMEDIATE_LIFETIME / 3));
-    (leaf < min || leaf > max).then(|| format!("{leaf} must be from {min} to {max}"))
-}
-
-fn folded(key: &str) -> String {
-    key.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn faults(body: &str) -> Vec<String> {
-        let faults = decode(body.as_bytes()).expect_err(body);
-        faults.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn what_is_shown_is_taken_back() {
-        let body = r#"{"Provider":"consul","Config":{"LeafCertTTL":"2h","IntermediateCertTTL":
-            "8760h","RootCertTTL":"87600h0m0s","PrivateKeyType":"ec","PrivateKeyBits":256},
-            "State":null,"ForceWithoutCrossSigning":false,"CreateIndex":1,"ModifyIndex":2}"#;
-        let settings = decode(body.as_bytes()).expect("as it is shown");
-        assert_eq!(settings.leaf_lifetime, Some(Span::seconds(7200)));
-    }
-
-    #[test]
-    fn what_cannot_be_changed_is_refused_by_name() {
-        assert_eq!(
-            faults(
-                r#"{"Provider":"vault","Config":{"LeafCertTTL":"1s","RootCertTTL":"1h",
-                "PrivateKeyType":"rsa","RotationPeriod":"1h","CSRMaxPerSecond":5},
-                "ForceWithoutCrossSigning":true}"#
-            ),
-            [
-                "ForceWithoutCrossSigning: is not supported; remove it",
-                "Provider: must be \"consul\": there is no other provider yet",
-                "Config.CSRMaxPerSecond: cannot be changed yet; remove it",
-                "Config.LeafCertTTL: 1s must be from 1m0s to 2920h0m0s",
-                "Config.PrivateKeyType: must be \"ec\" with 256 bits: every key of the mesh is EC \
-                 P-256",
-                "Config.RootCertTTL: cannot be changed yet; leave it out or write \"87600h0m0s\"",
-                "Config.RotationPeriod: cannot be changed yet; remove it",
-            ]
-        );
-    }
+        ChangeError::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    ApiError::new(status, error.words())
 }

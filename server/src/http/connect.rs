@@ -4,9 +4,12 @@
 
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
-use weft_core::ca::CaRoot;
+use weft_core::ca::{CaRoot, RootSource};
+use weft_core::time::Timestamp;
 use weft_core::watch::Topic;
 use weft_runtime::http::{Body, full};
+use weft_runtime::tls::certificates_from_pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::error::ApiError;
 use super::request::ApiRequest;
@@ -49,17 +52,41 @@ async fn pem(context: &Context) -> Result<Response<Body>, ApiError> {
 
 /// The public part of a root; its key never leaves the servers.
 fn root_body(root: &CaRoot) -> Value {
+    let (kind, bits) = root.key_kind.parts();
     json!({
         "ID": root.fingerprint,
         "Name": root.name,
         "NotBefore": root.valid_after.rfc3339(),
         "NotAfter": root.valid_before.rfc3339(),
         "RootCert": root.certificate_pem,
-        "IntermediateCerts": null,
+        "SerialNumber": serial_of(&root.certificate_pem),
+        "IntermediateCerts": intermediates_of(root),
         "Active": root.active,
-        "PrivateKeyType": "ec",
-        "PrivateKeyBits": 256,
+        "RotatedOutAt": root.rotated_out_at.map(Timestamp::rfc3339),
+        "TrustedUntil": root.trusted_until.map(Timestamp::rfc3339),
+        "PrivateKeyType": kind,
+        "PrivateKeyBits": bits,
         "CreateIndex": root.create_index,
         "ModifyIndex": root.modify_index,
     })
+}
+
+/// What stands between leaves and other roots that may be trusted: the root certified by each of
+/// those, and an intermediate that was given.
+fn intermediates_of(root: &CaRoot) -> Option<Vec<&str>> {
+    let mut found: Vec<&str> =
+        root.cross_signed.iter().map(|cross| cross.certificate_pem.as_str()).collect();
+    match &root.source {
+        RootSource::Intermediate { chain_pem } => found.push(chain_pem),
+        RootSource::BuiltIn | RootSource::Given | RootSource::Vault(_) => {}
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+fn serial_of(certificate_pem: &str) -> String {
+    let chain = certificates_from_pem("root", certificate_pem).unwrap_or_default();
+    let Some(der) = chain.first() else { return String::new() };
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate.raw_serial_as_string())
+        .unwrap_or_default()
 }

@@ -140,7 +140,8 @@ impl Admission {
             MemberRole::Agent => SpiffeId::agent(domain, datacenter, node),
             MemberRole::Server => SpiffeId::server(domain, datacenter, node),
         };
-        let signed = self.signer.sign(csr_der, id.clone(), limits::MEMBER_LIFETIME).await?;
+        let lifetime = state.ca_terms(limits::LEAF_LIFETIME_DEFAULT).member();
+        let signed = self.signer.sign(csr_der, id.clone(), lifetime).await?;
         let Redemption { node, request_sha256, .. } = asked;
         let redeem = Command::RedeemJoinToken { secret_sha256, role, node, request_sha256 };
         self.proposer.write(&Caller::Server, redeem).await?;

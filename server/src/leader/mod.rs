@@ -5,6 +5,7 @@
 //! server has begun to lead; so it writes through [`Office::write`], which refuses then.
 
 mod autopilot;
+mod ca;
 mod leases;
 mod session_ttl;
 mod tokens;
@@ -22,6 +23,7 @@ pub(crate) use leases::LeaseBook;
 pub(crate) use session_ttl::Renewals;
 
 use crate::acl::Secret;
+use crate::ca::Signer;
 use crate::raft::{Consensus, ProposeError};
 use crate::watch::{Hub, Mailbox};
 
@@ -35,6 +37,8 @@ pub(crate) struct Office {
     hub: Arc<Hub>,
     initial_management: Option<Secret>,
     lease: LeaseTimes,
+    /// This server's pen, with the lifetime of leaves where the CA's settings say none.
+    authority: (Signer, Duration),
 }
 
 impl Office {
@@ -67,6 +71,7 @@ impl Office {
 /// Starts every duty, one line each.
 fn take_up(office: &Office, tasks: &TaskTree) {
     autopilot::start(office.clone(), tasks);
+    ca::start(office, tasks);
     if let Some(secret) = office.initial_management.clone() {
         tasks.spawn("initial management token", tokens::initial_management(office.clone(), secret));
     }
@@ -80,11 +85,13 @@ pub(crate) fn start(
     consensus: Consensus,
     hub: Arc<Hub>,
     (initial_management, lease): (Option<Secret>, LeaseTimes),
+    authority: (Signer, Duration),
     tasks: &TaskTree,
 ) {
     let tree = tasks.child("leader");
     tasks.spawn("leadership", async move {
-        let office = Office { consensus: consensus.clone(), hub, initial_management, lease };
+        let office =
+            Office { consensus: consensus.clone(), hub, initial_management, lease, authority };
         let mut leadership = consensus.leadership();
         loop {
             tokio::select! {

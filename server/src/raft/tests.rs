@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weft_core::ca::TrustBundle;
+use weft_core::ca::{CaSettings, TrustBundle};
 use weft_core::catalog::CatalogRegistration;
 use weft_core::identity::SpiffeId;
 use weft_core::state::{Change, Command, State};
@@ -60,8 +60,11 @@ impl Node {
             active_root: root.fingerprint.clone(),
             roots_pem: vec![root.certificate_pem.clone()],
             revoked: Vec::new(),
+            retired: Vec::new(),
         };
-        let signer = Signer::make(&id, &seal, &root, &bundle, &tasks).expect("a signer");
+        let terms = CaSettings::default().terms(Duration::from_secs(3600));
+        let signer = Signer::make(&id, &seal, (&root, &bundle), None, (terms, &tasks));
+        let signer = signer.await.expect("a signer");
         let newest = Arc::<Newest>::default();
         let options = ConsensusOptions {
             id: 1,

@@ -122,6 +122,7 @@ impl TestHost {
             active_root: String::new(),
             roots_pem: reply.roots_pem.clone(),
             revoked: Vec::new(),
+            retired: Vec::new(),
         };
         let channel = channel_as(&reply.certificate_pem, &key, &bundle, address);
         Self { channel, bundle, reply, key }

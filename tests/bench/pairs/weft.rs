@@ -114,6 +114,7 @@ fn snapshot(
             active_root: String::new(),
             roots_pem: vec![rig.certificates.root_pem.clone()],
             revoked: Vec::new(),
+            retired: Vec::new(),
         },
         inbound: InboundConfig {
             takes_plaintext: false,

@@ -16,6 +16,7 @@ pub mod proc;
 pub mod process;
 pub mod servers;
 pub mod tools;
+pub mod vault;
 
 pub use app::App;
 pub use cluster::{Cluster, TestAgent, TestProxy, TestServer};
@@ -23,3 +24,4 @@ pub use eventually::{consistently, eventually};
 pub use http::{Answer, Api};
 pub use process::{Daemon, Outcome};
 pub use servers::{ClusterServer, Servers};
+pub use vault::Vault;

@@ -170,6 +170,7 @@ impl Shared {
             active_root: fingerprint(&root[0]),
             roots_pem: vec![self.root_pem.clone()],
             revoked: Vec::new(),
+            retired: Vec::new(),
         }
     }
 

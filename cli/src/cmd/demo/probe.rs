@@ -119,6 +119,7 @@ fn bundle(roots: &Value) -> anyhow::Result<TrustBundle> {
         active_root,
         roots_pem,
         revoked: Vec::new(),
+        retired: Vec::new(),
     })
 }
 

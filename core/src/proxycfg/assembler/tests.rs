@@ -94,6 +94,7 @@ fn roots() -> Update {
         active_root: "r".into(),
         roots_pem: Vec::new(),
         revoked: Vec::new(),
+        retired: Vec::new(),
     };
     Update::Roots(Arc::new(bundle))
 }

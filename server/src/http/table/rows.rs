@@ -263,6 +263,7 @@ fn connect() -> Vec<Row> {
             Needs::Right("operator = \"write\""),
         )
         .status(StatusCode::NOT_FOUND),
+        put(same("/v1/connect/ca/rotate"), "", Needs::Right("operator = \"write\"")),
         get(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), READ_WEB),
         post(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), "", READ_WEB),
     ]
