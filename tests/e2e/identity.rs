@@ -53,7 +53,7 @@ pub(crate) fn public_door(cluster: &Cluster, service: &str) -> SocketAddr {
 }
 
 /// The SPIFFE ID inside a certificate. A URI stands there as plain text, after its length.
-fn spiffe_id(certificate: &[u8]) -> String {
+pub(crate) fn spiffe_id(certificate: &[u8]) -> String {
     let mark = b"spiffe://";
     let start = certificate.windows(mark.len()).position(|window| window == mark).unwrap_or(0);
     let length = start.checked_sub(1).map_or(0, |at| usize::from(certificate[at]));

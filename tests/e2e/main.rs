@@ -29,6 +29,7 @@ mod keys_and_locks;
 mod kills;
 mod large_values;
 mod leases;
+mod listeners;
 mod many_servers;
 mod origins;
 mod patroni;

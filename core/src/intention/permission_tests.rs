@@ -396,3 +396,79 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn requests_are_judged_one_by_one_where_a_condition_asks_about_them() {
+    let permissions = |it: serde_json::Value| json!({ "Name": "web", "Permissions": [it] });
+    for (source, wanted) in [
+        (json!({ "Name": "web", "Action": "allow" }), false),
+        (json!({ "Name": "web", "Action": "deny" }), false),
+        (json!({ "Name": "other", "Action": "allow" }), false),
+        (permissions(json!({ "Action": "allow", "HTTP": { "PathPrefix": "/" } })), true),
+        (permissions(json!({ "Action": "deny", "HTTP": { "Methods": ["GET"] } })), true),
+        (permissions(json!({ "Action": "allow", "DestinationPorts": [80] })), false),
+        (permissions(json!({ "Action": "allow", "SourceCIDRs": ["10.0.0.0/8"] })), false),
+    ] {
+        let judge = judge(&entry_with(source.clone()).expect("a right source"), DENY);
+        assert_eq!(judge.is_by_content(judge.standing(&web())), wanted, "{source}");
+    }
+}
+
+#[test]
+fn an_empty_value_is_there_to_some_and_not_to_others() {
+    let present = |action: &str, inverted: bool| {
+        json!([{ "Action": action, "HTTP": { "Header": [
+            { "Name": "X-Team", "Present": true, "Invert": inverted }] } }])
+    };
+    check(present("allow", false), DENY, &["- GET / x-team:", "- GET /", "+ GET / x-team:a"]);
+    check(present("allow", false), DENY, &["- GET / x-team: x-team:a"]);
+    check(present("deny", false), ALLOW, &["- GET / x-team:", "+ GET /", "- GET / x-team:a"]);
+    check(present("deny", true), ALLOW, &["- GET / x-team:", "- GET /", "+ GET / x-team:a"]);
+}
+
+#[test]
+fn a_list_is_taken_apart_only_for_denials_of_a_value() {
+    let others = json!([{ "Action": "deny", "HTTP": { "Header": [
+        { "Name": "X-Role", "Contains": "user", "Invert": true }] } }]);
+    check(others, ALLOW, &["+ GET / x-role:user-1,user-2", "+ GET / x-role:user-1,admin"]);
+}
+
+#[test]
+fn several_lines_are_also_one_that_is_joined_by_commas() {
+    for (value, wanted) in [("a,b", '-'), ("a, b", '-'), ("b,a", '+'), (",ab", '+'), ("ab", '+')] {
+        let permissions = json!([{ "Action": "deny", "HTTP": { "Header": [
+            { "Name": "X-Role", "Exact": value }] } }]);
+        check(permissions, ALLOW, &[&format!("{wanted} GET / x-role:a x-role:b")]);
+    }
+}
+
+/// A path without a clear form matters only where a condition on it is reached.
+#[test]
+fn conditions_behind_one_that_does_not_hold_are_not_looked_at() {
+    let permissions = json!([
+        { "Action": "deny", "SourceCIDRs": ["10.0.0.0/8"], "HTTP": { "PathPrefix": "/admin" } },
+        { "Action": "allow", "HTTP": { "Methods": ["GET"] } },
+    ]);
+    let judge = judge(&entry(permissions).expect("right permissions"), DENY);
+    let unclear = request("GET /a%2fb");
+    for (address, wanted) in [("192.0.2.1", true), ("10.0.0.1", false)] {
+        let address = Some(address.parse().expect("an address"));
+        assert_eq!(is_allowed(&judge, &unclear, address), wanted, "{address:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_is_told_only_of_what_would_be_refused() {
+    for (action, dry_run, wanted) in [
+        ("deny", true, (true, true)),
+        ("deny", false, (false, false)),
+        ("allow", true, (true, false)),
+        ("allow", false, (true, false)),
+    ] {
+        let source = json!({ "Name": "web", "Action": action, "DryRun": dry_run });
+        let judge = judge(&entry_with(source).expect("a right source"), DENY);
+        let call = Call { address: None, port: None, request: None };
+        let judgement = judge.evaluate(judge.standing(&web()), &call);
+        assert_eq!((judgement.allowed, judgement.is_dry_run), wanted, "{action} {dry_run}");
+    }
+}

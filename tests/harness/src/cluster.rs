@@ -42,9 +42,18 @@ impl Cluster {
     /// # Panics
     /// When something does not start.
     pub fn start_with(server_settings: &Value) -> Self {
+        Self::start_all_with(server_settings, &json!({}))
+    }
+
+    /// Starts both with further settings.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub fn start_all_with(server_settings: &Value, agent_settings: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let server = TestServer::start_with(folder.path(), server_settings);
-        let agent = TestAgent::start(folder.path(), "node1", &server.join_token_file());
+        let token = server.join_token_file();
+        let agent = TestAgent::start_with(folder.path(), "node1", &token, agent_settings);
         Self { agent, server, folder }
     }
 }
