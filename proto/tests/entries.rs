@@ -132,8 +132,11 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
             r#"{"HTTP":{"Incoming":{"RequestNormalization":{
                 "HeadersWithUnderscoresAction":"REJECT_REQUEST"}}}}"#,
         ),
-        ("proxy-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
-        ("service-defaults", r#"{"EnvoyExtensions":[{"Name":"x"}]}"#),
+        (
+            "service-defaults",
+            r#"{"EnvoyExtensions":[{"Name":"builtin/ext-authz","Arguments":{"Config":
+                {"WithRequestBody":{"MaxRequestBytes":1}}}}]}"#,
+        ),
         ("service-defaults", r#"{"RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#),
         ("service-intentions", r#"{"Sources":[{"Name":"a","Peer":"x","Action":"allow"}]}"#),
         ("service-intentions", r#"{"Sources":[{"Name":"a","SamenessGroup":"x"}]}"#),
@@ -148,6 +151,8 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
         assert!(refused, "{kind} {body}: {faults:?}");
     }
     for body in [
+        r#"{"Kind":"service-defaults","Name":"web","EnvoyExtensions":[{"Name":"builtin/lua"}]}"#,
+        r#"{"Kind":"proxy-defaults","Name":"global","EnvoyExtensions":[{"Name":"builtin/wasm"}]}"#,
         r#"{"Kind":"mesh","TLS":{"Incoming":{"TLSMaxVersion":"TLSv1_2"}}}"#,
         r#"{"Kind":"mesh","HTTP":{"Incoming":{"RequestNormalization":{
             "InsecureDisablePathNormalization":true}}}}"#,

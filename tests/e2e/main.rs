@@ -7,6 +7,7 @@ mod access;
 mod access_everywhere;
 mod agents;
 mod audit;
+mod authoriser;
 mod bad_input;
 mod bypass;
 mod cli;

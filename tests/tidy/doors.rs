@@ -131,6 +131,7 @@ const DOORS: [Door; 12] = [
             "agent/src/join",
             "agent/src/sync.rs",
             "proxy/src/control/",
+            "proxy/src/inbound/ext_authz/",
         ],
         advice: "services and clients live in the grpc folders; pass domain types further in",
     },

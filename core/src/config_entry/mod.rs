@@ -8,6 +8,7 @@ mod blank;
 mod certificates;
 mod exported_services;
 mod expose;
+mod ext_authz;
 mod failover;
 mod findings;
 mod gateway_tls;
@@ -47,6 +48,10 @@ pub use certificates::{FileSystemCertificate, InlineCertificate, SecretText};
 pub use exported_services::{ExportedService, ExportedServices, ServiceConsumer};
 pub use expose::{
     Expose, ExposedPath, MeshGateway, MeshGatewayMode, MutualTlsMode, ProxyMode, TransparentProxy,
+};
+pub use ext_authz::{
+    EnvoyExtension, ExtAuthzArguments, ExtAuthzConfig, ExtAuthzGrpc, ExtAuthzHeader, ExtAuthzHttp,
+    ExtAuthzMatch, ExtAuthzRequest, ExtAuthzResponse, ExtAuthzService, ExtAuthzTarget,
 };
 pub use failover::{
     FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,

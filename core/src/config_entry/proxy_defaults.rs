@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode, PrioritizeByLocality,
-    Protocol, ProxyMode, TransparentProxy,
+    EnvoyExtension, Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode,
+    PrioritizeByLocality, Protocol, ProxyMode, TransparentProxy,
 };
 use crate::index::Index;
 use crate::limits;
@@ -48,6 +48,9 @@ pub struct ProxyDefaults {
     /// Whether near instances come first.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub prioritize_by_locality: Option<PrioritizeByLocality>,
+    /// Who else is asked whether a request may pass.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub envoy_extensions: Vec<EnvoyExtension>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -143,6 +146,7 @@ impl ProxyDefaults {
         if let Some(logs) = &self.access_logs {
             logs.check(&mut findings);
         }
+        EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
         findings.meta(&self.meta);
         findings.result(self)
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    BalanceConnections, Expose, InvalidEntry, MeshGateway, MutualTlsMode, ProxyMode,
-    TransparentProxy, UpstreamConfigs,
+    BalanceConnections, EnvoyExtension, Expose, InvalidEntry, MeshGateway, MutualTlsMode,
+    ProxyMode, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -136,6 +136,9 @@ pub struct ServiceDefaults {
     /// **Units**: 1024 bytes; `None` means the default.
     #[serde(rename = "MaxRequestHeadersKB", default, skip_serializing_if = "is_blank")]
     pub max_request_headers_kb: Option<u32>,
+    /// Who else is asked whether a request may pass; empty means whom proxy-defaults names.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub envoy_extensions: Vec<EnvoyExtension>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -206,6 +209,7 @@ impl ServiceDefaults {
             local_request_timeout_ms: 0,
             balance_inbound_connections: BalanceConnections::default(),
             max_request_headers_kb: None,
+            envoy_extensions: Vec::new(),
             meta: BTreeMap::new(),
             create_index: Index::default(),
             modify_index: Index::default(),
@@ -232,6 +236,11 @@ impl ServiceDefaults {
         }
         if self.max_request_headers_kb.is_some_and(|kb| !(1..=HEAD_KB_MAX).contains(&kb)) {
             findings.add("MaxRequestHeadersKB", format!("must be 1 to {HEAD_KB_MAX}"));
+        }
+        EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
+        if !self.envoy_extensions.is_empty() && self.protocol == Some(Protocol::Tcp) {
+            let reason = "needs a Protocol of requests, such as http: connections cannot be judged";
+            findings.add("EnvoyExtensions", reason);
         }
         findings.meta(&self.meta);
         findings.result(self)

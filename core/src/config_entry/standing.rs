@@ -100,7 +100,7 @@ const PROXY_DEFAULTS: KindStanding = KindStanding {
         "FailoverPolicy",
         "PrioritizeByLocality",
     ],
-    refused: &["EnvoyExtensions"],
+    refused: &["WithRequestBody"],
 };
 
 const SERVICE_DEFAULTS: KindStanding = KindStanding {
@@ -116,7 +116,7 @@ const SERVICE_DEFAULTS: KindStanding = KindStanding {
         "BalanceInboundConnections",
         "MaxRequestHeadersKB",
     ],
-    refused: &["EnvoyExtensions", "RateLimits"],
+    refused: &["RateLimits", "WithRequestBody"],
 };
 
 impl ConfigEntry {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors::Doors;
-use super::{InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch};
+use super::{ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch};
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
-use crate::config_entry::{MutualTlsMode, ServiceDefaults};
+use crate::config_entry::{EnvoyExtension, ExtAuthzTarget, MutualTlsMode, ServiceDefaults};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{Datacenter, ServiceName, TrustDomain};
@@ -250,11 +250,22 @@ impl Assembler {
                 problems.push(Problem { subject, reason: reason.to_string() });
             }
         }
+        problems.extend(self.lacking_authoriser());
         problems.sort();
         if problems != self.problems {
             self.outputs.push_back(Output::Problems(problems.clone()));
             self.problems = problems;
         }
+    }
+
+    /// An authoriser that is not reached keeps every request out, which should be told.
+    fn lacking_authoriser(&self) -> Option<Problem> {
+        let extension = self.facts.defaults.as_ref()?.envoy_extensions.first()?;
+        let authoriser = ext_authz(self.doors.as_ref()?, extension);
+        let reason = "EnvoyExtensions: the authoriser is no upstream of this service, so no request \
+                      passes; add it to the sidecar's Upstreams";
+        let problem = Problem { subject: Subject::Proxy, reason: reason.to_owned() };
+        authoriser.address.is_none().then_some(problem)
     }
 
     /// Puts everything together, `None` while something is missing.
@@ -352,11 +363,27 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         intentions: intentions.clone(),
         // Requests wait for keys that are not here yet.
         jwt_keys: facts.jwt_keys.clone(),
+        ext_authz: defaults.envoy_extensions.first().map(|extension| ext_authz(doors, extension)),
         connections_max: (connections > 0).then_some(connections),
         connect_timeout: millis(defaults.local_connect_timeout_ms)
             .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),
         request_timeout: millis(defaults.local_request_timeout_ms),
     })
+}
+
+/// Says where the authoriser is reached: a service of the mesh through our own door to it.
+fn ext_authz(doors: &Doors, extension: &EnvoyExtension) -> ExtAuthz {
+    let config = &extension.arguments.config;
+    let target = config.target();
+    let service = target.and_then(|target| target.service.as_ref());
+    let address = match service {
+        Some(service) => {
+            let door = doors.upstreams.iter().find(|door| door.destination == service.name);
+            door.map(|door| door.bind)
+        }
+        None => target.and_then(ExtAuthzTarget::address),
+    };
+    ExtAuthz { config: config.clone(), address }
 }
 
 #[cfg(test)]

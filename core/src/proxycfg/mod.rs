@@ -11,5 +11,5 @@ mod watch_set;
 pub use crate::chain::Endpoint;
 pub use assembler::{Assembler, Output, Problem, Site, Subject};
 pub use doors::InvalidSidecar;
-pub use snapshot::{InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig};
+pub use snapshot::{ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig};
 pub use watch_set::{Update, Watch};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
-use crate::config_entry::Protocol;
+use crate::config_entry::{ExtAuthzConfig, Protocol};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{InstanceId, ServiceName};
@@ -56,12 +56,24 @@ pub struct InboundConfig {
     /// The keys of the providers of tokens that the intentions ask for, by provider.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jwt_keys: BTreeMap<ServiceName, JwtKeys>,
+    /// Who else is asked whether a request may pass, once intentions let it through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ext_authz: Option<ExtAuthz>,
     /// Connections at once; `None` for no limit.
     pub connections_max: Option<u32>,
     /// How long to wait for a connection to the local instance.
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; `None` for no limit.
     pub request_timeout: Option<Duration>,
+}
+
+/// An external authoriser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtAuthz {
+    /// How it is asked.
+    pub config: ExtAuthzConfig,
+    /// Where, on this host: itself, or our own door to it; `None` when there is none.
+    pub address: Option<SocketAddr>,
 }
 
 /// The public keys of a provider of tokens, as the agent has them.

@@ -17,7 +17,7 @@ use super::{Fault, Options, Unknown, is_key, parse};
 ///
 /// # Errors
 /// Every fault, by field. Fields that Consul has and that do nothing here yet, such as
-/// `EnvoyExtensions`, are refused by name unless they are empty.
+/// `RateLimits`, are refused by name unless they are empty.
 pub fn decode(body: &[u8]) -> Result<ConfigEntry, Vec<Fault>> {
     let value = parse(body).map_err(|fault| vec![fault])?;
     from_value(value, Options::new(Unknown::Refuse))
@@ -207,11 +207,11 @@ mod tests {
         assert_eq!(
             faults(
                 r#"{"Kind":"service-defaults","Name":"web","Namespace":"a",
-                "EnvoyExtensions":[{"Name":"builtin/ext-authz"}]}"#
+                "RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#
             ),
             [
-                "EnvoyExtensions: is not supported yet; remove it",
                 "Namespace: is not supported yet; remove it",
+                "RateLimits: is not supported yet; remove it",
             ]
         );
     }

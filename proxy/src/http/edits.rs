@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use super::h1::is_like;
+use super::h1::{is_end_to_end, is_like};
 
 /// Changes to a request that goes on.
 ///
@@ -26,7 +26,7 @@ impl Edits {
     pub(crate) fn remove(&mut self, name: &str) {
         let name = name.to_ascii_lowercase();
         self.added.retain(|(added, _)| *added != name);
-        if !self.removed.contains(&name) {
+        if is_end_to_end(name.as_bytes()) && !self.removed.contains(&name) {
             self.removed.push(name);
         }
     }
@@ -40,7 +40,7 @@ impl Edits {
     /// Adds a field; a value that is none is left out.
     pub(crate) fn append(&mut self, name: &str, value: &[u8]) {
         let is_value = HeaderValue::from_bytes(value).is_ok();
-        if is_value && HeaderName::from_bytes(name.as_bytes()).is_ok() {
+        if is_value && is_end_to_end(name.as_bytes()) && HeaderName::try_from(name).is_ok() {
             self.added.push((name.to_ascii_lowercase(), value.to_vec()));
         }
     }
@@ -80,5 +80,34 @@ impl Edits {
                 headers.append(name, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_replaces_every_spelling_and_nothing_of_the_message_itself_changes() {
+        let mut edits = Edits::default();
+        edits.set("X-User", b"ada");
+        edits.append("x-list", b"b");
+        edits.set("x-bad", b"a\r\nhost: other");
+        for name in ["Host", "content-length", "Transfer_Encoding", "x-forwarded-client-cert"] {
+            edits.set(name, b"1");
+        }
+        assert!(edits.removes(b"x-USER") && edits.removes(b"x_user") && edits.removes(b"x-bad"));
+        assert!(!edits.removes(b"host") && !edits.removes(b"x-list"));
+        let mut lines = Vec::new();
+        edits.write_lines(&mut lines);
+        assert_eq!(String::from_utf8_lossy(&lines), "x-user: ada\r\nx-list: b\r\n");
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-user", "root"), ("x_user", "root"), ("x-list", "a")] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        edits.apply(&mut headers);
+        assert_eq!(headers.get_all("x-user").iter().collect::<Vec<_>>(), ["ada"]);
+        assert_eq!(headers.get("x_user"), None);
+        assert_eq!(headers.get_all("x-list").iter().collect::<Vec<_>>(), ["a", "b"]);
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
@@ -117,6 +117,11 @@ async fn copy(local: &Local, mut tls: ServerTls, caller: &SpiffeId, live: &Live)
         return;
     }
     let inbound = &local.workload.snapshot.inbound;
+    if inbound.ext_authz.is_some() {
+        local.inbound.cause("authoriser-failed");
+        warn!(%caller, "connection refused: an external authoriser judges requests, not bytes");
+        return;
+    }
     let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
         Err(error) => {

@@ -13,12 +13,13 @@ use weft_core::name::ServiceName;
 use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
+use super::ext_authz::{Authoriser, Question};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Live, Local, Worker};
-use crate::observe::{AccessRecord, Asking};
+use crate::observe::{AccessRecord, Asking, Verdict};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
@@ -61,12 +62,21 @@ pub(super) struct Preparation {
     local: Rc<Local>,
     /// Whose tokens play a part.
     providers: Vec<JwtProvider>,
+    /// Of whom somebody else is asked.
+    enquiry: Option<Enquiry>,
+}
+
+/// A caller of whom somebody else is asked.
+struct Enquiry {
+    caller: SpiffeId,
+    service: ServiceName,
+    address: Option<IpAddr>,
 }
 
 impl Preparation {
     /// Whether there is nothing to wait for.
     pub(super) fn is_nothing(&self) -> bool {
-        self.providers.is_empty()
+        self.providers.is_empty() && self.enquiry.is_none()
     }
 }
 
@@ -179,7 +189,12 @@ impl LocalApp {
             true => judge.providers(self.standing).cloned().collect(),
             false => Vec::new(),
         };
-        Preparation { worker: self.worker.clone(), local: self.local.clone(), providers }
+        let enquiry = self.local.authoriser.is_some().then(|| Enquiry {
+            caller: self.caller.clone(),
+            service: self.service.clone(),
+            address: self.address,
+        });
+        Preparation { worker: self.worker.clone(), local: self.local.clone(), providers, enquiry }
     }
 
     fn follow_workload(&mut self) {
@@ -242,11 +257,63 @@ impl LocalApp {
 impl Preparation {
     /// Waits for what judging the request needs.
     pub(super) async fn run(self, request: &dyn WholeRequest) -> Result<Edits, Refusal> {
-        if !self.providers.is_empty() {
-            let Self { worker, local, providers } = self;
+        let Self { worker, mut local, providers, enquiry } = self;
+        if !providers.is_empty() {
             token::wait_for_keys(&worker, local, providers, request).await;
+            local = worker.current();
         }
-        Ok(Edits::default())
+        match (enquiry, &local.authoriser) {
+            (Some(enquiry), Some(authoriser)) => enquiry.ask(&local, authoriser, request).await,
+            _ => Ok(Edits::default()),
+        }
+    }
+}
+
+impl Enquiry {
+    /// Asks about a request that intentions let through; of others nobody needs to know.
+    async fn ask(
+        self,
+        local: &Local,
+        authoriser: &Authoriser,
+        request: &dyn WholeRequest,
+    ) -> Result<Edits, Refusal> {
+        let (judge, snapshot) = (&local.workload.judge, &local.workload.snapshot);
+        let standing = judge.standing(&self.service);
+        let is_by_content = judge.is_by_content(standing);
+        let mut path = CanonicalPath::default();
+        let read = path.read(request.path());
+        let checked = match is_by_content {
+            true => token::check(local, judge.providers(standing), request),
+            false => Checked::default(),
+        };
+        let asked = Asked { request, path: read.map(|()| &path), tokens: &checked.tokens };
+        let port = Some(snapshot.inbound.local_app.port());
+        let call = Call { address: self.address, port, request: is_by_content.then_some(asked) };
+        if !judge.evaluate(standing, &call).allowed {
+            return Ok(Edits::default());
+        }
+        let forwarded = match is_by_content && read.is_ok() {
+            true => path.as_bytes(),
+            false => request.path(),
+        };
+        let question = Question::new(
+            request,
+            forwarded,
+            (self.address, self.caller.to_string(), self.service.to_string()),
+            (snapshot.inbound.bind, snapshot.spiffe_id.to_string(), snapshot.service.to_string()),
+        );
+        let answer = authoriser.ask(&question, &local.inbound).await;
+        if let (Err(refusal), Some(decisions)) = (&answer, &local.decisions) {
+            let asking = Asking {
+                caller: Some(&self.caller),
+                source: &self.service,
+                destination: &snapshot.service,
+                address: self.address,
+                request: Some((request.method(), forwarded)),
+            };
+            decisions.tell(Verdict::Deny, asking, refusal.message.clone());
+        }
+        answer
     }
 }
 
@@ -261,7 +328,12 @@ impl Hop for LocalApp {
         let preparation = self.preparation();
         match preparation.is_nothing() {
             true => Ok(Edits::default()),
-            false => Box::pin(preparation.run(&request)).await,
+            false => {
+                self.under_way.set_waiting(true);
+                let ready = Box::pin(preparation.run(&request)).await;
+                self.under_way.set_waiting(false);
+                ready
+            }
         }
     }
 

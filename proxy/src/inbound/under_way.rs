@@ -86,6 +86,8 @@ impl RequestView for Kept {
 pub(crate) struct UnderWay {
     /// The one that has the connection for itself.
     alone: RefCell<Option<Kept>>,
+    /// Whether the next one waits to be judged: nothing of it has gone on.
+    is_waiting: Cell<bool>,
     /// Those that share it, by numbers of no meaning.
     streams: RefCell<BTreeMap<u64, Stream>>,
     next: Cell<u64>,
@@ -105,6 +107,11 @@ impl UnderWay {
         *self.alone.borrow_mut() = kept;
     }
 
+    /// Takes note of whether the request that has the connection waits to be judged.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.set(is_waiting);
+    }
+
     /// Takes note of a request that shares the connection.
     pub(super) fn enter(self: &Rc<Self>, kept: Option<Kept>) -> Entered {
         let number = self.next.get();
@@ -116,7 +123,7 @@ impl UnderWay {
 
     /// Judges the request that has the connection for itself.
     pub(super) fn is_alone_allowed(&self, rules: &Rules<'_>) -> bool {
-        rules.allow(self.alone.borrow().as_ref())
+        self.is_waiting.get() || rules.allow(self.alone.borrow().as_ref())
     }
 
     /// Cuts the streams whose requests are no longer allowed; returns whether there were any.

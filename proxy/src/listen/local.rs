@@ -14,7 +14,7 @@ use weft_runtime::tls::peer_name;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
 use crate::http::general::{AppPool, Multiplexed};
-use crate::inbound::TokenCache;
+use crate::inbound::{Authoriser, TokenCache};
 use crate::observe::{Decisions, Series, WorkerMetrics};
 use crate::transport::{ClientTls, Endpoint};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
@@ -32,6 +32,8 @@ pub(crate) struct Local {
     pub(crate) app_http2: Rc<Multiplexed>,
     /// Counts of what comes in.
     pub(crate) inbound: Arc<Series>,
+    /// Who else is asked about requests.
+    pub(crate) authoriser: Option<Rc<Authoriser>>,
     /// By the keys of the workload.
     pub(crate) tokens: Rc<TokenCache>,
     /// Where it is written down who is let in and who is not.
@@ -136,7 +138,22 @@ impl Local {
             Some(_) | None => Rc::default(),
         };
         let decisions = None;
-        Self { workload, upstreams, app, app_http1, app_http2, inbound, tokens, decisions }
+        let authoriser = workload.snapshot.inbound.ext_authz.as_ref().map(|config| {
+            let kept = before.and_then(|before| before.authoriser.clone());
+            let kept = kept.filter(|kept| kept.is_of(config));
+            kept.unwrap_or_else(|| Rc::new(Authoriser::new(config)))
+        });
+        Self {
+            workload,
+            upstreams,
+            app,
+            app_http1,
+            app_http2,
+            inbound,
+            authoriser,
+            tokens,
+            decisions,
+        }
     }
 
     /// Closes connections that have waited too long for a request.

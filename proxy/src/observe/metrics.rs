@@ -79,6 +79,10 @@ pub(crate) struct Series {
     pub(crate) denied: Count,
     /// Let through by intentions that are tried out.
     pub(crate) dry_run_denied: Count,
+    /// Let through, refused and left without an answer by an external authoriser.
+    pub(crate) authorised: Count,
+    pub(crate) unauthorised: Count,
+    pub(crate) authorisers_failed: Count,
     /// Rare, and of few values: causes are words in the code.
     pub(super) causes: Mutex<BTreeMap<&'static str, u64>>,
 }

@@ -12,7 +12,7 @@ use super::metrics::{Count, DURATION_BOUNDS_US, Labels, Metrics, Registry, Serie
 type Pick = fn(&Series) -> &Count;
 
 /// Name, help and place of each plain count.
-const COUNTS: [(&str, &str, Pick); 7] = [
+const COUNTS: [(&str, &str, Pick); 10] = [
     ("weft_proxy_sent_bytes_total", "Body bytes towards the service.", |s| &s.bytes_sent),
     ("weft_proxy_received_bytes_total", "Body bytes back from the service.", |s| &s.bytes_received),
     ("weft_proxy_connections_opened_total", "Connections opened.", |s| &s.connections_opened),
@@ -23,6 +23,19 @@ const COUNTS: [(&str, &str, Pick); 7] = [
         "weft_proxy_dry_run_denied_total",
         "Calls let through by intentions that are tried out and would refuse them.",
         |s| &s.dry_run_denied,
+    ),
+    (
+        "weft_proxy_ext_authz_allowed_total",
+        "Requests that an external authoriser let through.",
+        |s| &s.authorised,
+    ),
+    ("weft_proxy_ext_authz_denied_total", "Requests that an external authoriser refused.", |s| {
+        &s.unauthorised
+    }),
+    (
+        "weft_proxy_ext_authz_failures_total",
+        "Questions to an external authoriser that got no answer.",
+        |s| &s.authorisers_failed,
     ),
 ];
 

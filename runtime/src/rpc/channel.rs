@@ -1,6 +1,7 @@
 //! Channels: lazy, kept alive, reconnecting by themselves.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use super::Hosts;
 use crate::net;
 use crate::tls::ClientTlsCell;
 
+/// How long a connection on this host may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// After this silence the peer is asked whether it lives: an agent whose server's host died has
 /// found another one within its lease.
 const KEEPALIVE: Duration = Duration::from_secs(3);
@@ -26,6 +29,13 @@ pub fn channel_unix(path: &Path) -> Channel {
     endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| {
         let path = path.clone();
         async move { net::connect_unix(&path).await.map(TokioIo::new) }
+    }))
+}
+
+/// Opens a channel to an address, without TLS, at its first use. Only for what is on this host.
+pub fn channel_plain(address: SocketAddr) -> Channel {
+    endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| async move {
+        net::connect_tcp(address, CONNECT_LIMIT).await.map(TokioIo::new)
     }))
 }
 

@@ -127,6 +127,7 @@ fn snapshot(
                 providers: Vec::new(),
             },
             jwt_keys: BTreeMap::new(),
+            ext_authz: None,
             connections_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,

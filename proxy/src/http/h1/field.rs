@@ -97,6 +97,12 @@ pub(crate) fn is_disguised(name: &[u8]) -> bool {
     kind(name) == Kind::Disguised
 }
 
+/// Whether a field is for the recipient alone: it says nothing of the message's framing, of the
+/// connection, of the host or of the caller's identity.
+pub(crate) fn is_end_to_end(name: &[u8]) -> bool {
+    kind(name) == Kind::EndToEnd && !is_mesh(name)
+}
+
 /// Whether only the mesh may set this header; what is neither letter nor digit counts as `-`,
 /// as gateways that make variables of header names read it.
 pub(crate) fn is_mesh(name: &[u8]) -> bool {

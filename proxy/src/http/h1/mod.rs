@@ -10,7 +10,7 @@ mod message;
 mod write;
 
 pub(crate) use body::{BodyError, BodyReader, Framing};
-pub(crate) use field::{is_disguised, is_like, is_mesh};
+pub(crate) use field::{is_disguised, is_end_to_end, is_like, is_mesh};
 pub(crate) use head::{HeadError, HeadScan};
 pub(crate) use message::{RequestHead, RequestRef, ResponseHead, is_host};
 pub(crate) use write::{

@@ -1,0 +1,85 @@
+//! Asking over HTTP: the request itself, without its body; 200 lets it pass.
+//!
+//! **Source**: Envoy: extensions/filters/http/ext_authz/v3/ext_authz.proto, HttpService.
+
+use std::net::SocketAddr;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, header};
+use weft_core::config_entry::{ExtAuthzHttp, ExtAuthzMatch};
+use weft_runtime::http::HttpClient;
+
+use super::{Answer, NoAnswer, Question, denied};
+use crate::http::Edits;
+
+pub(super) async fn ask(
+    client: &HttpClient,
+    (config, address): (&ExtAuthzHttp, SocketAddr),
+    question: &Question,
+) -> Result<Answer, NoAnswer> {
+    let method = Method::from_bytes(question.method.as_bytes());
+    let method = method.map_err(|_| NoAnswer::Question)?;
+    let url = format!("http://{address}{}{}", config.path_prefix, question.path);
+    let headers = headers(config, question).ok_or(NoAnswer::Question)?;
+    let answer = client.request(method, &url, headers, Vec::new().into()).await;
+    let answer = answer.map_err(NoAnswer::Http)?;
+    let response = config.authorization_response.as_ref();
+    match answer.status.as_u16() {
+        200 => {
+            let mut edits = Edits::default();
+            let given = |matches: Option<&Vec<ExtAuthzMatch>>| {
+                let matches = matches.cloned().unwrap_or_default();
+                let pairs = answer.headers.iter();
+                pairs.filter(move |(name, _)| is_among(&matches, name.as_str()))
+            };
+            for (name, _) in given(response.map(|it| &it.allowed_upstream_headers)) {
+                edits.remove(name.as_str());
+            }
+            for (name, value) in given(response.map(|it| &it.allowed_upstream_headers)) {
+                edits.append(name.as_str(), value.as_bytes());
+            }
+            for (name, value) in given(response.map(|it| &it.allowed_upstream_headers_to_append)) {
+                edits.append(name.as_str(), value.as_bytes());
+            }
+            Ok(Answer::Allowed(edits))
+        }
+        status @ 500..=599 => Err(NoAnswer::Status(status)),
+        status => {
+            let allowed = response.map(|it| &it.allowed_client_headers[..]).unwrap_or_default();
+            let goes_back = |name: &str| {
+                name == "content-type" || allowed.is_empty() || is_among(allowed, name)
+            };
+            let headers = answer.headers.iter().filter(|(name, _)| goes_back(name.as_str()));
+            let headers =
+                headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+            Ok(denied(status, headers, answer.body.to_vec()))
+        }
+    }
+}
+
+fn is_among(matches: &[ExtAuthzMatch], name: &str) -> bool {
+    matches.iter().any(|matcher| matcher.holds(name))
+}
+
+fn headers(config: &ExtAuthzHttp, question: &Question) -> Option<HeaderMap> {
+    let request = config.authorization_request.as_ref();
+    let allowed = request.map(|it| &it.allowed_headers[..]).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, HeaderValue::from_str(&question.host).ok()?);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let (own, caller) = (&question.destination.1, &question.source.1);
+    let certificate = format!("By={own};URI={caller}");
+    headers.insert("x-forwarded-client-cert", HeaderValue::from_str(&certificate).ok()?);
+    for (name, value) in &question.headers {
+        let is_framing = matches!(&**name, "host" | "content-length" | "transfer-encoding");
+        if !is_framing && (name == "authorization" || is_among(allowed, name)) {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            headers.insert(name, HeaderValue::from_str(value).ok()?);
+        }
+    }
+    for added in request.map(|it| &it.headers_to_add[..]).unwrap_or_default() {
+        let name = HeaderName::from_bytes(added.key.as_bytes()).ok()?;
+        headers.insert(name, HeaderValue::from_str(&added.value).ok()?);
+    }
+    Some(headers)
+}
