@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-servers bench-storage e2e kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-servers bench-storage e2e kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -66,6 +66,12 @@ bench-fleet: ## ten thousand agents and a hundred thousand blocking queries on o
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-fleet
 	$(TARGET)/release/weft-bench-fleet $(FLEET_ARGS)
+
+bench-identity: ## decisions, signatures, ten thousand renewals; new mTLS connections beside the peers
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-fleet --bin weft-bench
+	$(TARGET)/release/weft-bench-fleet identity
+	BENCH_WORK=handshakes $(TARGET)/release/weft-bench
 
 bench-storage: ## writes beside the snapshot of a large state; appends to the log
 	$(CARGO) test --release --locked -p weft-server --lib raft::large_state -- --nocapture

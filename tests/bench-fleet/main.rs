@@ -4,12 +4,14 @@
 //! wait by the ten thousand.
 //!
 //! `cargo run --release -p weft-tests --bin weft-bench-fleet -- --agents 10000`; the server is
-//! the `weft` beside this program, a process of its own. Nothing is asserted; the figures are
+//! the `weft` beside this program, a process of its own. With the word `identity` it measures
+//! that instead. Nothing is asserted; the figures are
 //! printed. Both processes need some more open files than there are agents.
 
 mod agent;
 mod fleet;
 mod hosts;
+mod identity;
 mod server;
 mod waiters;
 
@@ -69,8 +71,11 @@ impl Plan {
 }
 
 fn main() -> anyhow::Result<()> {
-    let plan = Plan::parse(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if std::env::args().nth(1).as_deref() == Some("identity") {
+        return runtime.block_on(identity::measure());
+    }
+    let plan = Plan::parse(std::env::args().skip(1))?;
     runtime.block_on(async {
         let server = server::Server::start();
         let fleet = fleet::Fleet::join(&server, &plan).await?;

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `BENCH_ROUNDS` | rounds over all pairs | 3 |
 //! | `BENCH_SECONDS` | length of one measurement | 2.5 |
+//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone | all |
 //! | `BENCH_ONLY` | pairs whose name contains this text | all |
 //! | `BENCH_RR` | measure in the real-time class (root; when other work disturbs) | off |
 //! | `BENCH_JSON` | where the figures are written | `<target>/bench/result.json` |
@@ -33,6 +34,8 @@ struct Wanted {
     rounds: usize,
     cell: Duration,
     only: String,
+    /// Whether only new connections are measured.
+    is_handshakes: bool,
     json: PathBuf,
 }
 
@@ -47,6 +50,7 @@ impl Wanted {
                 read("BENCH_SECONDS", "2.5").parse().context("BENCH_SECONDS is a number")?,
             )?,
             only: read("BENCH_ONLY", ""),
+            is_handshakes: read("BENCH_WORK", "") == "handshakes",
             json: read("BENCH_JSON", &format!("{target}/bench/result.json")).into(),
         })
     }
@@ -66,7 +70,9 @@ fn main() -> anyhow::Result<()> {
     // The rig's own row comes first in the table.
     report.of(report::NO_PROXY, "");
     http(&wanted, &rig, &mut report, began)?;
-    tcp(&wanted, &rig, &mut report, began)?;
+    if !wanted.is_handshakes {
+        tcp(&wanted, &rig, &mut report, began)?;
+    }
     report.seconds = began.elapsed().as_secs();
     println!("{}", report.text());
     report.write_json(&wanted.json)?;
@@ -102,21 +108,25 @@ fn http(
 ) -> anyhow::Result<()> {
     progress(began, "starting the HTTP pairs");
     let running = start_pairs(wanted, rig, Layer::Http, report);
-    for pair in &running {
+    for pair in running.iter().filter(|_| !wanted.is_handshakes) {
         progress(began, &format!("memory: {}", pair.name));
         let figures = report.of(pair.name, &pair.version);
         measure::memory(pair, figures).with_context(|| pair.name)?;
     }
     for round in 1..=wanted.rounds {
         let label = |name: &str| format!("round {round} of {}: {name}", wanted.rounds);
-        progress(began, &label("no proxy"));
-        let figures = report.of(report::NO_PROXY, "");
-        measure::requests(rig.backend.http, || 0.0, wanted.cell, figures)?;
+        if !wanted.is_handshakes {
+            progress(began, &label("no proxy"));
+            let figures = report.of(report::NO_PROXY, "");
+            measure::requests(rig.backend.http, || 0.0, wanted.cell, figures)?;
+        }
         for pair in &running {
             progress(began, &label(pair.name));
             let figures = report.of(pair.name, &pair.version);
-            measure::requests(pair.front, || pair.cpu_seconds(), wanted.cell, figures)
-                .with_context(|| pair.name)?;
+            if !wanted.is_handshakes {
+                measure::requests(pair.front, || pair.cpu_seconds(), wanted.cell, figures)
+                    .with_context(|| pair.name)?;
+            }
             measure::handshakes(pair, &rig.certificates.shop, wanted.cell, figures)
                 .with_context(|| pair.name)?;
         }
