@@ -1,9 +1,11 @@
 //! Intentions of one destination, compiled: callers are found by name, conditions are ready.
 //!
-//! Evaluation allocates nothing, but for headers that are given twice.
+//! Evaluation allocates nothing, but for headers that are given twice and where an intention has
+//! many permissions.
 
 use std::collections::BTreeMap;
 
+use super::path_index::PathIndex;
 use super::permission::{Permission, Readings, Unreadable};
 use super::token::{TokenWant, readings};
 use super::{Call, Intention, IntentionSet};
@@ -29,7 +31,8 @@ pub struct Standing(Option<usize>);
 #[derive(Debug)]
 enum Rule {
     Action(IntentionAction),
-    Permissions(Vec<Permission>),
+    /// With an index where there are many.
+    Permissions(Vec<Permission>, Option<PathIndex>),
     /// It has a condition that cannot be judged, so it denies.
     Unusable,
 }
@@ -77,7 +80,11 @@ impl Judge {
             true => Rule::Action(intention.action),
             false => {
                 let permissions = intention.permissions.iter().map(Permission::compile);
-                permissions.collect::<Result<_, _>>().map_or(Rule::Unusable, Rule::Permissions)
+                let permissions = permissions.collect::<Result<Vec<Permission>, _>>();
+                permissions.map_or(Rule::Unusable, |permissions| {
+                    let index = PathIndex::of(&permissions);
+                    Rule::Permissions(permissions, index)
+                })
             }
         };
         let (mut by_name, mut any) = (BTreeMap::new(), None);
@@ -111,10 +118,10 @@ impl Judge {
     /// Whether the content of requests plays a part for that standing.
     pub fn is_by_content(&self, standing: Standing) -> bool {
         match standing.0.map(|at| &self.rules[at]) {
-            Some(Rule::Permissions(permissions)) if self.token(standing).is_none() => {
+            Some(Rule::Permissions(permissions, _)) if self.token(standing).is_none() => {
                 permissions.iter().any(Permission::needs_request)
             }
-            Some(Rule::Permissions(_) | Rule::Action(IntentionAction::Allow)) => {
+            Some(Rule::Permissions(..) | Rule::Action(IntentionAction::Allow)) => {
                 self.token(standing).is_some()
             }
             Some(Rule::Action(IntentionAction::Deny) | Rule::Unusable) | None => false,
@@ -143,7 +150,9 @@ impl Judge {
             (Rule::Unusable, _) => (IntentionAction::Deny, Cause::Unusable),
             (_, Some(cause)) => (IntentionAction::Deny, cause),
             (Rule::Action(IntentionAction::Allow), None) => (IntentionAction::Allow, Cause::Action),
-            (Rule::Permissions(permissions), None) => self.first_match(permissions, call),
+            (Rule::Permissions(permissions, index), None) => {
+                self.first_match((permissions, index.as_ref()), call)
+            }
         };
         let by = &self.set.intentions[at];
         let is_refused = action == IntentionAction::Deny;
@@ -167,13 +176,23 @@ impl Judge {
 
     /// The first permission that matches decides: one that allows if it does so in each reading
     /// of the call, one that denies if it does so in one.
-    fn first_match(&self, permissions: &[Permission], call: &Call<'_>) -> (IntentionAction, Cause) {
+    fn first_match(
+        &self,
+        (permissions, index): (&[Permission], Option<&PathIndex>),
+        call: &Call<'_>,
+    ) -> (IntentionAction, Cause) {
         let default = self.set.default_action;
         if call.request.is_none() && permissions.iter().any(Permission::needs_request) {
             return (IntentionAction::Deny, Cause::NoRequest);
         }
+        // Whose path condition no reading of the path meets, nothing of the call can meet.
+        let path = call.request.and_then(|asked| asked.path.ok());
+        let candidates = index.zip(path).map(|(index, path)| index.candidates(path));
+        let count = candidates.as_ref().map_or(permissions.len(), Vec::len);
         let mut misses = None;
-        for (number, permission) in permissions.iter().enumerate() {
+        for at in 0..count {
+            let number = candidates.as_ref().map_or(at, |candidates| candidates[at]);
+            let permission = &permissions[number];
             let before = match permission.readings(call) {
                 Ok(readings) => readings,
                 Err(why) => return (IntentionAction::Deny, Cause::Unreadable(number, why)),

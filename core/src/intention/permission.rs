@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use regex::bytes::Regex;
 
 use super::call::{Asked, Call};
+use super::path_index::Wanted;
 use crate::canonical_path::{CanonicalPath, UnclearPath, pattern};
 use crate::config_entry::{
     HeaderMatch, IntentionAction, IntentionHttp, IntentionJwt, IntentionPermission,
@@ -106,6 +107,15 @@ impl Permission {
             networks: networks.ok_or(Unusable)?,
             ports: permission.destination_ports.clone(),
         })
+    }
+
+    /// What it wants of paths.
+    pub(super) fn path(&self) -> Wanted<'_> {
+        match self.http.as_ref().and_then(|http| http.path.as_ref()) {
+            Some(PathCondition::Exact(text)) => Wanted::Exact(text),
+            Some(PathCondition::Prefix(text)) => Wanted::Prefix(text),
+            Some(PathCondition::Regex(_)) | None => Wanted::Any,
+        }
     }
 
     /// Whether it can be judged by a request alone.
