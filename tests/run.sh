@@ -5,7 +5,7 @@
 #   tests/run.sh e2e    only the end-to-end tests
 #
 # The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, dig, curl, python3, unbound, dnsmasq, HAProxy,
-# dnsperf, Prometheus, and Patroni with PostgreSQL. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
+# dnsperf, Prometheus, Patroni with PostgreSQL, testssl.sh and sslyze. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
@@ -54,6 +54,10 @@ install_client_libraries() {
             python3 -m pip install -q --upgrade --target "$libraries/python" \
             gunicorn==27.0.1 uvicorn==0.54.0 h11==0.16.0
     fi
+    if ! python3 -c 'import sslyze' 2>/dev/null; then
+        client_library $may_fetch "sslyze (from PyPI)" \
+            python3 -m pip install -q --upgrade --target "$libraries/python" sslyze==6.3.1
+    fi
     if ! node -e 'require("consul")' 2>/dev/null; then
         client_library $may_fetch "consul (from npm)" \
             npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
@@ -95,7 +99,7 @@ install_tools() {
     command -v perl >/dev/null || missing+=(perl-base)
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
-        prometheus:prometheus patroni:patroni; do
+        prometheus:prometheus patroni:patroni testssl:testssl.sh openssl:openssl; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
             missing+=("${pair##*:}")
     done

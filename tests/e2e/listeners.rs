@@ -20,6 +20,7 @@ use crate::peers::{Door, Papers};
 use crate::story::{Called, Shop, called, speaks};
 use sockets::Socket;
 
+mod scanners;
 mod sockets;
 
 const LIMIT: Duration = Duration::from_secs(10);
