@@ -5,8 +5,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=weft");
     println!("cargo:rerun-if-changed=grpc");
     let ours = FILES.map(|name| format!("weft/v1/{name}.proto"));
-    let others =
-        ["grpc/envoy/auth.proto", "grpc/health/v1/health.proto", "grpc/spiffe/workload.proto"];
+    let others = [
+        "grpc/envoy/auth.proto",
+        "grpc/envoy/secret.proto",
+        "grpc/health/v1/health.proto",
+        "grpc/spiffe/workload.proto",
+    ];
     let paths = ours.into_iter().chain(others.map(str::to_owned));
     let descriptors = protox::compile(paths, ["."])?;
     tonic_prost_build::configure()

@@ -20,7 +20,7 @@ use crate::views::View;
 
 /// How long what is not there yet is waited for: a service that registers while it starts, a
 /// server that signs.
-const FIRST_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(10);
 
 /// One call of one process.
 pub(super) struct Following {
@@ -44,8 +44,8 @@ impl Following {
         let mut patience = pin!(tokio::time::sleep(FIRST_LIMIT));
         let mut told: Option<T> = None;
         loop {
-            let message = match self.look::<T>(waits) {
-                Ok(message) => message,
+            let message = match self.look() {
+                Ok(known) => T::of(&known, waits),
                 Err(status) => {
                     if told.is_none() {
                         metrics.fetched(T::CALL, Outcome::of(&status));
@@ -63,7 +63,8 @@ impl Following {
             if message.is_some() && message != told {
                 let permit = sender.reserve().await;
                 // Between the waiting and the sending nothing may have been taken away.
-                let (Ok(permit), Ok(Some(newest))) = (permit, self.look::<T>(waits)) else {
+                let newest = self.look().ok().and_then(|known| T::of(&known, waits));
+                let (Ok(permit), Some(newest)) = (permit, newest) else {
                     if sender.is_closed() {
                         return left();
                     }
@@ -80,25 +81,41 @@ impl Following {
             // Each branch may be dropped: all wait for levels.
             tokio::select! {
                 () = sender.closed() => return left(),
-                lives = any_changed(&mut self.leaves) => if !lives {
-                    return Status::unavailable("the agent stops");
+                changed = self.changed() => if let Err(status) = changed {
+                    return status;
                 },
-                changed = self.registered.changed() => if changed.is_err() {
-                    return Status::unavailable("the agent stops");
-                },
-                _ = self.roots.changed() => {}
                 () = &mut patience, if waits => waits = false,
             }
         }
     }
 
+    /// Waits until there may be something else to tell.
+    ///
+    /// # Errors
+    /// When nothing will change any more: the agent stops.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped: all it waits for are levels.
+    pub(super) async fn changed(&mut self) -> Result<(), Status> {
+        let goes_on = tokio::select! {
+            goes_on = any_changed(&mut self.leaves) => goes_on,
+            changed = self.registered.changed() => changed.is_ok(),
+            _ = self.roots.changed() => true,
+        };
+        if goes_on { Ok(()) } else { Err(Status::unavailable("the agent stops")) }
+    }
+
+    /// The process that is told.
+    pub(super) fn pid(&self) -> u32 {
+        self.peer.pid()
+    }
+
     /// Looks anew at who the caller is, for what it speaks, and what there is of that.
-    fn look<T: Told>(&mut self, waits: bool) -> Result<Option<T>, Status> {
+    pub(super) fn look(&mut self) -> Result<Known, Status> {
         let services = self.door.attest(&self.peer)?;
         let registered = self.registered.borrow_and_update().clone();
-        let count = services.len();
         let sources = &self.door.sources;
-        let wanted = services.into_iter().filter(|name| registered.contains(name));
+        let wanted = services.iter().filter(|name| registered.contains(*name)).cloned();
         // Those before are held until the new ones are: they are the same.
         self.leaves = wanted
             .map(|name| {
@@ -114,15 +131,14 @@ impl Following {
                 (name.clone(), leaf.filter(|leaf| leaf.valid_before > clock::wall()))
             })
             .collect();
-        let is_whole = leaves.len() == count && leaves.iter().all(|(_, leaf)| leaf.is_some());
-        let (membership, bundle) = (&*sources.membership, self.roots.latest().value);
-        Ok(T::of(&Known { membership, leaves, bundle, is_whole }, waits))
+        let (membership, bundle) = (sources.membership.clone(), self.roots.latest().value);
+        Ok(Known { membership, services, leaves, bundle })
     }
 
     /// Says why there is nothing to tell, or nothing any more.
     ///
     /// **Source**: Spec: SPIFFE Workload API §5.2.1: who is refused stops using what it was given.
-    fn nothing(&self) -> Status {
+    pub(super) fn nothing(&self) -> Status {
         let status = match self.leaves.as_slice() {
             [] => Status::permission_denied(
                 "no service for which this process may speak is registered on this host",
@@ -137,7 +153,7 @@ impl Following {
 }
 
 /// The caller has left; nobody reads this.
-fn left() -> Status {
+pub(super) fn left() -> Status {
     Status::cancelled("the caller has left")
 }
 

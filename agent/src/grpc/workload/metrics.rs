@@ -43,6 +43,7 @@ pub(super) struct WorkloadMetrics {
     fetches: Family<Labels, Counter>,
     messages: Family<Labels, Counter>,
     closed: Counter,
+    rejected: Counter,
 }
 
 impl WorkloadMetrics {
@@ -50,17 +51,22 @@ impl WorkloadMetrics {
         Self {
             fetches: registry.register(
                 "workload_api_fetches",
-                "Calls of the SPIFFE Workload API, by outcome",
+                "Calls of the SPIFFE Workload API and of secret discovery, by outcome",
                 Family::default(),
             ),
             messages: registry.register(
                 "workload_api_messages",
-                "Messages sent by the SPIFFE Workload API, renewals and new roots included",
+                "Messages sent on the socket of the SPIFFE Workload API, renewals and new roots included",
                 Family::default(),
             ),
             closed: registry.register(
                 "workload_api_connections_closed",
                 "Connections to the SPIFFE Workload API that were closed at once",
+                Counter::default(),
+            ),
+            rejected: registry.register(
+                "workload_api_secrets_rejected",
+                "Secrets that an Envoy got and did not take",
                 Counter::default(),
             ),
         }
@@ -73,6 +79,10 @@ impl WorkloadMetrics {
 
     pub(super) fn sent(&self, call: &'static str) {
         self.messages.get_or_create(&vec![("call", call)]).inc();
+    }
+
+    pub(super) fn rejected(&self) {
+        self.rejected.inc();
     }
 
     pub(super) fn closed(&self) {

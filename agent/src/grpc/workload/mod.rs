@@ -1,5 +1,5 @@
-//! SPIFFE's Workload API: a unix socket on which processes of this host get the certificates of
-//! the services for which they speak.
+//! SPIFFE's Workload API and Envoy's secret discovery: a unix socket on which processes of this
+//! host get the certificates of the services for which they speak.
 //!
 //! Who is at the other end says the kernel, not the caller; what that comes to is decided by
 //! `core::attestation`, anew for each message.
@@ -8,6 +8,7 @@ mod follow;
 mod incoming;
 mod message;
 mod metrics;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,6 +22,7 @@ use tonic::{Request, Response, Status};
 use tracing::{error, info};
 use weft_core::attestation::{Caller, Cgroup, Entry, services};
 use weft_core::name::ServiceName;
+use weft_proto::grpc::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use weft_proto::grpc::workload::spiffe_workload_api_server::{
     SpiffeWorkloadApi, SpiffeWorkloadApiServer,
 };
@@ -42,17 +44,21 @@ use metrics::{Outcome, WorkloadMetrics};
 
 /// Every process may connect: who gets what, the entries say.
 const SOCKET_MODE: u32 = 0o666;
-/// What every call must carry, so that a program that can be led to call any address cannot be led
-/// here.
+/// What every call of the Workload API must carry, so that a program that can be led to call any
+/// address cannot be led here. Envoy's calls do without.
 ///
 /// **Source**: Spec: SPIFFE Workload Endpoint §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
-/// Calls at once on one connection: there are two.
-const CALLS_PER_CONNECTION_MAX: u32 = 8;
+/// Calls at once on one connection: Envoy makes one for each secret. When it needs more, it opens
+/// another connection.
+const CALLS_PER_CONNECTION_MAX: u32 = 32;
 /// Bytes of a request: the known ones are empty.
 const REQUEST_BYTES_MAX: usize = 1_024;
 /// Bytes of a call's headers.
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// Bytes of a request of Envoy: the first of each stream tells all about the node, with the names
+/// of some hundred extensions and with what its operator wrote there.
+const NODE_BYTES_MAX: usize = 256 << 10;
 /// Messages on their way to one caller: one, as each holds all there is. While it is being read,
 /// the next one is made of what is newest then.
 const MESSAGES_IN_FLIGHT: usize = 1;
@@ -100,6 +106,8 @@ pub fn serve_workloads(
     let registered = watch_registered(&sources.local, &config.entries, &tasks);
     let entries = config.entries.clone();
     let door = Arc::new(Door { entries, registered, sources, metrics, tasks: tasks.clone() });
+    let secrets = SecretDiscoveryServiceServer::new(secrets::Shown(door.clone()))
+        .max_decoding_message_size(NODE_BYTES_MAX);
     let service =
         SpiffeWorkloadApiServer::new(Shown(door)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let token = tasks.token();
@@ -108,6 +116,7 @@ pub fn serve_workloads(
             .max_concurrent_streams(Some(CALLS_PER_CONNECTION_MAX))
             .http2_max_header_list_size(Some(HEADERS_BYTES_MAX))
             .add_service(service)
+            .add_service(secrets)
             .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
             .await;
         if let Err(failure) = served {
@@ -183,41 +192,65 @@ impl Door {
         Ok(found)
     }
 
-    /// Answers a call: refuses it, or begins to tell and goes on whenever something changes.
+    /// Answers a call of the Workload API: refuses it, or begins to tell and goes on whenever
+    /// something changes.
     fn tell<T: Told, R>(
         self: &Arc<Self>,
         request: &Request<R>,
     ) -> Result<Response<Messages<T>>, Status> {
-        let attested =
-            peer_of(request).and_then(|peer| self.attest(&peer).map(|services| (peer, services)));
-        let (peer, services) = attested.inspect_err(|status| {
+        let following = marked(request).and_then(|()| self.follow(T::CALL, request));
+        let following = following.inspect_err(|status| {
             self.metrics.fetched(T::CALL, Outcome::of(status));
         })?;
+        Ok(self.answer(T::CALL, |sender| async move { following.run::<T>(&sender).await }))
+    }
+
+    /// Begins to follow what the process that makes a call is to be told.
+    fn follow<R>(
+        self: &Arc<Self>,
+        call: &'static str,
+        request: &Request<R>,
+    ) -> Result<Following, Status> {
+        let peer = request.extensions().get::<Arc<PeerProcess>>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the connection has no process"))?;
+        let services = self.attest(&peer)?;
         let shown: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
-        info!(call = T::CALL, pid = peer.pid(), services = shown.join(","), "a workload asks");
+        info!(call, pid = peer.pid(), services = shown.join(","), "a workload asks");
+        Ok(Following::new(self.clone(), peer))
+    }
+
+    /// Gives the caller what `run` sends, and last of all why that has ended.
+    fn answer<T, F>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce(mpsc::Sender<Result<T, Status>>) -> F,
+    ) -> Response<Messages<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Status> + Send + 'static,
+    {
         let (sender, receiver) = mpsc::channel(MESSAGES_IN_FLIGHT);
-        let (tasks, following) = (self.tasks.clone(), Following::new(self.clone(), peer));
-        self.tasks.spawn(T::CALL, async move {
+        let (tasks, running) = (self.tasks.clone(), Box::pin(run(sender.clone())));
+        self.tasks.spawn(call, async move {
             let status = tokio::select! {
                 () = tasks.cancelled() => Status::unavailable("the agent stops"),
-                status = following.run::<T>(&sender) => status,
+                status = running => status,
             };
             // One who has left, or has no room, needs no reason.
             let _ = sender.try_send(Err(status));
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Response::new(Box::pin(ReceiverStream::new(receiver)))
     }
 }
 
-/// Finds the process that makes a call.
-fn peer_of<R>(request: &Request<R>) -> Result<Arc<PeerProcess>, Status> {
+/// Checks that a call is one of a SPIFFE library.
+fn marked<R>(request: &Request<R>) -> Result<(), Status> {
     let header = request.metadata().get(SECURITY_HEADER);
     if header.is_none_or(|value| value != "true") {
         let reason = format!("the header {SECURITY_HEADER}: true is missing");
         return Err(Status::invalid_argument(reason));
     }
-    let peer = request.extensions().get::<Arc<PeerProcess>>().cloned();
-    peer.ok_or_else(|| Status::internal("the connection has no process"))
+    Ok(())
 }
 
 /// The door as callers see it; each call holds it.

@@ -23,15 +23,15 @@ use crate::views::fake::{FakeCa, FakeServer};
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Host {
-    server: FakeServer,
-    local: Local,
+pub(super) struct Host {
+    pub(super) server: FakeServer,
+    pub(super) local: Local,
     registry: Registry,
     folder: TempDir,
-    tasks: TaskTree,
+    pub(super) tasks: TaskTree,
 }
 
-fn entry(service: &str, uid: u32) -> Entry {
+pub(super) fn entry(service: &str, uid: u32) -> Entry {
     let selectors = Selectors { uid: Some(uid), ..Selectors::default() };
     Entry::new(service.parse().expect("a name"), selectors).expect("an entry")
 }
@@ -42,7 +42,7 @@ fn own_uid(folder: &TempDir) -> u32 {
     folder.path().metadata().expect("this process made it").uid()
 }
 
-async fn host(entries: impl FnOnce(u32) -> Vec<Entry>) -> Host {
+pub(super) async fn host(entries: impl FnOnce(u32) -> Vec<Entry>) -> Host {
     let (server, calls) = FakeServer::start().await;
     server.set(Topic::Roots, "", &server.ca.bundle());
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -61,37 +61,41 @@ async fn host(entries: impl FnOnce(u32) -> Vec<Entry>) -> Host {
 }
 
 impl Host {
-    async fn register(&self, service: &str) {
+    pub(super) async fn register(&self, service: &str) {
         let body = format!("{{\"Name\": \"{service}\", \"Port\": 80}}");
         let definition: ServiceDefinition =
             json::from_slice(body.as_bytes(), Unknown::Refuse).expect("a definition");
         self.local.register(definition, ExistingChecks::Kept).await.expect("a good definition");
     }
 
+    pub(super) fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join("w.sock")
+    }
+
     fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
-        SpiffeWorkloadApiClient::new(channel_unix(&self.folder.path().join("w.sock")))
+        SpiffeWorkloadApiClient::new(channel_unix(&self.socket()))
     }
 
     async fn fetch(&self) -> Result<Streaming<X509svidResponse>, Status> {
-        let answer = self.client().fetch_x509svid(marked(X509svidRequest {})).await?;
+        let answer = self.client().fetch_x509svid(with_header(X509svidRequest {})).await?;
         Ok(answer.into_inner())
     }
 
-    fn counted(&self, line: &str) {
+    pub(super) fn counted(&self, line: &str) {
         let metrics = self.registry.encode();
         let line = format!("weft_agent_workload_api_{line}");
         assert!(metrics.contains(&line), "no {line} in {metrics}");
     }
 }
 
-fn marked<T>(message: T) -> Request<T> {
+fn with_header<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = "true".parse().expect("a header's value");
     request.metadata_mut().insert(SECURITY_HEADER, value);
     request
 }
 
-async fn next<T>(stream: &mut Streaming<T>) -> Result<T, Status> {
+pub(super) async fn next<T>(stream: &mut Streaming<T>) -> Result<T, Status> {
     let message = tokio::time::timeout(LIMIT, stream.message());
     message.await.expect("the agent says something").map(|message| message.expect("more"))
 }
@@ -121,7 +125,7 @@ async fn a_process_gets_the_certificates_of_its_services_and_no_other() {
     assert_ne!(web.x509_svid_key, message.svids[1].x509_svid_key);
     host.counted("fetches_total{call=\"x509_svid\",outcome=\"served\"} 1");
 
-    let bundles = host.client().fetch_x509_bundles(marked(X509BundlesRequest {})).await;
+    let bundles = host.client().fetch_x509_bundles(with_header(X509BundlesRequest {})).await;
     let bundles = next(&mut bundles.expect("it may").into_inner()).await.expect("roots");
     let expected = [("spiffe://t.mesh".to_owned(), web.bundle.clone())].into();
     assert_eq!(bundles.bundles.into_iter().collect::<BTreeMap<_, _>>(), expected);
@@ -136,7 +140,7 @@ async fn who_matches_nothing_is_told_what_was_seen() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     let seen = format!("uid {}, gid ", own_uid(&host.folder));
     assert!(refused.message().contains(&seen), "{}", refused.message());
-    let bundles = host.client().fetch_x509_bundles(marked(X509BundlesRequest {})).await;
+    let bundles = host.client().fetch_x509_bundles(with_header(X509BundlesRequest {})).await;
     assert_eq!(bundles.expect_err("another user's").code(), Code::PermissionDenied);
     host.counted("fetches_total{call=\"x509_svid\",outcome=\"refused\"} 1");
     host.tasks.cancel();
@@ -206,11 +210,11 @@ async fn a_service_that_registers_late_is_waited_for() {
 async fn calls_for_json_web_tokens_are_answered_as_unimplemented() {
     let host = host(|uid| vec![entry("web", uid)]).await;
     for call in ["FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"] {
-        let mut client = tonic::client::Grpc::new(channel_unix(&host.folder.path().join("w.sock")));
+        let mut client = tonic::client::Grpc::new(channel_unix(&host.socket()));
         client.ready().await.expect("the door is open");
         let path = format!("/SpiffeWorkloadAPI/{call}").parse().expect("a path");
         let codec = Lean::<X509svidRequest, X509svidResponse>::default();
-        let refused = client.unary(marked(X509svidRequest {}), path, codec).await;
+        let refused = client.unary(with_header(X509svidRequest {}), path, codec).await;
         assert_eq!(refused.expect_err("it is not spoken").code(), Code::Unimplemented, "{call}");
     }
     host.tasks.cancel();
