@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use weft_core::ca::{Leaf, TrustBundle};
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{MeshTls, Protocol};
 use weft_core::identity::SpiffeId;
 use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
 use weft_runtime::tls::{
-    ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, TlsError, Trust, client_config,
-    fingerprint, server_config_with,
+    ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, Spoken, TlsError, Trust,
+    client_config_with, fingerprint, server_config_with,
 };
 
 /// HTTP/1.1 between proxies.
@@ -87,9 +87,13 @@ impl Credentials {
         self.trust.check_peer(chain, now).is_ok()
     }
 
-    /// Makes the configuration for callers; what they may speak follows from what the local
-    /// instance speaks.
-    pub(crate) fn server_config(&self, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+    /// Makes the configuration for callers; what they may speak inside follows from what the
+    /// local instance speaks.
+    pub(crate) fn server_config(
+        &self,
+        protocol: Protocol,
+        tls: &MeshTls,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let (alpn, resumption): (&[&str], _) = match protocol {
             Protocol::Grpc | Protocol::Http | Protocol::Http2 => {
                 // These connections are pooled; a full handshake each is cheap and checks anew.
@@ -97,16 +101,23 @@ impl Credentials {
             }
             Protocol::Tcp => (&[ALPN_TCP], Resumption::Tickets),
         };
-        let options = ServerOptions { client_auth: ClientAuth::Required, alpn, resumption };
+        let spoken = &tls.incoming.as_ref().map(Spoken::of).transpose()?.unwrap_or_default();
+        let options = ServerOptions { client_auth: ClientAuth::Required, alpn, resumption, spoken };
         let config = server_config_with(&self.identity, &self.trust, &options)?;
         Ok(Arc::new(config))
     }
 
     /// Makes the configurations for calling exactly one identity.
-    pub(crate) fn client_configs(&self, peer: &SpiffeId) -> Result<ClientConfigs, TlsError> {
+    pub(crate) fn client_configs(
+        &self,
+        peer: &SpiffeId,
+        tls: &MeshTls,
+    ) -> Result<ClientConfigs, TlsError> {
+        let spoken = tls.outgoing.as_ref().map(Spoken::of).transpose()?.unwrap_or_default();
         let with = |alpn: &str| -> Result<Arc<ClientConfig>, TlsError> {
             let check = PeerCheck::Exactly(peer.clone());
-            Ok(Arc::new(client_config(&self.identity, &self.trust, check, &[alpn])?))
+            let how = (&[alpn][..], &spoken);
+            Ok(Arc::new(client_config_with(&self.identity, &self.trust, check, how)?))
         };
         Ok(ClientConfigs {
             http1: with(ALPN_HTTP1)?,

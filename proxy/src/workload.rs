@@ -97,13 +97,17 @@ impl Workload {
         }
         let protocol = snapshot.inbound.protocol;
         let inbound_tls = match same {
-            Some(before) if before.snapshot.inbound.protocol == protocol => {
+            Some(before)
+                if before.snapshot.inbound.protocol == protocol
+                    && before.snapshot.tls.incoming == snapshot.tls.incoming =>
+            {
                 before.inbound_tls.clone()
             }
-            _ => credentials.server_config(protocol)?,
+            _ => credentials.server_config(protocol, &snapshot.tls)?,
         };
         // Targets with the same identity share configurations, and so sessions.
         let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
+        let same = same.filter(|before| before.snapshot.tls.outgoing == snapshot.tls.outgoing);
         for target in same.iter().flat_map(|b| &b.upstreams).flat_map(|u| &u.targets) {
             configs.insert(target.spiffe_id.clone(), target.tls.clone());
         }
@@ -163,7 +167,7 @@ fn upstream_target(
     let tls = match configs.get(&target.spiffe_id) {
         Some(configs) => configs.clone(),
         None => {
-            let made = Arc::new(credentials.client_configs(&target.spiffe_id)?);
+            let made = Arc::new(credentials.client_configs(&target.spiffe_id, &snapshot.tls)?);
             configs.insert(target.spiffe_id.clone(), made.clone());
             made
         }

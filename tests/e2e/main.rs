@@ -33,6 +33,7 @@ mod large_values;
 mod leases;
 mod listeners;
 mod many_servers;
+mod mesh_tls;
 mod origins;
 mod patroni;
 mod peers;

@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use weft_tests::Cluster;
 
 use crate::identity::{Looking, public_door};
@@ -128,9 +128,17 @@ impl Papers {
 
     /// A client that shows these papers, or none, and takes any server.
     pub(crate) fn config(papers: Option<&Self>) -> Arc<ClientConfig> {
+        Self::config_speaking(papers, &rustls::version::TLS13)
+    }
+
+    /// As [`Self::config`], in one version of TLS.
+    pub(crate) fn config_speaking(
+        papers: Option<&Self>,
+        version: &'static SupportedProtocolVersion,
+    ) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3 is there")
+            .with_protocol_versions(&[version])
+            .expect("the version is there")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Looking));
         let Some(papers) = papers else { return Arc::new(builder.with_no_client_auth()) };

@@ -100,6 +100,7 @@ fn updates(sources: &Sources, watch: &Watch) -> Updates {
         Watch::Intentions(name) => by_value(views.intentions(name), name, Update::Intentions),
         Watch::JwtKeys(name) => keys(sources, name.clone()),
         Watch::Leaf(name) => leaf(sources, name.clone()),
+        Watch::MeshTls => follow(views.mesh_tls(), |slot| slot.value.map(Update::MeshTls)),
         Watch::Roots => follow(views.roots(), |slot| slot.value.map(Update::Roots)),
         Watch::ServiceDefaults(name) => {
             by_value(views.service_defaults(name), name, Update::ServiceDefaults)

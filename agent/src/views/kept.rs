@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use weft_core::ca::TrustBundle;
 use weft_core::catalog::{Node, ServiceInstance};
 use weft_core::chain::CompiledChain;
-use weft_core::config_entry::ServiceDefaults;
+use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_proto::envelope::InvalidEnvelope;
@@ -130,6 +130,7 @@ fn read(name: &str, content: &[u8]) -> Result<View, Box<dyn std::error::Error>> 
         Topic::Chain => cell::<CompiledChain>(index, value)?,
         Topic::Connect | Topic::Service => cell::<Vec<ServiceInstance>>(index, value)?,
         Topic::Intentions => cell::<IntentionSet>(index, value)?,
+        Topic::MeshTls => cell::<MeshTls>(index, value)?,
         Topic::Nodes => cell::<Vec<Arc<Node>>>(index, value)?,
         Topic::Roots => cell::<TrustBundle>(index, value)?,
         Topic::ServiceDefaults => cell::<ServiceDefaults>(index, value)?,
@@ -143,10 +144,11 @@ fn cell<T: Record>(index: Index, value: &[u8]) -> Result<Arc<dyn Feed>, InvalidE
 }
 
 /// The topics in the names of files.
-const KEPT: [(Topic, &str); 7] = [
+const KEPT: [(Topic, &str); 8] = [
     (Topic::Chain, "chain"),
     (Topic::Connect, "connect"),
     (Topic::Intentions, "intentions"),
+    (Topic::MeshTls, "mesh-tls"),
     (Topic::Nodes, "nodes"),
     (Topic::Roots, "roots"),
     (Topic::Service, "service"),

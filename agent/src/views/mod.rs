@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use weft_core::ca::TrustBundle;
 use weft_core::catalog::{Node, ServiceInstance};
 use weft_core::chain::CompiledChain;
-use weft_core::config_entry::ServiceDefaults;
+use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::index::Index;
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
@@ -148,6 +148,11 @@ impl Views {
     /// Watches what a service speaks, and its limits.
     pub fn service_defaults(&self, name: &ServiceName) -> View<ServiceDefaults> {
         self.watch(Topic::ServiceDefaults, name.as_str())
+    }
+
+    /// Watches which TLS proxies speak with each other.
+    pub fn mesh_tls(&self) -> View<MeshTls> {
+        self.watch(Topic::MeshTls, "")
     }
 
     /// Watches whom to trust.

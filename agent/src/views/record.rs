@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weft_core::ca::TrustBundle;
 use weft_core::chain::CompiledChain;
-use weft_core::config_entry::ServiceDefaults;
+use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::intention::IntentionSet;
 use weft_core::watch::{Delta, Keyed, Misfit};
 use weft_proto::envelope::{self, InvalidEnvelope};
@@ -42,6 +42,7 @@ pub(super) enum DeltaFault {
 
 impl Record for CompiledChain {}
 impl Record for IntentionSet {}
+impl Record for MeshTls {}
 impl Record for ServiceDefaults {}
 impl Record for TrustBundle {}
 

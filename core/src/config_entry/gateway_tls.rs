@@ -114,15 +114,50 @@ pub(super) fn check_versions(
 }
 
 impl TlsDirection {
-    /// Differs: the proxies of a mesh speak TLS 1.3 alone, so an upper bound below that is
-    /// refused; any lower bound holds.
+    /// Whether TLS 1.2 is spoken; only where the entry says so.
+    ///
+    /// Differs: in Consul it is unless the entry says otherwise.
+    pub fn speaks_tls12(&self) -> bool {
+        let min = self.tls_min_version;
+        min.is_said() && min < TlsVersion::V1_3
+    }
+
+    /// Whether TLS 1.3 is spoken.
+    pub fn speaks_tls13(&self) -> bool {
+        let max = self.tls_max_version;
+        !max.is_said() || max == TlsVersion::V1_3 || !self.speaks_tls12()
+    }
+
+    /// Differs: proxies speak TLS 1.2 and 1.3, and none of the suites that lack forward secrecy or
+    /// are CBC; what would be another is refused.
     pub(super) fn check(&self, field: &str, findings: &mut Findings) {
-        if self.tls_max_version.is_said() && self.tls_max_version < TlsVersion::V1_3 {
-            let reason = "proxies speak TLS 1.3 with each other; write TLSv1_3 or leave it out";
+        let (min, max) = (self.tls_min_version, self.tls_max_version);
+        for (name, version) in [("TLSMinVersion", min), ("TLSMaxVersion", max)] {
+            if version.is_said() && version < TlsVersion::V1_2 {
+                let reason = "proxies speak no TLS older than 1.2; write TLSv1_2 or TLSv1_3";
+                findings.add(format!("{field}{name}"), reason);
+            }
+        }
+        if max == TlsVersion::V1_2 && !min.is_said() {
+            let reason = "is older than TLSMinVersion, which is TLSv1_3 where it is not said; \
+                          write TLSv1_2 there too";
             findings.add(format!("{field}TLSMaxVersion"), reason);
         }
-        let range = (self.tls_min_version, self.tls_max_version, &self.cipher_suites[..]);
-        check_versions(field, ["TLSMinVersion", "TLSMaxVersion"], range, findings);
+        if !self.cipher_suites.is_empty() && min == TlsVersion::V1_3 {
+            let reason = "TLS 1.3 chooses its suites itself; remove them";
+            findings.add(format!("{field}CipherSuites"), reason);
+        }
+        for (at, suite) in self.cipher_suites.iter().enumerate() {
+            if !MESH_CIPHER_SUITES.contains(&suite.as_str()) {
+                let reason = format!(
+                    "{:?} is not a suite that proxies speak; they are {}",
+                    shortened(suite),
+                    MESH_CIPHER_SUITES.join(", ")
+                );
+                findings.add(format!("{field}CipherSuites[{at}]"), reason);
+            }
+        }
+        check_versions(field, ["TLSMinVersion", "TLSMaxVersion"], (min, max, &[]), findings);
     }
 }
 
@@ -143,6 +178,17 @@ impl GatewaySds {
         }
     }
 }
+
+/// The suites of TLS 1.2 that proxies speak with each other where the entry allows it: those with
+/// ephemeral keys and authenticated encryption.
+const MESH_CIPHER_SUITES: [&str; 6] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
 
 /// The suites that a gateway can be told to use with TLS 1.2, the better ones first.
 ///

@@ -46,13 +46,7 @@ impl EntryKind {
             },
             Self::Mesh => KindStanding {
                 waits_for: None,
-                kept: &[
-                    "TransparentProxy",
-                    "TLS.Incoming.CipherSuites",
-                    "TLS.Outgoing.CipherSuites",
-                    "Peering",
-                    "ValidateClusters",
-                ],
+                kept: &["TransparentProxy", "Peering", "ValidateClusters"],
                 refused: &[],
             },
             Self::ProxyDefaults => PROXY_DEFAULTS,

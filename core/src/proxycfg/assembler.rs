@@ -13,7 +13,9 @@ use super::{ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamCon
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
-use crate::config_entry::{EnvoyExtension, ExtAuthzTarget, MutualTlsMode, ServiceDefaults};
+use crate::config_entry::{
+    EnvoyExtension, ExtAuthzTarget, MeshTls, MutualTlsMode, ServiceDefaults,
+};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{Datacenter, ServiceName, TrustDomain};
@@ -91,6 +93,7 @@ struct Facts {
     intentions: Option<Arc<IntentionSet>>,
     jwt_keys: BTreeMap<ServiceName, JwtKeys>,
     leaf: Option<Arc<Leaf>>,
+    mesh_tls: Option<Arc<MeshTls>>,
     roots: Option<Arc<TrustBundle>>,
 }
 
@@ -165,6 +168,7 @@ impl Assembler {
                 facts.jwt_keys.insert(name, keys);
             }
             Update::Leaf(_, leaf) => facts.leaf = Some(leaf),
+            Update::MeshTls(tls) => facts.mesh_tls = Some(tls),
             Update::Roots(roots) => facts.roots = Some(roots),
             Update::ServiceDefaults(_, defaults) => facts.defaults = Some(defaults),
         }
@@ -213,6 +217,7 @@ impl Assembler {
         let mut wanted = BTreeSet::from([
             Watch::Intentions(own.clone()),
             Watch::Leaf(own.clone()),
+            Watch::MeshTls,
             Watch::Roots,
             Watch::ServiceDefaults(own.clone()),
         ]);
@@ -305,6 +310,7 @@ impl Assembler {
             ),
             leaf: facts.leaf.as_deref()?.clone(),
             trust_bundle: facts.roots.as_deref()?.clone(),
+            tls: facts.mesh_tls.as_deref()?.clone(),
             inbound: inbound(doors, facts)?,
             upstreams,
             endpoints,
@@ -338,6 +344,7 @@ impl Facts {
                 self.jwt_keys.remove(name);
             }
             Watch::Leaf(_) => self.leaf = None,
+            Watch::MeshTls => self.mesh_tls = None,
             Watch::Roots => self.roots = None,
             Watch::ServiceDefaults(_) => self.defaults = None,
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
-use crate::config_entry::{ExtAuthzConfig, Protocol};
+use crate::config_entry::{ExtAuthzConfig, MeshTls, Protocol};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{InstanceId, ServiceName};
@@ -31,6 +31,9 @@ pub struct ProxySnapshot {
     pub leaf: Leaf,
     /// Whom to trust.
     pub trust_bundle: TrustBundle,
+    /// Which TLS is spoken with other proxies.
+    #[serde(default)]
+    pub tls: MeshTls,
     /// The door for others.
     pub inbound: InboundConfig,
     /// The doors for the local instance.

@@ -6,7 +6,7 @@ use super::JwtKeys;
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::ServiceInstance;
 use crate::chain::CompiledChain;
-use crate::config_entry::ServiceDefaults;
+use crate::config_entry::{MeshTls, ServiceDefaults};
 use crate::intention::IntentionSet;
 use crate::name::ServiceName;
 
@@ -23,6 +23,8 @@ pub enum Watch {
     JwtKeys(ServiceName),
     /// The certificate of a local service.
     Leaf(ServiceName),
+    /// Which TLS proxies speak with each other.
+    MeshTls,
     /// Whom to trust.
     Roots,
     /// What a service speaks, and its limits.
@@ -42,6 +44,8 @@ pub enum Update {
     JwtKeys(ServiceName, JwtKeys),
     /// The certificate of a local service.
     Leaf(ServiceName, Arc<Leaf>),
+    /// Which TLS proxies speak with each other.
+    MeshTls(Arc<MeshTls>),
     /// Whom to trust.
     Roots(Arc<TrustBundle>),
     /// What a service speaks; its protocol is resolved.
@@ -57,6 +61,7 @@ impl Update {
             Self::Intentions(name, _) => Watch::Intentions(name.clone()),
             Self::JwtKeys(name, _) => Watch::JwtKeys(name.clone()),
             Self::Leaf(name, _) => Watch::Leaf(name.clone()),
+            Self::MeshTls(_) => Watch::MeshTls,
             Self::Roots(_) => Watch::Roots,
             Self::ServiceDefaults(name, _) => Watch::ServiceDefaults(name.clone()),
         }

@@ -11,7 +11,8 @@ use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionAction, MutualTlsMode, Protocol, ServiceDefaults,
+    ConfigEntry, EntryKey, EntryKind, IntentionAction, Mesh, MeshTls, MutualTlsMode, Protocol,
+    ServiceDefaults,
 };
 use crate::index::Index;
 use crate::intention::IntentionSet;
@@ -160,6 +161,13 @@ impl State {
                 all.map(|all| all.envoy_extensions.clone()).unwrap_or_default();
         }
         defaults
+    }
+
+    /// Returns which TLS proxies speak with each other; the defaults where no entry says it.
+    pub fn mesh_tls(&self) -> MeshTls {
+        let entry = self.entries.get(&EntryKey::new(EntryKind::Mesh, Mesh::NAME));
+        let mesh = entry.and_then(|entry| entry.as_mesh());
+        mesh.and_then(|mesh| mesh.tls.clone()).unwrap_or_default()
     }
 
     fn proxy_defaults_mode(&self) -> MutualTlsMode {

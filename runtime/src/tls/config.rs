@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
-use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{DnsName, ServerName};
 
 use super::provider::WallClock;
 use super::verify::{ClientVerifier, PeerCheck, ServerVerifier};
-use super::{Identity, TlsError, Trust, provider};
+use super::{Identity, Spoken, TlsError, Trust};
 
 /// Sessions that a client keeps for resumption: one per peer address, of those it calls often.
 const CLIENT_SESSIONS_MAX: usize = 256;
@@ -56,6 +55,8 @@ pub struct ServerOptions<'a> {
     pub alpn: &'a [&'a str],
     /// Whether sessions may be resumed.
     pub resumption: Resumption,
+    /// Versions and suites.
+    pub spoken: &'a Spoken,
 }
 
 /// Makes a server's configuration without resumption.
@@ -68,7 +69,8 @@ pub fn server_config(
     client_auth: ClientAuth,
     alpn: &[&str],
 ) -> Result<ServerConfig, TlsError> {
-    let options = ServerOptions { client_auth, alpn, resumption: Resumption::Off };
+    let spoken = &Spoken::default();
+    let options = ServerOptions { client_auth, alpn, resumption: Resumption::Off, spoken };
     server_config_with(identity, trust, &options)
 }
 
@@ -82,13 +84,16 @@ pub fn server_config_with(
     options: &ServerOptions<'_>,
 ) -> Result<ServerConfig, TlsError> {
     let verifier = ClientVerifier::new(trust, options.client_auth)?;
-    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(WallClock))
-        .with_protocol_versions(&[&TLS13])
+    let Spoken { versions, provider } = options.spoken;
+    let mut config = ServerConfig::builder_with_details(provider.clone(), Arc::new(WallClock))
+        .with_protocol_versions(versions)
         .map_err(TlsError::Library)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity.resolver());
     config.alpn_protocols = protocols(options.alpn);
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    // Without it a session of TLS 1.2 is not bound to its handshake (RFC 7627).
+    config.require_ems = true;
     match options.resumption {
         Resumption::Off => config.send_tls13_tickets = 0,
         Resumption::Tickets => {
@@ -112,11 +117,25 @@ pub fn client_config(
     check: PeerCheck,
     alpn: &[&str],
 ) -> Result<ClientConfig, TlsError> {
+    client_config_with(identity, trust, check, (alpn, &Spoken::default()))
+}
+
+/// Makes such a configuration that speaks what it is told.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn client_config_with(
+    identity: &Identity,
+    trust: &Trust,
+    check: PeerCheck,
+    (alpn, spoken): (&[&str], &Spoken),
+) -> Result<ClientConfig, TlsError> {
     let verifier = ServerVerifier::Member { trust: trust.clone(), check };
-    let mut config =
-        client_builder(Arc::new(verifier))?.with_client_cert_resolver(identity.resolver());
+    let mut config = client_builder_of(Arc::new(verifier), spoken)?
+        .with_client_cert_resolver(identity.resolver());
     config.alpn_protocols = protocols(alpn);
     config.resumption = rustls::client::Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+    config.require_ems = true;
     // Peers are known by SPIFFE ID; the name given to a connection only keys its sessions.
     config.enable_sni = false;
     Ok(config)
@@ -181,8 +200,15 @@ pub fn peer_name(address: SocketAddr) -> ServerName<'static> {
 fn client_builder(
     verifier: Arc<dyn ServerCertVerifier>,
 ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, TlsError> {
-    Ok(ClientConfig::builder_with_details(provider(), Arc::new(WallClock))
-        .with_protocol_versions(&[&TLS13])
+    client_builder_of(verifier, &Spoken::default())
+}
+
+fn client_builder_of(
+    verifier: Arc<dyn ServerCertVerifier>,
+    spoken: &Spoken,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, TlsError> {
+    Ok(ClientConfig::builder_with_details(spoken.provider.clone(), Arc::new(WallClock))
+        .with_protocol_versions(spoken.versions)
         .map_err(TlsError::Library)?
         .dangerous()
         .with_custom_certificate_verifier(verifier))

@@ -37,6 +37,12 @@ pub enum TlsError {
         /// The text given.
         fingerprint: String,
     },
+    /// A suite is not among those that are spoken.
+    #[error("{name:?} is not a suite of TLS 1.2 that is spoken")]
+    Suite {
+        /// Its name.
+        name: String,
+    },
     /// The TLS library refused.
     #[error("the TLS library refuses the configuration")]
     Library(#[source] rustls::Error),

@@ -1,7 +1,7 @@
 //! TLS between members of a mesh: whose certificate is accepted, and the rustls configurations
 //! that follow. The only place that makes one.
 //!
-//! TLS 1.3 only, with aws-lc-rs, hybrid post-quantum key exchange first. Which identities may
+//! TLS 1.3, and 1.2 between proxies where the mesh entry says so, with aws-lc-rs, hybrid post-quantum key exchange first. Which identities may
 //! talk to which is decided by intentions and by each door, on the [`peer_identity`] found here.
 
 mod cell;
@@ -13,6 +13,7 @@ mod outside;
 mod peer;
 mod pem;
 mod provider;
+mod spoken;
 mod trust;
 mod verify;
 
@@ -22,7 +23,7 @@ pub use tokio_rustls;
 pub use cell::{ClientTlsCell, ServerTlsCell};
 pub use config::{
     ClientAuth, Resumption, ServerOptions, client_config, client_config_anonymous,
-    client_config_pinned, peer_name, server_config, server_config_with,
+    client_config_pinned, client_config_with, peer_name, server_config, server_config_with,
 };
 pub use error::TlsError;
 pub use files::{CertificateFileError, CertificateFiles};
@@ -33,6 +34,7 @@ pub use outside::{
 pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
 pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint, private_key_der};
 pub use provider::provider;
+pub use spoken::Spoken;
 pub use trust::Trust;
 pub use verify::PeerCheck;
 

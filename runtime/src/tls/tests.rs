@@ -199,6 +199,7 @@ async fn sessions_resume_only_within_one_configuration() {
             client_auth: ClientAuth::Required,
             alpn: &["h2"],
             resumption: Resumption::Tickets,
+            spoken: &Spoken::default(),
         };
         Arc::new(server_config_with(&api, &trust, &options).expect("a server"))
     };
@@ -227,10 +228,12 @@ async fn who_is_revoked_is_refused_and_resumes_nothing() {
     let of_web = |issued_before| Revoked::Identity { id: web.spiffe_id().clone(), issued_before };
     let elsewhere =
         Revoked::Identity { id: api.spiffe_id().clone(), issued_before: Some(Timestamp(1)) };
+    let spoken = Spoken::default();
     let options = ServerOptions {
         client_auth: ClientAuth::Required,
         alpn: &["h2"],
         resumption: Resumption::Tickets,
+        spoken: &spoken,
     };
     let resuming =
         |trust: &Trust| Arc::new(server_config_with(&api, trust, &options).expect("a server"));

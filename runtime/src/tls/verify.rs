@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
@@ -162,11 +162,6 @@ impl Trust {
     }
 }
 
-/// The configurations offer TLS 1.3 only, so the library has no cause to ask.
-fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
-    Err(Error::General("TLS 1.2 is not offered".to_owned()))
-}
-
 /// Checks the server that is called.
 #[derive(Debug)]
 pub(super) enum ServerVerifier {
@@ -220,11 +215,11 @@ impl ServerCertVerifier for ServerVerifier {
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        no_tls12()
+        verify_tls12_signature(message, cert, signature, &algorithms())
     }
 
     fn verify_tls13_signature(
@@ -288,11 +283,11 @@ impl ClientCertVerifier for ClientVerifier {
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        no_tls12()
+        verify_tls12_signature(message, cert, signature, &algorithms())
     }
 
     fn verify_tls13_signature(

@@ -323,6 +323,7 @@ fn question(topic: wire::Topic, key: &str) -> Result<Question, Status> {
         wire::Topic::Chain => Question::Chain(name()?),
         wire::Topic::Connect => Question::Connect(name()?),
         wire::Topic::Intentions => Question::Intentions(name()?),
+        wire::Topic::MeshTls => Question::MeshTls,
         wire::Topic::Nodes => Question::Nodes,
         wire::Topic::Roots => Question::Roots,
         wire::Topic::Service => Question::Service(name()?),

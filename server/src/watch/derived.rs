@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use weft_core::config_entry::{EntryKey, EntryKind, IntentionAction};
+use weft_core::config_entry::{EntryKey, EntryKind, IntentionAction, Mesh};
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
@@ -18,6 +18,7 @@ pub(crate) enum Question {
     Chain(ServiceName),
     Connect(ServiceName),
     Intentions(ServiceName),
+    MeshTls,
     Nodes,
     Roots,
     Service(ServiceName),
@@ -41,6 +42,7 @@ impl Question {
                 let entries = IntentionSet::reads(name).into_iter().map(Topic::Entry);
                 entries.chain([Topic::EntryKind(EntryKind::JwtProvider)]).collect()
             }
+            Self::MeshTls => BTreeSet::from([entry(EntryKind::Mesh, Mesh::NAME)]),
             Self::Nodes => BTreeSet::from([Topic::Nodes]),
             Self::Roots => BTreeSet::from([Topic::Roots, Topic::Cluster]),
             Self::Service(name) => BTreeSet::from([Topic::service(name)]),
@@ -68,6 +70,7 @@ impl Question {
             Self::Chain(name) => return look_at_chain(name, state),
             Self::Connect(name) => instances(state.connect_instances(name).1),
             Self::Intentions(name) => whole(envelope::encode(&state.intentions(name, default))),
+            Self::MeshTls => whole(envelope::encode(&state.mesh_tls())),
             Self::Nodes => {
                 let before = match before {
                     Some(Content::Nodes(before)) => Some(before),

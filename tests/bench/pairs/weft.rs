@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
-use weft_core::config_entry::{IntentionAction, Protocol};
+use weft_core::config_entry::{IntentionAction, MeshTls, Protocol};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Intention, IntentionSet};
 use weft_core::name::{Datacenter, InstanceId, ServiceName, TrustDomain};
@@ -116,6 +116,7 @@ fn snapshot(
             revoked: Vec::new(),
             retired: Vec::new(),
         },
+        tls: MeshTls::default(),
         inbound: InboundConfig {
             takes_plaintext: false,
             bind,

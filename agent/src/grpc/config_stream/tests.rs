@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tempfile::TempDir;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
-use weft_core::config_entry::{IntentionAction, Protocol, ServiceDefaults};
+use weft_core::config_entry::{IntentionAction, MeshTls, Protocol, ServiceDefaults};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::IntentionSet;
 use weft_core::name::{Datacenter, ServiceName, TrustDomain};
@@ -85,6 +85,7 @@ impl Host {
         let defaults =
             ServiceDefaults { protocol: Some(Protocol::Http), ..ServiceDefaults::new(name("web")) };
         self.server.set(Topic::ServiceDefaults, "web", &defaults);
+        self.server.set(Topic::MeshTls, "", &MeshTls::default());
         self.server.set(Topic::Chain, "db", &chain("db"));
         self.server.set(Topic::Connect, "db", &Vec::<u8>::new());
     }

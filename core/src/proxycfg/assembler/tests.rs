@@ -3,7 +3,7 @@
 use super::*;
 use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights};
 use crate::chain::{ChainNode, ResolverNode, Target};
-use crate::config_entry::{IntentionAction, Protocol};
+use crate::config_entry::{IntentionAction, Protocol, TlsDirection, TlsVersion};
 use crate::index::Index;
 use crate::time::Timestamp;
 
@@ -108,6 +108,11 @@ fn defaults(protocol: Protocol) -> Update {
     Update::ServiceDefaults(name("web"), Arc::new(defaults))
 }
 
+fn mesh_tls(min: TlsVersion) -> Update {
+    let incoming = TlsDirection { tls_min_version: min, ..TlsDirection::default() };
+    Update::MeshTls(Arc::new(MeshTls { incoming: Some(incoming), outgoing: None }))
+}
+
 fn intentions() -> Update {
     let set = IntentionSet {
         intentions: Vec::new(),
@@ -179,6 +184,7 @@ fn drain(assembler: &mut Assembler) -> Vec<String> {
         Watch::Intentions(name) => format!("intentions {name}"),
         Watch::JwtKeys(name) => format!("jwt-keys {name}"),
         Watch::Leaf(name) => format!("leaf {name}"),
+        Watch::MeshTls => "mesh-tls".to_owned(),
         Watch::Roots => "roots".to_owned(),
         Watch::ServiceDefaults(name) => format!("defaults {name}"),
     };
@@ -195,7 +201,9 @@ fn drain(assembler: &mut Assembler) -> Vec<String> {
 /// An assembler that has all it needs, after its first snapshot.
 fn running(upstreams: &[(&str, u16)]) -> Assembler {
     let mut assembler = Assembler::new(&sidecar(upstreams), site(), 0);
-    for update in [leaf(1), roots(), defaults(Protocol::Http), intentions()] {
+    for update in
+        [leaf(1), mesh_tls(TlsVersion::V1_3), roots(), defaults(Protocol::Http), intentions()]
+    {
         assembler.handle_update(update);
     }
     for (upstream, _) in upstreams {
@@ -215,6 +223,7 @@ fn the_first_snapshot_waits_for_every_part_in_any_order() {
     let parts = || {
         vec![
             leaf(1),
+            mesh_tls(TlsVersion::V1_3),
             roots(),
             defaults(Protocol::Http),
             intentions(),
@@ -226,7 +235,7 @@ fn the_first_snapshot_waits_for_every_part_in_any_order() {
         let mut assembler = Assembler::new(&sidecar(&[("db", 9_000)]), site(), 41);
         assert_eq!(
             drain(&mut assembler),
-            ["+chain db", "+intentions web", "+leaf web", "+roots", "+defaults web"]
+            ["+chain db", "+intentions web", "+leaf web", "+mesh-tls", "+roots", "+defaults web"]
         );
         let mut order = parts();
         // The instances are asked for only once the chain says whose.
@@ -302,7 +311,14 @@ fn a_broken_chain_leaves_the_last_good_one() {
 #[test]
 fn an_upstream_that_never_had_a_chain_is_left_out() {
     let mut assembler = Assembler::new(&sidecar(&[("db", 9_000)]), site(), 0);
-    for update in [leaf(1), roots(), defaults(Protocol::Tcp), intentions(), bad("db")] {
+    for update in [
+        leaf(1),
+        mesh_tls(TlsVersion::V1_3),
+        roots(),
+        defaults(Protocol::Tcp),
+        intentions(),
+        bad("db"),
+    ] {
         assembler.handle_update(update);
     }
     let words = drain(&mut assembler);
@@ -390,4 +406,16 @@ fn a_sidecar_of_another_service_gets_that_one_s_identity() {
     let words = drain(&mut assembler);
     assert!(words.contains(&"-leaf web".to_owned()) && words.contains(&"+leaf api".to_owned()));
     assert!(!words.iter().any(|word| word.starts_with('v')), "the old leaf is not api's");
+}
+
+#[test]
+fn the_tls_of_the_mesh_reaches_proxies_that_run() {
+    let mut assembler = running(&[]);
+    let min = |assembler: &Assembler| {
+        last(assembler).tls.incoming.as_ref().map(|direction| direction.tls_min_version)
+    };
+    assert_eq!(min(&assembler), Some(TlsVersion::V1_3));
+    assembler.handle_update(mesh_tls(TlsVersion::V1_2));
+    assert_eq!(drain(&mut assembler), ["v2"]);
+    assert_eq!(min(&assembler), Some(TlsVersion::V1_2));
 }
