@@ -6,7 +6,9 @@ mod golden;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use weft_core::config_entry::{ConfigEntry, IntentionAction, ServiceIntentions};
+use weft_core::config_entry::{
+    ConfigEntry, IntentionAction, IntentionPrecedence, ServiceIntentions,
+};
 use weft_core::intention::IntentionSet;
 use weft_core::name::ServiceName;
 
@@ -15,6 +17,7 @@ struct World {
     /// By source and destination.
     intentions: BTreeMap<(String, String), String>,
     default: Option<IntentionAction>,
+    precedence: IntentionPrecedence,
 }
 
 impl World {
@@ -43,6 +46,9 @@ impl World {
         match words[..] {
             ["default", "allow"] => self.default = Some(IntentionAction::Allow),
             ["default", "deny"] => self.default = Some(IntentionAction::Deny),
+            ["precedence", word] => {
+                self.precedence = serde_json::from_value(word.into()).expect("a precedence");
+            }
             [action @ ("allow" | "deny"), from, to] => {
                 self.intentions.insert(key(from, to), action.to_owned());
             }
@@ -53,7 +59,8 @@ impl World {
                 let name = |text| ServiceName::parse(text).expect("a name");
                 let default = self.default.expect("a default");
                 let (from, to) = (name(from), name(to));
-                let set = IntentionSet::for_destination(&to, &self.entries(), default);
+                let decides = (self.precedence, default);
+                let set = IntentionSet::for_destination(&to, &self.entries(), decides);
                 return Some(set.explain(&from, &to));
             }
             _ => assert!(line.is_empty() || line.starts_with('#'), "{line:?} is no step"),

@@ -105,6 +105,8 @@ fn each_field_that_is_kept_without_effect_is_warned_of() {
 #[test]
 fn what_is_in_force_is_not_warned_of() {
     for body in [
+        r#"{"Kind":"mesh","IntentionPrecedence":"deny-overrides"}"#,
+        r#"{"Kind":"mesh","IntentionPrecedence":""}"#,
         r#"{"Kind":"mesh","AllowEnablingPermissiveMutualTLS":true}"#,
         r#"{"Kind":"proxy-defaults","Name":"global","MutualTLSMode":"permissive"}"#,
         r#"{"Kind":"service-defaults","Name":"web","Protocol":"http","MutualTLSMode":"strict",

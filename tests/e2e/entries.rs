@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use weft_tests::process::{Outcome, run_weft};
 use weft_tests::{Cluster, eventually};
 
+use crate::story::{Shop, called, speaks};
+
 /// An answer comes at once; the limit is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -96,6 +98,41 @@ fn intentions_are_said_asked_and_taken_back() {
     }
     succeeds(&cluster, &["intention", "delete", "web", "db"], &["Intention deleted."]);
     fails(&cluster, &["intention", "delete", "web", "db"], &["there is no intention web → db"]);
+}
+
+#[test]
+fn denials_override_while_the_mesh_entry_says_so() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _web = called(&cluster, "web-1", "web", "v1");
+    let shop = Shop::open(&cluster, &["web"]);
+    cluster.agent.wait_passing("web", 1);
+    cluster.agent.intend("shop", "web", "allow");
+    cluster.agent.intend("*", "*", "deny");
+    shop.wait_status("web", 200);
+    let says = |precedence: &str| {
+        let mesh = json!({ "Kind": "mesh", "IntentionPrecedence": precedence });
+        cluster.agent.configure(&mesh);
+    };
+    let weft = |args: &[&str]| weft(&cluster, &[&["intention"], args].concat());
+
+    says("deny-overrides");
+    shop.wait_status("web", 403);
+    let refused = shop.to("web").get("/").expect("an answer");
+    assert_eq!(refused.header("x-weft-cause"), Some("intention-denied"));
+    assert!(refused.body.contains("it overrides shop → web"), "{}", refused.body);
+    assert!(refused.body.contains("change that denial"), "{}", refused.body);
+    for question in ["check", "explain"] {
+        let told = weft(&[question, "shop", "web"]);
+        assert_eq!(told.code, Some(1), "{question}: {}", told.output);
+        assert!(told.output.contains("intention * → * denies it"), "{question}: {}", told.output);
+    }
+    let lint = weft(&["list", "--lint"]);
+    assert!(lint.output.contains("never allows: * → * denies it"), "{}", lint.output);
+
+    says("first-match");
+    shop.wait_status("web", 200);
+    assert_eq!(weft(&["check", "shop", "web"]).code, Some(0));
 }
 
 #[test]

@@ -38,6 +38,11 @@ pub struct Mesh {
     /// How servers of different clusters reach each other.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub peering: Option<MeshPeering>,
+    /// Which intention decides where several are for one call.
+    ///
+    /// Differs: Consul has no such field, and always takes the first.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub intention_precedence: IntentionPrecedence,
     /// Whether a proxy refuses routes that lead to no cluster.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub validate_clusters: bool,
@@ -50,6 +55,20 @@ pub struct Mesh {
     /// When the entry last changed.
     #[serde(default)]
     pub modify_index: Index,
+}
+
+/// Which intention decides where several are for one call.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IntentionPrecedence {
+    /// One that denies, wherever it stands; else the first.
+    DenyOverrides,
+    /// The first by precedence.
+    ///
+    /// **Source**: Consul: docs/connect/intentions#precedence-and-match-order.
+    #[default]
+    #[serde(alias = "")]
+    FirstMatch,
 }
 
 /// Where redirected connections may go.

@@ -80,8 +80,8 @@ pub use load_balancer::{
     RingHashConfig,
 };
 pub use mesh::{
-    EscapedSlashesAction, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering, MeshTls,
-    MeshTransparentProxy, RequestNormalization, UnderscoresAction,
+    EscapedSlashesAction, IntentionPrecedence, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering,
+    MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,
 };
 pub use proxy_defaults::{AccessLogType, AccessLogs, ProxyDefaults};
 pub use resource_reference::ResourceReference;

@@ -1,7 +1,7 @@
-//! May A call B: the first intention that matches decides.
+//! May A call B: the first intention that matches decides, or one that denies.
 
 use super::{Intention, IntentionSet};
-use crate::config_entry::{IntentionAction, SourceName};
+use crate::config_entry::IntentionAction;
 use crate::identity::{SpiffeId, Workload};
 use crate::name::ServiceName;
 
@@ -17,9 +17,20 @@ pub struct Verdict<'a> {
 impl IntentionSet {
     /// Judges a call by a service as a whole: where requests are judged one by one, it is denied.
     pub fn evaluate(&self, source: &ServiceName) -> Verdict<'_> {
-        let by = self.intentions.iter().find(|intention| match &intention.source {
-            SourceName::Any => true,
-            SourceName::Service(name) => name == source,
+        let mut matching = self.matching(source).peekable();
+        let first = matching.peek().copied();
+        let (mut outright, mut by_request) = (None, None);
+        for intention in matching.filter(|intention| !intention.dry_run) {
+            if intention.denies_all() {
+                outright = outright.or(Some(intention));
+            } else if intention.permissions.iter().any(|it| it.action == IntentionAction::Deny) {
+                by_request = by_request.or(Some(intention));
+            }
+        }
+        let by = outright.or_else(|| match first {
+            // What it would refuse itself comes before what others may refuse of it.
+            Some(first) if !first.dry_run && first.is_by_request() => Some(first),
+            _ => by_request.or(first),
         });
         let action = by.map_or(self.default_action, |intention| match intention.jwt {
             Some(_) => IntentionAction::Deny,
@@ -38,5 +49,17 @@ impl IntentionSet {
             Workload::Service(name) => self.evaluate(name),
             Workload::Agent(_) | Workload::Server(_) => Verdict { allowed: false, by: None },
         }
+    }
+}
+
+impl Intention {
+    /// Whether it denies all calls of its source.
+    pub(super) fn denies_all(&self) -> bool {
+        self.action == IntentionAction::Deny && self.permissions.is_empty()
+    }
+
+    /// Whether what it does depends on the request.
+    fn is_by_request(&self) -> bool {
+        self.jwt.is_some() || !self.permissions.is_empty()
     }
 }

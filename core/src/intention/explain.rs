@@ -1,6 +1,6 @@
 //! Verdicts in words, for refusals, logs and `intention check`.
 
-use super::{Cause, IntentionSet, Judge, Judgement, Verdict};
+use super::{Cause, Intention, IntentionSet, Judge, Judgement, Verdict};
 use crate::config_entry::{
     IntentionAction, IntentionJwt, IntentionJwtProvider, IntentionPermission,
 };
@@ -28,6 +28,7 @@ impl IntentionSet {
                 by.source, by.destination
             ),
             Verdict { allowed, by: Some(by) } => {
+                let over = self.overridden(by, source);
                 let (from, to, precedence) = (&by.source, &by.destination, by.precedence);
                 let (outcome, word) = match allowed {
                     true => ("allowed", "allows"),
@@ -35,8 +36,10 @@ impl IntentionSet {
                 };
                 let rule = format!("intention {from} → {to} {word} it (precedence {precedence})");
                 match from.as_str() == source.as_str() && to.as_str() == destination.as_str() {
-                    true => format!("{outcome}: {rule}"),
-                    false => format!("{outcome}: {rule}, asked for {source} → {destination}"),
+                    true => format!("{outcome}: {rule}{over}"),
+                    false => {
+                        format!("{outcome}: {rule}, asked for {source} → {destination}{over}")
+                    }
                 }
             }
             Verdict { allowed, by: None } => {
@@ -47,6 +50,17 @@ impl IntentionSet {
                      {default}"
                 )
             }
+        }
+    }
+
+    /// Says what would decide if an intention that denies did not override it.
+    fn overridden(&self, by: &Intention, source: &ServiceName) -> String {
+        match self.matching(source).next() {
+            Some(first) if !std::ptr::eq(first, by) => {
+                let (from, to, precedence) = (&first.source, &first.destination, first.precedence);
+                format!("; as a denial it overrides {from} → {to} (precedence {precedence})")
+            }
+            Some(_) | None => String::new(),
         }
     }
 
@@ -82,6 +96,7 @@ impl Judge {
             );
         };
         let rule = format!("intention {} → {}", by.source, by.destination);
+        let over = self.set().overridden(by, source);
         let shown = |number: usize| by.permissions.get(number).map(in_words).unwrap_or_default();
         match judgement.cause {
             Cause::Action | Cause::Default => {
@@ -93,7 +108,7 @@ impl Judge {
                     true => String::new(),
                     false => format!(", asked for {source} → {destination}"),
                 };
-                format!("{outcome}: {rule} {verb} it (precedence {precedence}){asked}")
+                format!("{outcome}: {rule} {verb} it (precedence {precedence}){asked}{over}")
             }
             Cause::NoRequest => format!(
                 "{outcome}: {rule} judges requests, and {destination} speaks tcp, so \
@@ -123,7 +138,7 @@ impl Judge {
                     Some(IntentionAction::Deny) | None => "denies",
                 };
                 let (number, shown) = (number + 1, shown(number));
-                format!("{outcome}: permission {number} of {rule} {verb} it ({shown})")
+                format!("{outcome}: permission {number} of {rule} {verb} it ({shown}){over}")
             }
             Cause::Unreadable(number, why) => {
                 let (number, shown) = (number + 1, shown(number));

@@ -2,7 +2,8 @@
 
 use super::in_words;
 use crate::config_entry::{
-    HeaderMatch, IntentionHttp, IntentionPermission, Protocol, ServiceIntentions, SourceName,
+    HeaderMatch, IntentionAction, IntentionHttp, IntentionPermission, IntentionPrecedence,
+    IntentionSource, Protocol, ServiceIntentions, SourceName,
 };
 use crate::name::ServiceName;
 
@@ -19,19 +20,25 @@ pub struct IntentionFinding {
     pub reason: String,
 }
 
+/// What around an entry plays a part in what it does.
+pub struct Surroundings<'a> {
+    /// Which intention decides where several are for one call.
+    pub precedence: IntentionPrecedence,
+    /// The entry for all services.
+    pub wildcard: Option<&'a ServiceIntentions>,
+    /// What a service speaks.
+    pub protocol: &'a dyn Fn(&ServiceName) -> Protocol,
+    /// Whether there is such a service.
+    pub is_known: &'a dyn Fn(&ServiceName) -> bool,
+    /// Whether there is such a `jwt-provider`.
+    pub is_provider: &'a dyn Fn(&ServiceName) -> bool,
+}
+
 /// Finds what never decides in one entry.
-///
-/// `protocol` says what a service speaks, `is_known` whether there is one, `is_provider` whether
-/// there is a `jwt-provider`.
-pub fn lint(
-    entry: &ServiceIntentions,
-    protocol: impl Fn(&ServiceName) -> Protocol,
-    is_known: impl Fn(&ServiceName) -> bool,
-    is_provider: impl Fn(&ServiceName) -> bool,
-) -> Vec<IntentionFinding> {
+pub fn lint(entry: &ServiceIntentions, around: &Surroundings<'_>) -> Vec<IntentionFinding> {
     let mut found = Vec::new();
     let speaks = match &entry.name {
-        SourceName::Service(name) => Some(protocol(name)),
+        SourceName::Service(name) => Some((around.protocol)(name)),
         SourceName::Any => None,
     };
     for source in &entry.sources {
@@ -45,7 +52,7 @@ pub fn lint(
         };
         for name in [&source.name, &entry.name] {
             if let SourceName::Service(name) = name
-                && !is_known(name)
+                && !(around.is_known)(name)
             {
                 add(None, format!("no service {name} is registered"));
             }
@@ -54,7 +61,7 @@ pub fn lint(
         let of_permissions =
             of_permissions.filter_map(|(at, it)| Some((Some(at), it.jwt.as_ref()?)));
         for (at, jwt) in entry.jwt.iter().map(|jwt| (None, jwt)).chain(of_permissions) {
-            for provider in jwt.providers.iter().filter(|it| !is_provider(&it.name)) {
+            for provider in jwt.providers.iter().filter(|it| !(around.is_provider)(&it.name)) {
                 add(at, format!("there is no jwt-provider {}, so no token is good", provider.name));
             }
         }
@@ -68,13 +75,88 @@ pub fn lint(
                 let reason = format!("{name} speaks tcp, so all calls of this source are denied");
                 add(Some(at), reason);
             }
-            let before = source.permissions[..at].iter().position(|it| covers(it, permission));
-            if let Some(before) = before {
+            if let Some(before) = shadowing(&source.permissions, at, around.precedence) {
                 let (number, asks) = (before + 1, in_words(&source.permissions[before]));
-                let reason =
-                    format!("never decides: permission {number} ({asks}) stands before it");
+                let how = if before < at { "stands before it" } else { "denies it anyway" };
+                let reason = format!("never decides: permission {number} ({asks}) {how}");
                 add(Some(at), reason);
             }
+        }
+        for (at, reason) in overridden(source, entry, around) {
+            add(at, reason);
+        }
+    }
+    found
+}
+
+/// The permission because of which another one of its source never decides.
+fn shadowing(
+    permissions: &[IntentionPermission],
+    at: usize,
+    precedence: IntentionPrecedence,
+) -> Option<usize> {
+    let narrow = &permissions[at];
+    let shadows = |(number, wide): (usize, &IntentionPermission)| {
+        let decides = match (precedence, wide.action, narrow.action) {
+            // Denials are asked first, in their order, and then what allows.
+            (IntentionPrecedence::DenyOverrides, IntentionAction::Deny, IntentionAction::Allow) => {
+                number != at
+            }
+            (IntentionPrecedence::DenyOverrides, IntentionAction::Allow, IntentionAction::Deny) => {
+                false
+            }
+            (IntentionPrecedence::DenyOverrides | IntentionPrecedence::FirstMatch, _, _) => {
+                number < at
+            }
+        };
+        decides && covers(wide, narrow)
+    };
+    permissions.iter().enumerate().position(shadows)
+}
+
+/// What of a source never allows anything because denials of wider intentions override it.
+fn overridden(
+    source: &IntentionSource,
+    entry: &ServiceIntentions,
+    around: &Surroundings<'_>,
+) -> Vec<(Option<usize>, String)> {
+    match around.precedence {
+        IntentionPrecedence::DenyOverrides => {}
+        IntentionPrecedence::FirstMatch => return Vec::new(),
+    }
+    let wildcard = around.wildcard.filter(|wildcard| wildcard.name != entry.name);
+    let is_for = |it: &&IntentionSource| it.name == SourceName::Any || it.name == source.name;
+    let of = |entry: &ServiceIntentions| entry.name.clone();
+    let wider = [Some(entry), wildcard]
+        .into_iter()
+        .flatten()
+        .flat_map(|entry| entry.sources.iter().filter(is_for).map(move |it| (it, of(entry))));
+    let is_same =
+        |it: &IntentionSource, to: &SourceName| it.name == source.name && *to == entry.name;
+    let wider: Vec<_> = wider.filter(|(it, to)| !it.dry_run && !is_same(it, to)).collect();
+    let outright = wider.iter().find(|(it, _)| it.action == Some(IntentionAction::Deny));
+    let mut found = Vec::new();
+    if let Some((by, to)) = outright {
+        let reason = format!("never allows: {} → {to} denies it, and denials override", by.name);
+        if source.action == Some(IntentionAction::Allow) {
+            found.push((None, reason));
+            return found;
+        }
+        let allowing = source.permissions.iter().enumerate();
+        let allowing = allowing.filter(|(_, it)| it.action == IntentionAction::Allow);
+        return allowing.map(|(at, _)| (Some(at), reason.clone())).collect();
+    }
+    for (at, narrow) in source.permissions.iter().enumerate() {
+        let shadows = |wide: &&IntentionPermission| {
+            wide.action == IntentionAction::Deny && covers(wide, narrow)
+        };
+        let by =
+            wider.iter().find_map(|(it, to)| Some((it, to, it.permissions.iter().find(shadows)?)));
+        if let (IntentionAction::Allow, Some((by, to, permission))) = (narrow.action, by) {
+            let (by, asks) = (&by.name, in_words(permission));
+            let reason =
+                format!("never allows: {by} → {to} denies it ({asks}), and denials override");
+            found.push((Some(at), reason));
         }
     }
     found
@@ -113,6 +195,64 @@ mod tests {
     use super::*;
     use crate::config_entry::ConfigEntry;
 
+    fn normalised(entry: serde_json::Value) -> ServiceIntentions {
+        let entry: ConfigEntry = serde_json::from_value(entry).expect("an entry");
+        match entry.normalise() {
+            Ok(ConfigEntry::ServiceIntentions(entry)) => entry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn told(found: &[IntentionFinding]) -> Vec<String> {
+        let told =
+            |it: &IntentionFinding| format!("{} {:?} {}", it.source, it.permission, it.reason);
+        found.iter().map(told).collect()
+    }
+
+    #[test]
+    fn where_denials_override_other_rules_never_decide() {
+        let entry = normalised(json!({ "Kind": "service-intentions", "Name": "db", "Sources": [
+            { "Name": "api", "Action": "allow" },
+            { "Name": "web", "Permissions": [
+                { "Action": "allow", "HTTP": { "PathPrefix": "/a" } },
+                { "Action": "deny", "HTTP": { "PathPrefix": "/a/b" } },
+                { "Action": "allow", "HTTP": { "PathExact": "/c/d" } },
+                { "Action": "deny", "HTTP": { "PathPrefix": "/c" } },
+                { "Action": "allow", "HTTP": { "PathExact": "/x/y" } },
+            ] },
+            { "Name": "*", "Permissions": [
+                { "Action": "deny", "HTTP": { "PathPrefix": "/x" } },
+                { "Action": "allow", "HTTP": { "PathPrefix": "/" } },
+            ] },
+        ] }));
+        let wildcard = normalised(json!({ "Kind": "service-intentions", "Name": "*", "Sources": [
+            { "Name": "api", "Action": "deny" },
+            { "Name": "*", "Action": "deny", "DryRun": true },
+        ] }));
+        let find = |precedence| {
+            let around = Surroundings {
+                precedence,
+                wildcard: Some(&wildcard),
+                protocol: &|_| Protocol::Http,
+                is_known: &|_| true,
+                is_provider: &|_| true,
+            };
+            told(&lint(&entry, &around))
+        };
+        assert_eq!(
+            find(IntentionPrecedence::FirstMatch),
+            ["web Some(2) never decides: permission 1 (path /a…) stands before it"]
+        );
+        assert_eq!(
+            find(IntentionPrecedence::DenyOverrides),
+            [
+                "api None never allows: api → * denies it, and denials override",
+                "web Some(3) never decides: permission 4 (path /c…) denies it anyway",
+                "web Some(5) never allows: * → db denies it (path /x…), and denials override",
+            ]
+        );
+    }
+
     #[test]
     fn what_never_decides_is_found() {
         let entry = json!({ "Kind": "service-intentions", "Name": "db", "Sources": [
@@ -125,17 +265,17 @@ mod tests {
                 { "Action": "allow", "SourceCIDRs": ["10.0.0.0/8"], "DestinationPorts": [1] },
             ] },
         ] });
-        let entry: ConfigEntry = serde_json::from_value(entry).expect("an entry");
-        let Ok(ConfigEntry::ServiceIntentions(entry)) = entry.normalise() else {
-            panic!("it is right")
+        let entry = normalised(entry);
+        let around = |protocol, is_known| Surroundings {
+            precedence: IntentionPrecedence::FirstMatch,
+            wildcard: None,
+            protocol,
+            is_known,
+            is_provider: &|_| true,
         };
-        let found = lint(&entry, |_| Protocol::Http, |name| name.as_str() != "gone", |_| true);
-        let told: Vec<String> = found
-            .iter()
-            .map(|it| format!("{} {:?} {}", it.source, it.permission, it.reason))
-            .collect();
+        let found = lint(&entry, &around(&|_| Protocol::Http, &|name| name.as_str() != "gone"));
         assert_eq!(
-            told,
+            told(&found),
             [
                 "gone None no service gone is registered",
                 "web Some(2) never decides: permission 1 (path /a…, method GET or PUT) stands \
@@ -143,7 +283,7 @@ mod tests {
                 "web Some(5) never decides: permission 4 (from 10.0.0.0/8) stands before it",
             ]
         );
-        let found = lint(&entry, |_| Protocol::Tcp, |_| true, |_| true);
+        let found = lint(&entry, &around(&|_| Protocol::Tcp, &|_| true));
         assert_eq!(found.iter().filter(|it| it.reason.contains("speaks tcp")).count(), 3);
     }
 }

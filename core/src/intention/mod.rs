@@ -13,6 +13,8 @@ mod permission;
 #[cfg(test)]
 mod permission_tests;
 #[cfg(test)]
+mod precedence_tests;
+#[cfg(test)]
 mod tests;
 mod token;
 #[cfg(test)]
@@ -27,28 +29,31 @@ pub use carried::{Carried, Place, carried, without_cookie, without_parameter};
 pub use compile::{Cause, Judge, Judgement, Standing};
 pub use evaluate::Verdict;
 pub use explain::in_words;
-pub use lint::{IntentionFinding, lint};
+pub use lint::{IntentionFinding, Surroundings, lint};
 pub use permission::Unreadable;
 pub use token::{
     Token, TokenFault, TokenState, TokenWant, claim_text, judge_claims, keys_kept_for,
 };
 
 use crate::config_entry::{
-    EntryKey, EntryKind, IntentionAction, IntentionJwt, IntentionPermission, JwtProvider,
-    ServiceIntentions, SourceName, precedence,
+    EntryKey, EntryKind, IntentionAction, IntentionJwt, IntentionPermission, IntentionPrecedence,
+    JwtProvider, Mesh, ServiceIntentions, SourceName, precedence,
 };
 use crate::name::ServiceName;
 
 /// All intentions that concern one destination, and what happens when none does.
 ///
 /// **Shape**: by falling precedence, so that the first one that matches decides; each source
-/// once.
+/// once, unless denials override.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntentionSet {
     /// The intentions.
     pub intentions: Vec<Intention>,
     /// What is done when none matches.
     pub default_action: IntentionAction,
+    /// Which one decides where several match.
+    #[serde(default, skip_serializing_if = "is_first_match")]
+    pub precedence: IntentionPrecedence,
     /// The providers of the tokens that they ask for, by name; those that are not there are missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<JwtProvider>,
@@ -78,22 +83,29 @@ pub struct Intention {
     pub precedence: u8,
 }
 
+fn is_first_match(precedence: &IntentionPrecedence) -> bool {
+    *precedence == IntentionPrecedence::FirstMatch
+}
+
 impl IntentionSet {
-    /// Returns the keys of the entries that concern a destination: its own and the wildcard's.
-    pub fn reads(destination: &ServiceName) -> [EntryKey; 2] {
-        [destination.as_str(), "*"].map(|name| EntryKey::new(EntryKind::ServiceIntentions, name))
+    /// Returns the keys of the entries that concern a destination: its own and the wildcard's,
+    /// and the one that says which of their intentions decides.
+    pub fn reads(destination: &ServiceName) -> [EntryKey; 3] {
+        let of = |name| EntryKey::new(EntryKind::ServiceIntentions, name);
+        let mesh = EntryKey::new(EntryKind::Mesh, Mesh::NAME);
+        [of(destination.as_str()), of("*"), mesh]
     }
 
     /// Puts together what concerns a destination; entries of other destinations are passed over.
     ///
-    /// An intention hides those of lower precedence with the same source; intentions of equal
-    /// precedence stand by the names of their sources.
+    /// An intention hides those of lower precedence with the same source, unless denials override;
+    /// intentions of equal precedence stand by the names of their sources.
     ///
     /// **Source**: Consul: docs/connect/intentions#precedence-and-match-order.
     pub fn for_destination<'a>(
         destination: &ServiceName,
         entries: impl IntoIterator<Item = &'a ServiceIntentions>,
-        default_action: IntentionAction,
+        (precedes, default_action): (IntentionPrecedence, IntentionAction),
     ) -> Self {
         let concerns = |entry: &&ServiceIntentions| match &entry.name {
             SourceName::Any => true,
@@ -120,9 +132,14 @@ impl IntentionSet {
         intentions.sort_by(|a, b| {
             (&a.source, b.precedence, b.action).cmp(&(&b.source, a.precedence, a.action))
         });
-        intentions.dedup_by(|lower, higher| lower.source == higher.source);
+        match precedes {
+            IntentionPrecedence::DenyOverrides => {}
+            IntentionPrecedence::FirstMatch => {
+                intentions.dedup_by(|lower, higher| lower.source == higher.source);
+            }
+        }
         intentions.sort_by(|a, b| (b.precedence, &a.source).cmp(&(a.precedence, &b.source)));
-        Self { intentions, default_action, providers: Vec::new() }
+        Self { intentions, default_action, precedence: precedes, providers: Vec::new() }
     }
 
     /// Adds the providers of the tokens that its intentions ask for.
@@ -135,6 +152,19 @@ impl IntentionSet {
             self.intentions.iter().flat_map(Intention::asks_tokens_of).collect();
         self.providers = names.into_iter().filter_map(find).cloned().collect();
         self
+    }
+
+    /// Returns those that are for a caller, in order; where the first decides, only that one.
+    pub(crate) fn matching(&self, source: &ServiceName) -> impl Iterator<Item = &Intention> {
+        let count = match self.precedence {
+            IntentionPrecedence::DenyOverrides => usize::MAX,
+            IntentionPrecedence::FirstMatch => 1,
+        };
+        let is_for = move |intention: &&Intention| match &intention.source {
+            SourceName::Any => true,
+            SourceName::Service(name) => name == source,
+        };
+        self.intentions.iter().filter(is_for).take(count)
     }
 }
 

@@ -71,7 +71,7 @@ fn entry_with(source: serde_json::Value) -> Result<ServiceIntentions, String> {
 
 fn judge(entry: &ServiceIntentions, default: IntentionAction) -> Judge {
     let db = ServiceName::parse("db").expect("a name");
-    Judge::new(IntentionSet::for_destination(&db, [entry], default))
+    Judge::new(IntentionSet::for_destination(&db, [entry], (Default::default(), default)))
 }
 
 fn web() -> ServiceName {

@@ -38,7 +38,8 @@ fn entries(lines: &[(&str, &str, &str)]) -> Vec<ServiceIntentions> {
 }
 
 fn set(lines: &[(&str, &str, &str)], default: &str) -> IntentionSet {
-    IntentionSet::for_destination(&service("db"), &entries(lines), action(default))
+    let decides = (Default::default(), action(default));
+    IntentionSet::for_destination(&service("db"), &entries(lines), decides)
 }
 
 #[test]
@@ -136,7 +137,7 @@ proptest! {
             let set = IntentionSet::for_destination(
                 &service(destination),
                 &entries(&lines),
-                action(default),
+                (Default::default(), action(default)),
             );
             for source in ["web", "api", "zoo"] {
                 prop_assert_eq!(

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::canonical_path::CanonicalPath;
 use crate::config_entry::{
-    ConfigEntry, IntentionAction, IntentionJwt, JwtProvider, ServiceIntentions,
+    ConfigEntry, IntentionAction, IntentionJwt, IntentionPrecedence, JwtProvider, ServiceIntentions,
 };
 use crate::name::ServiceName;
 use crate::time::Timestamp;
@@ -141,7 +141,8 @@ fn a_rule_on_tokens_denies_what_carries_none() {
     let source = json!({ "Name": "web", "Action": "allow" });
     let entry = entry(json!({ "Providers": [{ "Name": "accounts" }] }), &[source]);
     let db = name("db");
-    let set = IntentionSet::for_destination(&db, [&entry], IntentionAction::Allow);
+    let decides = (Default::default(), IntentionAction::Allow);
+    let set = IntentionSet::for_destination(&db, [&entry], decides);
     let known = provider(&json!({}));
     let set = set.with_providers(|name| (*name == known.name).then_some(&known));
     let judge = Judge::new(set);
@@ -165,6 +166,39 @@ fn a_rule_on_tokens_denies_what_carries_none() {
     assert!(!with_tokens(&judge, &stale).0);
     let judgement = judge.evaluate(standing, &connection);
     assert!(judge.explain(&judgement, &name("web"), &db).starts_with("denied: intention web"));
+}
+
+/// A denial behind an allowance asks for tokens as well, and only a token that is not what it
+/// names keeps it off.
+#[test]
+fn a_denial_by_token_overrides_where_denials_do() {
+    let claim = json!([{ "Path": ["role"], "Value": "guest" }]);
+    let jwt = json!({ "Providers": [{ "Name": "accounts", "VerifyClaims": claim }] });
+    let sources = [
+        json!({ "Name": "web", "Action": "allow" }),
+        json!({ "Name": "*", "Permissions": [{ "Action": "deny", "JWT": jwt }] }),
+    ];
+    let entry = entry(json!({}), &sources);
+    let known = provider(&json!({}));
+    for (precedence, overrides) in
+        [(IntentionPrecedence::FirstMatch, false), (IntentionPrecedence::DenyOverrides, true)]
+    {
+        let decides = (precedence, IntentionAction::Deny);
+        let set = IntentionSet::for_destination(&name("db"), [&entry], decides);
+        let judge = Judge::new(set.with_providers(|_| Some(&known)));
+        let standing = judge.standing(&name("web"));
+        assert_eq!(judge.is_by_content(standing), overrides);
+        assert_eq!(judge.providers(standing).count(), usize::from(overrides));
+        let ask = |role: &str| {
+            let claims = [("role".to_owned(), role.into())].into_iter().collect();
+            let state = TokenState::Verified(Arc::new(claims));
+            let token = Token { provider: name("accounts"), version: known.modify_index, state };
+            with_tokens(&judge, &[token])
+        };
+        assert_eq!(ask("staff"), (true, Cause::Action));
+        let denied = if overrides { Cause::Permission(0) } else { Cause::Action };
+        assert_eq!(ask("guest"), (!overrides, denied));
+    }
 }
 
 fn with_tokens(judge: &Judge, tokens: &[Token]) -> (bool, Cause) {
@@ -286,7 +320,7 @@ proptest! {
         };
         let entry = entry(of_entry, &[source]);
         let known = [provider(&json!({})), provider(&json!({ "Name": "partners" }))];
-        let set = IntentionSet::for_destination(&name("db"), [&entry], default)
+        let set = IntentionSet::for_destination(&name("db"), [&entry], (Default::default(), default))
             .with_providers(|name| known.iter().find(|known| known.name == *name));
         let judge = Judge::new(set);
         let token = |name: &str, state| {

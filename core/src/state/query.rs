@@ -11,8 +11,8 @@ use crate::catalog::{
     CatalogRegistration, CheckStatus, HealthCheck, Node, Service, ServiceInstance, ServiceKind,
 };
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, IntentionAction, Mesh, MeshTls, MutualTlsMode, Protocol,
-    ServiceDefaults,
+    ConfigEntry, EntryKey, EntryKind, IntentionAction, IntentionPrecedence, Mesh, MeshTls,
+    MutualTlsMode, Protocol, ServiceDefaults,
 };
 use crate::index::Index;
 use crate::intention::IntentionSet;
@@ -190,7 +190,22 @@ impl State {
             let key = EntryKey::new(EntryKind::JwtProvider, name.as_str());
             self.entries.get(&key)?.as_jwt_provider()
         };
-        IntentionSet::for_destination(name, entries, default).with_providers(provider)
+        let decides = (self.intention_precedence(), default);
+        IntentionSet::for_destination(name, entries, decides).with_providers(provider)
+    }
+
+    /// Returns which intention decides where several are for one call.
+    pub fn intention_precedence(&self) -> IntentionPrecedence {
+        match self.entries.get(&EntryKey::new(EntryKind::Mesh, Mesh::NAME)).map(Arc::as_ref) {
+            Some(ConfigEntry::Mesh(mesh)) => mesh.intention_precedence,
+            Some(_) | None => IntentionPrecedence::default(),
+        }
+    }
+
+    /// Returns when intentions, or which of them decides, last changed.
+    pub fn intentions_index(&self) -> Index {
+        let kinds = [EntryKind::ServiceIntentions, EntryKind::Mesh];
+        kinds.map(|kind| self.entry_kind_index(kind)).into_iter().max().unwrap_or_default()
     }
 
     /// Returns the roots, the active one first.

@@ -2,6 +2,7 @@
 //! judged by its content; asked anew of all that is under way when the workload changes.
 
 use http::{HeaderValue, header};
+use weft_core::config_entry::IntentionPrecedence;
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Call, Cause, Judge, Judgement, TokenWant};
 use weft_core::name::ServiceName;
@@ -62,7 +63,12 @@ pub(super) fn refusal(
                 .with_field(header::WWW_AUTHENTICATE, HeaderValue::from_static(error));
         }
     }
+    let overrides = judge.set().precedence == IntentionPrecedence::DenyOverrides;
     let remedy = match judgement.by {
+        Some(_) if overrides && matches!(judgement.cause, Cause::Action | Cause::Permission(_)) => {
+            "To allow it, change that denial: no other intention can allow what it denies."
+                .to_owned()
+        }
         Some(by) if !by.permissions.is_empty() => {
             format!("To allow it, add a permission to the source {} there.", by.source)
         }

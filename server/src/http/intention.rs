@@ -138,14 +138,15 @@ async fn judge(context: &Context, request: &ApiRequest) -> Result<Response<Body>
     let (source, destination) =
         (exact(&request.query, "source")?, exact(&request.query, "destination")?);
     let default = context.default_intention;
-    let read = page::read(context, request, [KIND], |state, rights| {
+    let topics = [KIND, Topic::EntryKind(EntryKind::Mesh)];
+    let read = page::read(context, request, topics, |state, rights| {
         rights.require(Permission::read(Resource::Service, destination.as_str()))?;
         let set = state.intentions(&destination, default);
         let check = IntentionCheck {
             allowed: set.evaluate(&source).allowed,
             reason: set.explain(&source, &destination),
         };
-        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(check)))
+        Ok((state.intentions_index(), Some(check)))
     });
     Ok(read.await?.or_null(context))
 }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::canonical_path::CanonicalPath;
 use weft_core::config_entry::{EntryKey, EntryKind, IntentionPermission, JwtProvider, Protocol};
-use weft_core::intention::{Asked, Call, Cause, Judge, Token, TokenState, in_words, lint};
+use weft_core::intention::{
+    Asked, Call, Cause, Judge, Surroundings, Token, TokenState, in_words, lint,
+};
 use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::traffic::RequestView;
@@ -30,9 +32,10 @@ pub(super) fn routes(table: Routes) -> Routes {
         .get("/v1/connect/intentions/lint", |context, request| Box::pin(findings(context, request)))
 }
 
-fn topics() -> [Topic; 5] {
+fn topics() -> [Topic; 6] {
     [
         Topic::EntryKind(EntryKind::ServiceIntentions),
+        Topic::EntryKind(EntryKind::Mesh),
         Topic::EntryKind(EntryKind::ServiceDefaults),
         Topic::EntryKind(EntryKind::ProxyDefaults),
         Topic::EntryKind(EntryKind::JwtProvider),
@@ -126,7 +129,7 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
             "Permission": permission,
             "Permissions": judgement.by.map(|by| by.permissions.iter().map(asks).collect::<Vec<_>>()),
         });
-        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
+        Ok((state.intentions_index(), Some(body)))
     });
     Ok(read.await?.or_null(context))
 }
@@ -136,6 +139,16 @@ async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Bo
     let only = request.query.value("destination").filter(|name| !name.is_empty());
     let read = page::read(context, request, topics(), |state, rights| {
         let (_, entries) = state.entries(Some(EntryKind::ServiceIntentions));
+        let wildcard = state.entry(&EntryKey::new(EntryKind::ServiceIntentions, "*"));
+        let around = Surroundings {
+            precedence: state.intention_precedence(),
+            wildcard: wildcard.and_then(|entry| entry.as_service_intentions()),
+            protocol: &|name| state.service_defaults(name).protocol.unwrap_or_default(),
+            is_known: &|name| is_known(state, name),
+            is_provider: &|name| {
+                state.entry(&EntryKey::new(EntryKind::JwtProvider, name.as_str())).is_some()
+            },
+        };
         let mut found = Vec::new();
         for entry in entries.iter().filter_map(|entry| entry.as_service_intentions()) {
             let name = entry.name.as_str();
@@ -144,11 +157,7 @@ async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Bo
             {
                 continue;
             }
-            let protocol = |name: &_| state.service_defaults(name).protocol.unwrap_or_default();
-            let is_provider = |name: &ServiceName| {
-                state.entry(&EntryKey::new(EntryKind::JwtProvider, name.as_str())).is_some()
-            };
-            found.extend(lint(entry, protocol, |name| is_known(state, name), is_provider));
+            found.extend(lint(entry, &around));
         }
         let shown = found.iter().map(|finding| {
             json!({
@@ -159,7 +168,7 @@ async fn findings(context: &Context, request: &ApiRequest) -> Result<Response<Bo
             })
         });
         let body: Vec<_> = shown.collect();
-        Ok((state.entry_kind_index(EntryKind::ServiceIntentions), Some(body)))
+        Ok((state.intentions_index(), Some(body)))
     });
     Ok(read.await?.or_null(context))
 }

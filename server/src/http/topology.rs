@@ -44,6 +44,7 @@ fn topics() -> Vec<Topic> {
         Topic::Checks,
         Topic::ServiceList,
         Topic::EntryKind(EntryKind::ServiceIntentions),
+        Topic::EntryKind(EntryKind::Mesh),
         Topic::EntryKind(EntryKind::ServiceDefaults),
         Topic::EntryKind(EntryKind::ProxyDefaults),
     ]
@@ -72,8 +73,7 @@ async fn topology(context: &Context, request: &ApiRequest) -> Result<Response<Bo
             "Downstreams": downstreams,
             "FilteredByACLs": rights.tells_of_filtering(),
         });
-        let index = state.entry_kind_index(EntryKind::ServiceIntentions);
-        Ok((state.catalog_index().max(index), Some(body)))
+        Ok((state.catalog_index().max(state.intentions_index()), Some(body)))
     });
     Ok(read.await?.or_null(context))
 }

@@ -101,7 +101,8 @@ fn report(what: &str, sources: Vec<Value>, caller: &str, path: &str, wanted: &st
         other => panic!("another entry: {other:?}"),
     };
     let web = ServiceName::parse("web").expect("a name");
-    let judge = Judge::new(IntentionSet::for_destination(&web, &[entry], IntentionAction::Deny));
+    let decides = (Default::default(), IntentionAction::Deny);
+    let judge = Judge::new(IntentionSet::for_destination(&web, &[entry], decides));
     let caller = ServiceName::parse(caller).expect("a name");
     let sent = Sent { path: path.into() };
     let mut canonical = CanonicalPath::default();

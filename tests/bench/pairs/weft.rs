@@ -125,6 +125,7 @@ fn snapshot(
             intentions: IntentionSet {
                 intentions: vec![intention],
                 default_action: IntentionAction::Deny,
+                precedence: Default::default(),
                 providers: Vec::new(),
             },
             jwt_keys: BTreeMap::new(),

@@ -91,7 +91,12 @@ impl Host {
     }
 
     fn set_intentions(&self, default_action: IntentionAction) {
-        let set = IntentionSet { intentions: Vec::new(), default_action, providers: Vec::new() };
+        let set = IntentionSet {
+            intentions: Vec::new(),
+            default_action,
+            precedence: Default::default(),
+            providers: Vec::new(),
+        };
         self.server.set(Topic::Intentions, "web", &set);
     }
 

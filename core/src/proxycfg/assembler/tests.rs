@@ -117,6 +117,7 @@ fn intentions() -> Update {
     let set = IntentionSet {
         intentions: Vec::new(),
         default_action: IntentionAction::Deny,
+        precedence: Default::default(),
         providers: Vec::new(),
     };
     Update::Intentions(name("web"), Arc::new(set))
