@@ -10,11 +10,12 @@ use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::config_entry::{MeshTls, Protocol};
 use weft_core::identity::SpiffeId;
 use weft_core::time::Timestamp;
+use weft_runtime::clock;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
 use weft_runtime::tls::{
     ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, Spoken, TlsError, Trust,
-    client_config_with, fingerprint, server_config_with,
+    client_config_with, fingerprint, peer_certificate, server_config_with,
 };
 
 /// HTTP/1.1 between proxies.
@@ -39,6 +40,17 @@ pub(crate) struct ClientConfigs {
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) http2: Arc<ClientConfig>,
     pub(crate) tcp: Arc<ClientConfig>,
+}
+
+/// What of the trust is gone that connections were made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nothing, or a root whose time was over: what was made under that is as good as it was.
+    Nothing,
+    /// Somebody was revoked.
+    Holder,
+    /// A root is no longer trusted.
+    Root,
 }
 
 impl Credentials {
@@ -70,21 +82,33 @@ impl Credentials {
         self.identity.valid_before()
     }
 
-    /// Whether a root that those before had is no longer trusted, other than one whose time was
-    /// over (what was made under that is as good as it was), or somebody was revoked since.
-    pub(crate) fn trusts_less_than(&self, before: &Self) -> bool {
+    /// Returns what of the trust of those before is gone.
+    pub(crate) fn loss_since(&self, before: &Self) -> Loss {
         let stays = |root: &CertificateDer<'_>| {
             self.trust.certificates().iter().any(|present| present.as_ref() == root.as_ref())
                 || self.bundle.retired.contains(&fingerprint(root))
         };
         let revoked = &before.bundle.revoked;
-        !before.trust.certificates().iter().all(stays)
-            || !self.bundle.revoked.iter().all(|it| revoked.contains(it))
+        if !before.trust.certificates().iter().all(stays) {
+            Loss::Root
+        } else if !self.bundle.revoked.iter().all(|it| revoked.contains(it)) {
+            Loss::Holder
+        } else {
+            Loss::Nothing
+        }
     }
 
-    /// Whether a caller that has shown this chain would be accepted in a handshake now.
-    pub(crate) fn accepts(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
-        self.trust.check_peer(chain, now).is_ok()
+    /// Whether a connection stays, whose other end has shown this chain. That it has ended since
+    /// is no reason to cut it.
+    pub(crate) fn still_trusts(&self, chain: &[CertificateDer<'_>], loss: Loss) -> bool {
+        match loss {
+            Loss::Nothing => true,
+            Loss::Holder => self.trust.check_holder(chain).is_ok(),
+            Loss::Root => peer_certificate(chain).is_ok_and(|shown| {
+                let now = clock::wall().min(shown.valid_before).max(shown.valid_after);
+                self.trust.check_peer(chain, now).is_ok()
+            }),
+        }
     }
 
     /// Makes the configuration for callers; what they may speak inside follows from what the

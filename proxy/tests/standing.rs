@@ -10,7 +10,9 @@ use support::pair::{App, LIMIT, Pair, Raw, Running, free, localhost};
 use support::{Mesh, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
+use weft_core::ca::Revoked;
 use weft_core::config_entry::{IntentionAction, Protocol};
+use weft_core::identity::SpiffeId;
 use weft_runtime::net;
 use weft_runtime::tls::{certificates_from_pem, fingerprint};
 
@@ -155,6 +157,12 @@ async fn a_root_that_went_in_due_course_ends_nothing_and_opens_nothing() {
     assert_eq!(Raw::connect(call).await.rest().await, "");
     live.send("after\n").await;
     live.until("after\n").await;
+    // That somebody else is revoked later is no reason either.
+    let id = SpiffeId::parse("spiffe://test.mesh/ns/default/dc/dc1/svc/else").expect("an id");
+    let revoked = Revoked::Identity { id, issued_before: None };
+    server.change(|s| s.trust_bundle.revoked.push(revoked)).await;
+    live.send("still\n").await;
+    live.until("still\n").await;
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ pub struct CaSettings {
     /// How long roots are valid that are made from now on.
     #[serde(default)]
     pub root_lifetime: Option<Span>,
+    /// How many leaf certificates each server signs in a second at most; 0 for any number.
+    #[serde(default)]
+    pub signatures_per_second: Option<u32>,
     /// When the settings were first written.
     #[serde(default)]
     pub create_index: Index,
@@ -50,6 +53,11 @@ pub struct TermsFault {
 }
 
 impl CaSettings {
+    /// Returns how many leaf certificates each server signs in a second at most; 0 for any number.
+    pub fn signatures_per_second(&self) -> u32 {
+        self.signatures_per_second.unwrap_or(limits::LEAF_SIGNATURES_PER_SECOND)
+    }
+
     /// Returns the lifetimes in force, with that of leaves as servers are configured.
     pub fn terms(&self, leaf_default: Duration) -> CaTerms {
         let said = |span: Option<Span>, default| span.map_or(default, |span| span.0);

@@ -60,9 +60,8 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
     // judged here, intentions below.
     let (then, local) = (local, worker.current());
     let credentials = &local.workload.credentials;
-    if credentials.trusts_less_than(&then.workload.credentials)
-        && !credentials.accepts(&chain, clock::wall())
-    {
+    let loss = credentials.loss_since(&then.workload.credentials);
+    if !credentials.still_trusts(&chain, loss) {
         local.inbound.handshakes_failed.add(1);
         debug!(caller = %certificate.id, "the caller's root is no longer trusted");
         return;

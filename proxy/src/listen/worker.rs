@@ -20,7 +20,7 @@ use weft_runtime::{clock, entropy, net};
 use super::accept::{Door, accept};
 use super::{Live, Local};
 use crate::control::KeyAsker;
-use crate::identity::Credentials;
+use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::observe::{AccessLog, Decisions, Metrics, Verdict, WorkerMetrics};
 use crate::workload::Workload;
@@ -186,8 +186,8 @@ impl Worker {
             live.judge_plaintext(workload.snapshot.inbound.takes_plaintext);
         }
         let credentials = &workload.credentials;
-        if before.is_some_and(|b| credentials.trusts_less_than(&b.workload.credentials)) {
-            self.judge_chains(credentials);
+        if let Some(before) = before {
+            self.judge_chains(credentials, credentials.loss_since(&before.workload.credentials));
         }
         self.listen(&workload)
     }
@@ -202,8 +202,10 @@ impl Worker {
 
     /// Cuts connections to and from those whom none of the roots that are left vouches for, and
     /// those who were revoked.
-    fn judge_chains(&self, credentials: &Credentials) {
-        let now = clock::wall();
+    fn judge_chains(&self, credentials: &Credentials, loss: Loss) {
+        if loss == Loss::Nothing {
+            return;
+        }
         // A signature is dear, and one caller has many connections.
         let mut verdicts: HashMap<Vec<CertificateDer<'static>>, bool> = HashMap::new();
         let servers: Vec<Rc<Live>> =
@@ -212,7 +214,7 @@ impl Worker {
             live.judge_chain(|chain| match verdicts.get(chain) {
                 Some(verdict) => *verdict,
                 None => {
-                    let verdict = credentials.accepts(chain, now);
+                    let verdict = credentials.still_trusts(chain, loss);
                     verdicts.insert(chain.to_vec(), verdict);
                     verdict
                 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
-use weft_runtime::clock;
 use weft_runtime::net::connect_tcp;
 use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::tokio_rustls::TlsConnector;
@@ -114,9 +113,8 @@ pub(super) async fn open(
             let shown: Vec<_> = shown.iter().map(|it| it.clone().into_owned()).collect();
             // Who was revoked during the handshake is judged here, later ones by the worker.
             let credentials = &worker.current().workload.credentials;
-            if credentials.trusts_less_than(&before.workload.credentials)
-                && !credentials.accepts(&shown, clock::wall())
-            {
+            let loss = credentials.loss_since(&before.workload.credentials);
+            if !credentials.still_trusts(&shown, loss) {
                 series.handshakes_failed.add(1);
                 return Err(io::Error::other("who answers is no longer trusted"));
             }

@@ -157,6 +157,16 @@ impl Trust {
         self.member(end_entity).map_err(|refusal| TlsError::Chain(refusal.into()))
     }
 
+    /// Checks that the holder of a chain, leaf first, belongs to the mesh and was not revoked;
+    /// for connections that were made under the same roots, whatever has ended since.
+    ///
+    /// # Errors
+    /// [`TlsError::Chain`] with the reason.
+    pub fn check_holder(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, TlsError> {
+        let end_entity = chain.first().ok_or(TlsError::Identity(PeerIdentityError::Absent))?;
+        self.member(end_entity).map_err(|refusal| TlsError::Chain(refusal.into()))
+    }
+
     fn member(&self, end_entity: &CertificateDer<'_>) -> Result<SpiffeId, Refusal> {
         member(end_entity, (self.trust_domain(), self.revoked()))
     }

@@ -45,7 +45,8 @@ impl wire::ca_server::Ca for CaService {
                 false => Ok(id),
             })
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
-        self.turn().await?;
+        let settings = state.ca_settings().cloned().unwrap_or_default();
+        self.turn(settings.signatures_per_second()).await?;
         let lifetime = state.ca_terms(self.leaf_lifetime).leaf;
         let signed = self
             .signer
@@ -71,9 +72,16 @@ impl wire::ca_server::Ca for CaService {
 }
 
 impl CaService {
-    /// Waits for a turn, or sends the caller away until later.
-    async fn turn(&self) -> Result<(), Status> {
-        let turn = self.turns.lock().take(clock::instant());
+    /// Waits for a turn, or sends the caller away until later; 0 turns a second are any number.
+    async fn turn(&self, per_second: u32) -> Result<(), Status> {
+        if per_second == 0 {
+            return Ok(());
+        }
+        let turn = {
+            let mut turns = self.turns.lock();
+            turns.set_rate(per_second);
+            turns.take(clock::instant())
+        };
         let wait = turn.map_err(|many| Status::resource_exhausted(many.to_string()))?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

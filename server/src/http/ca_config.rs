@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tracing::info;
 use weft_core::acl::{Permission, Resource};
-use weft_core::ca::{CaRoot, CaTerms, RootSource, VaultAccess, VaultAuth};
+use weft_core::ca::{CaRoot, CaSettings, CaTerms, RootSource, VaultAccess, VaultAuth};
 use weft_core::state::Command;
 use weft_core::time::Span;
 use weft_core::watch::Topic;
@@ -39,7 +39,7 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
         let active = roots.first().map(|root| &**root);
         let body = json!({
             "Provider": active.map_or("consul", |root| root.source.provider()),
-            "Config": shown(active, state.ca_terms(context.leaf_lifetime)),
+            "Config": shown(active, &settings, state.ca_terms(context.leaf_lifetime)),
             "State": null,
             "ForceWithoutCrossSigning": false,
             "CreateIndex": settings.create_index,
@@ -51,12 +51,13 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
 }
 
 /// The configuration, without any secret.
-fn shown(active: Option<&CaRoot>, terms: CaTerms) -> Map<String, Value> {
+fn shown(active: Option<&CaRoot>, settings: &CaSettings, terms: CaTerms) -> Map<String, Value> {
     let (kind, bits) = active.map(|root| root.key_kind).unwrap_or_default().parts();
     let mut config = Map::from_iter([
         ("LeafCertTTL".to_owned(), json!(Span(terms.leaf))),
         ("IntermediateCertTTL".to_owned(), json!(Span(terms.intermediate))),
         ("RootCertTTL".to_owned(), json!(Span(terms.root))),
+        ("CSRMaxPerSecond".to_owned(), json!(settings.signatures_per_second())),
         ("PrivateKeyType".to_owned(), json!(kind)),
         ("PrivateKeyBits".to_owned(), json!(bits)),
     ]);

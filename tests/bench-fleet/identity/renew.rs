@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tonic::codegen::Service;
 use weft_core::ca::renewal::{Output, Renewal};
 use weft_core::time::Timestamp;
 use weft_proto::grpc::v1 as wire;
@@ -42,6 +43,19 @@ impl Host {
         let csr = self.requests[number % self.requests.len()].clone();
         let mut ca = wire::ca_client::CaClient::new(self.agent.channel.clone());
         ca.sign_leaf(request(service, csr)).await.map(drop)
+    }
+}
+
+impl Host {
+    /// Writes at a page of the API.
+    pub(super) async fn put(&self, path: &str, body: String) -> anyhow::Result<()> {
+        let mut channel = self.agent.channel.clone();
+        let body = tonic::body::Body::new(http_body_util::Full::new(body.into()));
+        let request = http::Request::put(path).body(body)?;
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        let answer = channel.call(request).await?;
+        ensure!(answer.status() == 200, "{path}: {}", answer.status());
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use weft_core::limits::LEAF_SIGNATURES_PER_SECOND;
 use weft_proto::grpc::v1 as wire;
 
 use super::renew::Host;
@@ -16,6 +17,7 @@ const AT_ONCE: usize = 4;
 
 /// Has certificates signed as fast as it goes.
 pub(super) async fn measure(server: &Server, hosts: &[Host]) -> anyhow::Result<()> {
+    limit(hosts, 0).await?;
     let (before, start) = (server.usage(), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();
     for host in hosts {
@@ -60,7 +62,14 @@ pub(super) async fn measure(server: &Server, hosts: &[Host]) -> anyhow::Result<(
     if refused > 0 {
         show("asked to come back later", &refused.to_string(), "");
     }
-    Ok(())
+    limit(hosts, LEAF_SIGNATURES_PER_SECOND).await
+}
+
+/// Has the server sign so many certificates a second; 0 is for any number.
+async fn limit(hosts: &[Host], per_second: u32) -> anyhow::Result<()> {
+    let host = hosts.first().context("a host")?;
+    let settings = serde_json::json!({ "Config": { "CSRMaxPerSecond": per_second } });
+    host.put("/v1/connect/ca/configuration", settings.to_string()).await
 }
 
 /// What is asked for.

@@ -39,6 +39,11 @@ impl Turns {
         Self { per_second: per_second.max(1), booked_until: None }
     }
 
+    /// Hands turns out at another rate from now on. **Units**: turns per second, at least one.
+    pub fn set_rate(&mut self, per_second: u32) {
+        self.per_second = per_second.max(1);
+    }
+
     /// Takes a turn; returns how long to wait for it, at most half a second.
     ///
     /// # Errors
@@ -77,6 +82,14 @@ mod tests {
         // Who was sent away took nothing: after a second all is free again.
         let later = start + Duration::from_secs(1);
         assert_eq!(turns.take(later), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn another_rate_holds_from_then_on() {
+        let (mut turns, start) = (Turns::new(1), beginning());
+        turns.set_rate(1000);
+        let at_once = (0..1000).filter(|_| turns.take(start) == Ok(Duration::ZERO)).count();
+        assert_eq!(at_once, 100);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use crate::ca::{ChangeRequest, Given, WantedProvider};
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// The keys of `Config`, as they are folded, with their names.
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 19] = [
     ("address", "Address"),
     ("authmethod", "AuthMethod"),
     ("cafile", "CAFile"),
+    ("csrmaxpersecond", "CSRMaxPerSecond"),
     ("forcewithoutcrosssigning", "ForceWithoutCrossSigning"),
     ("intermediatecert", "IntermediateCert"),
     ("intermediatecertttl", "IntermediateCertTTL"),
@@ -83,6 +84,7 @@ pub(super) fn configuration(body: &[u8]) -> Result<ChangeRequest, Vec<Fault>> {
         leaf_lifetime: keys.span("leafcertttl"),
         intermediate_lifetime: keys.span("intermediatecertttl"),
         root_lifetime: keys.span("rootcertttl"),
+        signatures_per_second: keys.count("csrmaxpersecond"),
         ..CaSettings::default()
     };
     let kind = keys.key_kind();
@@ -129,9 +131,9 @@ impl Keys<'_> {
             }
             if !KEYS.iter().any(|(known, _)| *known == name) {
                 let reason = match name.as_str() {
-                    "csrmaxpersecond" | "csrmaxconcurrent" => {
-                        "is not known: signing is not limited, as it costs no write; remove it"
-                    }
+                    // 0 is none, which is how it is.
+                    "csrmaxconcurrent" if *value == 0 => continue,
+                    "csrmaxconcurrent" => "is not known; write CSRMaxPerSecond instead",
                     _ => "is not known; remove it",
                 };
                 self.fault(key, reason);
@@ -173,6 +175,15 @@ impl Keys<'_> {
                 None
             }
         }
+    }
+
+    fn count(&mut self, key: &str) -> Option<u32> {
+        let value = self.found.get(key)?;
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+        if count.is_none() {
+            self.fault(name_of(key), "must be a whole number; 0 is for any number");
+        }
+        count
     }
 
     fn key_kind(&mut self) -> Option<KeyKind> {

@@ -15,10 +15,11 @@ fn read(body: &str) -> ChangeRequest {
 fn what_is_shown_is_taken_back() {
     let request = read(
         r#"{"Provider":"consul","Config":{"LeafCertTTL":"2h","IntermediateCertTTL":
-        "8760h","RootCertTTL":"87600h0m0s","PrivateKeyType":"ec","PrivateKeyBits":256},
+        "8760h","RootCertTTL":"87600h0m0s","CSRMaxPerSecond":7,"CSRMaxConcurrent":0,"PrivateKeyType":"ec","PrivateKeyBits":256},
         "State":null,"ForceWithoutCrossSigning":false,"CreateIndex":1,"ModifyIndex":2}"#,
     );
     assert_eq!(request.settings.leaf_lifetime, Some(Span::seconds(7200)));
+    assert_eq!(request.settings.signatures_per_second(), 7);
     assert!(matches!(request.provider, WantedProvider::BuiltIn(Some(KeyKind::EcP256))));
     assert!(!request.force && !request.renew);
 }
@@ -28,19 +29,19 @@ fn what_cannot_be_is_refused_by_name() {
     assert_eq!(
         faults(
             r#"{"Provider":"aws-pca","Config":{"LeafCertTTL":"soon","PrivateKeyType":"dsa",
-            "RotationPeriod":"1h","CSRMaxPerSecond":5,"Token":"x","RootCert":"y"},
+            "RotationPeriod":"1h","CSRMaxPerSecond":0.5,"CSRMaxConcurrent":1,"Token":"x","RootCert":"y"},
             "ForceWithoutCrossSigning":"yes","Else":1}"#
         ),
         [
             "Else: is not known; remove it",
             "ForceWithoutCrossSigning: must be true or false",
             "Provider: must be \"consul\", which is built in, or \"vault\"",
-            "Config.CSRMaxPerSecond: is not known: signing is not limited, as it costs no write; \
-             remove it",
+            "Config.CSRMaxConcurrent: is not known; write CSRMaxPerSecond instead",
             "Config.RotationPeriod: is not known; remove it",
             "Config.Token: is for the provider \"vault\" alone; remove it",
             "Config.LeafCertTTL: \"soon\" is not a duration; write a number with a unit, such as \
              \"10s\", \"1m30s\", \"500ms\"",
+            "Config.CSRMaxPerSecond: must be a whole number; 0 is for any number",
             "Config.PrivateKeyType: must be \"ec\" with 256 or 384 bits, \"rsa\" with 2048 or \
              4096, or \"ed25519\"",
             "Config.PrivateKey: is missing: that of RootCert, or of IntermediateCert",
