@@ -251,6 +251,9 @@ pub const SESSION_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header lines of one HTTP message in the proxy (Envoy: 100; browsers and gRPC need less).
 pub const HTTP_HEADERS_MAX: usize = 128;
+/// Pieces in which HTTP/2 may bring the cookies of one request (RFC 9113 §8.2.3); browsers keep at
+/// most some 180 cookies for a site.
+pub const HTTP_COOKIE_CRUMBS_MAX: usize = 256;
 
 /// Bytes of a policy's name (Consul: 128).
 pub const ACL_POLICY_NAME_BYTES_MAX: usize = 128;

@@ -17,6 +17,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use support::pair::{App, LIMIT, Pair, Raw, eventually, localhost};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_core::config_entry::Protocol;
@@ -146,7 +147,7 @@ async fn an_answer_that_is_no_longer_allowed_ends_and_others_go_on() {
 async fn one_stream_of_a_connection_ends_alone() {
     let pair = Pair::start(Protocol::Http2, endless().await).await;
     permit(&pair, permissions(BOTH)).await;
-    let stream = net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
+    let stream = net::net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
     let (mut sender, driver): (SendRequest<Full<Bytes>>, _) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -181,7 +182,7 @@ async fn a_grpc_caller_is_told_in_its_own_terms() {
     let pair = Pair::start(Protocol::Grpc, endless().await).await;
     let get = json!([{ "Action": "allow", "HTTP": { "PathExact": "/shop.Cart/Get" } }]);
     permit(&pair, get).await;
-    let stream = net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
+    let stream = net::net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
     let (mut sender, driver) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
+use weft_core::limits;
 use weft_core::traffic::RequestView;
 
 use super::super::h1::{is_disguised, is_host, is_like, is_mesh};
@@ -74,6 +75,13 @@ pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
     let refuse = |message: &str| Refusal::new(400, "bad-request", message);
     if parts.method == http::Method::CONNECT {
         return Err(refuse("CONNECT is not served"));
+    }
+    let crumbs = parts.headers.get_all(header::COOKIE).iter().count();
+    let is_many = parts.headers.len() - crumbs > limits::HTTP_HEADERS_MAX;
+    if is_many || crumbs > limits::HTTP_COOKIE_CRUMBS_MAX {
+        let (most, pieces) = (limits::HTTP_HEADERS_MAX, limits::HTTP_COOKIE_CRUMBS_MAX);
+        let message = format!("the head has more than {most} headers, or {pieces} of cookies");
+        return Err(Refusal::new(431, "bad-request", message));
     }
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
@@ -155,5 +163,29 @@ pub(crate) fn set_authority(parts: &mut Parts, path_and_query: &str, host_defaul
     // A host that is no authority was taken from HTTP/1.1; its own name serves as well.
     if let Ok(uri) = uri {
         parts.uri = uri;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_pieces_of_cookies_are_bounded_each() {
+        let status = |headers: usize, crumbs: usize| {
+            let mut request = http::Request::get("http://web/").body(()).expect("a request");
+            for number in 0..headers {
+                let name = HeaderName::try_from(format!("x-{number}")).expect("a name");
+                request.headers_mut().insert(name, HeaderValue::from_static("1"));
+            }
+            for _ in 0..crumbs {
+                let crumb = HeaderValue::from_static("a=b");
+                request.headers_mut().append(header::COOKIE, crumb);
+            }
+            clean_request(&mut request.into_parts().0).map_err(|refusal| refusal.status)
+        };
+        assert_eq!(status(limits::HTTP_HEADERS_MAX, limits::HTTP_COOKIE_CRUMBS_MAX), Ok(()));
+        assert_eq!(status(limits::HTTP_HEADERS_MAX + 1, 0), Err(431));
+        assert_eq!(status(0, limits::HTTP_COOKIE_CRUMBS_MAX + 1), Err(431));
     }
 }
