@@ -24,6 +24,7 @@ Look and change:
   services   Register services with this host's agent, and export them
   config     Read, write and check config entries
   intention  Say who may call whom, and ask
+  mtls       See who still calls without mutual TLS
   kv         Read and write the key/value store
   lock       Run a program while a lock is held
   event      Fire a user event, or list the last ones

@@ -112,13 +112,13 @@ fn commands_of_every_kind_are_carried_out_and_refused() {
     }
     let kinds = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
     // A restore says of no step that it changed something.
-    let all = "Acl ActivateCaRoot Coordinate CreateJoinToken DeleteEntry DeleteIntention \
+    let all = "Acl ActivateCaRoot ChangeCa Coordinate CreateJoinToken DeleteEntry DeleteIntention \
                Deregister DeregisterExternal Event InitCluster Intention Kv Operator Query \
                RedeemJoinToken Register RegisterExternal RevokeJoinToken Session SetCaRoot \
                SetCaSettings SetLiveness Txn \
                UpsertEntry UpsertIntention";
     assert_eq!(changed, kinds(all));
-    let refusable = "Acl ActivateCaRoot Coordinate DeleteEntry DeregisterExternal InitCluster Intention Kv \
+    let refusable = "Acl ActivateCaRoot ChangeCa Coordinate DeleteEntry DeregisterExternal InitCluster Intention Kv \
                      Operator Query RedeemJoinToken Register RegisterExternal Restore \
                      RevokeJoinToken Session SetLiveness Txn UpsertEntry";
     assert_eq!(refused, kinds(refusable));

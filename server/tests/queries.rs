@@ -241,6 +241,9 @@ async fn how_the_ca_signs_is_shown_and_changed() {
     shown["Config"]["RootCertTTL"] = json!("1h");
     let (status, text) = world.refused(Method::PUT, PATH, shown).await;
     assert_eq!(status, 400);
-    assert!(text.contains("Config.RootCertTTL: cannot be changed yet"), "{text}");
+    assert!(
+        text.contains("Config.RootCertTTL: 1h0m0s must be at least IntermediateCertTTL"),
+        "{text}"
+    );
     world.server.stop().await;
 }

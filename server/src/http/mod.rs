@@ -234,9 +234,13 @@ impl Api {
         let mut noted = self.context.audit.as_ref().map(|_| Box::new(noted(&request, &entrance)));
         let asked = self.read(request, query, entrance, noted.as_deref_mut());
         async move {
-            let answered = match asked {
-                Ok(asked) => self.carry_out(asked, noted.as_deref()).await,
-                Err(error) => Err(error),
+            let begun = match (&asked, noted.as_deref()) {
+                (Ok(_), Some(noted)) => Box::pin(self.begin(noted)).await,
+                _ => Ok(()),
+            };
+            let answered = match (begun, asked) {
+                (Ok(()), Ok(asked)) => asked.answer(&self.context).await,
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
             let mut response = answered.unwrap_or_else(ApiError::into_response);
             if let (Some(audit), Some(noted)) = (&self.context.audit, &noted) {
@@ -261,17 +265,12 @@ impl Api {
         }
     }
 
-    /// Answers what was asked, once it is written down, where that is demanded.
-    async fn carry_out(
-        &self,
-        asked: Asked,
-        noted: Option<&Noted>,
-    ) -> Result<Response<Body>, ApiError> {
-        if let (Some(audit), Some(noted)) = (&self.context.audit, noted) {
-            // Boxed, as nobody who waits for an answer needs the room.
-            Box::pin(audit.begin(self.routes.router(), noted)).await?;
+    /// Writes down what was asked, where that is demanded before anything is done.
+    async fn begin(&self, noted: &Noted) -> Result<(), ApiError> {
+        if let Some(audit) = &self.context.audit {
+            audit.begin(self.routes.router(), noted).await?;
         }
-        asked.answer(&self.context).await
+        Ok(())
     }
 
     /// Finds the page, and reads all but the body.
