@@ -237,17 +237,14 @@ impl Writer {
     /// Gives the full file a name with the time, and removes the oldest ones.
     fn put_aside(&self) -> io::Result<()> {
         let path = &self.options.path;
-        let mut now = clock::wall().0;
-        let aside = loop {
-            let aside = path.with_file_name(aside_name(path, now));
-            if !aside.try_exists()? {
-                break aside;
-            }
-            now += 1;
-        };
-        std::fs::rename(path, aside)?;
         let mut old = files_aside(path)?;
         old.sort_unstable();
+        // Behind all others, also by a clock that was set back.
+        let after = old.last().map_or(0, |(last, _)| last + 1);
+        let now = clock::wall().0.max(after);
+        let aside = path.with_file_name(aside_name(path, now));
+        std::fs::rename(path, &aside)?;
+        old.push((now, aside));
         let kept = self.options.rotate_files_max;
         for (_, oldest) in old.iter().take(old.len().saturating_sub(kept)) {
             std::fs::remove_file(oldest)?;

@@ -234,13 +234,10 @@ impl Api {
         let mut noted = self.context.audit.as_ref().map(|_| Box::new(noted(&request, &entrance)));
         let asked = self.read(request, query, entrance, noted.as_deref_mut());
         async move {
-            let begun = match (&asked, noted.as_deref()) {
-                (Ok(_), Some(noted)) => Box::pin(self.begin(noted)).await,
-                _ => Ok(()),
-            };
-            let answered = match (begun, asked) {
-                (Ok(()), Ok(asked)) => asked.answer(&self.context).await,
-                (Err(error), _) | (_, Err(error)) => Err(error),
+            let answered = match (asked, noted.as_deref()) {
+                (Ok(asked), None) => asked.answer(&self.context).await,
+                (Ok(asked), Some(noted)) => Box::pin(self.carry_out(asked, noted)).await,
+                (Err(error), _) => Err(error),
             };
             let mut response = answered.unwrap_or_else(ApiError::into_response);
             if let (Some(audit), Some(noted)) = (&self.context.audit, &noted) {
@@ -265,12 +262,12 @@ impl Api {
         }
     }
 
-    /// Writes down what was asked, where that is demanded before anything is done.
-    async fn begin(&self, noted: &Noted) -> Result<(), ApiError> {
+    /// Answers what was asked, once it is written down, where that is demanded.
+    async fn carry_out(&self, asked: Asked, noted: &Noted) -> Result<Response<Body>, ApiError> {
         if let Some(audit) = &self.context.audit {
             audit.begin(self.routes.router(), noted).await?;
         }
-        Ok(())
+        asked.answer(&self.context).await
     }
 
     /// Finds the page, and reads all but the body.
