@@ -152,14 +152,21 @@ async fn udp(address: SocketAddr, query: &Message) -> Message {
     udp_sized(address, query).await.0
 }
 
-/// Asks, and tells the bytes of the answer too.
+/// Asks, again where a datagram is lost as clients do, and tells the bytes of the answer too.
 async fn udp_sized(address: SocketAddr, query: &Message) -> (Message, usize) {
     let any = "127.0.0.1:0".parse().expect("an address");
     let socket = net::bind_udp(any).await.expect("a port");
-    socket.send_to(&query.to_vec().expect("a query"), address).await.expect("sent");
     let mut buffer = vec![0; 65_535];
-    let received = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await;
-    let length = received.expect("an answer comes").expect("the socket works");
+    let asking = async {
+        loop {
+            socket.send_to(&query.to_vec().expect("a query"), address).await.expect("sent");
+            let received = tokio::time::timeout(LIMIT / 8, socket.recv(&mut buffer)).await;
+            if let Ok(received) = received {
+                return received.expect("the socket works");
+            }
+        }
+    };
+    let length = tokio::time::timeout(LIMIT, asking).await.expect("an answer comes");
     (Message::from_vec(&buffer[..length]).expect("an answer"), length)
 }
 
