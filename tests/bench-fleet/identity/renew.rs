@@ -12,8 +12,8 @@ use weft_core::time::Timestamp;
 use weft_proto::grpc::v1 as wire;
 use weft_runtime::entropy;
 
-use super::show;
 use super::sign::request;
+use super::{percentiles, show};
 use crate::agent::{Agent, anonymous};
 use crate::server::Server;
 use crate::waiters::get;
@@ -152,13 +152,4 @@ async fn ask_others(
         times.push(asked.elapsed());
     }
     Ok(times)
-}
-
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let at = |percent: usize| {
-        let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
-        time.map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    };
-    format!("{:.1} / {:.1} / {:.1} ms", at(50), at(99), at(100))
 }
