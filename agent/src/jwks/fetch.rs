@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderMap, Method};
+use tokio::io::AsyncReadExt;
 use weft_core::config_entry::{JwksTrustedCa, JwtKeySet, JwtRemoteKeys};
 use weft_core::limits;
 use weft_runtime::backoff::Backoff;
@@ -59,7 +60,7 @@ pub(super) async fn fetch(source: &JwtKeySet) -> Result<String, FetchError> {
         (Some(local), _) => {
             let path = &local.filename;
             let fail = |source| FetchError::File { path: path.clone(), source };
-            tokio::fs::read(path).await.map_err(fail)?
+            read(path).await.map_err(fail)?
         }
         (None, Some(remote)) => call_patiently(remote).await?,
         (None, None) => return Err(FetchError::Empty),
@@ -72,6 +73,14 @@ pub(super) async fn fetch(source: &JwtKeySet) -> Result<String, FetchError> {
         return Err(FetchError::Empty);
     }
     String::from_utf8(bytes).map_err(|_| FetchError::Spelling)
+}
+
+/// Reads a file, but no further than one byte beyond the bound: it may have no end.
+async fn read(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let bound = limits::OPAQUE_TEXT_BYTES_MAX as u64 + 1;
+    tokio::fs::File::open(path).await?.take(bound).read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }
 
 async fn call_patiently(remote: &JwtRemoteKeys) -> Result<Vec<u8>, FetchError> {

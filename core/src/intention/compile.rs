@@ -38,6 +38,8 @@ struct Caller {
     deny: Vec<usize>,
     /// Of whom tokens are asked for, by their number in `set.providers`.
     asked: Vec<usize>,
+    /// Whether the content of requests plays a part.
+    is_by_content: bool,
 }
 
 #[derive(Debug)]
@@ -127,16 +129,7 @@ impl Judge {
 
     /// Whether the content of requests plays a part for that standing.
     pub fn is_by_content(&self, standing: Standing) -> bool {
-        let Some(caller) = self.caller(standing) else { return false };
-        let has_token = self.token(caller.decides).is_some();
-        let decides = match &self.rules[caller.decides] {
-            Rule::Permissions(permissions, _) => {
-                has_token || permissions.iter().any(Permission::needs_request)
-            }
-            Rule::Action(IntentionAction::Allow) => has_token,
-            Rule::Action(IntentionAction::Deny) | Rule::Unusable => false,
-        };
-        decides || caller.deny.iter().any(|at| self.rules[*at].denies_requests())
+        self.caller(standing).is_some_and(|caller| caller.is_by_content)
     }
 
     /// Returns the providers whose tokens play a part for that standing.
@@ -310,6 +303,17 @@ impl Rule {
         }
     }
 
+    /// Whether it decides by the content of requests, with or without a token of its own.
+    fn is_by_content(&self, has_token: bool) -> bool {
+        match self {
+            Self::Permissions(permissions, _) => {
+                has_token || permissions.iter().any(Permission::needs_request)
+            }
+            Self::Action(IntentionAction::Allow) => has_token,
+            Self::Action(IntentionAction::Deny) | Self::Unusable => false,
+        }
+    }
+
     fn denials(&self) -> impl Iterator<Item = &Permission> {
         let permissions = match self {
             Self::Permissions(permissions, _) => &permissions[..],
@@ -350,7 +354,9 @@ impl Caller {
             deny.iter().chain([&decides]).flat_map(|at| set.asked(&set.intentions[*at])).collect();
         asked.sort_unstable();
         asked.dedup();
-        Some(Self { decides, deny, asked })
+        let is_by_content = rules[decides].is_by_content(set.intentions[decides].jwt.is_some())
+            || deny.iter().any(|at| rules[*at].denies_requests());
+        Some(Self { decides, deny, asked, is_by_content })
     }
 }
 

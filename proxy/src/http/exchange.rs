@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use weft_runtime::clock;
+use weft_runtime::telemetry::chain;
 
 use super::h1::{ConnectionField, Emission, HeadScan, write_response_head};
 use super::pump::{Pump, PumpError};
@@ -448,17 +449,6 @@ fn poll_head<U: Wire>(
 
 fn stalled() -> PumpError {
     PumpError::From(io::ErrorKind::TimedOut.into())
-}
-
-/// Joins an error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@ mod refusal;
 mod session;
 
 pub(crate) use edits::Edits;
-pub(crate) use exchange::chain;
 pub(crate) use refusal::Refusal;
 pub(crate) use session::{Hop, Outcome, Reuse, Session};
+pub(crate) use weft_runtime::telemetry::chain;

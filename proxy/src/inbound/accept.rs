@@ -1,5 +1,6 @@
 //! A connection from another proxy: the handshake, and who calls.
 
+use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::identity::ALPN_HTTP2;
 use crate::listen::{Caller, Live, Local, Worker};
 use crate::observe::{Asking, Open};
 use crate::tcp::copy_both;
-use crate::transport::{Buffer, ServerTls, Socket, Timer};
+use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
 
 /// How long a handshake may take: one round trip and a millisecond of work, with patience for
 /// a loaded host.
@@ -121,6 +122,12 @@ async fn copy(local: &Local, mut tls: ServerTls, caller: &SpiffeId, live: &Live)
         warn!(%caller, "connection refused: an external authoriser judges requests, not bytes");
         return;
     }
+    carry_bytes(local, &mut tls, caller).await;
+}
+
+/// Carries bytes between a caller and the local instance.
+pub(super) async fn carry_bytes<W: Wire>(local: &Local, wire: &mut W, caller: &dyn Display) {
+    let inbound = &local.workload.snapshot.inbound;
     let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
         Err(error) => {
@@ -130,7 +137,7 @@ async fn copy(local: &Local, mut tls: ServerTls, caller: &SpiffeId, live: &Live)
         }
     };
     let (there, back) = (Buffer::default(), Buffer::default());
-    let copied = copy_both((&mut tls, there), (&mut app, back), Timer::default()).await;
+    let copied = copy_both((wire, there), (&mut app, back), Timer::default()).await;
     local.inbound.bytes_sent.add(copied.sent);
     local.inbound.bytes_received.add(copied.received);
     if let Some(error) = copied.error {

@@ -1,5 +1,6 @@
 //! Requests on to the local instance, if the caller may.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -93,7 +94,8 @@ impl LocalApp {
     ) -> Self {
         let standing = local.workload.judge.standing(&service);
         let own = &local.workload.snapshot.spiffe_id;
-        let added_lines = format!("x-forwarded-client-cert: By={own};URI={caller}\r\n");
+        let value = certificate_field(own, &caller);
+        let added_lines = format!("x-forwarded-client-cert: {value}\r\n");
         let added_lines = added_lines.into_bytes();
         let under_way = live.under_way.clone();
         Self {
@@ -228,7 +230,7 @@ impl LocalApp {
     /// Returns the value of `x-forwarded-client-cert`.
     pub(super) fn certificate_field(&self) -> String {
         let own = &self.local.workload.snapshot.spiffe_id;
-        format!("By={own};URI={}", self.caller)
+        certificate_field(own, &self.caller)
     }
 
     /// Counts and logs how a request ended.
@@ -252,6 +254,11 @@ impl LocalApp {
             });
         }
     }
+}
+
+/// Returns the value of `x-forwarded-client-cert`: whom the mesh vouches for, and to whom.
+pub(super) fn certificate_field(own: &impl Display, caller: &impl Display) -> String {
+    format!("By={own};URI={caller}")
 }
 
 impl Preparation {

@@ -6,14 +6,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tracing::debug;
-use weft_runtime::net::{self, TcpStream};
+use weft_runtime::net::TcpStream;
 
-use crate::http::chain;
+use super::accept::carry_bytes;
 use crate::listen::{Live, Local, Worker};
 use crate::observe::Open;
-use crate::tcp::copy_both;
-use crate::transport::{Buffer, Timer};
 
 /// The first byte of every TLS connection: a record of the handshake.
 ///
@@ -45,21 +42,5 @@ pub(super) async fn carry(
     live.set_busy(true);
     worker.note_plaintext(source);
     let _open = Open::new(&local.inbound);
-    let inbound = &local.workload.snapshot.inbound;
-    let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
-        Ok(app) => app,
-        Err(error) => {
-            local.inbound.cause("app-unreachable");
-            debug!(error = chain(&error), "cannot reach the local instance");
-            return;
-        }
-    };
-    let (there, back) = (Buffer::default(), Buffer::default());
-    let copied = copy_both((&mut stream, there), (&mut app, back), Timer::default()).await;
-    local.inbound.bytes_sent.add(copied.sent);
-    local.inbound.bytes_received.add(copied.received);
-    if let Some(error) = copied.error {
-        local.inbound.cause("connection-broken");
-        debug!(?source, error = chain(&error), "connection broke off");
-    }
+    carry_bytes(local, &mut stream, &format_args!("{source:?}")).await;
 }

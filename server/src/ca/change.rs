@@ -12,6 +12,7 @@ use weft_core::name::TrustDomain;
 use weft_core::state::State;
 use weft_core::time::Span;
 use weft_runtime::clock;
+use weft_runtime::telemetry::chain;
 use weft_runtime::tls::{Identity, Trust};
 
 use super::builtin::{CaError, make_root_of};
@@ -93,7 +94,7 @@ pub(crate) enum ChangeError {
 impl ChangeError {
     /// Returns the error with its causes.
     pub(crate) fn words(&self) -> String {
-        whole(self)
+        chain(self)
     }
 }
 
@@ -256,7 +257,7 @@ impl Workshop {
         let mut provers: Vec<&CaRoot> = Vec::new();
         for old in roots.iter().filter(|old| old.fingerprint != new.fingerprint) {
             let made = match rotation::can_cross_sign(old) {
-                Ok(()) => self.cross(&new, old).await.map_err(|error| whole(&error)),
+                Ok(()) => self.cross(&new, old).await.map_err(|error| chain(&error)),
                 Err(reason) => Err(reason),
             };
             match made {
@@ -305,12 +306,12 @@ impl Workshop {
             trust.check(&Identity::from_leaf(&leaf)?, now)
         };
         judged(new).map_err(|error| {
-            let reason = format!("certificates under it are refused: {}", whole(&error));
+            let reason = format!("certificates under it are refused: {}", chain(&error));
             CaError::Unfit { name: new.name.clone(), reason }
         })?;
         for root in old {
             judged(root).map_err(|error| {
-                let (name, error) = (&root.name, whole(&error));
+                let (name, error) = (&root.name, chain(&error));
                 let reason = format!("who trusts only {name:?} refuses what is signed: {error}");
                 ChangeError::CrossSigning { reason }
             })?;
@@ -349,15 +350,4 @@ fn root_of(root: Authority, pem: &str, source: RootSource, sealed_key: Vec<u8>) 
 /// Certificates are put one after another.
 fn with_line_end(pem: &str) -> String {
     format!("{}\n", pem.trim())
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

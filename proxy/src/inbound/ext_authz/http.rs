@@ -11,6 +11,7 @@ use weft_runtime::http::HttpClient;
 
 use super::{Answer, NoAnswer, Question, denied};
 use crate::http::Edits;
+use crate::inbound::forward::certificate_field;
 
 pub(super) async fn ask(
     client: &HttpClient,
@@ -27,18 +28,17 @@ pub(super) async fn ask(
     match answer.status.as_u16() {
         200 => {
             let mut edits = Edits::default();
-            let given = |matches: Option<&Vec<ExtAuthzMatch>>| {
-                let matches = matches.cloned().unwrap_or_default();
+            let Some(response) = response else { return Ok(Answer::Allowed(edits)) };
+            let given = |matches: &[ExtAuthzMatch]| {
                 let pairs = answer.headers.iter();
-                pairs.filter(move |(name, _)| is_among(&matches, name.as_str()))
+                pairs.filter(|(name, _)| is_among(matches, name.as_str())).collect::<Vec<_>>()
             };
-            for (name, _) in given(response.map(|it| &it.allowed_upstream_headers)) {
+            let replacing = given(&response.allowed_upstream_headers);
+            for (name, _) in &replacing {
                 edits.remove(name.as_str());
             }
-            for (name, value) in given(response.map(|it| &it.allowed_upstream_headers)) {
-                edits.append(name.as_str(), value.as_bytes());
-            }
-            for (name, value) in given(response.map(|it| &it.allowed_upstream_headers_to_append)) {
+            let appended = given(&response.allowed_upstream_headers_to_append);
+            for (name, value) in replacing.into_iter().chain(appended) {
                 edits.append(name.as_str(), value.as_bytes());
             }
             Ok(Answer::Allowed(edits))
@@ -68,7 +68,7 @@ fn headers(config: &ExtAuthzHttp, question: &Question) -> Option<HeaderMap> {
     headers.insert(header::HOST, HeaderValue::from_str(&question.host).ok()?);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     let (own, caller) = (&question.destination.1, &question.source.1);
-    let certificate = format!("By={own};URI={caller}");
+    let certificate = certificate_field(own, caller);
     headers.insert("x-forwarded-client-cert", HeaderValue::from_str(&certificate).ok()?);
     for (name, value) in &question.headers {
         let is_framing = matches!(&**name, "host" | "content-length" | "transfer-encoding");
