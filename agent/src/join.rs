@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use tracing::{info, warn};
-use weft_core::ca::{Leaf, MemberRole, TrustBundle};
+use weft_core::ca::{KeyKind, Leaf, MemberRole, TrustBundle};
 use weft_core::identity::{SpiffeId, Workload};
 use weft_core::name::{Datacenter, InvalidName, NodeName, TrustDomain};
 use weft_core::time::Timestamp;
@@ -226,7 +226,7 @@ async fn redeem(
     if token.expires <= clock::wall() {
         return Err(JoinError::TokenExpired { expired: token.expires });
     }
-    let key = tasks.blocking(leaf::generate).await??;
+    let key = tasks.blocking(|| leaf::generate(KeyKind::default())).await??;
     let request = JoinRequest {
         secret: token.secret.clone().into(),
         role: Role::Agent.into(),

@@ -285,7 +285,12 @@ async fn open_leaves(
     let trusted = seen.iter().map(|bundle| (**bundle).clone()).chain([servers.trust()]).collect();
     let (folder, membership) = (config.data_dir.join("leaves"), servers.membership());
     let kept = KeptLeaves::open(folder, membership.clone(), trusted, tasks).await?;
-    Ok(Leaves::start(calls, views, (membership, kept), (metrics.registry(), tasks)))
+    Ok(Leaves::start(
+        calls,
+        views,
+        (membership, kept, config.leaf_key),
+        (metrics.registry(), tasks),
+    ))
 }
 
 /// What stands in files is registered as it says, whatever was registered before; what is wrong

@@ -156,6 +156,13 @@ proxy {
   # socket = "/run/weft/proxy.sock"
 }
 
+# The keys of the certificates of this host's services: ec (256 or 384 bits), ed25519, or rsa (2048 or
+# 4096). Each renewal makes a fresh key.
+leaf {
+  # key_type = "ec"
+  # key_bits = 256
+}
+
 # SPIFFE's Workload API (docs/workload-api.md): a unix socket on which programs with a SPIFFE library
 # get the certificates of their services. Off without this section.
 # workload_api {

@@ -10,10 +10,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
-use weft_tests::cluster::SPREAD_LIMIT;
-use weft_tests::{Cluster, eventually};
+use serde_json::json;
+use weft_tests::cluster::{SPREAD_LIMIT, TestAgent, meshed};
+use weft_tests::process::run_weft;
+use weft_tests::{App, Cluster, eventually};
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::public_key::PublicKey;
 
-use crate::story::{called, speaks};
+use crate::story::{Shop, called, speaks};
 
 #[test]
 fn a_sidecar_shows_its_identity_and_lets_no_stranger_in() {
@@ -39,6 +43,59 @@ fn a_sidecar_shows_its_identity_and_lets_no_stranger_in() {
     let forged = knock(door, Some(&id.replace("/svc/web", "/svc/shop"))).expect("a connection");
     assert_eq!(forged.answer, "", "a certificate of one's own making opens nothing");
     assert_eq!(web.app.requests_except("/status/200"), 0);
+}
+
+#[test]
+fn keys_of_every_kind_carry_calls() {
+    let ours = json!({ "leaf": { "key_type": "ec", "key_bits": 384 } });
+    let cluster = Cluster::start_all_with(&json!({}), &ours);
+    speaks(&cluster, "web", "http");
+    cluster.agent.intend("*", "web", "allow");
+    let token = cluster.server.join_token_file();
+    let kinds = [("rsa", Some(2048)), ("ed25519", None), ("ec", None)];
+    let hosts: Vec<_> = kinds
+        .iter()
+        .map(|(kind, bits)| {
+            let settings = json!({ "leaf": { "key_type": kind, "key_bits": bits } });
+            let agent = TestAgent::start_with(cluster.folder.path(), kind, &token, &settings);
+            let app = App::start(kind);
+            agent.register(&meshed("web", "web", app.port(), &[]));
+            let proxy = agent.sidecar("web");
+            (agent, proxy, app)
+        })
+        .collect();
+    let shop = Shop::open(&cluster, &["web"]);
+
+    let key_of = |agent: &TestAgent, service: &str| {
+        eventually(SPREAD_LIMIT, "a certificate is signed", || {
+            let path = format!("/v1/agent/connect/ca/leaf/{service}");
+            let leaf = agent.api().get(&path)?.ok()?.json();
+            let pem = leaf["CertPEM"].as_str().unwrap_or_default().to_owned();
+            let (_, block) = parse_x509_pem(pem.as_bytes()).map_err(|error| error.to_string())?;
+            let certificate = block.parse_x509().map_err(|error| error.to_string())?;
+            Ok(match certificate.public_key().parsed() {
+                Ok(PublicKey::EC(point)) => format!("EC {}", point.key_size()),
+                Ok(PublicKey::RSA(key)) => format!("RSA {}", key.key_size()),
+                _ => certificate.public_key().algorithm.algorithm.to_id_string(),
+            })
+        })
+    };
+    assert_eq!(key_of(&cluster.agent, "shop"), "EC 384");
+    let shown: Vec<String> = hosts.iter().map(|(agent, ..)| key_of(agent, "web")).collect();
+    assert_eq!(shown, ["RSA 2048", "1.3.101.112", "EC 256"], "1.3.101.112 is Ed25519, RFC 8410");
+    eventually(SPREAD_LIMIT, "each instance is called", || {
+        shop.to("web").get("/")?.ok()?;
+        let mut asked = hosts.iter().map(|(.., app)| app.requests_except("/status/200"));
+        if asked.all(|count| count > 0) { Ok(()) } else { Err("one was not yet".to_owned()) }
+    });
+
+    let wrong = json!({ "leaf": { "key_type": "ec", "key_bits": 521 } });
+    let folder = cluster.folder.path();
+    let config = folder.join("wrong.json");
+    std::fs::write(&config, wrong.to_string()).expect("a temporary folder can be written");
+    let args = ["agent", "--config", &config.to_string_lossy()];
+    let outcome = run_weft(&args, SPREAD_LIMIT);
+    assert!(outcome.output.contains("leaf.key_bits"), "{outcome:?}");
 }
 
 /// Where the sidecar of a service listens for its peers.

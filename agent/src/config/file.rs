@@ -44,6 +44,8 @@ pub struct FileConfig {
     pub dns: DnsSection,
     /// The interface for local proxies.
     pub proxy: ProxySection,
+    /// The certificates of services.
+    pub leaf: LeafSection,
     /// SPIFFE's Workload API.
     pub workload_api: WorkloadApiSection,
     /// Whether checks may run commands, whoever registers them.
@@ -66,4 +68,14 @@ pub struct FileConfig {
 pub struct ProxySection {
     /// The path of the unix socket; `<data_dir>/proxy.sock` by default.
     pub socket: Option<String>,
+}
+
+/// The `leaf` section.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeafSection {
+    /// The kind of the keys: `ec`, which is the default, `ed25519` or `rsa`.
+    pub key_type: Option<String>,
+    /// Their bits: 256 or 384 for `ec`, 2048 or 4096 for `rsa`; the smaller one by default.
+    pub key_bits: Option<u64>,
 }

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weft_core::ca::KeyKind;
 use weft_core::catalog::Locality;
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::AuditConfig;
@@ -27,7 +28,7 @@ pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
 pub use definitions::{Reread, read_definitions};
 pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
 pub use external::{ExternalChecks, ExternalChecksSection};
-pub use file::{FileConfig, ProxySection};
+pub use file::{FileConfig, LeafSection, ProxySection};
 pub use http::{HttpConfig, HttpSection, HttpSocket};
 pub use workload::{WorkloadApiConfig, WorkloadApiSection, WorkloadEntrySection};
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The unix socket on which local proxies are configured.
     pub proxy_socket: PathBuf,
+    /// The kind of key of each certificate of a service.
+    pub leaf_key: KeyKind,
     /// The SPIFFE Workload API; `None` when it is off.
     pub workload_api: Option<WorkloadApiConfig>,
     /// How checks are run.

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weft_core::ca::KeyKind;
 use weft_core::catalog::Locality;
 use weft_core::limits;
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
 
-use super::{ChecksConfig, Config, FileConfig, JoinSource, Scripts};
+use super::{ChecksConfig, Config, FileConfig, JoinSource, LeafSection, Scripts};
 use crate::checks::DOCKER_SOCKET;
 use crate::local::{Definitions, Placed};
 
@@ -54,6 +55,7 @@ impl Config {
             None => data_dir.join("proxy.sock"),
         };
         check_socket_path("proxy.socket", &proxy_socket, &mut faults);
+        let leaf_key = leaf_key(&file.leaf, &mut faults);
         let workload_api = super::workload::resolve(&file.workload_api, &mut faults);
         let scripts = match (file.enable_script_checks, file.enable_local_script_checks) {
             (true, _) => Scripts::Everyone,
@@ -77,6 +79,7 @@ impl Config {
                 audit,
                 dns,
                 proxy_socket,
+                leaf_key,
                 workload_api,
                 checks: ChecksConfig { scripts, docker_socket },
                 external_checks,
@@ -151,6 +154,21 @@ fn check_node_meta(file: &FileConfig, faults: &mut Vec<Fault>) {
             add(format!("node_meta.{key}"), format!("the value is longer than {value_max} bytes"));
         }
     }
+}
+
+fn leaf_key(given: &LeafSection, faults: &mut Vec<Fault>) -> KeyKind {
+    let kind = given.key_type.as_deref().unwrap_or("ec");
+    KeyKind::parse(kind, given.key_bits.unwrap_or(0)).unwrap_or_else(|| {
+        let (field, reason) = match KeyKind::parse(kind, 0) {
+            None => ("leaf.key_type", format!("{kind:?} is none of ec, ed25519 and rsa")),
+            Some(_) => {
+                let reason = "ec has 256 or 384, ed25519 256, and rsa 2048 or 4096 bits";
+                ("leaf.key_bits", reason.to_owned())
+            }
+        };
+        faults.push(Fault::new(field, reason));
+        KeyKind::default()
+    })
 }
 
 /// A zone is one of a region.

@@ -1,7 +1,11 @@
 //! A private key and the request for a certificate over it. The only place in the agent that
 //! makes keys.
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize,
+};
+use weft_core::ca::KeyKind;
 
 /// A fresh key and what a server needs to certify it.
 pub struct KeyRequest {
@@ -16,12 +20,19 @@ pub struct KeyRequest {
 #[error("cannot make a key")]
 pub struct KeyError(#[from] rcgen::Error);
 
-/// Makes a fresh EC P-256 key. Takes a moment of computing: run it on a blocking thread.
+/// Makes a fresh key. Takes a moment of computing, up to seconds for RSA: run it on a blocking
+/// thread.
 ///
 /// # Errors
 /// [`KeyError`] when the library fails.
-pub fn generate() -> Result<KeyRequest, KeyError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+pub fn generate(kind: KeyKind) -> Result<KeyRequest, KeyError> {
+    let key = match kind {
+        KeyKind::EcP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+        KeyKind::EcP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+        KeyKind::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
+        KeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+        KeyKind::Rsa4096 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096),
+    }?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let csr = params.serialize_request(&key)?;
@@ -41,9 +52,13 @@ mod tests {
     use x509_parser::certification_request::X509CertificationRequest;
     use x509_parser::prelude::FromDer;
 
+    fn made(kind: KeyKind) -> KeyRequest {
+        generate(kind).expect("a key")
+    }
+
     #[test]
     fn every_request_is_over_a_fresh_p256_key() {
-        let (first, second) = (generate().expect("a key"), generate().expect("a key"));
+        let (first, second) = (made(KeyKind::EcP256), made(KeyKind::EcP256));
         assert_ne!(first.private_key_pem, second.private_key_pem);
         let (_, request) = X509CertificationRequest::from_der(&first.csr_der).expect("a request");
         let key = &request.certification_request_info.subject_pki.subject_public_key;

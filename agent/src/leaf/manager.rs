@@ -197,7 +197,8 @@ async fn pending(obtaining: &mut Option<Obtaining>) -> Result<Leaf, RenewalError
 /// Makes a key, has it signed, and checks the answer as peers will.
 async fn obtain(shared: Arc<Shared>, service: ServiceName) -> Result<Leaf, RenewalError> {
     let expected = kept::identity(&shared.membership, &service);
-    let request = shared.tasks.blocking(keypair::generate).await??;
+    let kind = shared.key_kind;
+    let request = shared.tasks.blocking(move || keypair::generate(kind)).await??;
     let signed = shared.calls.sign_leaf(&service, request.csr_der).await?;
     let leaf = Leaf {
         certificate_pem: signed.certificate_pem,

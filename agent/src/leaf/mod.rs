@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_core::ca::Leaf;
+use weft_core::ca::{KeyKind, Leaf};
 use weft_core::name::ServiceName;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::Registry;
@@ -37,6 +37,7 @@ struct Shared {
     calls: Calls,
     views: Views,
     membership: Arc<Membership>,
+    key_kind: KeyKind,
     metrics: metrics::LeafMetrics,
     tasks: TaskTree,
     managed: Mutex<BTreeMap<ServiceName, watch::Sender<Option<Arc<Leaf>>>>>,
@@ -50,14 +51,15 @@ impl Leaves {
     pub fn start(
         calls: Calls,
         views: Views,
-        (membership, kept): (Arc<Membership>, KeptLeaves),
+        (membership, kept, key_kind): (Arc<Membership>, KeptLeaves, KeyKind),
         (registry, tasks): (&Registry, &TaskTree),
     ) -> Self {
         let metrics = metrics::LeafMetrics::register(registry);
         let (tasks, managed) = (tasks.child("leaves"), Mutex::default());
         let KeptLeaves { keep, leaves } = kept;
         let kept = Mutex::new(leaves);
-        let shared = Shared { calls, views, membership, metrics, tasks, managed, kept, keep };
+        let shared =
+            Shared { calls, views, membership, key_kind, metrics, tasks, managed, kept, keep };
         Self { shared: Arc::new(shared) }
     }
 

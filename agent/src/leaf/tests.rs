@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tonic::Status;
-use weft_core::ca::TrustBundle;
+use weft_core::ca::{KeyKind, TrustBundle};
 use weft_core::time::Timestamp;
 use weft_proto::grpc::v1::Topic;
 
@@ -40,7 +40,8 @@ async fn host_of((server, calls): (FakeServer, Calls), kept: Option<(&Path, &str
         }
         None => KeptLeaves::default(),
     };
-    let leaves = Leaves::start(calls, views, (membership, kept), (&registry, &tasks));
+    let leaves =
+        Leaves::start(calls, views, (membership, kept, KeyKind::default()), (&registry, &tasks));
     Host { server, leaves, registry, tasks }
 }
 

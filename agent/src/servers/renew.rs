@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tracing::{error, info, warn};
-use weft_core::ca::Leaf;
 use weft_core::ca::renewal::{Output, Renewal};
+use weft_core::ca::{KeyKind, Leaf};
 use weft_core::time::Timestamp;
 use weft_proto::grpc::v1::RenewRequest;
 use weft_proto::grpc::v1::ca_client::CaClient;
@@ -67,7 +67,10 @@ async fn request(servers: &Servers, renewal: &mut Renewal, tasks: &TaskTree) {
 /// Asks for a certificate over a fresh key and takes it up; the answer says how long it holds,
 /// or in words why there is none.
 async fn renew(servers: &Servers, tasks: &TaskTree) -> Result<(Timestamp, Timestamp), String> {
-    let made = tasks.blocking(leaf::generate).await.map_err(|error| reason(&error))?;
+    let made = tasks
+        .blocking(|| leaf::generate(KeyKind::default()))
+        .await
+        .map_err(|error| reason(&error))?;
     let key = made.map_err(|error| reason(&error))?;
     let mut client = CaClient::new(servers.channel());
     let asked = client.renew(RenewRequest { csr_der: key.csr_der.into() });

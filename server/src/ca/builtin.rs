@@ -21,7 +21,7 @@ use weft_core::name::TrustDomain;
 use weft_core::time::Timestamp;
 use weft_runtime::{entropy, tls};
 
-use super::certificate::generate;
+use super::certificate::{check_requested_key, generate};
 use super::seal::{Purpose, SealError, SealKey};
 use super::vault::VaultError;
 
@@ -36,7 +36,9 @@ pub enum CaError {
     #[error("the certificate request is not a PKCS#10 request signed by its own key")]
     BadRequest,
     /// The request has a key of another kind.
-    #[error("the certificate request has a key that is not EC P-256")]
+    #[error(
+        "the certificate request has a key of another kind than EC P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits"
+    )]
     KeyKind,
     /// The library refused.
     #[error("a certificate could not be made")]
@@ -212,12 +214,10 @@ impl Intermediate {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<Signed, CaError> {
+        check_requested_key(csr_der)?;
         let request = CertificateSigningRequestDer::from(csr_der);
         let request =
             CertificateSigningRequestParams::from_der(&request).map_err(|_| CaError::BadRequest)?;
-        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(CaError::KeyKind);
-        }
         self.certify(&request.public_key, id, lifetime, now)
     }
 

@@ -8,8 +8,15 @@ use weft_core::ca::KeyKind;
 use weft_core::time::Timestamp;
 use weft_runtime::tls;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::builtin::CaError;
+
+/// Bits of an RSA key of a leaf.
+const RSA_BITS_MAX: usize = 4096;
 
 /// What is to be known of the certificate of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +57,29 @@ impl Authority {
             name: name.chars().take(64).collect(),
             valid_after: date(certificate.validity().not_before),
             valid_before: date(certificate.validity().not_after),
-            key_kind: kind_of(&certificate)?,
+            key_kind: kind_of(certificate.public_key())?,
             public_key: key.subject_public_key.data.to_vec(),
             is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
         })
     }
 }
 
-fn kind_of(certificate: &X509Certificate<'_>) -> Result<KeyKind, String> {
+/// Checks that the key of a request is of a kind that leaves may have. RSA keys are bounded: who
+/// verifies with one pays for its size.
+pub(super) fn check_requested_key(csr_der: &[u8]) -> Result<(), CaError> {
+    let (_, request) =
+        X509CertificationRequest::from_der(csr_der).map_err(|_| CaError::BadRequest)?;
+    let key = &request.certification_request_info.subject_pki;
+    match (kind_of(key), key.parsed()) {
+        (Err(_), _) => Err(CaError::KeyKind),
+        (_, Ok(PublicKey::RSA(rsa))) if rsa.key_size() > RSA_BITS_MAX => Err(CaError::KeyKind),
+        _ => Ok(()),
+    }
+}
+
+fn kind_of(key: &SubjectPublicKeyInfo<'_>) -> Result<KeyKind, String> {
     let other = "has a key of another kind than EC P-256 or P-384, Ed25519, or RSA with at least \
                  2048 bits";
-    let key = certificate.public_key();
     if key.algorithm.algorithm == x509_parser::oid_registry::OID_SIG_ED25519 {
         return Ok(KeyKind::Ed25519);
     }

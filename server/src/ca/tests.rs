@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PublicKeyData, SanType,
 };
 use weft_core::ca::rotation::CaChange;
 use weft_core::ca::{CaRoot, CaSettings, CaTerms, KeyKind, TrustBundle};
@@ -16,9 +16,11 @@ use weft_core::time::Timestamp;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::{Identity, Trust, certificates_from_pem};
+use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::builtin::{CaError, Intermediate, make_root, make_root_of};
+use super::certificate::generate;
 use super::{ChangeError, ChangeRequest, Given, SealKey, Signer, WantedProvider};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -76,15 +78,35 @@ fn of_a_request_only_the_key_is_used() {
 }
 
 #[test]
+fn keys_of_each_kind_that_leaves_may_have_are_signed() {
+    use KeyKind::{EcP256, EcP384, Ed25519, Rsa2048, Rsa4096};
+    let now = clock::wall();
+    let intermediate = intermediate(now);
+    for kind in [EcP256, EcP384, Ed25519, Rsa2048, Rsa4096] {
+        let key = generate(kind).expect("a key");
+        let signed = intermediate.sign(&greedy_request(&key), &server_id(), HOUR, now);
+        let signed = signed.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        let chain = certificates_from_pem("a chain", &signed.chain_pem).expect("a chain");
+        let (_, leaf) = X509Certificate::from_der(&chain[0]).expect("a certificate");
+        assert_eq!(leaf.public_key().subject_public_key.data, key.der_bytes());
+    }
+}
+
+#[test]
 fn a_request_that_is_not_ours_to_sign_is_refused() {
     let now = clock::wall();
     let intermediate = intermediate(now);
     let id = server_id();
-    let other_kind = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key");
+    let other_kind = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).expect("a key");
     let params = CertificateParams::default();
     let request = params.serialize_request(&other_kind).expect("a request").der().to_vec();
     let refused = intermediate.sign(&request, &id, HOUR, now);
     assert!(matches!(refused, Err(CaError::KeyKind)), "{refused:?}");
+    for rsa in [include_str!("requests/rsa-1024.pem"), include_str!("requests/rsa-8192.pem")] {
+        let (_, request) = parse_x509_pem(rsa.as_bytes()).expect("PEM");
+        let refused = intermediate.sign(&request.contents, &id, HOUR, now);
+        assert!(matches!(refused, Err(CaError::KeyKind)), "{refused:?}");
+    }
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
     let mut forged = greedy_request(&key);
     let last = forged.len() - 1;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tempfile::TempDir;
+use weft_core::ca::KeyKind;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{IntentionAction, MeshTls, Protocol, ServiceDefaults};
@@ -62,7 +63,7 @@ async fn host() -> Host {
     let leaves = Leaves::start(
         calls,
         views.clone(),
-        (membership.clone(), KeptLeaves::default()),
+        (membership.clone(), KeptLeaves::default(), KeyKind::default()),
         (&registry, &tasks),
     );
     let bind_address = [127, 0, 0, 1].into();

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 use weft_core::attestation::Selectors;
+use weft_core::ca::KeyKind;
 use weft_core::catalog::ServiceDefinition;
 use weft_proto::grpc::Lean;
 use weft_proto::grpc::v1::Topic;
@@ -51,7 +52,7 @@ pub(super) async fn host(entries: impl FnOnce(u32) -> Vec<Entry>) -> Host {
     let local = Local::open(place, &tasks).expect("a folder to write in");
     let membership = Membership::of_test("");
     let (views, registry) = (Views::start(calls.clone(), &tasks), Registry::new("agent"));
-    let of_leaves = (membership.clone(), KeptLeaves::default());
+    let of_leaves = (membership.clone(), KeptLeaves::default(), KeyKind::default());
     let leaves = Leaves::start(calls, views.clone(), of_leaves, (&registry, &tasks));
     let sources = WorkloadSources { local: local.clone(), leaves, views, membership };
     let entries = entries(own_uid(&folder));
