@@ -38,6 +38,7 @@ mod origins;
 mod patroni;
 mod peers;
 mod plaintext;
+mod pods;
 mod prometheus;
 mod real_programs;
 mod restart;

@@ -34,6 +34,8 @@ pub struct WorkloadEntrySection {
     pub unit: Option<String>,
     /// Their control group or one above it, as in `/proc/PID/cgroup`.
     pub cgroup: Option<String>,
+    /// Their pod, by its UID as Kubernetes shows it.
+    pub pod: Option<String>,
 }
 
 /// Where certificates are given to processes of this host, and to which.
@@ -75,8 +77,8 @@ fn entry(at: usize, written: &WorkloadEntrySection, faults: &mut Vec<Fault>) -> 
     let place = format!("workload_api.entry[{at}]");
     let service = written.service.as_deref().unwrap_or_default();
     let service = take(faults, &format!("{place}.service"), ServiceName::parse(service));
-    let WorkloadEntrySection { service: _, uid, gid, unit, cgroup } = written.clone();
-    take(faults, &place, Entry::new(service?, Selectors { uid, gid, unit, cgroup }))
+    let WorkloadEntrySection { service: _, uid, gid, unit, cgroup, pod } = written.clone();
+    take(faults, &place, Entry::new(service?, Selectors { uid, gid, unit, cgroup, pod }))
 }
 
 #[cfg(test)]

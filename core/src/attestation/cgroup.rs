@@ -1,4 +1,6 @@
-//! The control group of a process, and the systemd unit that it tells.
+//! The control group of a process, and the systemd unit and the pod that it tells.
+
+use super::Pod;
 
 /// Bytes of a path that is looked at: the kernel's bound of a path.
 const PATH_BYTES_MAX: usize = 4_096;
@@ -7,7 +9,10 @@ const UNIT_SUFFIXES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".s
 
 /// The path of a process's control group, from the root of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cgroup(String);
+pub struct Cgroup {
+    path: String,
+    pod: Option<Pod>,
+}
 
 /// States why a kernel's word on control groups is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,10 @@ impl Cgroup {
     /// Reads what `/proc/PID/cgroup` says.
     ///
     /// Where there are both, the unified hierarchy counts unless the process is at its root: then
-    /// systemd may keep its units in the older one.
+    /// systemd may keep its units in the older one. A pod may stand in either: runtimes that know
+    /// only the older one leave a process where it was started in the other.
+    ///
+    /// No group can feign a line: the kernel takes no name with a line's end.
     ///
     /// # Errors
     /// [`InvalidCgroup`].
@@ -45,12 +53,22 @@ impl Cgroup {
         if !path.starts_with('/') || path.len() > PATH_BYTES_MAX {
             return Err(InvalidCgroup::Path);
         }
-        Ok(Self(path.to_owned()))
+        let pods = [unified.and_then(Pod::of), named.and_then(Pod::of)];
+        let pod = match pods {
+            [Some(one), Some(other)] => (one == other).then_some(one),
+            [one, other] => one.or(other),
+        };
+        Ok(Self { path: path.to_owned(), pod })
     }
 
     /// Returns the path.
     pub fn path(&self) -> &str {
-        &self.0
+        &self.path
+    }
+
+    /// Returns the pod in one of whose containers the process is.
+    pub fn pod(&self) -> Option<&Pod> {
+        self.pod.as_ref()
     }
 
     /// Returns the unit of the system's manager in which the process is.
@@ -68,12 +86,12 @@ impl Cgroup {
 
     /// Whether this is the group of a path or one below it.
     pub fn is_in(&self, path: &str) -> bool {
-        let rest = self.0.strip_prefix(path.trim_end_matches('/'));
+        let rest = self.path.strip_prefix(path.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn parts(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').filter(|part| !part.is_empty())
+        self.path.split('/').filter(|part| !part.is_empty())
     }
 }
 

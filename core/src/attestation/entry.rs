@@ -1,7 +1,8 @@
 //! An entry of the configuration: a service, and by what its processes are known.
 
-use super::Caller;
 use super::cgroup::is_unit;
+use super::pod::is_uid;
+use super::{Caller, Pod};
 use crate::name::ServiceName;
 
 /// Bytes of a control group's path in an entry: those of systemd and of containers have some
@@ -19,6 +20,8 @@ pub struct Selectors {
     pub unit: Option<String>,
     /// Their control group, or one above it.
     pub cgroup: Option<String>,
+    /// Their pod, by its UID as Kubernetes shows it.
+    pub pod: Option<String>,
 }
 
 /// A service, and by what its processes are known.
@@ -41,8 +44,17 @@ pub enum InvalidEntry {
         cgroup: String,
     },
     /// Nothing is said of the processes.
-    #[error("say whose processes speak for the service: uid, gid, unit or cgroup")]
+    #[error("say whose processes speak for the service: uid, gid, unit, cgroup or pod")]
     NoSelector,
+    /// The pod is no UID of one.
+    #[error(
+        "{pod:?} is no UID of a pod; write what `kubectl get pod NAME -o jsonpath={{.metadata.uid}}` \
+         prints"
+    )]
+    Pod {
+        /// What was given.
+        pod: String,
+    },
     /// The unit is no name of one.
     #[error("{unit:?} is no unit that holds processes; write its whole name, as \"web.service\"")]
     Unit {
@@ -57,15 +69,18 @@ impl Entry {
     /// # Errors
     /// [`InvalidEntry`] when there is no selector, or one that cannot be met.
     pub fn new(service: ServiceName, selectors: Selectors) -> Result<Self, InvalidEntry> {
-        let Selectors { uid, gid, unit, cgroup } = &selectors;
-        if uid.is_none() && gid.is_none() && unit.is_none() && cgroup.is_none() {
+        if selectors == Selectors::default() {
             return Err(InvalidEntry::NoSelector);
         }
+        let Selectors { uid: _, gid: _, unit, cgroup, pod } = &selectors;
         if let Some(unit) = unit.as_deref().filter(|unit| !is_unit(unit)) {
             return Err(InvalidEntry::Unit { unit: unit.to_owned() });
         }
         if let Some(cgroup) = cgroup.as_deref().filter(|path| !is_group(path)) {
             return Err(InvalidEntry::Cgroup { cgroup: cgroup.to_owned() });
+        }
+        if let Some(pod) = pod.as_deref().filter(|pod| !is_uid(pod)) {
+            return Err(InvalidEntry::Pod { pod: pod.to_owned() });
         }
         Ok(Self { service, selectors })
     }
@@ -77,11 +92,12 @@ impl Entry {
 
     /// Whether a caller has all that is asked for.
     pub fn matches(&self, caller: &Caller) -> bool {
-        let Selectors { uid, gid, unit, cgroup } = &self.selectors;
+        let Selectors { uid, gid, unit, cgroup, pod } = &self.selectors;
         uid.is_none_or(|uid| uid == caller.uid)
             && gid.is_none_or(|gid| gid == caller.gid)
             && unit.as_deref().is_none_or(|unit| caller.cgroup.unit() == Some(unit))
             && cgroup.as_deref().is_none_or(|path| caller.cgroup.is_in(path))
+            && pod.as_deref().is_none_or(|uid| caller.cgroup.pod().map(Pod::uid) == Some(uid))
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod cgroup;
 mod entry;
+mod pod;
 
 use std::fmt;
 
 pub use cgroup::{Cgroup, InvalidCgroup};
 pub use entry::{Entry, InvalidEntry, Selectors};
+pub use pod::Pod;
 
 use crate::name::ServiceName;
 
@@ -32,6 +34,9 @@ impl fmt::Display for Caller {
         match cgroup.unit() {
             Some(unit) => write!(f, "unit {unit}, ")?,
             None => f.write_str("no systemd unit, ")?,
+        }
+        if let Some(pod) = cgroup.pod() {
+            write!(f, "{pod}, ")?;
         }
         write!(f, "cgroup {}, pid {pid}", cgroup.path())
     }

@@ -11,18 +11,23 @@ fn caller(uid: u32, gid: u32, path: &str) -> Caller {
     Caller { uid, gid, pid: 4_242, cgroup }
 }
 
-/// Reads `service uid gid unit cgroup`, `-` for what is not given.
+/// Reads `service uid gid unit cgroup`, `-` for what is not given, and a pod if there is one.
 fn entry(line: &str) -> Entry {
     made(line).expect("an entry that can be met")
 }
 
 fn made(line: &str) -> Result<Entry, InvalidEntry> {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [service, uid, gid, unit, cgroup] = fields[..] else { panic!("five fields: {line}") };
+    let (service, uid, gid, unit, cgroup, pod) = match fields[..] {
+        [service, uid, gid, unit, cgroup] => (service, uid, gid, unit, cgroup, "-"),
+        [service, uid, gid, unit, cgroup, pod] => (service, uid, gid, unit, cgroup, pod),
+        _ => panic!("five or six fields: {line}"),
+    };
     let text = |field: &str| (field != "-").then(|| field.to_owned());
     let number = |field| text(field).map(|it| it.parse().expect("a number"));
-    let selectors =
-        Selectors { uid: number(uid), gid: number(gid), unit: text(unit), cgroup: text(cgroup) };
+    let (uid, gid) = (number(uid), number(gid));
+    let (unit, cgroup, pod) = (text(unit), text(cgroup), text(pod));
+    let selectors = Selectors { uid, gid, unit, cgroup, pod };
     Entry::new(name(service), selectors)
 }
 
@@ -36,6 +41,8 @@ fn a_caller_speaks_for_the_services_whose_every_selector_it_meets() {
         "web 0 - web.service -",
         "inst - - worker@2.service -",
         "root 0 0 - -",
+        "pod - - - - 2c48913c-b29f-11e7-9350-020968147796",
+        "podded 7 - - - 2c48913c-b29f-11e7-9350-020968147796",
     ];
     let entries: Vec<Entry> = entries.iter().map(|line| entry(line)).collect();
     let check = |(uid, gid, path): (u32, u32, &str), expected: &[&str]| {
@@ -61,6 +68,16 @@ fn a_caller_speaks_for_the_services_whose_every_selector_it_meets() {
     check((1000, 1000, of_user), &["shop"]);
     check((7, 7, "/web.service/../other.service/web.service"), &[]);
     check((7, 7, "/../web.service"), &[]);
+    let id = "ab".repeat(32);
+    let in_pod = |uid: &str| format!("/kubepods/burstable/pod{uid}/{id}");
+    check((7, 7, &in_pod("2c48913c-b29f-11e7-9350-020968147796")), &["pod", "podded"]);
+    check((8, 7, &in_pod("2c48913c-b29f-11e7-9350-020968147796")), &["pod"]);
+    check((7, 7, &in_pod("3c48913c-b29f-11e7-9350-020968147796")), &[]);
+    let of_user = format!(
+        "/user.slice/user-7.slice/user@7.service{}",
+        in_pod("2c48913c-b29f-11e7-9350-020968147796")
+    );
+    check((7, 7, &of_user), &[]);
 }
 
 #[test]
@@ -118,6 +135,8 @@ fn entries_for_nobody_or_everybody_are_refused() {
         "web - - - web.service",
         "web - - - /a/../b",
         "web - - - /a//b",
+        "web 1 - - - web-0",
+        "web - - - - 2c48913c_b29f_11e7_9350_020968147796",
     ] {
         assert!(made(line).is_err(), "{line}");
     }
@@ -132,4 +151,7 @@ fn a_refusal_can_name_what_was_seen() {
     let path = "/system.slice/web.service";
     assert_eq!(shown, format!("uid 1000, gid 7, unit web.service, cgroup {path}, pid 4242"));
     assert!(caller(1, 1, "/").to_string().contains("no systemd unit"));
+    let (uid, id) = ("2c48913c-b29f-11e7-9350-020968147796", "ab".repeat(32));
+    let shown = caller(1, 1, &format!("/kubepods/pod{uid}/{id}")).to_string();
+    assert!(shown.contains(&format!("no systemd unit, pod {uid}, container {id}, cgroup ")));
 }
