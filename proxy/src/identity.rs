@@ -4,6 +4,7 @@
 //! caller is gone; connections that wait in pools for their next request are retired with the
 //! identity that they were made with.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weft_core::ca::{Leaf, TrustBundle};
@@ -14,7 +15,7 @@ use weft_runtime::clock;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ClientConfig, ServerConfig};
 use weft_runtime::tls::{
-    ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, Spoken, TlsError, Trust,
+    ClientAuth, Identity, PeerCheck, Resumption, ServerOptions, Sessions, Spoken, TlsError, Trust,
     client_config_with, fingerprint, peer_certificate, server_config_with,
 };
 
@@ -39,7 +40,18 @@ pub(crate) struct Credentials {
 pub(crate) struct ClientConfigs {
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) http2: Arc<ClientConfig>,
-    pub(crate) tcp: Arc<ClientConfig>,
+    tcp: Arc<ClientConfig>,
+    /// Of connections that carry bytes; those with requests are kept open and resume nothing.
+    sessions: Sessions,
+}
+
+impl ClientConfigs {
+    /// Returns how to call the one at an address for connections that carry bytes.
+    pub(crate) fn tcp(&self, address: SocketAddr) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.tcp);
+        config.resumption = self.sessions.with_peer(address);
+        Arc::new(config)
+    }
 }
 
 /// What of the trust is gone that connections were made with.
@@ -141,12 +153,16 @@ impl Credentials {
         let with = |alpn: &str| -> Result<Arc<ClientConfig>, TlsError> {
             let check = PeerCheck::Exactly(peer.clone());
             let how = (&[alpn][..], &spoken);
-            Ok(Arc::new(client_config_with(&self.identity, &self.trust, check, how)?))
+            let mut config = client_config_with(&self.identity, &self.trust, check, how)?;
+            // Intentions of those called may judge by it.
+            config.enable_sni = true;
+            Ok(Arc::new(config))
         };
         Ok(ClientConfigs {
             http1: with(ALPN_HTTP1)?,
             http2: with(ALPN_HTTP2)?,
             tcp: with(ALPN_TCP)?,
+            sessions: Sessions::default(),
         })
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Upstream {
 pub(crate) struct UpstreamTarget {
     pub(crate) id: TargetId,
     pub(crate) spiffe_id: SpiffeId,
+    /// The name that is given in TLS.
+    pub(crate) sni: String,
     pub(crate) tls: Arc<ClientConfigs>,
     pub(crate) endpoints: Vec<Endpoint>,
 }
@@ -175,6 +177,7 @@ fn upstream_target(
     Ok(UpstreamTarget {
         id: target.id.clone(),
         spiffe_id: target.spiffe_id.clone(),
+        sni: target.sni.clone(),
         tls,
         endpoints: snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
     })

@@ -127,6 +127,7 @@ fn a_proxy_writes_down_whom_it_refuses_lets_in_and_cuts_off() {
     assert_eq!((&first["type"], &first["decision"]), (&json!("decision"), &json!("deny")));
     assert_eq!((&first["source"], &first["destination"]), (&json!("shop"), &json!("web")));
     assert!(text(&first, "caller").ends_with("/svc/shop"), "{first}");
+    assert!(text(&first, "sni").starts_with("web.default.dc1.internal."), "{first}");
     assert!(text(&first, "why").contains("shop"), "{first}");
 
     cluster.agent.intend("shop", "web", "allow");
@@ -147,6 +148,7 @@ fn a_proxy_writes_down_whom_it_refuses_lets_in_and_cuts_off() {
     let told = records(&path, |record| record["decision"] == "cut");
     let cut = told.iter().find(|record| record["decision"] == "cut").expect("there is one");
     assert_eq!((&cut["source"], &cut["destination"]), (&json!("shop"), &json!("web")));
+    assert!(text(cut, "caller").ends_with("/svc/shop"), "{cut}");
     let admin = proxy.process.ready_field("admin").parse().expect("an address");
     let metrics = Api::new(admin).get("/metrics").and_then(|answer| answer.ok());
     let metrics = metrics.expect("metrics").body;

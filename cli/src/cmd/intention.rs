@@ -127,6 +127,10 @@ struct ExplainArgs {
     /// The port of the service called
     #[arg(long)]
     port: Option<u16>,
+    /// The server name that the caller gives in TLS; as its proxy does, such as
+    /// web.default.dc1.internal.<trust domain>
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -234,6 +238,7 @@ async fn explain(client: &ApiClient, args: &ExplainArgs) -> anyhow::Result<ExitC
         ("path", &args.path),
         ("address", &args.address),
         ("port", &port),
+        ("sni", &args.sni),
         ("jwt-provider", &args.jwt_provider),
     ];
     let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));

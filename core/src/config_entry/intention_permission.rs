@@ -15,8 +15,8 @@ use crate::limits;
 /// What is done with the calls that meet all conditions.
 ///
 /// **Shape**: at least one condition.
-/// **Source**: Consul: docs/connect/config-entries/service-intentions#permissions. `SourceCIDRs`
-/// and `DestinationPorts` are ours.
+/// **Source**: Consul: docs/connect/config-entries/service-intentions#permissions. `SourceCIDRs`,
+/// `DestinationPorts` and `SNIs` are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct IntentionPermission {
@@ -34,6 +34,10 @@ pub struct IntentionPermission {
     /// Ports of which the service listens on one; empty means any.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub destination_ports: Vec<u16>,
+    /// Server names, or `*.` and their ends, of which the caller gives one in TLS; empty means
+    /// any, and none.
+    #[serde(rename = "SNIs", default, skip_serializing_if = "is_blank")]
+    pub snis: Vec<String>,
 }
 
 /// Conditions on a request; all that are given must hold.
@@ -67,10 +71,12 @@ impl IntentionPermission {
         if let Some(jwt) = &self.jwt {
             jwt.check(&format!("{field}.JWT"), findings);
         }
-        let is_bare = self.source_cidrs.is_empty() && self.destination_ports.is_empty();
+        let is_bare = self.source_cidrs.is_empty()
+            && self.destination_ports.is_empty()
+            && self.snis.is_empty();
         if self.http.is_none() && self.jwt.is_none() && is_bare {
-            let reason = "needs a condition: HTTP, JWT, SourceCIDRs or DestinationPorts; for all \
-                          calls write the source's own Action";
+            let reason = "needs a condition: HTTP, JWT, SourceCIDRs, DestinationPorts or SNIs; \
+                          for all calls write the source's own Action";
             findings.add(field, reason);
         }
         let max = limits::CONDITIONS_PER_ROUTE_MAX;
@@ -87,6 +93,12 @@ impl IntentionPermission {
         }
         for (at, port) in self.destination_ports.iter().enumerate() {
             findings.port(&format!("{field}.DestinationPorts[{at}]"), *port);
+        }
+        findings.count(&format!("{field}.SNIs"), self.snis.len(), max);
+        for (at, name) in self.snis.iter_mut().enumerate() {
+            *name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+            let whole = name.strip_prefix("*.").unwrap_or(name);
+            findings.host(&format!("{field}.SNIs[{at}]"), whole);
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Call<'a> {
     pub address: Option<IpAddr>,
     /// The port of the service called; `None` when it is not known.
     pub port: Option<u16>,
+    /// The server name that the caller gave in TLS; `None` when it gave none.
+    pub sni: Option<&'a str>,
     /// The request; `None` for a connection that carries bytes.
     pub request: Option<Asked<'a>>,
 }

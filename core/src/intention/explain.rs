@@ -172,6 +172,9 @@ pub fn in_words(permission: &IntentionPermission) -> String {
         let ports: Vec<String> = permission.destination_ports.iter().map(u16::to_string).collect();
         parts.push(format!("port {}", ports.join(" or ")));
     }
+    if !permission.snis.is_empty() {
+        parts.push(format!("SNI {}", permission.snis.join(" or ")));
+    }
     parts.join(", ")
 }
 

@@ -1,6 +1,6 @@
 //! What in intentions never decides anything: rules behind others, rules for what is not there.
 
-use super::in_words;
+use super::{in_words, server_name};
 use crate::config_entry::{
     HeaderMatch, IntentionAction, IntentionHttp, IntentionPermission, IntentionPrecedence,
     IntentionSource, Protocol, ServiceIntentions, SourceName,
@@ -181,6 +181,13 @@ fn covers(wide: &IntentionPermission, narrow: &IntentionPermission) -> bool {
         && http.header.iter().all(|header: &HeaderMatch| of.header.contains(header))
         && is_within(&narrow.source_cidrs, &wide.source_cidrs)
         && is_within(&narrow.destination_ports, &wide.destination_ports)
+        && are_names_within(&narrow.snis, &wide.snis)
+}
+
+/// As [`is_within`], for server names and their ends.
+fn are_names_within(inner: &[String], outer: &[String]) -> bool {
+    let is_in = |name: &String| outer.iter().any(|outer| server_name::is_within(name, outer));
+    outer.is_empty() || !inner.is_empty() && inner.iter().all(is_in)
 }
 
 /// Whether all that `inner` takes is in `outer`; an empty list takes all.
@@ -263,6 +270,9 @@ mod tests {
                 { "Action": "deny", "HTTP": { "PathExact": "/a/b" } },
                 { "Action": "deny", "SourceCIDRs": ["10.0.0.0/8"] },
                 { "Action": "allow", "SourceCIDRs": ["10.0.0.0/8"], "DestinationPorts": [1] },
+                { "Action": "deny", "SNIs": ["*.db.mesh"] },
+                { "Action": "allow", "SNIs": ["a.db.mesh", "*.b.db.mesh"] },
+                { "Action": "allow", "SNIs": ["db.mesh"] },
             ] },
         ] });
         let entry = normalised(entry);
@@ -281,6 +291,7 @@ mod tests {
                 "web Some(2) never decides: permission 1 (path /a…, method GET or PUT) stands \
                  before it",
                 "web Some(5) never decides: permission 4 (from 10.0.0.0/8) stands before it",
+                "web Some(7) never decides: permission 6 (SNI *.db.mesh) stands before it",
             ]
         );
         let found = lint(&entry, &around(&|_| Protocol::Tcp, &|_| true));

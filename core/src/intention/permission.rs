@@ -11,6 +11,7 @@ use regex::bytes::Regex;
 
 use super::call::{Asked, Call};
 use super::path_index::Wanted;
+use super::server_name::is_meant;
 use crate::canonical_path::{CanonicalPath, UnclearPath, pattern};
 use crate::config_entry::{
     HeaderMatch, IntentionAction, IntentionHttp, IntentionJwt, IntentionPermission,
@@ -26,6 +27,7 @@ pub(super) struct Permission {
     pub(super) jwt: Option<IntentionJwt>,
     networks: Vec<IpNet>,
     ports: Vec<u16>,
+    snis: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Permission {
             jwt: permission.jwt.clone(),
             networks: networks.ok_or(Unusable)?,
             ports: permission.destination_ports.clone(),
+            snis: permission.snis.iter().map(|name| name.as_str().into()).collect(),
         })
     }
 
@@ -137,7 +140,13 @@ impl Permission {
             Some(port) => Readings::certain(self.ports.contains(&port)),
             None => unknown,
         };
-        let readings = address.and(port);
+        let sni = match call.sni {
+            _ if self.snis.is_empty() => Readings::certain(true),
+            Some(name) => Readings::certain(self.snis.iter().any(|rule| is_meant(rule, name))),
+            // Who gives no name meets no allowance, and gets past no denial by leaving it out.
+            None => unknown,
+        };
+        let readings = address.and(port).and(sni);
         match (&self.http, &call.request) {
             (None, _) => Ok(readings),
             (Some(_), None) => Ok(Readings::NONE),

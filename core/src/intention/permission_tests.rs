@@ -81,7 +81,7 @@ fn web() -> ServiceName {
 fn is_allowed(judge: &Judge, request: &Request, address: Option<IpAddr>) -> bool {
     let path = CanonicalPath::parse(request.path.as_bytes());
     let asked = Asked { request, path: path.as_ref().map_err(|unclear| *unclear), tokens: &[] };
-    let call = Call { address, port: Some(8080), request: Some(asked) };
+    let call = Call { address, port: Some(8080), sni: None, request: Some(asked) };
     judge.evaluate(judge.standing(&web()), &call).allowed
 }
 
@@ -233,18 +233,47 @@ fn addresses_and_ports_are_conditions_as_well() {
         (None, false),
     ] {
         let address = address.map(|text| text.parse().expect("an address"));
-        let call = |port| Call { address, port: Some(port), request: None };
+        let call = |port| Call { address, port: Some(port), sni: None, request: None };
         let standing = judge.standing(&web());
         assert_eq!(judge.evaluate(standing, &call(8080)).allowed, wanted, "{address:?}");
         assert!(!judge.evaluate(standing, &call(8081)).allowed);
     }
 }
 
+/// What the caller does not say counts against it, whether the rule allows or denies.
+#[test]
+fn server_names_are_conditions_as_well() {
+    let permissions =
+        |action: &str| json!([{ "Action": action, "SNIs": ["DB.mesh.", "*.db.mesh"] }]);
+    for (sni, is_one) in [
+        (Some("db.mesh"), true),
+        (Some("db.mesh."), true),
+        (Some("v1.db.mesh"), true),
+        (Some("V1.DB.Mesh"), true),
+        (Some("other.mesh"), false),
+        (Some("xdb.mesh"), false),
+    ] {
+        let call = Call { address: None, port: None, sni, request: None };
+        let allowing = judge(&entry(permissions("allow")).expect("right"), DENY);
+        assert_eq!(allowing.evaluate(allowing.standing(&web()), &call).allowed, is_one, "{sni:?}");
+        let denying = judge(&entry(permissions("deny")).expect("right"), ALLOW);
+        assert_eq!(denying.evaluate(denying.standing(&web()), &call).allowed, !is_one, "{sni:?}");
+    }
+    let silent = Call { address: None, port: None, sni: None, request: None };
+    for (action, default) in [("allow", DENY), ("deny", ALLOW)] {
+        let judge = judge(&entry(permissions(action)).expect("right"), default);
+        let judgement = judge.evaluate(judge.standing(&web()), &silent);
+        assert!(!judgement.allowed, "{action}");
+    }
+    let entry = entry(permissions("deny")).expect("right");
+    assert_eq!(entry.sources[0].permissions[0].snis, ["db.mesh", "*.db.mesh"]);
+}
+
 #[test]
 fn conditions_on_requests_deny_what_is_no_request() {
     let permissions = json!([{ "Action": "allow", "HTTP": { "PathPrefix": "/" } }]);
     let judge = judge(&entry(permissions).expect("right"), ALLOW);
-    let call = Call { address: None, port: None, request: None };
+    let call = Call { address: None, port: None, sni: None, request: None };
     let judgement = judge.evaluate(judge.standing(&web()), &call);
     assert_eq!((judgement.allowed, judgement.cause), (false, Cause::NoRequest));
 }
@@ -253,7 +282,7 @@ fn conditions_on_requests_deny_what_is_no_request() {
 fn a_dry_run_lets_through_and_says_so() {
     let source = json!({ "Name": "web", "Action": "deny", "DryRun": true });
     let judge = judge(&entry_with(source).expect("right"), DENY);
-    let call = Call { address: None, port: None, request: None };
+    let call = Call { address: None, port: None, sni: None, request: None };
     let judgement = judge.evaluate(judge.standing(&web()), &call);
     assert!(judgement.allowed && judgement.is_dry_run);
     let db = ServiceName::parse("db").expect("a name");
@@ -285,6 +314,9 @@ fn what_is_wrong_with_permissions_is_told_by_field() {
         (json!([{ "Action": "deny", "SourceCIDRs": ["10.0.0.0/33"] }]), "SourceCIDRs[0]: \"10"),
         (json!([{ "Action": "deny", "SourceCIDRs": ["::ffff:10.0.0.1"] }]), "is not a network"),
         (json!([{ "Action": "deny", "DestinationPorts": [0] }]), "DestinationPorts[0]: must be"),
+        (json!([{ "Action": "deny", "SNIs": ["a", "*"] }]), "SNIs[1]: \"*\" is not a host name"),
+        (json!([{ "Action": "deny", "SNIs": ["a*.b"] }]), "SNIs[0]: \"a*.b\" is not a host name"),
+        (json!([{ "Action": "deny", "SNIs": [""] }]), "SNIs[0]: \"\" is not a host name"),
     ] {
         let told = entry(permissions.clone()).expect_err("a fault");
         assert!(told.contains(wanted), "{permissions}: {told}");
@@ -408,6 +440,7 @@ fn requests_are_judged_one_by_one_where_a_condition_asks_about_them() {
         (permissions(json!({ "Action": "deny", "HTTP": { "Methods": ["GET"] } })), true),
         (permissions(json!({ "Action": "allow", "DestinationPorts": [80] })), false),
         (permissions(json!({ "Action": "allow", "SourceCIDRs": ["10.0.0.0/8"] })), false),
+        (permissions(json!({ "Action": "allow", "SNIs": ["db.mesh"] })), false),
     ] {
         let judge = judge(&entry_with(source.clone()).expect("a right source"), DENY);
         assert_eq!(judge.is_by_content(judge.standing(&web())), wanted, "{source}");
@@ -467,7 +500,7 @@ fn a_dry_run_is_told_only_of_what_would_be_refused() {
     ] {
         let source = json!({ "Name": "web", "Action": action, "DryRun": dry_run });
         let judge = judge(&entry_with(source).expect("a right source"), DENY);
-        let call = Call { address: None, port: None, request: None };
+        let call = Call { address: None, port: None, sni: None, request: None };
         let judgement = judge.evaluate(judge.standing(&web()), &call);
         assert_eq!((judgement.allowed, judgement.is_dry_run), wanted, "{action} {dry_run}");
     }

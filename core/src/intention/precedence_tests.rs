@@ -68,6 +68,10 @@ fn judge(entries: &[ServiceIntentions], decides: (IntentionPrecedence, Intention
 /// Judges a call of `web`, a connection where there is no path; as proxies do, without a look at
 /// requests where they play no part.
 fn judged<'a>(judge: &'a Judge, path: Option<&'static str>) -> Judgement<'a> {
+    judged_as(judge, path, None)
+}
+
+fn judged_as<'a>(judge: &'a Judge, path: Option<&'static str>, sni: Option<&str>) -> Judgement<'a> {
     let standing = judge.standing(&name("web"));
     let get = path.map(Get);
     let path = path.map(|path| CanonicalPath::parse(path.as_bytes()));
@@ -77,7 +81,7 @@ fn judged<'a>(judge: &'a Judge, path: Option<&'static str>) -> Judgement<'a> {
         tokens: &[],
     });
     let request = asked.filter(|_| judge.is_by_content(standing));
-    judge.evaluate(standing, &Call { address: None, port: Some(80), request })
+    judge.evaluate(standing, &Call { address: None, port: Some(80), sni, request })
 }
 
 fn told(judge: &Judge, path: &'static str) -> String {
@@ -88,7 +92,7 @@ fn told(judge: &Judge, path: &'static str) -> String {
 fn reference(
     entries: &[ServiceIntentions],
     (precedence, default): (IntentionPrecedence, IntentionAction),
-    path: &str,
+    (path, sni): (&str, Option<&str>),
 ) -> bool {
     let holds = |permission: &&IntentionPermission| {
         let http = permission.http.as_ref();
@@ -96,6 +100,13 @@ fn reference(
         prefix.is_none_or(|prefix| path.starts_with(prefix))
             && (permission.destination_ports.is_empty()
                 || permission.destination_ports.contains(&80))
+            && match (sni, permission.snis.first()) {
+                (_, None) => true,
+                (None, Some(_)) => permission.action == DENY,
+                (Some(name), Some(rule)) => {
+                    rule == name || *rule == "*.db" && name.ends_with(".db")
+                }
+            }
     };
     let first = |it: &IntentionSource| {
         let found = it.permissions.iter().find(holds).map(|it| it.action);
@@ -128,6 +139,9 @@ prop_compose! {
             json!({ "HTTP": { "PathPrefix": "/" }, "DestinationPorts": [80] }),
             json!({ "DestinationPorts": [80] }),
             json!({ "DestinationPorts": [81] }),
+            json!({ "SNIs": ["a.db"] }),
+            json!({ "SNIs": ["*.db"], "DestinationPorts": [80] }),
+            json!({ "HTTP": { "PathPrefix": "/a" }, "SNIs": ["*.db"] }),
         ]),
     ) -> Value {
         let mut permission = what;
@@ -165,13 +179,14 @@ proptest! {
         (of_db, of_all) in (sources(4), sources(0)),
         default in prop::sample::select(vec![ALLOW, DENY]),
         path in prop::sample::select(vec!["/", "/a", "/a/b", "/c"]),
+        sni in prop::sample::select(vec![None, Some("db"), Some("a.db"), Some("b.a.db")]),
     ) {
         let entries = entries(&of_db, &of_all);
         let mut allowed = Vec::new();
         for precedence in [FIRST, OVERRIDES] {
             let judge = judge(&entries, (precedence, default));
-            let judgement = judged(&judge, Some(path));
-            let wanted = reference(&entries, (precedence, default), path);
+            let judgement = judged_as(&judge, Some(path), sni);
+            let wanted = reference(&entries, (precedence, default), (path, sni));
             prop_assert_eq!(judgement.allowed, wanted, "{:?}", judge.set());
             // What lets a caller through as a whole refuses none of its requests.
             let verdict = judge.set().evaluate(&name("web"));

@@ -148,7 +148,7 @@ fn a_rule_on_tokens_denies_what_carries_none() {
     let judge = Judge::new(set);
     let standing = judge.standing(&name("web"));
     assert!(judge.is_by_content(standing));
-    let connection = Call { address: None, port: None, request: None };
+    let connection = Call { address: None, port: None, sni: None, request: None };
     assert_eq!(judge.evaluate(standing, &connection).cause, Cause::NoRequest);
     let ask = |state| {
         let tokens = [Token { provider: name("accounts"), version: known.modify_index, state }];
@@ -205,7 +205,7 @@ fn with_tokens(judge: &Judge, tokens: &[Token]) -> (bool, Cause) {
     let request = Request { query: None, headers: Vec::new() };
     let path = CanonicalPath::parse(b"/a").expect("a path");
     let asked = Asked { request: &request, path: Ok(&path), tokens };
-    let call = Call { address: None, port: Some(80), request: Some(asked) };
+    let call = Call { address: None, port: Some(80), sni: None, request: Some(asked) };
     let judgement = judge.evaluate(judge.standing(&name("web")), &call);
     (judgement.allowed, judgement.cause)
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use weft_core::config_entry::Protocol;
-use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
@@ -23,7 +22,7 @@ use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::listen::{Caller, Live, Local, Worker};
-use crate::observe::{Asking, Open};
+use crate::observe::Open;
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
 
@@ -67,8 +66,10 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
         debug!(caller = %certificate.id, "the caller's root is no longer trusted");
         return;
     }
-    let PeerCertificate { id: caller, valid_before, .. } = certificate;
-    live.set_caller(Caller { service: service.clone(), address, chain, valid_before });
+    let sni = tls.get_ref().1.server_name().map(Into::into);
+    let PeerCertificate { id, valid_before, .. } = certificate;
+    let caller = Rc::new(Caller { id, service, address, sni, chain, valid_before });
+    live.set_caller(caller.clone());
     let _open = Open::new(&local.inbound);
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (protocol, is_http2) {
@@ -76,12 +77,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
             live.set_shared();
-            let hop = LocalApp::new(worker, local, (caller, service, address), &live);
+            let hop = LocalApp::new(worker, local, caller, &live);
             let input = Buffer::default();
             Box::pin(serve((tls, input), Engine::Http2, hop, &live, &tasks)).await;
         }
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, false) => {
-            let hop = LocalApp::new(worker, local, (caller, service, address), &live);
+            let hop = LocalApp::new(worker, local, caller, &live);
             Session::new(tls, hop, live, Buffer::default()).run().await;
         }
     }
@@ -111,18 +112,18 @@ async fn handshake(
 }
 
 /// Carries bytes to the local instance, if the caller may.
-async fn copy(local: &Local, mut tls: ServerTls, caller: &SpiffeId, live: &Live) {
+async fn copy(local: &Local, mut tls: ServerTls, caller: &Caller, live: &Live) {
     live.set_busy(true);
-    if !may_connect(local, caller, live) {
+    if !may_connect(local, caller) {
         return;
     }
     let inbound = &local.workload.snapshot.inbound;
     if inbound.ext_authz.is_some() {
         local.inbound.cause("authoriser-failed");
-        warn!(%caller, "connection refused: an external authoriser judges requests, not bytes");
+        warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
         return;
     }
-    carry_bytes(local, &mut tls, caller).await;
+    carry_bytes(local, &mut tls, &caller.id).await;
 }
 
 /// Carries bytes between a caller and the local instance.
@@ -147,18 +148,17 @@ pub(super) async fn carry_bytes<W: Wire>(local: &Local, wire: &mut W, caller: &d
 }
 
 /// Judges a connection that carries bytes; counts and logs what is refused, or would be.
-fn may_connect(local: &Local, caller: &SpiffeId, live: &Live) -> bool {
+fn may_connect(local: &Local, caller: &Caller) -> bool {
     let workload = &local.workload;
-    let known = live.caller();
-    let Some(known) = known.as_ref() else { return false };
-    let judgement = judge_connection(workload, known);
-    let why = || workload.judge.explain(&judgement, &known.service, &workload.snapshot.service);
+    let judgement = judge_connection(workload, caller);
+    let own = &workload.snapshot.service;
+    let why = || workload.judge.explain(&judgement, &caller.service, own);
     if let Some(decisions) = &local.decisions
         && let Some(verdict) = decisions.worth_telling(&judgement)
     {
-        let asking = Asking { caller: Some(caller), ..known.asking(&workload.snapshot.service) };
-        decisions.tell(verdict, asking, why());
+        decisions.tell(verdict, caller.asking(own, None), why());
     }
+    let caller = &caller.id;
     if !judgement.allowed {
         local.inbound.denied.add(1);
         local.inbound.cause("intention-denied");

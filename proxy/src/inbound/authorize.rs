@@ -3,8 +3,7 @@
 
 use http::{HeaderValue, header};
 use weft_core::config_entry::IntentionPrecedence;
-use weft_core::identity::SpiffeId;
-use weft_core::intention::{Call, Cause, Judge, Judgement, TokenWant};
+use weft_core::intention::{Cause, Judge, Judgement, TokenWant};
 use weft_core::name::ServiceName;
 
 use super::under_way::Rules;
@@ -14,27 +13,25 @@ use crate::workload::Workload;
 
 /// Judges a connection as a whole.
 pub(super) fn judge_connection<'a>(workload: &'a Workload, caller: &Caller) -> Judgement<'a> {
-    let port = Some(workload.snapshot.inbound.local_app.port());
-    let call = Call { address: caller.address, port, request: None };
-    workload.judge.evaluate(workload.judge.standing(&caller.service), &call)
+    let port = workload.snapshot.inbound.local_app.port();
+    workload.judge.evaluate(workload.judge.standing(&caller.service), &caller.call(port, None))
 }
 
 /// Cuts what is under way on a connection and no longer allowed; returns whether anything was cut.
 pub(crate) fn judge_again(workload: &Workload, live: &Live) -> bool {
-    let caller = live.caller();
-    let Some(caller) = caller.as_ref() else { return false };
+    let Some(caller) = live.caller() else { return false };
     let judge: &Judge = &workload.judge;
     let standing = judge.standing(&caller.service);
     if judge.is_by_content(standing) {
         let port = workload.snapshot.inbound.local_app.port();
-        let rules = Rules { judge, standing, caller, port };
+        let rules = Rules { judge, standing, caller: &caller, port };
         let is_cut = live.under_way.cut_refused(&rules);
         if live.has_one_request() && !live.under_way.is_alone_allowed(&rules) {
             live.cut();
             return true;
         }
         is_cut
-    } else if live.is_busy() && !judge_connection(workload, caller).allowed {
+    } else if live.is_busy() && !judge_connection(workload, &caller).allowed {
         live.cut();
         true
     } else {
@@ -46,9 +43,10 @@ pub(crate) fn judge_again(workload: &Workload, live: &Live) -> bool {
 pub(super) fn refusal(
     judge: &Judge,
     judgement: &Judgement<'_>,
-    (caller, name): (&SpiffeId, &ServiceName),
+    caller: &Caller,
     service: &ServiceName,
 ) -> Refusal {
+    let Caller { id: caller, service: name, .. } = caller;
     let why = judge.explain(judgement, name, service);
     if let Cause::NoToken(want) | Cause::NoTokenFor(_, want) = judgement.cause {
         let error = match want {

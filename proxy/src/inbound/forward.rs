@@ -1,16 +1,13 @@
 //! Requests on to the local instance, if the caller may.
 
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::info;
 use weft_core::canonical_path::CanonicalPath;
 use weft_core::config_entry::JwtProvider;
-use weft_core::identity::SpiffeId;
-use weft_core::intention::{Asked, Call, Judgement, Standing};
-use weft_core::name::ServiceName;
+use weft_core::intention::{Asked, Judgement, Standing};
 use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
@@ -19,17 +16,15 @@ use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
-use crate::listen::{Live, Local, Worker};
-use crate::observe::{AccessRecord, Asking, Verdict};
+use crate::listen::{Caller, Live, Local, Worker};
+use crate::observe::{AccessRecord, Verdict};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
 pub(crate) struct LocalApp {
     worker: Rc<Worker>,
     local: Rc<Local>,
-    caller: SpiffeId,
-    service: ServiceName,
-    address: Option<IpAddr>,
+    caller: Rc<Caller>,
     /// Under `local`'s intentions.
     standing: Standing,
     /// Of the request that was judged last.
@@ -68,11 +63,7 @@ pub(super) struct Preparation {
 }
 
 /// A caller of whom somebody else is asked.
-struct Enquiry {
-    caller: SpiffeId,
-    service: ServiceName,
-    address: Option<IpAddr>,
-}
+struct Enquiry(Rc<Caller>);
 
 impl Preparation {
     /// Whether there is nothing to wait for.
@@ -89,12 +80,12 @@ impl LocalApp {
     pub(super) fn new(
         worker: Rc<Worker>,
         local: Rc<Local>,
-        (caller, service, address): (SpiffeId, ServiceName, Option<IpAddr>),
+        caller: Rc<Caller>,
         live: &Live,
     ) -> Self {
-        let standing = local.workload.judge.standing(&service);
+        let standing = local.workload.judge.standing(&caller.service);
         let own = &local.workload.snapshot.spiffe_id;
-        let value = certificate_field(own, &caller);
+        let value = certificate_field(own, &caller.id);
         let added_lines = format!("x-forwarded-client-cert: {value}\r\n");
         let added_lines = added_lines.into_bytes();
         let under_way = live.under_way.clone();
@@ -102,8 +93,6 @@ impl LocalApp {
             worker,
             local,
             caller,
-            service,
-            address,
             standing,
             path: CanonicalPath::default(),
             under_way,
@@ -131,31 +120,21 @@ impl LocalApp {
         let read = if is_by_content { self.path.read(request.path()) } else { Ok(()) };
         let path = read.map(|()| &self.path);
         let snapshot = &local.workload.snapshot;
-        let call = Call {
-            address: self.address,
-            port: Some(snapshot.inbound.local_app.port()),
-            request: is_by_content.then_some(Asked { request, path, tokens: &checked.tokens }),
-        };
+        let asked = is_by_content.then_some(Asked { request, path, tokens: &checked.tokens });
+        let call = self.caller.call(snapshot.inbound.local_app.port(), asked);
         let judgement = judge.evaluate(self.standing, &call);
         if let Some(decisions) = &local.decisions
             && let Some(verdict) = decisions.worth_telling(&judgement)
         {
             let path = path.map_or_else(|_| request.path(), CanonicalPath::as_bytes);
             let path = if is_by_content { path } else { request.path() };
-            let asking = Asking {
-                caller: Some(&self.caller),
-                source: &self.service,
-                destination: &snapshot.service,
-                address: self.address,
-                request: Some((request.method(), path)),
-            };
-            let why = judge.explain(&judgement, &self.service, &snapshot.service);
+            let asking = self.caller.asking(&snapshot.service, Some((request.method(), path)));
+            let why = judge.explain(&judgement, &self.caller.service, &snapshot.service);
             decisions.tell(verdict, asking, why);
         }
         if !judgement.allowed {
             local.inbound.denied.add(1);
-            let caller = (&self.caller, &self.service);
-            return Err(refusal(judge, &judgement, caller, &snapshot.service));
+            return Err(refusal(judge, &judgement, &self.caller, &snapshot.service));
         }
         let is_respelled = is_by_content && path.is_ok();
         let logged = self.worker.log.is_some().then(|| {
@@ -191,18 +170,14 @@ impl LocalApp {
             true => judge.providers(self.standing).cloned().collect(),
             false => Vec::new(),
         };
-        let enquiry = self.local.authoriser.is_some().then(|| Enquiry {
-            caller: self.caller.clone(),
-            service: self.service.clone(),
-            address: self.address,
-        });
+        let enquiry = self.local.authoriser.is_some().then(|| Enquiry(self.caller.clone()));
         Preparation { worker: self.worker.clone(), local: self.local.clone(), providers, enquiry }
     }
 
     fn follow_workload(&mut self) {
         if !self.worker.is_current(&self.local) {
             self.local = self.worker.current();
-            self.standing = self.local.workload.judge.standing(&self.service);
+            self.standing = self.local.workload.judge.standing(&self.caller.service);
         }
     }
 
@@ -222,15 +197,16 @@ impl LocalApp {
         if self.told.is_none_or(|told| now >= told + TELL_EVERY) {
             self.told = Some(now);
             let workload = &local.workload;
-            let why = workload.judge.explain(judgement, &self.service, &workload.snapshot.service);
-            info!(caller = %self.caller, why, "request would be refused");
+            let (source, own) = (&self.caller.service, &workload.snapshot.service);
+            let why = workload.judge.explain(judgement, source, own);
+            info!(caller = %self.caller.id, why, "request would be refused");
         }
     }
 
     /// Returns the value of `x-forwarded-client-cert`.
     pub(super) fn certificate_field(&self) -> String {
         let own = &self.local.workload.snapshot.spiffe_id;
-        certificate_field(own, &self.caller)
+        certificate_field(own, &self.caller.id)
     }
 
     /// Counts and logs how a request ended.
@@ -243,7 +219,7 @@ impl LocalApp {
             log.write(AccessRecord {
                 at: clock::wall(),
                 direction: "inbound",
-                peer: self.caller.to_string(),
+                peer: self.caller.id.to_string(),
                 method: logged.0.clone(),
                 path: logged.1.clone(),
                 status: outcome.status,
@@ -284,8 +260,9 @@ impl Enquiry {
         authoriser: &Authoriser,
         request: &dyn WholeRequest,
     ) -> Result<Edits, Refusal> {
+        let Self(caller) = self;
         let (judge, snapshot) = (&local.workload.judge, &local.workload.snapshot);
-        let standing = judge.standing(&self.service);
+        let standing = judge.standing(&caller.service);
         let is_by_content = judge.is_by_content(standing);
         let mut path = CanonicalPath::default();
         let read = path.read(request.path());
@@ -294,8 +271,8 @@ impl Enquiry {
             false => Checked::default(),
         };
         let asked = Asked { request, path: read.map(|()| &path), tokens: &checked.tokens };
-        let port = Some(snapshot.inbound.local_app.port());
-        let call = Call { address: self.address, port, request: is_by_content.then_some(asked) };
+        let port = snapshot.inbound.local_app.port();
+        let call = caller.call(port, is_by_content.then_some(asked));
         if !judge.evaluate(standing, &call).allowed {
             return Ok(Edits::default());
         }
@@ -306,18 +283,12 @@ impl Enquiry {
         let question = Question::new(
             request,
             forwarded,
-            (self.address, self.caller.to_string(), self.service.to_string()),
+            (caller.address, caller.id.to_string(), caller.service.to_string()),
             (snapshot.inbound.bind, snapshot.spiffe_id.to_string(), snapshot.service.to_string()),
         );
         let answer = authoriser.ask(&question, &local.inbound).await;
         if let (Err(refusal), Some(decisions)) = (&answer, &local.decisions) {
-            let asking = Asking {
-                caller: Some(&self.caller),
-                source: &self.service,
-                destination: &snapshot.service,
-                address: self.address,
-                request: Some((request.method(), forwarded)),
-            };
+            let asking = caller.asking(&snapshot.service, Some((request.method(), forwarded)));
             decisions.tell(Verdict::Deny, asking, refusal.message.clone());
         }
         answer

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use weft_core::canonical_path::{CanonicalPath, UnclearPath};
-use weft_core::intention::{Asked, Call, Judge, Standing, Token};
+use weft_core::intention::{Asked, Judge, Standing, Token};
 use weft_core::traffic::RequestView;
 
 use crate::http::h1::is_like;
@@ -150,8 +150,7 @@ impl Rules<'_> {
             path: kept.path.as_ref().map_err(|unclear| *unclear),
             tokens: &kept.tokens,
         });
-        let call = Call { address: self.caller.address, port: Some(self.port), request };
-        self.judge.evaluate(self.standing, &call).allowed
+        self.judge.evaluate(self.standing, &self.caller.call(self.port, request)).allowed
     }
 }
 

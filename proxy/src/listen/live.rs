@@ -1,13 +1,15 @@
 //! A connection that lives on a worker, as the worker sees it: it can be told to drain, and it
 //! can be cut.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use weft_core::identity::SpiffeId;
+use weft_core::intention::{Asked, Call};
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
@@ -24,7 +26,7 @@ pub(crate) struct Live {
     is_plaintext: Cell<bool>,
     is_shared: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
-    caller: RefCell<Option<Caller>>,
+    caller: RefCell<Option<Rc<Caller>>>,
     /// What the proxy that was called has shown, leaf first.
     server: RefCell<Option<Vec<CertificateDer<'static>>>>,
     waker: RefCell<Option<Waker>>,
@@ -33,9 +35,12 @@ pub(crate) struct Live {
 /// Who called, and what it has shown.
 #[derive(Debug)]
 pub(crate) struct Caller {
+    pub(crate) id: SpiffeId,
     pub(crate) service: ServiceName,
     /// Where it called from; `None` when that cannot be told.
     pub(crate) address: Option<IpAddr>,
+    /// The server name that it gave in TLS; `None` when it gave none.
+    pub(crate) sni: Option<Box<str>>,
     /// Leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Until when the leaf is valid.
@@ -43,10 +48,19 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Tells who asks for a connection to a service.
-    pub(crate) fn asking<'a>(&'a self, destination: &'a ServiceName) -> Asking<'a> {
-        let (source, address) = (&self.service, self.address);
-        Asking { caller: None, source, destination, address, request: None }
+    /// Tells who asks a service for a request, or for a connection where there is none.
+    pub(crate) fn asking<'a>(
+        &'a self,
+        destination: &'a ServiceName,
+        request: Option<(&'a str, &'a [u8])>,
+    ) -> Asking<'a> {
+        let (caller, source, sni) = (&self.id, &self.service, self.sni.as_deref());
+        Asking { caller, source, destination, address: self.address, sni, request }
+    }
+
+    /// Tells what is judged of its call to a service that listens on a port.
+    pub(crate) fn call<'a>(&'a self, port: u16, request: Option<Asked<'a>>) -> Call<'a> {
+        Call { address: self.address, port: Some(port), sni: self.sni.as_deref(), request }
     }
 }
 
@@ -75,7 +89,7 @@ impl Live {
     }
 
     /// Notes who calls.
-    pub(crate) fn set_caller(&self, caller: Caller) {
+    pub(crate) fn set_caller(&self, caller: Rc<Caller>) {
         *self.caller.borrow_mut() = Some(caller);
     }
 
@@ -108,8 +122,8 @@ impl Live {
     }
 
     /// Returns who calls.
-    pub(crate) fn caller(&self) -> Ref<'_, Option<Caller>> {
-        self.caller.borrow()
+    pub(crate) fn caller(&self) -> Option<Rc<Caller>> {
+        self.caller.borrow().clone()
     }
 
     /// Whether something is under way.
@@ -193,7 +207,9 @@ mod tests {
         assert!(!live.is_draining(), "nobody has called yet");
         let service = ServiceName::parse("web").expect("a name");
         let valid_before = Timestamp(5_000);
-        live.set_caller(Caller { service, address: None, chain: Vec::new(), valid_before });
+        let id = "spiffe://mesh/ns/default/dc/dc1/svc/web".parse().expect("an identity");
+        let (address, sni, chain) = (None, None, Vec::new());
+        live.set_caller(Rc::new(Caller { id, service, address, sni, chain, valid_before }));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());
         live.drain_expired(Timestamp(5_000));

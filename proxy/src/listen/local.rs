@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weft_core::config_entry::Protocol;
 use weft_core::name::InstanceId;
 use weft_core::traffic::{Mix64, Splits};
 use weft_runtime::net::TcpStream;
-use weft_runtime::tls::peer_name;
+use weft_runtime::tls::called_name;
+use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
 use crate::http::general::{AppPool, Multiplexed};
@@ -62,7 +64,10 @@ pub(crate) struct LocalEndpoint {
     pub(crate) weight: u16,
     pub(crate) instance: InstanceId,
     pub(crate) pools: Rc<Pools>,
+    /// What it is called by in TLS; who it is, is told by its certificate alone.
     pub(crate) name: ServerName<'static>,
+    /// For connections that carry bytes, where there are any.
+    pub(crate) tcp: Option<Arc<ClientConfig>>,
 }
 
 /// Connections to one instance.
@@ -180,6 +185,7 @@ fn local_upstream(
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
+    let is_tcp = upstream.protocol == Protocol::Tcp;
     let local_target = |target: &UpstreamTarget| LocalTarget {
         endpoints: target
             .endpoints
@@ -190,7 +196,8 @@ fn local_upstream(
                 pools: pools
                     .remove(&pool_key(upstream, target, endpoint.address))
                     .unwrap_or_else(|| Pools::new(endpoint.address)),
-                name: peer_name(endpoint.address),
+                name: called_name(&target.sni, endpoint.address),
+                tcp: is_tcp.then(|| target.tls.tcp(endpoint.address)),
             })
             .collect(),
         series: metrics.outbound(&upstream.service, &target.id),
@@ -202,5 +209,6 @@ fn local_upstream(
 }
 
 fn pool_key(upstream: &Upstream, target: &UpstreamTarget, address: SocketAddr) -> PoolKey {
-    (format!("{} {} {}", upstream.service, target.id, target.spiffe_id).into(), address)
+    let UpstreamTarget { id, spiffe_id, sni, .. } = target;
+    (format!("{} {id} {spiffe_id} {sni}", upstream.service).into(), address)
 }

@@ -193,9 +193,9 @@ impl Worker {
     }
 
     fn tell_of_cut(&self, workload: &Workload, live: &Live) {
-        if let (Some(decisions), Some(caller)) = (&self.decisions, live.caller().as_ref()) {
+        if let (Some(decisions), Some(caller)) = (&self.decisions, live.caller()) {
             let destination = &workload.snapshot.service;
-            let asking = caller.asking(destination);
+            let asking = caller.asking(destination, None);
             decisions.tell(Verdict::Cut, asking, "the rules have changed".to_owned());
         }
     }

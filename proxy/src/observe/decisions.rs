@@ -36,11 +36,12 @@ pub(crate) enum Verdict {
 /// Who asked for what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asking<'a> {
-    /// With the whole identity where it is at hand.
-    pub(crate) caller: Option<&'a SpiffeId>,
+    pub(crate) caller: &'a SpiffeId,
     pub(crate) source: &'a ServiceName,
     pub(crate) destination: &'a ServiceName,
     pub(crate) address: Option<IpAddr>,
+    /// The server name given in TLS.
+    pub(crate) sni: Option<&'a str>,
     /// Method and path as judged; `None` for a connection.
     pub(crate) request: Option<(&'a str, &'a [u8])>,
 }
@@ -54,8 +55,10 @@ struct Record<'a> {
     decision: Verdict,
     source: &'a ServiceName,
     destination: &'a ServiceName,
-    caller: Option<String>,
+    caller: String,
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,8 +98,9 @@ impl Decisions {
             decision,
             source: asking.source,
             destination: asking.destination,
-            caller: asking.caller.map(ToString::to_string),
+            caller: asking.caller.to_string(),
             address: asking.address,
+            sni: asking.sni,
             method: asking.request.map(|(method, _)| method),
             path: asking.request.map(|(_, path)| String::from_utf8_lossy(path).into_owned()),
             why,

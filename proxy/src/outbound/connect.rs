@@ -80,7 +80,10 @@ pub(super) async fn open_tcp(
         };
         // Counts the connection as load on the endpoint while it lasts.
         let lease = endpoint.pools.http1.lease();
-        match open(worker, (endpoint, &of_target.tls.tcp), (&local_target.series, limit)).await {
+        // A chain speaks one protocol, so there is one.
+        let config =
+            endpoint.tcp.clone().unwrap_or_else(|| of_target.tls.tcp(endpoint.pools.http1.address));
+        match open(worker, (endpoint, &config), (&local_target.series, limit)).await {
             Ok(tls) => return Ok((tls, lease)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,

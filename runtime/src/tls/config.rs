@@ -17,7 +17,7 @@ use super::verify::{ClientVerifier, PeerCheck, ServerVerifier};
 use super::{Identity, Spoken, TlsError, Trust};
 
 /// Sessions that a client keeps for resumption: one per peer address, of those it calls often.
-const CLIENT_SESSIONS_MAX: usize = 256;
+pub(super) const CLIENT_SESSIONS_MAX: usize = 256;
 
 /// How long one ticket key lives. A ticket is good for at most twice that, which bounds how
 /// long a certificate that has expired since can still resume.

@@ -13,6 +13,7 @@ mod outside;
 mod peer;
 mod pem;
 mod provider;
+mod sessions;
 mod spoken;
 mod trust;
 mod verify;
@@ -34,6 +35,7 @@ pub use outside::{
 pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
 pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint, private_key_der};
 pub use provider::provider;
+pub use sessions::{Sessions, called_name};
 pub use spoken::Spoken;
 pub use trust::Trust;
 pub use verify::PeerCheck;

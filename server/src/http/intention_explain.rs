@@ -12,6 +12,7 @@ use weft_core::config_entry::{EntryKey, EntryKind, IntentionPermission, JwtProvi
 use weft_core::intention::{
     Asked, Call, Cause, Judge, Surroundings, Token, TokenState, in_words, lint,
 };
+use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
 use weft_core::traffic::RequestView;
@@ -82,6 +83,7 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
     let (source, destination) = (exact(query, "source")?, exact(query, "destination")?);
     let address = parsed::<IpAddr>(query, "address")?;
     let port = parsed::<u16>(query, "port")?;
+    let sni = sni(query)?;
     let line = line(query)?;
     let claims = claims(query)?;
     let path = line.as_ref().map(|line| CanonicalPath::parse(line.path.as_bytes()));
@@ -104,7 +106,7 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
                         itself";
             return Err(ApiError::bad_request(text));
         }
-        let judgement = judge.evaluate(standing, &Call { address, port, request: asked });
+        let judgement = judge.evaluate(standing, &Call { address, port, sni, request: asked });
         let permission = match judgement.cause {
             Cause::Permission(at) | Cause::Unreadable(at, _) | Cause::NoTokenFor(at, _) => {
                 Some(at + 1)
@@ -254,6 +256,18 @@ fn line(query: &Query) -> Result<Option<Line<'_>>, ApiError> {
     // What follows a '?' plays no part.
     let path = path.split('?').next().unwrap_or_default();
     Ok(Some(Line { method, path, headers }))
+}
+
+/// Reads the server name that the caller gives.
+fn sni(query: &Query) -> Result<Option<&str>, ApiError> {
+    let name = query.value("sni").filter(|name| !name.is_empty());
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match name {
+        Some(name) if name.len() > limits::HOST_NAME_BYTES_MAX || !name.bytes().all(is_host) => {
+            Err(ApiError::bad_request(format!("Invalid sni: {name:?} is not a host name")))
+        }
+        given => Ok(given),
+    }
 }
 
 fn parsed<T: std::str::FromStr>(query: &Query, name: &str) -> Result<Option<T>, ApiError> {

@@ -119,7 +119,7 @@ fn report(what: &str, sources: Vec<Value>, caller: &str, path: &str, wanted: &st
                 tokens: &[],
             });
             let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            let call = Call { address, port: Some(8080), request };
+            let call = Call { address, port: Some(8080), sni: None, request };
             let judgement = judge.evaluate(standing, &call);
             assert!(black_box(judgement).allowed, "{what}");
         }
