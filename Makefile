@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-servers bench-storage e2e kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-servers bench-storage e2e restarts kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -25,6 +25,11 @@ verify: ## the same checks without installing anything; never writes a source fi
 
 e2e: ## only the end-to-end tests (real processes, and programs of others)
 	@tests/run.sh e2e
+
+RESTARTS ?= 20
+restarts: ## sidecars replaced by new processes under load (RESTARTS=20): no request fails, no connection breaks
+	$(CARGO) build --locked -p weft
+	WEFT_HOT_RESTARTS=$(RESTARTS) $(CARGO) test --locked -p weft-tests --test e2e hot_restart::sidecars -- --nocapture
 
 KILLS ?= 100
 kills: ## agents and servers killed while services come and go (KILLS=100): nothing lost, no ghosts

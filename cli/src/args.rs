@@ -175,7 +175,8 @@ pub(crate) struct ConfigArgs {
     pub(crate) files: Vec<PathBuf>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time such as `10s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
 }
 

@@ -51,11 +51,23 @@ pub(crate) struct Serving<H> {
     /// What is done first when the process is told to end, while all of it still works.
     pub(crate) farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// What SIGHUP has done; `None` where nothing is read again.
-    pub(crate) on_hangup: Option<OnHangup>,
+    pub(crate) on_hangup: Option<OnSignal>,
+    /// What SIGUSR2 has done; `None` where no other process can take over.
+    pub(crate) on_user2: Option<OnSignal>,
+    /// Tells whether another process serves in this one's place: then the service manager is told
+    /// nothing of this one's end.
+    pub(crate) is_replaced: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
-/// What is done at each SIGHUP.
-pub(crate) type OnHangup = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+impl<H> Serving<H> {
+    /// Makes a process that reacts to nothing but being told to end.
+    pub(crate) fn new(handle: H, ready: Value) -> Self {
+        Self { handle, ready, farewell: None, on_hangup: None, on_user2: None, is_replaced: None }
+    }
+}
+
+/// What is done at each signal of a kind.
+pub(crate) type OnSignal = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// What is the same for every long-running command.
 pub(crate) struct Process<'a> {
@@ -134,9 +146,12 @@ impl Process<'_> {
         keep_watchdog_quiet(&tasks);
         notify(Report::Ready);
         info!(addresses = %serving.ready, "{} is ready", self.name);
-        let on_hangup = serving.on_hangup.take();
-        let failure = self.wait(&tasks, &mut signals, on_hangup).await;
-        notify(Report::Stopping);
+        let acts = (serving.on_hangup.take(), serving.on_user2.take());
+        let failure = self.wait(&tasks, &mut signals, acts).await;
+        let is_replaced = serving.is_replaced.as_ref().is_some_and(|is_replaced| is_replaced());
+        if !is_replaced {
+            notify(Report::Stopping);
+        }
         if let Some(farewell) = serving.farewell.take()
             && !tasks.is_cancelled()
         {
@@ -166,7 +181,7 @@ impl Process<'_> {
         &self,
         tasks: &TaskTree,
         signals: &mut Signals,
-        on_hangup: Option<OnHangup>,
+        (on_hangup, on_user2): (Option<OnSignal>, Option<OnSignal>),
     ) -> Option<anyhow::Error> {
         loop {
             tokio::select! {
@@ -177,6 +192,10 @@ impl Process<'_> {
                         None => {
                             info!("configuration is read at the start only; restart to apply it");
                         }
+                    },
+                    Received::User2 => match &on_user2 {
+                        Some(act) => act().await,
+                        None => info!("no other process can take over from this one"),
                     },
                     Received::Interrupt | Received::Terminate => {
                         info!("told to end");

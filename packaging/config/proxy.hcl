@@ -19,6 +19,17 @@ sidecar_for = "web-1"
 # How long requests in flight may take to end when the sidecar is told to end.
 # drain_limit = "15s"
 
+# How long it still takes connections then, while /ready says that it is not ready any more.
+# drain_delay = "0s"
+
+# A new process takes over from the running one without losing a connection (docs/proxy.md):
+# whether this one does at its start, the folder of the socket between the two, and how long
+# connections may go on in the old one. The folder is $RUNTIME_DIRECTORY by default, else weft in
+# $XDG_RUNTIME_DIR, else one of its own in the folder for temporary files.
+# take_over      = false
+# runtime_dir    = "/run/weft"
+# replaced_limit = "24h"
+
 # Whether each request is logged on standard output: "off", "text" or "json".
 # access_log = "off"
 

@@ -11,12 +11,22 @@ use serde::{Deserialize, Serialize};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
 use weft_proto::text::{AuditConfig, AuditSection, Fault};
+use weft_runtime::digest;
+
+use crate::handover::HandOver;
 
 /// Where the admin interface listens when nothing else is said (DESIGN: ports).
 const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
 /// How long requests in flight may take to end when the proxy stops: as long as the usual
 /// request timeout of a route.
 const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(15);
+/// How long connections may go on once another process has taken over: a day, as a process that
+/// only carries some connections costs little, and what they carry may not be begun again easily.
+const REPLACED_LIMIT_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of the path of a unix socket.
+///
+/// **Source**: unix(7), `sun_path`.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// More worker threads than this share nothing but memory traffic.
 const WORKERS_MAX: usize = 256;
 
@@ -38,6 +48,14 @@ pub struct FileConfig {
     pub workers: Option<u32>,
     /// How long requests in flight may take to end when the proxy stops.
     pub drain_limit: Option<Span>,
+    /// How long the proxy still takes connections once it says that it is not ready any more.
+    pub drain_delay: Option<Span>,
+    /// The folder of the socket over which a new process takes over; without it none can.
+    pub runtime_dir: Option<String>,
+    /// Whether to take over from a running proxy of the same service, if there is one.
+    pub take_over: bool,
+    /// How long connections may go on once another process has taken over.
+    pub replaced_limit: Option<Span>,
     /// `off`, `text` or `json`, on the standard output.
     pub access_log: Option<String>,
     /// Where it is written down who was refused.
@@ -54,14 +72,27 @@ pub struct Config {
     /// Where the admin interface listens.
     pub admin_addr: SocketAddr,
     /// Worker threads.
-    pub workers: usize,
+    pub workers: Workers,
     /// How long requests in flight may take to end when the proxy stops.
     pub drain_limit: Duration,
+    /// How long the proxy still takes connections once it says that it is not ready any more.
+    pub drain_delay: Duration,
+    /// How listeners are passed on to a new process; `None` for not at all.
+    pub hand_over: Option<HandOver>,
     /// Whether and how requests are logged.
     pub access_log: Option<AccessLogFormat>,
     /// Where it is written down who was refused, and which share of the others; `None` for
     /// nowhere.
     pub audit: Option<(AuditConfig, f64)>,
+}
+
+/// How many worker threads there are, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Workers {
+    /// From 1 to 256.
+    pub count: usize,
+    /// In words.
+    pub reason: &'static str,
 }
 
 /// Where snapshots come from.
@@ -122,13 +153,7 @@ impl Config {
                 None
             }
         };
-        let workers = match file.workers {
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-            Some(count) => count as usize,
-        };
-        if !(1..=WORKERS_MAX).contains(&workers) {
-            fault("workers", format!("{workers} is not from 1 to {WORKERS_MAX}"));
-        }
+        let workers = workers(file.workers, &mut fault);
         let access_log = match file.access_log.as_deref() {
             None | Some("off") => None,
             Some("json") => Some(AccessLogFormat::Json),
@@ -140,13 +165,68 @@ impl Config {
         };
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
+        let drain_delay = file.drain_delay.map_or(Duration::ZERO, |delay| delay.0);
+        let hand_over = match &source {
+            Some(source) => hand_over(&file, source, &mut faults),
+            None => None,
+        };
         match (source, admin_addr, faults.is_empty()) {
-            (Some(source), Some(admin_addr), true) => {
-                Ok(Self { source, admin_addr, workers, drain_limit, access_log, audit })
-            }
+            (Some(source), Some(admin_addr), true) => Ok(Self {
+                source,
+                admin_addr,
+                workers,
+                drain_limit,
+                drain_delay,
+                hand_over,
+                access_log,
+                audit,
+            }),
             _ => Err(faults),
         }
     }
+}
+
+fn workers(asked: Option<u32>, fault: &mut impl FnMut(&str, String)) -> Workers {
+    let workers = match asked {
+        None => {
+            let count = std::thread::available_parallelism().map_or(1, usize::from);
+            Workers { count: count.min(WORKERS_MAX), reason: "one for each core" }
+        }
+        Some(count) => Workers { count: count as usize, reason: "as configured" },
+    };
+    if !(1..=WORKERS_MAX).contains(&workers.count) {
+        fault("workers", format!("{} is not from 1 to {WORKERS_MAX}", workers.count));
+    }
+    workers
+}
+
+/// Names the socket after the source, so that the proxies of a host do not meet, and a proxy
+/// finds the one before.
+fn hand_over(
+    file: &FileConfig,
+    source: &SnapshotSource,
+    faults: &mut Vec<Fault>,
+) -> Option<HandOver> {
+    let Some(folder) = &file.runtime_dir else {
+        if file.take_over {
+            faults.push(Fault::new("take_over", "needs a runtime_dir".to_owned()));
+        }
+        return None;
+    };
+    let of = match source {
+        SnapshotSource::Agent { socket, workload } => format!("{workload:?} {}", socket.display()),
+        SnapshotSource::File(path) => format!("file {}", path.display()),
+        SnapshotSource::Given(_) => return None,
+    };
+    let digest = digest::of_bytes(of.as_bytes());
+    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let socket = PathBuf::from(folder).join(format!("proxy-{name}.sock"));
+    if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let reason = format!("is so long that {} is no path of a socket", socket.display());
+        faults.push(Fault::new("runtime_dir", reason));
+    }
+    let limit = file.replaced_limit.map_or(REPLACED_LIMIT_DEFAULT, |limit| limit.0);
+    Some(HandOver { socket, takes_over: file.take_over, limit })
 }
 
 fn audit(file: &FileConfig, faults: &mut Vec<Fault>) -> Option<(AuditConfig, f64)> {

@@ -8,6 +8,7 @@
 mod admin;
 pub mod config;
 mod control;
+mod handover;
 mod http;
 mod identity;
 mod inbound;
@@ -19,4 +20,5 @@ mod tcp;
 mod transport;
 mod workload;
 
+pub use handover::HandOver;
 pub use proxy::{Proxy, ProxyHandle, StartError};

@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
+use tracing::info;
 use weft_proto::text::AuditConfig;
-use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::audit::{AuditLog, AuditOptions};
 
-use crate::admin;
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::control::{KeyAsker, drive};
+use crate::handover::{Estate, Standing, Succession};
 use crate::http::chain;
 use crate::listen::{Crew, CrewOptions};
 use crate::observe::{AccessLog, Decisions, Metrics};
@@ -27,6 +29,9 @@ pub struct Proxy;
 pub struct ProxyHandle {
     admin_addr: SocketAddr,
     started: oneshot::Receiver<Result<(), StartError>>,
+    succession: Succession,
+    /// Delay and limit.
+    drains: (Duration, Duration),
 }
 
 /// States why a proxy does not serve.
@@ -67,6 +72,12 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// A running proxy, or the service manager, does not pass its listeners on.
+    #[error("cannot take over: {reason}")]
+    TakeOver {
+        /// Why.
+        reason: String,
+    },
     /// The agent does not know whose proxy this is.
     #[error("the agent refuses: {reason}")]
     Unknown {
@@ -82,33 +93,57 @@ impl Proxy {
     /// [`StartError::Admin`] when the admin interface cannot listen, [`StartError::Audit`] when the
     /// audit log cannot be kept.
     pub async fn start(config: Config, tasks: TaskTree) -> Result<ProxyHandle, StartError> {
-        let failed = |error: std::io::Error| StartError::Admin { reason: error.to_string() };
-        let listener = net::bind_tcp(config.admin_addr).await.map_err(failed)?;
-        let admin_addr = listener.local_addr().map_err(failed)?;
+        let standing = Standing::default();
+        let estate = Estate::claim(&config).await?;
+        standing.follows(estate.generation);
         let metrics = Metrics::default();
+        metrics.stands(standing.clone());
         let cell: Arc<ArcSwapOption<Workload>> = Arc::default();
-        admin::start(listener, cell.clone(), metrics.clone(), &tasks);
         let (asker, questions) = KeyAsker::new();
         let decisions = decisions(config.audit.as_ref(), &metrics, &tasks)?;
         let options = CrewOptions {
             asker: Arc::new(asker),
             decisions,
-            workers: config.workers,
+            workers: config.workers.count,
             drain_limit: config.drain_limit,
             metrics: metrics.clone(),
             log: config.access_log.map(|format| AccessLog::start(format, &tasks)),
         };
-        let crew = Crew::start(&options, &tasks);
+        info!(workers = config.workers.count, reason = config.workers.reason, "workers start");
+        let crew = Crew::start(&options, estate.traffic, &tasks)
+            .map_err(|error| StartError::TakeOver { reason: error.to_string() })?;
         let (tell_started, started) = oneshot::channel();
+        let admin = Admin {
+            cell: cell.clone(),
+            metrics: metrics.clone(),
+            standing: standing.clone(),
+            workers: config.workers,
+        };
         let driving = drive(
             config.source,
-            crew,
+            crew.clone(),
             metrics,
-            (cell, tell_started),
+            (cell, tell_started, standing.clone()),
             (questions, tasks.child("control")),
         );
         tasks.spawn("control", driving);
-        Ok(ProxyHandle { admin_addr, started })
+        let mut succession = Succession {
+            admin: Some((admin, estate.admin)),
+            admin_tasks: tasks.child("admin"),
+            handle: None,
+            crew,
+            standing,
+            hand_over: config.hand_over,
+            door: estate.door,
+            predecessor: estate.predecessor,
+            tasks,
+        };
+        let admin_addr = succession.admin_addr();
+        if succession.predecessor.is_none() {
+            succession.open_admin();
+        }
+        let drains = (config.drain_delay, config.drain_limit);
+        Ok(ProxyHandle { admin_addr, started, succession, drains })
     }
 }
 
@@ -131,18 +166,39 @@ fn decisions(
 }
 
 impl ProxyHandle {
+    /// Returns what is to be done first when the process is told to end: readiness goes, and
+    /// after a delay, if one is set, the listeners; what is under way ends, or is cut at the
+    /// drain limit. The admin interface answers meanwhile.
+    pub fn farewell(&self) -> impl Future<Output = ()> + Send + use<> {
+        let Succession { crew, standing, .. } = &self.succession;
+        let (crew, standing, (delay, limit)) = (crew.clone(), standing.clone(), self.drains);
+        async move {
+            standing.drain();
+            tokio::time::sleep(delay).await;
+            crew.drain(limit).await;
+        }
+    }
+
+    /// Returns what tells whether another process has taken over, so that this one only lives on
+    /// for its connections.
+    pub fn replacement(&self) -> impl Fn() -> bool + Send + use<> {
+        let standing = self.succession.standing.clone();
+        move || standing.is_replaced()
+    }
+
     /// Returns where the admin interface listens.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
     }
 
-    /// Waits until the first configuration is in force and every listener is open. To be
-    /// called once.
+    /// Waits until the first configuration is in force, every listener is open, and the process
+    /// that had them before, if there was one, accepts no more. To be called once.
     ///
     /// # Errors
     /// [`StartError`] with the one reason why not; the proxy's tasks go on until they are
     /// cancelled.
     pub async fn ready(&mut self) -> Result<(), StartError> {
-        (&mut self.started).await.unwrap_or(Err(StartError::Cancelled))
+        (&mut self.started).await.unwrap_or(Err(StartError::Cancelled))?;
+        self.succession.succeed().await
     }
 }

@@ -12,11 +12,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 mod datagrams;
 mod member;
+mod passing;
 mod peer;
 
 pub use datagrams::{Batch, DatagramSocket};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
-pub use peer::{PeerError, PeerProcess};
+pub use passing::{ListeningSocket, PASSED_MAX, Passage, Passed, activated, adopt_unix_listener};
+pub use peer::{PeerError, PeerProcess, own_uid, peer_uid};
 
 pub use tokio::net::tcp;
 pub use tokio::net::unix;

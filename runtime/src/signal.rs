@@ -11,6 +11,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user2: Signal,
 }
 
 /// A signal that came.
@@ -22,6 +23,8 @@ pub enum Received {
     Interrupt,
     /// SIGTERM: end.
     Terminate,
+    /// SIGUSR2: let a new process of the same program take over.
+    User2,
 }
 
 impl Signals {
@@ -34,6 +37,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -46,6 +50,7 @@ impl Signals {
             _ = self.terminate.recv() => Received::Terminate,
             _ = self.interrupt.recv() => Received::Interrupt,
             _ = self.hangup.recv() => Received::Hangup,
+            _ = self.user2.recv() => Received::User2,
         }
     }
 

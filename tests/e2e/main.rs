@@ -24,6 +24,7 @@ mod external_checks;
 mod first_path;
 mod floods;
 mod framing;
+mod hot_restart;
 mod identity;
 mod issuer;
 mod join_tokens;

@@ -71,6 +71,7 @@ const DOORS: [Door; 12] = [
             "tokio::net",
             "socket2",
             "nix::sys::socket",
+            "rustix::net",
             "std::net::TcpStream",
             "std::net::TcpListener",
             "std::net::UdpSocket",

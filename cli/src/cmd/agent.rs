@@ -12,7 +12,7 @@ use crate::args::{ConfigArgs, ProcessArgs};
 use crate::config::{self, Form, Loaded, Readable};
 use crate::failure::Failure;
 use crate::lifecycle::{
-    DRAIN_LIMIT_DEFAULT, Door, OnHangup, Process, Serving, Threads, start_logging,
+    DRAIN_LIMIT_DEFAULT, Door, OnSignal, Process, Serving, Threads, start_logging,
 };
 
 const EXAMPLES: &str = "\
@@ -133,12 +133,12 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
             "workload_socket": workload_socket,
         });
         let reloader = handle.reloader().clone();
-        let on_hangup: OnHangup = Box::new(move || {
+        let on_hangup: OnSignal = Box::new(move || {
             let reloader = reloader.clone();
             // It logs what is wrong; nobody waits for the outcome of a signal.
             Box::pin(async move { drop(reloader.reload().await) })
         });
-        Ok(Serving { handle, ready, farewell: None, on_hangup: Some(on_hangup) })
+        Ok(Serving { on_hangup: Some(on_hangup), ..Serving::new(handle, ready) })
     })
 }
 

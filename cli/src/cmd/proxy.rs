@@ -11,15 +11,19 @@ use weft_proxy::Proxy;
 use weft_proxy::config::{Config, FileConfig};
 use weft_runtime::http::HttpClient;
 
-use crate::args::{ConfigArgs, ProcessArgs};
+use crate::args::{ConfigArgs, ProcessArgs, duration};
 use crate::config::{self, Form, Loaded};
 use crate::failure::Failure;
 use crate::lifecycle::{Door, Process, Serving, Threads, start_logging};
+
+mod successor;
 
 const EXAMPLES: &str = "\
 Examples:
   Run the sidecar of a service that is registered with the agent of this host:
     weft proxy --sidecar-for web-1
+  Put a new version of the program, or new settings, in the place of the one that runs:
+    weft proxy --sidecar-for web-1 --take-over
   The agent's HTTP API is elsewhere than on 127.0.0.1:8500:
     WEFT_HTTP_ADDR=127.0.0.1:9500 weft proxy --sidecar-for web-1
   The registration must ask for a sidecar:
@@ -58,6 +62,22 @@ pub(crate) struct ProxyArgs {
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "COUNT")]
     workers: Option<u32>,
+    /// Take over from the running proxy of this service, without losing a connection: get its
+    /// listeners, and once this process serves have that one end with its last connection. Starts
+    /// as usual where none runs. On SIGUSR2 a proxy starts its own successor this way
+    #[arg(long)]
+    take_over: bool,
+    /// How long connections may go on once another process has taken over [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    replaced_limit: Option<Duration>,
+    /// How long a proxy that was told to end still takes connections, while it says that it is
+    /// not ready any more [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    drain_delay: Option<Duration>,
+    /// The folder of the socket over which a new process takes over [default: $RUNTIME_DIRECTORY,
+    /// else weft in $XDG_RUNTIME_DIR, else one of its own in the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<String>,
     /// Log each request on standard output: off, text or json [default: off]
     #[arg(long, value_name = "FORM")]
     access_log: Option<String>,
@@ -75,6 +95,17 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
     origins.set(("--admin-addr", "admin_addr"), given.admin_addr, &mut settings.admin_addr);
     origins.set(("--workers", "workers"), given.workers, &mut settings.workers);
     origins.set(("--access-log", "access_log"), given.access_log, &mut settings.access_log);
+    origins.set(("--runtime-dir", "runtime_dir"), given.runtime_dir, &mut settings.runtime_dir);
+    let replaced_limit = given.replaced_limit.map(Span);
+    origins.set(
+        ("--replaced-limit", "replaced_limit"),
+        replaced_limit,
+        &mut settings.replaced_limit,
+    );
+    let drain_delay = given.drain_delay.map(Span);
+    origins.set(("--drain-delay", "drain_delay"), drain_delay, &mut settings.drain_delay);
+    settings.take_over |= given.take_over;
+    settings.runtime_dir.get_or_insert_with(runtime_dir);
     let drain_limit = args.process.drain_limit.map(Span);
     origins.set(("--drain-limit", "drain_limit"), drain_limit, &mut settings.drain_limit);
     start_logging(&args.process, &log)?;
@@ -93,14 +124,36 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
         }],
         // The data path brings its own threads.
         threads: Threads::One,
+        // The farewell has taken the proxy's own time by then.
         drain_limit: config.drain_limit + DRAIN_MARGIN,
     };
     process.run(|tasks| async move {
-        let mut handle = Proxy::start(config, tasks).await?;
+        let mut handle = Proxy::start(config, tasks.clone()).await?;
         handle.ready().await?;
         let ready = serde_json::json!({ "admin": handle.admin_addr().to_string() });
-        Ok(Serving { handle, ready, farewell: None, on_hangup: None })
+        Ok(Serving {
+            farewell: Some(Box::pin(handle.farewell())),
+            on_user2: Some(successor::start_on_signal(tasks)),
+            is_replaced: Some(Box::new(handle.replacement())),
+            ..Serving::new(handle, ready)
+        })
     })
+}
+
+/// Returns the folder for what lives as long as the processes of this user.
+fn runtime_dir() -> String {
+    let given = |name| std::env::var(name).ok().filter(|path| !path.is_empty());
+    if let Some(folders) = given("RUNTIME_DIRECTORY") {
+        // The service manager may have made several.
+        return folders.split(':').next().unwrap_or_default().to_owned();
+    }
+    match given("XDG_RUNTIME_DIR") {
+        Some(folder) => format!("{folder}/weft"),
+        None => {
+            let name = format!("weft-{}", rustix::process::geteuid().as_raw());
+            std::env::temp_dir().join(name).to_string_lossy().into_owned()
+        }
+    }
 }
 
 /// Asks the agent where proxies are configured.

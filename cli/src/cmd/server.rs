@@ -124,7 +124,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         });
         let leaving = handle.clone();
         let farewell = Box::pin(async move { leaving.hand_over().await });
-        Ok(Serving { handle, ready, farewell: Some(farewell), on_hangup: None })
+        Ok(Serving { farewell: Some(farewell), ..Serving::new(handle, ready) })
     })
 }
 

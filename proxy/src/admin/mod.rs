@@ -13,25 +13,22 @@ use weft_runtime::http::{Body, ServeOptions, full, serve};
 use weft_runtime::net::TcpListener;
 use weft_runtime::task::TaskTree;
 
+use crate::config::Workers;
+use crate::handover::Standing;
 use crate::observe::Metrics;
 use crate::workload::Workload;
 
 /// What the answers are made of.
-#[derive(Clone)]
-struct Admin {
-    cell: Arc<ArcSwapOption<Workload>>,
-    metrics: Metrics,
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    pub(crate) cell: Arc<ArcSwapOption<Workload>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) standing: Standing,
+    pub(crate) workers: Workers,
 }
 
 /// Starts serving.
-pub(crate) fn start(
-    listener: TcpListener,
-    cell: Arc<ArcSwapOption<Workload>>,
-    metrics: Metrics,
-    tasks: &TaskTree,
-) {
-    let admin = Admin { cell, metrics };
-    let tasks = tasks.child("admin");
+pub(crate) fn start(admin: Admin, listener: TcpListener, tasks: &TaskTree) {
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = match is_local_name(&request) {
             true => admin.answer(request.method(), request.uri().path()),
@@ -42,6 +39,7 @@ pub(crate) fn start(
         };
         async move { Ok::<_, Infallible>(answer) }
     });
+    let tasks = tasks.clone();
     tasks.clone().spawn("serve", async move {
         serve(listener, None, service, ServeOptions::default(), &tasks).await;
     });
@@ -74,6 +72,11 @@ impl Admin {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
                 reply(StatusCode::OK, kind, self.metrics.encode())
             }
+            ("/ready", _) if self.standing.is_ending() => {
+                let text = format!("weft: this proxy is {}\n", self.standing.word());
+                reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+            }
+            ("/server_info", _) => json_reply(&self.server_info()),
             ("/ready", Some(_)) => reply(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             ("/ready" | "/config_dump" | "/clusters", None) => {
                 let text = "weft: no configuration has come yet\n".to_owned();
@@ -82,10 +85,22 @@ impl Admin {
             ("/config_dump", Some(workload)) => json_reply(&config_dump(&workload)),
             ("/clusters", Some(workload)) => json_reply(&clusters(&workload)),
             _ => {
-                let text = "weft: see /ready, /metrics, /config_dump, /clusters\n".to_owned();
+                let text = "weft: see /ready, /metrics, /config_dump, /clusters, /server_info\n"
+                    .to_owned();
                 reply(StatusCode::NOT_FOUND, "text/plain", text)
             }
         }
+    }
+}
+
+impl Admin {
+    /// What this process is.
+    fn server_info(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+            "state": self.standing.word(), "generation": self.standing.generation(),
+            "workers": self.workers,
+        })
     }
 }
 

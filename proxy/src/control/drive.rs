@@ -14,6 +14,7 @@ use super::static_file;
 use super::subscribe::subscribe;
 use crate::StartError;
 use crate::config::SnapshotSource;
+use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
 use crate::observe::{Metrics, PlaintextReport};
@@ -33,6 +34,7 @@ pub(super) struct Driver {
     cell: Arc<ArcSwapOption<Workload>>,
     started: Option<Started>,
     has_unbound: bool,
+    standing: Standing,
 }
 
 /// Follows the source until the tree is cancelled.
@@ -40,10 +42,11 @@ pub(crate) async fn drive(
     source: SnapshotSource,
     crew: Crew,
     metrics: Metrics,
-    (cell, started): (Arc<ArcSwapOption<Workload>>, Started),
+    (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
     (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
-    let mut driver = Driver { crew, metrics, cell, started: Some(started), has_unbound: false };
+    let mut driver =
+        Driver { crew, metrics, cell, started: Some(started), has_unbound: false, standing };
     match source {
         SnapshotSource::File(path) => match static_file::read(&path) {
             Ok(snapshot) => {
@@ -91,6 +94,12 @@ impl Driver {
         let workload = self.cell.load();
         let may = workload.as_ref().is_some_and(|it| it.snapshot.inbound.takes_plaintext);
         Some(self.metrics.plaintext()).filter(|report| may || !report.sources.is_empty())
+    }
+
+    /// Whether another process speaks to the source in this one's place. Policy is followed on, as
+    /// connections are judged by it.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.standing.is_replaced()
     }
 
     /// Tries again to open listeners, if some are missing.

@@ -14,7 +14,8 @@ use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
 use weft_proto::grpc::v1::proxy_request::Request;
 use weft_proto::grpc::v1::{
-    PlaintextSource, ProxyAck, ProxyHello, ProxyKeysWanted, ProxyPlaintext, ProxyRequest,
+    PlaintextSource, ProxyAck, ProxyConfiguration, ProxyHello, ProxyKeysWanted, ProxyPlaintext,
+    ProxyRequest,
 };
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
@@ -132,7 +133,9 @@ async fn follow(
                 continue;
             }
             _ = reports.tick() => {
-                report(driver, &requests, &mut reported);
+                if !driver.is_replaced() {
+                    report(driver, &requests, &mut reported);
+                }
                 continue;
             }
             () = driver.rebind_due() => {
@@ -146,20 +149,26 @@ async fn follow(
             Err(status) => return status,
         };
         backoff.reset();
-        let refusal = match envelope::decode::<ProxySnapshot>(&configuration.snapshot) {
-            Ok(snapshot) => driver.apply(snapshot).await.err().unwrap_or_default(),
-            Err(error) => {
-                warn!(
-                    version = configuration.version,
-                    error = chain(&error),
-                    "configuration is not readable"
-                );
-                chain(&error)
-            }
-        };
-        let ack = Request::Ack(ProxyAck { version: configuration.version, refusal });
+        let version = configuration.version;
+        let refusal = take(driver, configuration).await;
+        if driver.is_replaced() {
+            continue;
+        }
+        let ack = Request::Ack(ProxyAck { version, refusal });
         if requests.send(ProxyRequest { request: Some(ack) }).await.is_err() {
             return Status::unavailable("the agent ended the stream");
+        }
+    }
+}
+
+/// Puts a configuration in force; returns why not, nothing when it is.
+async fn take(driver: &mut Driver, configuration: ProxyConfiguration) -> String {
+    match envelope::decode::<ProxySnapshot>(&configuration.snapshot) {
+        Ok(snapshot) => driver.apply(snapshot).await.err().unwrap_or_default(),
+        Err(error) => {
+            let (version, error) = (configuration.version, chain(&error));
+            warn!(version, error, "configuration is not readable");
+            error
         }
     }
 }

@@ -294,7 +294,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
         };
         self.hop.record(plan, &outcome);
         let has_no_body = self.request.framing == super::h1::Framing::Empty;
-        let keeps = has_no_body && self.request.is_persistent && !self.request.is_http10;
+        let keeps = has_no_body
+            && self.request.is_persistent
+            && !self.request.is_http10
+            && !self.live.is_draining();
         self.output.clear();
         refusal.write(to_head, !keeps, &mut self.output);
         match (self.write_output().await, keeps) {

@@ -186,7 +186,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                     Err(error) => return Poll::Ready(Arrival::Malformed(error)),
                 }
                 let is_idle = input.is_empty();
-                if is_idle && live.is_draining() {
+                if is_idle && live.is_leaving() {
                     return Poll::Ready(Arrival::Closed);
                 }
                 let read = match client.poll_readable(cx) {

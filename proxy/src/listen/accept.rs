@@ -30,15 +30,17 @@ pub(super) enum Door {
 /// Accepts until told to stop.
 pub(super) async fn accept(
     worker: Rc<Worker>,
-    listener: TcpListener,
+    listener: Rc<TcpListener>,
     door: Door,
     stop: CancellationToken,
 ) {
     loop {
         let accepted = tokio::select! {
-            // Both are cancel-safe by their documentation.
-            accepted = listener.accept() => accepted,
+            // Both are cancel-safe by their documentation. Told to stop, it takes none that
+            // another process would.
+            biased;
             () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => serve(&worker, stream, door),

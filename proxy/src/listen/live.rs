@@ -23,6 +23,7 @@ pub(crate) struct Live {
     is_busy: Cell<bool>,
     is_cut: Cell<bool>,
     is_draining: Cell<bool>,
+    is_retired: Cell<bool>,
     is_plaintext: Cell<bool>,
     is_shared: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
@@ -65,9 +66,22 @@ impl Caller {
 }
 
 impl Live {
-    /// Whether the connection should end at the next good moment.
+    /// Whether the connection should end with the request that is under way, or the next one.
     pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get() || self.is_retired.get()
+    }
+
+    /// Whether the connection should end at once if nothing is under way. Its caller may be about
+    /// to send something, so this is only so when there is no time to wait for it.
+    pub(crate) fn is_leaving(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// Asks the connection to end with the next request: the next connection goes to another
+    /// process. There is time, so none is closed before its caller knows.
+    pub(crate) fn retire(&self) {
+        self.is_retired.set(true);
+        self.wake();
     }
 
     /// Asks the connection to end at the next good moment.
@@ -150,7 +164,7 @@ impl Live {
     /// no such moment in them.
     pub(crate) fn drain_expired(&self, now: Timestamp) {
         let has_expired = self.caller.borrow().as_ref().is_some_and(|c| c.valid_before <= now);
-        if has_expired && !self.is_draining() {
+        if has_expired && !self.is_draining.get() {
             self.drain();
         }
     }

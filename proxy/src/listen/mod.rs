@@ -3,10 +3,12 @@
 //! What is done with a connection is `outbound`'s and `inbound`'s affair.
 
 mod accept;
+mod crew;
 mod live;
 mod local;
 mod worker;
 
+pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget};
-pub(crate) use worker::{Crew, CrewOptions, Unbound, Worker};
+pub(crate) use worker::Worker;

@@ -9,20 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weft_core::traffic::Mix64;
+use weft_runtime::net::{ListeningSocket, TcpListener};
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::{clock, entropy, net};
 
 use super::accept::{Door, accept};
+use super::crew::{Command, CrewOptions, Inherited, Unbound};
 use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
-use crate::observe::{AccessLog, Decisions, Metrics, Verdict, WorkerMetrics};
+use crate::observe::{AccessLog, Decisions, Verdict, WorkerMetrics};
 use crate::workload::Workload;
 
 /// How long a connection to another proxy or to the local instance waits for its next request:
@@ -30,78 +32,6 @@ use crate::workload::Workload;
 const POOL_IDLE_MAX: Duration = Duration::from_secs(60);
 /// How often idle connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// Workloads on their way to a worker: the control task waits for each one's answer.
-const COMMANDS_MAX: usize = 2;
-
-/// All workers, as the control task sees them.
-#[derive(Debug)]
-pub(crate) struct Crew {
-    doors: Vec<mpsc::Sender<Command>>,
-}
-
-/// What every worker is started with.
-#[derive(Debug, Clone)]
-pub(crate) struct CrewOptions {
-    pub(crate) workers: usize,
-    pub(crate) drain_limit: Duration,
-    pub(crate) metrics: Metrics,
-    pub(crate) log: Option<AccessLog>,
-    pub(crate) asker: Arc<KeyAsker>,
-    pub(crate) decisions: Option<Decisions>,
-}
-
-/// A listener that could not be opened.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{error}")]
-pub(crate) struct Unbound {
-    error: Arc<io::Error>,
-}
-
-/// A new workload, and where to answer once it is in force.
-#[derive(Debug)]
-struct Command {
-    workload: Arc<Workload>,
-    done: oneshot::Sender<Vec<Unbound>>,
-}
-
-impl Crew {
-    /// Starts the worker threads.
-    pub(crate) fn start(options: &CrewOptions, tasks: &TaskTree) -> Self {
-        let inbound_open = Arc::new(AtomicU32::new(0));
-        let doors = (0..options.workers)
-            .map(|number| {
-                let (door, commands) = mpsc::channel(COMMANDS_MAX);
-                let (options, inbound_open) = (options.clone(), inbound_open.clone());
-                let tasks = tasks.child(format!("worker {number}"));
-                let inner = tasks.clone();
-                let thread = tasks.blocking(move || {
-                    run_thread(number, &options, inbound_open, commands, inner);
-                });
-                tasks.spawn("thread", async move {
-                    // A panic there was logged by the task tree.
-                    let _ = thread.await;
-                });
-                door
-            })
-            .collect();
-        Self { doors }
-    }
-
-    /// Puts a workload in force on every worker; returns the listeners that could not be
-    /// opened.
-    pub(crate) async fn apply(&self, workload: &Arc<Workload>) -> Vec<Unbound> {
-        let mut unbound = Vec::new();
-        for door in &self.doors {
-            let (done, answer) = oneshot::channel();
-            let command = Command { workload: workload.clone(), done };
-            if door.send(command).await.is_ok() {
-                unbound.extend(answer.await.unwrap_or_default());
-            }
-        }
-        unbound
-    }
-}
-
 /// One worker. Everything in it belongs to its thread.
 pub(crate) struct Worker {
     number: usize,
@@ -121,7 +51,19 @@ pub(crate) struct Worker {
     servers: RefCell<Vec<Weak<Live>>>,
     next_life: Cell<u64>,
     all_gone: Notify,
-    listeners: RefCell<BTreeMap<SocketAddr, CancellationToken>>,
+    listeners: RefCell<BTreeMap<SocketAddr, Listening>>,
+    /// What another process has left, until the first workload says what is wanted.
+    inherited: RefCell<Inherited>,
+    /// Another process has the listeners now: none is opened any more.
+    is_retired: Cell<bool>,
+    /// Told to end once already: there is nothing to wait for any more.
+    is_drained: Cell<bool>,
+}
+
+/// One address where this worker accepts; mostly with one socket.
+struct Listening {
+    stop: CancellationToken,
+    sockets: Vec<Rc<TcpListener>>,
 }
 
 impl Worker {
@@ -141,6 +83,9 @@ impl Worker {
         let number = self.next_life.get();
         self.next_life.set(number + 1);
         let live = Rc::new(Live::default());
+        if self.is_retired.get() {
+            live.retire();
+        }
         self.lives.borrow_mut().insert(number, live.clone());
         (number, live)
     }
@@ -224,14 +169,17 @@ impl Worker {
 
     /// Opens the listeners that are wanted and not yet there, closes those no longer wanted.
     fn listen(self: &Rc<Self>, workload: &Workload) -> Vec<Unbound> {
+        if self.is_retired.get() {
+            return Vec::new();
+        }
         let inbound = (workload.snapshot.inbound.bind, Door::Inbound);
         let outbound = workload.upstreams.iter().map(|up| (up.bind, Door::Outbound(up.bind)));
         let wanted: BTreeMap<SocketAddr, Door> = outbound.chain([inbound]).collect();
         let mut listeners = self.listeners.borrow_mut();
-        listeners.retain(|address, stop| {
+        listeners.retain(|address, listening| {
             let stays = wanted.contains_key(address);
             if !stays {
-                stop.cancel();
+                listening.stop.cancel();
             }
             stays
         });
@@ -240,50 +188,119 @@ impl Worker {
             if listeners.contains_key(&address) {
                 continue;
             }
-            match self.bind(address) {
-                Ok(listener) => {
+            match self.open(address) {
+                Ok(sockets) => {
                     let stop = CancellationToken::new();
-                    listeners.insert(address, stop.clone());
-                    let accepting = accept(self.clone(), listener, door, stop);
-                    self.tasks.spawn_local(format!("listener {address}"), accepting);
+                    let sockets: Vec<Rc<TcpListener>> = sockets.into_iter().map(Rc::new).collect();
+                    for socket in &sockets {
+                        let accepting = accept(self.clone(), socket.clone(), door, stop.clone());
+                        self.tasks.spawn_local(format!("listener {address}"), accepting);
+                    }
+                    listeners.insert(address, Listening { stop, sockets });
                 }
-                Err(error) => unbound.push(Unbound { error: Arc::new(error) }),
+                Err(error) => unbound.push(Unbound::new(error)),
             }
         }
+        // What else there was is for an upstream that is no more.
+        self.inherited.borrow_mut().clear();
         unbound
+    }
+
+    /// Takes over or opens one worker's share of a listener.
+    fn open(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        match self.inherited.borrow_mut().remove(&address) {
+            Some(sockets) => sockets.into_iter().map(ListeningSocket::into_listener).collect(),
+            None => self.bind(address).map(|listener| vec![listener]),
+        }
     }
 
     /// Opens one worker's share of a listener. The first worker makes sure that no other
     /// process has the address: sharing it would silently take half of its connections.
-    fn bind(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         if self.number == 0 {
             net::probe_tcp(address)?;
         }
         net::bind_tcp_shared(address)
     }
 
+    /// Returns further handles of the sockets where this worker accepts.
+    fn share(&self) -> io::Result<Vec<ListeningSocket>> {
+        let listeners = self.listeners.borrow();
+        let sockets = listeners.values().flat_map(|listening| &listening.sockets);
+        sockets.map(|socket| ListeningSocket::of(socket)).collect()
+    }
+
+    /// Accepts no more, as another process does; what is open goes on as long as it likes, and
+    /// is asked to leave when it next would not notice.
+    fn retire(&self) {
+        self.is_retired.set(true);
+        self.stop_listening();
+        self.lives.borrow().values().for_each(|live| live.retire());
+    }
+
+    fn stop_listening(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.borrow_mut());
+        listeners.values().for_each(|listening| listening.stop.cancel());
+    }
+
+    /// Waits until the last connection has ended.
+    async fn gone(&self) {
+        loop {
+            let gone = self.all_gone.notified();
+            if self.lives.borrow().is_empty() {
+                return;
+            }
+            gone.await;
+        }
+    }
+
     async fn drain(&self, limit: Duration) {
-        for stop in self.listeners.borrow().values() {
-            stop.cancel();
-        }
-        let gone = self.all_gone.notified();
-        for live in self.lives.borrow().values() {
-            live.drain();
-        }
-        if self.lives.borrow().is_empty() {
-            return;
-        }
-        if tokio::time::timeout(limit, gone).await.is_err() {
+        let limit = if self.is_drained.replace(true) { Duration::ZERO } else { limit };
+        self.is_retired.set(true);
+        self.stop_listening();
+        self.lives.borrow().values().for_each(|live| live.drain());
+        if tokio::time::timeout(limit, self.gone()).await.is_err() {
             let count = self.lives.borrow().len();
             warn!(worker = self.number, count, "connections cut at the end of the drain limit");
         }
     }
+
+    /// Carries out what it is told.
+    fn obey(self: &Rc<Self>, command: Command) {
+        // Whoever waits for an answer may have ended meanwhile.
+        match command {
+            Command::Apply { workload, done } => drop(done.send(self.apply(workload))),
+            Command::Drain { limit, done } => {
+                let worker = self.clone();
+                self.tasks.spawn_local("drain", async move {
+                    tokio::select! {
+                        // Both only wait.
+                        () = worker.drain(limit) => drop(done.send(())),
+                        () = worker.tasks.cancelled() => {}
+                    }
+                });
+            }
+            Command::Retire { retired, gone } => {
+                self.retire();
+                let _ = retired.send(());
+                let worker = self.clone();
+                self.tasks.spawn_local("retire", async move {
+                    tokio::select! {
+                        // Both only wait.
+                        () = worker.gone() => drop(gone.send(())),
+                        () = worker.tasks.cancelled() => {}
+                    }
+                });
+            }
+            Command::Share { answer } => drop(answer.send(self.share())),
+        }
+    }
 }
 
-fn run_thread(
+pub(super) fn run_thread(
     number: usize,
     options: &CrewOptions,
-    inbound_open: Arc<AtomicU32>,
+    (inbound_open, inherited): (Arc<AtomicU32>, Inherited),
     mut commands: mpsc::Receiver<Command>,
     tasks: TaskTree,
 ) {
@@ -315,6 +332,9 @@ fn run_thread(
         next_life: Cell::new(0),
         all_gone: Notify::new(),
         listeners: RefCell::default(),
+        inherited: RefCell::new(inherited),
+        is_retired: Cell::new(false),
+        is_drained: Cell::new(false),
     });
     runtime.block_on(async {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -322,10 +342,7 @@ fn run_thread(
             tokio::select! {
                 // All three are cancel-safe by their documentation.
                 command = commands.recv() => match command {
-                    Some(Command { workload, done }) => {
-                        // The control task may have ended meanwhile.
-                        let _ = done.send(worker.apply(workload));
-                    }
+                    Some(command) => worker.obey(command),
                     None => break,
                 },
                 _ = sweep.tick() => {

@@ -12,6 +12,7 @@ use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
 use super::plaintext::{PlaintextReport, PlaintextSources};
+use crate::handover::Standing;
 use crate::http::Outcome;
 
 /// Series kept at once: labels come from configuration, whose changes over months must not
@@ -124,6 +125,7 @@ pub(super) struct Registry {
     /// Counts its records itself.
     pub(super) audit: OnceLock<AuditLog>,
     pub(super) plaintext: PlaintextSources,
+    pub(super) standing: OnceLock<Standing>,
 }
 
 /// One worker's door to the counts.
@@ -143,6 +145,12 @@ impl Metrics {
     pub(crate) fn show_audit(&self, log: AuditLog) {
         // Started once.
         let _ = self.0.audit.set(log);
+    }
+
+    /// Has it shown how many processes had the listeners before.
+    pub(crate) fn stands(&self, standing: Standing) {
+        // Started once.
+        let _ = self.0.standing.set(standing);
     }
 
     /// Notes the configuration in force.

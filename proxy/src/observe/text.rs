@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
+use crate::handover::Standing;
+
 use super::metrics::{Count, DURATION_BOUNDS_US, Labels, Metrics, Registry, Series, Side};
 
 /// One kind of count of a series.
@@ -111,6 +113,12 @@ fn write_process(registry: &Registry, text: &mut String) {
             "gauge",
             "Listeners that cannot be opened at present.",
             registry.listeners_failed.value() as f64,
+        ),
+        (
+            "weft_proxy_generation",
+            "gauge",
+            "How many processes had these listeners before; counts begin anew with each.",
+            registry.standing.get().map_or(0, Standing::generation) as f64,
         ),
     ] {
         head(text, name, kind, help);

@@ -36,7 +36,7 @@ pub(super) async fn detect<W: Wire>(
             if let Some(spoken) = judge(input.filled()) {
                 return Poll::Ready(Some(spoken));
             }
-            if input.is_empty() && live.is_draining() {
+            if input.is_empty() && live.is_leaving() {
                 return Poll::Ready(None);
             }
             let read = match client.poll_readable(cx) {

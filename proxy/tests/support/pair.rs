@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use weft_core::config_entry::{IntentionAction, Protocol};
 use weft_core::proxycfg::ProxySnapshot;
-use weft_proxy::config::{Config, SnapshotSource};
-use weft_proxy::{Proxy, ProxyHandle};
+use weft_proxy::config::{Config, SnapshotSource, Workers};
+use weft_proxy::{Proxy, ProxyHandle, StartError};
 use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
 use weft_runtime::net::{self, TcpStream};
 use weft_runtime::task::TaskTree;
@@ -38,18 +38,33 @@ impl Running {
 
     /// Starts without waiting for the first snapshot to be in force.
     pub(crate) async fn launch(name: &str, snapshot: ProxySnapshot, workers: usize) -> Self {
+        let launched = Self::launch_with(name, snapshot, |config| {
+            config.workers.count = workers;
+        });
+        launched.await.expect("a proxy")
+    }
+
+    /// Starts with other settings, without waiting for the first snapshot to be in force.
+    pub(crate) async fn launch_with(
+        name: &str,
+        snapshot: ProxySnapshot,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
         let (snapshots, given) = watch::channel(Arc::new(snapshot));
-        let config = Config {
+        let mut config = Config {
             source: SnapshotSource::Given(given),
             admin_addr: localhost(0),
-            workers,
+            workers: Workers { count: 1, reason: "as the test says" },
             drain_limit: Duration::from_secs(5),
+            drain_delay: Duration::ZERO,
+            hand_over: None,
             access_log: None,
             audit: None,
         };
+        change(&mut config);
         let tasks = TaskTree::root(name);
-        let handle = Proxy::start(config, tasks.clone()).await.expect("a proxy");
-        Self { handle, snapshots, tasks }
+        let handle = Proxy::start(config, tasks.clone()).await?;
+        Ok(Self { handle, snapshots, tasks })
     }
 
     /// Changes the snapshot and waits until the change is in force.
@@ -103,6 +118,11 @@ impl Pair {
 
     pub(crate) async fn get(&self, path: &str) -> HttpResponse {
         get(&format!("http://{}{path}", self.call)).await
+    }
+
+    /// Returns where the service's proxy takes callers.
+    pub(crate) fn server_door(&self) -> SocketAddr {
+        self.server.snapshots.borrow().inbound.bind
     }
 }
 

@@ -23,6 +23,22 @@ pub struct PeerProcess {
     handle: OwnedFd,
 }
 
+/// Returns the user as which this process runs.
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns the user who connected to a unix socket, or on the side that connects the user who began to
+/// listen there. The process itself may have ended.
+///
+/// # Errors
+/// Those of the operating system.
+///
+/// **Source**: unix(7), `SO_PEERCRED`.
+pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
+}
+
 /// States why it is not known who is at the other end.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {

@@ -18,6 +18,8 @@ pub enum Report {
     Ready,
     /// It reads its configuration again; [`Report::Ready`] follows.
     Reloading,
+    /// The process with this number serves from now on, and is the one to watch.
+    MainProcess(u32),
     /// It shuts down.
     Stopping,
     /// It is alive; due within [`watchdog`].
@@ -25,12 +27,13 @@ pub enum Report {
 }
 
 impl Report {
-    fn message(self) -> &'static [u8] {
+    fn message(self) -> String {
         match self {
-            Self::Ready => b"READY=1",
-            Self::Reloading => b"RELOADING=1",
-            Self::Stopping => b"STOPPING=1",
-            Self::Watchdog => b"WATCHDOG=1",
+            Self::MainProcess(pid) => format!("MAINPID={pid}"),
+            Self::Ready => "READY=1".to_owned(),
+            Self::Reloading => "RELOADING=1".to_owned(),
+            Self::Stopping => "STOPPING=1".to_owned(),
+            Self::Watchdog => "WATCHDOG=1".to_owned(),
         }
     }
 }
@@ -43,7 +46,7 @@ pub fn notify(report: Report) {
 }
 
 fn send(socket: &str, report: Report) {
-    if let Err(error) = net::send_unix_datagram(socket, report.message()) {
+    if let Err(error) = net::send_unix_datagram(socket, report.message().as_bytes()) {
         warn!(%socket, ?report, %error, "cannot tell the service manager");
     }
 }
@@ -64,6 +67,7 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = net::UnixDatagram::bind(&path).expect("a socket");
         for (report, expected) in [
+            (Report::MainProcess(4711), "MAINPID=4711"),
             (Report::Ready, "READY=1"),
             (Report::Reloading, "RELOADING=1"),
             (Report::Stopping, "STOPPING=1"),

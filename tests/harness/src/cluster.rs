@@ -247,13 +247,44 @@ impl TestAgent {
     /// # Panics
     /// When it does not start.
     pub fn sidecar_with(&self, service_id: &str, more: &[&str]) -> TestProxy {
+        self.sidecar_in(service_id, more, &[])
+    }
+
+    /// Starts one with further arguments and variables.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn sidecar_in(
+        &self,
+        service_id: &str,
+        more: &[&str],
+        variables: &[(&str, &Path)],
+    ) -> TestProxy {
         let name = format!("{service_id}-proxy");
         let api = self.api().addr().to_string();
         let args = ["proxy", "--sidecar-for", service_id, "--http-addr", &api, "--admin-addr"];
         let admin = format!("127.0.0.1:{}", free_port());
         let args: Vec<&str> =
             args.into_iter().chain([admin.as_str()]).chain(more.iter().copied()).collect();
-        TestProxy { process: Daemon::weft(&name, &self.folder, &args) }
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let mut process = Daemon::weft_in(&name, &self.folder, &borrowed(&args), variables);
+        process.wait_ready();
+        TestProxy { process, args, name, generation: 0 }
+    }
+
+    /// Starts a process with the arguments of a running proxy, to take over from it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn successor(&self, proxy: &TestProxy) -> TestProxy {
+        let generation = proxy.generation + 1;
+        let mut args = proxy.args.clone();
+        if !args.iter().any(|arg| arg == "--take-over") {
+            args.push("--take-over".to_owned());
+        }
+        let name = format!("{}-{generation}", proxy.name);
+        let process = Daemon::weft(&name, &self.folder, &borrowed(&args));
+        TestProxy { process, args, name: proxy.name.clone(), generation }
     }
 }
 
@@ -262,6 +293,23 @@ impl TestAgent {
 pub struct TestProxy {
     /// Its process.
     pub process: Daemon,
+    args: Vec<String>,
+    name: String,
+    generation: u32,
+}
+
+impl TestProxy {
+    /// Returns its admin interface.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn admin(&self) -> Api {
+        Api::new(self.process.ready_field("admin").parse().expect("an address"))
+    }
+}
+
+fn borrowed(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
 }
 
 /// A service with a sidecar on a free port, and the local port of each upstream.

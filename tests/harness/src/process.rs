@@ -87,10 +87,18 @@ impl Daemon {
 
     /// Starts `weft` and does not wait.
     pub fn weft_unready(name: &str, folder: &Path, args: &[&str]) -> Self {
+        Self::weft_in(name, folder, args, &[])
+    }
+
+    /// Starts `weft` with further variables in its environment and does not wait.
+    pub fn weft_in(name: &str, folder: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Self {
         let ready = folder.join(format!("{name}.ready.json"));
         let _ = fs::remove_file(&ready);
         let mut command = weft_command(args);
         command.arg("--ready-file").arg(&ready);
+        // Two proxies of one user meet only where a test wants it.
+        command.env("XDG_RUNTIME_DIR", folder).env_remove("RUNTIME_DIRECTORY");
+        command.envs(variables.iter().copied());
         Self::start_command(name, command, &folder.join(format!("{name}.log")), &ready)
     }
 
@@ -194,6 +202,27 @@ impl Daemon {
         });
         assert_eq!(code, Some(0), "{} after SIGTERM:\n{}", self.name, self.log());
         self.child = None;
+    }
+
+    /// Sends it a signal by its name, such as `USR2`.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = crate::tools::run("kill", &["-s", name, &pid]);
+        sent.ok().expect("a running process takes a signal");
+    }
+
+    /// Waits until it has ended by itself, and returns its exit code.
+    ///
+    /// # Panics
+    /// When it runs on.
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        let name = self.name.clone();
+        eventually(START_LIMIT, &format!("{name} ends"), || {
+            self.exit_code().ok_or_else(|| format!("it runs on:\n{}", self.log()))
+        })
     }
 
     /// Returns everything it has logged.

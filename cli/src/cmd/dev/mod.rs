@@ -127,7 +127,7 @@ async fn start(args: &DevArgs, folder: &Path, tasks: TaskTree) -> anyhow::Result
         "data_dir": folder,
     });
     let handle = Mesh { _server: server, _agent: agent };
-    Ok(Serving { handle, ready, farewell: None, on_hangup: None })
+    Ok(Serving::new(handle, ready))
 }
 
 async fn start_server(

@@ -52,6 +52,7 @@ impl Child {
                     Received::Hangup => Signal::HUP,
                     Received::Interrupt => Signal::INT,
                     Received::Terminate => Signal::TERM,
+                    Received::User2 => Signal::USR2,
                 }),
             }
         }

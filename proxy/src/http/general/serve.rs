@@ -139,7 +139,8 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let mut is_told = false;
     let (mut timer, first_by) = (Timer::default(), clock::instant() + FIRST_REQUEST_LIMIT);
     let ended = poll_fn(|cx| {
-        if live.is_draining() && !is_told {
+        // Before the first request HTTP/1 would be closed without an answer.
+        if !is_told && (live.is_leaving() || live.is_draining() && has_asked.get()) {
             is_told = true;
             connection.as_mut().graceful_shutdown();
         }

@@ -1,0 +1,333 @@
+//! Sidecars that are replaced by new processes under load: no request fails, and no connection
+//! breaks.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::ports::free_port;
+use weft_tests::{App, Cluster, Daemon, TestProxy, eventually, tools};
+
+use crate::story::{Shop, called, speaks};
+
+/// Replacements of each sidecar; `make restarts` has more.
+const RESTARTS_DEFAULT: u32 = 4;
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What callers count.
+#[derive(Default)]
+struct Counts {
+    is_over: AtomicBool,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Says everything back.
+struct Echo(SocketAddr);
+
+impl Echo {
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut back = stream.try_clone().expect("a handle");
+                    let _ = std::io::copy(&mut stream, &mut back);
+                    let _ = back.shutdown(Shutdown::Write);
+                });
+            }
+        });
+        Self(addr)
+    }
+}
+
+fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// Asks again and again over one connection for as long as it may be kept. A request that gets no
+/// answer has failed: this client asks nothing twice.
+fn calls(addr: SocketAddr, keeps: bool, counts: Arc<Counts>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut connection: Option<BufReader<TcpStream>> = None;
+        while !counts.is_over.load(Ordering::SeqCst) {
+            match call(addr, keeps, &mut connection) {
+                Ok(()) => drop(counts.answered.fetch_add(1, Ordering::SeqCst)),
+                Err(error) => {
+                    eprintln!("a call failed: {error}");
+                    counts.failed.fetch_add(1, Ordering::SeqCst);
+                    connection = None;
+                }
+            }
+        }
+    })
+}
+
+fn call(
+    addr: SocketAddr,
+    keeps: bool,
+    connection: &mut Option<BufReader<TcpStream>>,
+) -> std::io::Result<()> {
+    if connection.is_none() {
+        *connection = Some(BufReader::new(connect(addr)?));
+    }
+    let reader = connection.as_mut().expect("it was just put there");
+    let option = if keeps { "" } else { "connection: close\r\n" };
+    let head = format!("POST / HTTP/1.1\r\nhost: web\r\n{option}content-length: 3\r\n\r\nabc");
+    reader.get_mut().write_all(head.as_bytes())?;
+    let (mut line, mut length, mut closes) = (String::new(), 0, false);
+    reader.read_line(&mut line)?;
+    if !line.starts_with("HTTP/1.1 200 ") {
+        return Err(std::io::Error::other(format!("the answer begins {line:?}")));
+    }
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        match line.split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().unwrap_or_default(),
+            Some(("connection", "close")) => closes = true,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    reader.read_exact(&mut vec![0; length])?;
+    if closes {
+        *connection = None;
+    }
+    Ok(())
+}
+
+/// Calls over HTTP/2. A request that was surely not sent, as the connection was being closed, goes
+/// to the next connection, as HTTP/2 has it.
+fn calls_http2(addr: SocketAddr, counts: Arc<Counts>) -> JoinHandle<()> {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let work = async move {
+        'connections: while !counts.is_over.load(Ordering::SeqCst) {
+            let stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+            let handshake =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let (mut sender, driver) = handshake.await.expect("HTTP/2");
+            tokio::spawn(async move {
+                let _ = driver.await;
+            });
+            while !counts.is_over.load(Ordering::SeqCst) {
+                if sender.ready().await.is_err() {
+                    continue 'connections;
+                }
+                let request = hyper::Request::post(format!("http://{addr}/"));
+                let request = request.body(Full::new(bytes::Bytes::from("abc"))).expect("valid");
+                let answered = match sender.try_send_request(request).await {
+                    Ok(answer) if answer.status() == 200 => {
+                        answer.into_body().collect().await.map(drop).map_err(|e| e.to_string())
+                    }
+                    Ok(answer) => Err(answer.status().to_string()),
+                    Err(mut unanswered) => match unanswered.take_message() {
+                        Some(_unsent) => continue 'connections,
+                        None => Err(format!("{:?}", unanswered.error())),
+                    },
+                };
+                match answered {
+                    Ok(()) => drop(counts.answered.fetch_add(1, Ordering::SeqCst)),
+                    Err(error) => {
+                        eprintln!("an HTTP/2 call failed: {error}");
+                        counts.failed.fetch_add(1, Ordering::SeqCst);
+                        continue 'connections;
+                    }
+                }
+            }
+        }
+    };
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(work);
+    })
+}
+
+fn echoes(stream: &mut TcpStream, text: &[u8]) {
+    stream.write_all(text).expect("the connection takes bytes");
+    let mut back = vec![0; text.len()];
+    stream.read_exact(&mut back).expect("the connection gives them back");
+    assert_eq!(back, text);
+}
+
+#[test]
+fn sidecars_are_replaced_under_load_without_a_failed_request_or_a_broken_connection() {
+    let restarts = std::env::var("WEFT_HOT_RESTARTS").ok().and_then(|text| text.parse().ok());
+    let restarts: u32 = restarts.unwrap_or(RESTARTS_DEFAULT);
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let mut web = called(&cluster, "web-1", "web", "v1");
+    let echo = Echo::start();
+    cluster.agent.register(&meshed("echo-1", "echo", echo.0.port(), &[]));
+    let mut echo_proxy = cluster.agent.sidecar("echo-1");
+    for service in ["web", "echo"] {
+        cluster.agent.intend("shop", service, "allow");
+    }
+    let mut shop = Shop::open(&cluster, &["web", "echo"]);
+    shop.wait_status("web", 200);
+    cluster.agent.wait_passing("echo", 1);
+    let (door, echo_door) = (shop.to("web").addr(), shop.to("echo").addr());
+    let mut long_lived = eventually(SPREAD_LIMIT, "the echo answers", || {
+        let mut stream = connect(echo_door).map_err(|error| error.to_string())?;
+        stream.write_all(b"?").map_err(|error| error.to_string())?;
+        stream.read_exact(&mut [0]).map_err(|error| error.to_string())?;
+        Ok(stream)
+    });
+
+    let counts = Arc::new(Counts::default());
+    let mut callers = vec![calls_http2(door, counts.clone())];
+    callers.extend([true, true, false].map(|keeps| calls(door, keeps, counts.clone())));
+    let mut replaced: Vec<TestProxy> = Vec::new();
+    for round in 0..restarts {
+        for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo_proxy] {
+            let next = cluster.agent.successor(proxy);
+            replaced.push(std::mem::replace(proxy, next));
+        }
+        echoes(&mut long_lived, format!("still here after {round}").as_bytes());
+        echoes(&mut connect(echo_door).expect("a new connection"), b"and a new one");
+        let before = counts.answered.load(Ordering::SeqCst);
+        eventually(LIMIT, "calls go on", || {
+            let more = counts.answered.load(Ordering::SeqCst) - before;
+            let failed = counts.failed.load(Ordering::SeqCst);
+            if more > 40 || failed > 0 { Ok(()) } else { Err(format!("{more}, {failed} failed")) }
+        });
+    }
+    let info = shop.proxy.admin().get("/server_info").expect("an answer").json();
+    assert_eq!(info["generation"], restarts, "{info}");
+    counts.is_over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.join().expect("a caller ends");
+    }
+    let answered = counts.answered.load(Ordering::SeqCst);
+    let failed = counts.failed.load(Ordering::SeqCst);
+    tools::tell(&format!(
+        "hot restarts: {restarts} of each of 3 sidecars, {answered} requests, {failed} failed, \
+         one TCP connection through all of them"
+    ));
+    assert_eq!(failed, 0);
+
+    // The first ones live for the connection, which ends when its caller wants it.
+    assert!(replaced[0].process.is_running() && replaced[2].process.is_running());
+    echoes(&mut long_lived, b"good bye");
+    long_lived.shutdown(Shutdown::Write).expect("open");
+    assert_eq!(long_lived.read(&mut [0]).expect("a clean end"), 0);
+    for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo_proxy] {
+        proxy.process.terminate();
+    }
+    for proxy in &mut replaced {
+        assert_eq!(proxy.process.wait_exit(), Some(0), "{}", proxy.process.log());
+    }
+}
+
+#[test]
+fn a_sidecar_starts_its_successor_at_a_signal_and_the_service_manager_follows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let hears = || {
+        let mut buffer = [0; 64];
+        let length = manager.recv(&mut buffer).expect("a report");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let app = App::start("web-1");
+    cluster.agent.register(&meshed("web-1", "web", app.port(), &[]));
+    let mut web = cluster.agent.sidecar_in("web-1", &[], &[("NOTIFY_SOCKET", &path)]);
+    assert_eq!(hears(), "READY=1");
+    let (admin, pid) = (web.admin(), web.process.pid());
+    let info = || admin.get("/server_info").map(|answer| answer.json());
+    assert_eq!(info().expect("an answer")["pid"], pid);
+
+    web.process.signal("USR2");
+    let main = hears();
+    assert_eq!(hears(), "READY=1", "of the new one");
+    assert_eq!(web.process.wait_exit(), Some(0), "{}", web.process.log());
+    let info = info().expect("an answer");
+    assert_eq!((main, info["generation"].as_u64()), (format!("MAINPID={}", info["pid"]), Some(1)));
+    assert_ne!(info["pid"], pid);
+    // It is nobody's child now: told to end as a service manager would.
+    tools::run("kill", &["-TERM", &info["pid"].to_string()]).ok().expect("it runs");
+    assert_eq!(hears(), "STOPPING=1", "and nothing of the first one's end");
+    eventually(LIMIT, "the second one ends", || match admin.get("/ready") {
+        Ok(answer) => Err(format!("{answer:?}")),
+        Err(_) => Ok(()),
+    });
+}
+
+#[test]
+fn without_a_running_sidecar_there_is_nothing_to_take_over() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let app = App::start("web-1");
+    let port = free_port();
+    let mut registration = meshed("web-1", "web", app.port(), &[]);
+    registration["Connect"]["SidecarService"]["Port"] = port.into();
+    cluster.agent.register(&registration);
+    let mut web = cluster.agent.sidecar_with("web-1", &["--take-over"]);
+    let ready = web.admin().get("/ready").expect("an answer");
+    assert_eq!(ready.status, 200);
+    let info = web.admin().get("/server_info").expect("an answer").json();
+    assert_eq!(info["generation"], 0, "{info}");
+    web.process.terminate();
+}
+
+/// Opens a socket as systemd does for a `.socket` unit, and becomes the program.
+const ACTIVATE: &str = "\
+import os, socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', int(sys.argv[1])))
+s.listen(16)
+os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='web')
+os.execv(sys.argv[2], sys.argv[2:])
+";
+
+#[test]
+fn callers_wait_in_the_sockets_of_the_service_manager_until_the_sidecar_serves() {
+    if !tools::have("callers_wait_in_the_sockets_of_the_service_manager", &["python3"]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _web = called(&cluster, "web-1", "web", "v1");
+    cluster.agent.wait_passing("web", 1);
+    cluster.agent.intend("shop", "web", "allow");
+    let (app, port) = (App::start("shop"), free_port());
+    cluster.agent.register(&meshed("shop", "shop", app.port(), &[("web", port)]));
+    let mut command = std::process::Command::new("python3");
+    let agent = cluster.agent.api().addr().to_string();
+    command.args(["-c", ACTIVATE, &port.to_string()]).arg(weft_tests::process::weft());
+    command.args(["proxy", "--sidecar-for", "shop", "--admin-addr", "127.0.0.1:0"]);
+    command.args(["--http-addr", &agent, "--runtime-dir"]).arg(cluster.folder.path().join("run"));
+    let mut sidecar = Daemon::program("shop-proxy", cluster.folder.path(), command);
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // Only the connection is tried again: it succeeds as soon as the socket is there.
+    let waiting = eventually(LIMIT, "the socket is there", || {
+        connect(addr).map_err(|error| format!("{error}: {}", sidecar.log()))
+    });
+    let mut waiting = BufReader::new(waiting);
+    waiting.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").expect("it waits");
+    let mut line = String::new();
+    waiting.read_line(&mut line).expect("an answer in time");
+    // The intention may come later.
+    assert!(["HTTP/1.1 200 ", "HTTP/1.1 403 "].iter().any(|it| line.starts_with(it)), "{line}");
+    eventually(LIMIT, "the sidecar is ready", || match sidecar.log() {
+        log if log.contains("proxy is ready") => Ok(()),
+        log => Err(log),
+    });
+    sidecar.terminate();
+}
