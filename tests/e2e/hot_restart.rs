@@ -323,8 +323,8 @@ fn callers_wait_in_the_sockets_of_the_service_manager_until_the_sidecar_serves()
     waiting.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").expect("it waits");
     let mut line = String::new();
     waiting.read_line(&mut line).expect("an answer in time");
-    // The intention may come later.
-    assert!(["HTTP/1.1 200 ", "HTTP/1.1 403 "].iter().any(|it| line.starts_with(it)), "{line}");
+    // The intention and the called service's address may come later; it is the sidecar that speaks.
+    assert!(line.starts_with("HTTP/1.1 "), "{line}");
     eventually(LIMIT, "the sidecar is ready", || match sidecar.log() {
         log if log.contains("proxy is ready") => Ok(()),
         log => Err(log),
