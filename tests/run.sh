@@ -54,6 +54,11 @@ install_client_libraries() {
             python3 -m pip install -q --upgrade --target "$libraries/python" \
             gunicorn==27.0.1 uvicorn==0.54.0 h11==0.16.0
     fi
+    if ! python3 -c 'import grpc, opentelemetry.proto.trace.v1.trace_pb2' 2>/dev/null; then
+        client_library $may_fetch "opentelemetry-proto or grpcio (from PyPI)" \
+            python3 -m pip install -q --upgrade --target "$libraries/python" \
+            opentelemetry-proto==1.45.2 grpcio==1.85.1
+    fi
     if ! python3 -c 'import sslyze' 2>/dev/null; then
         client_library $may_fetch "sslyze (from PyPI)" \
             python3 -m pip install -q --upgrade --target "$libraries/python" sslyze==6.3.1

@@ -50,6 +50,21 @@ where
     }
 }
 
+/// Package `opentelemetry.proto.collector.trace.v1`: spans for a collector.
+pub mod otlp {
+    // Generated code follows the generator's rules; the `.proto` file carries the documentation.
+    #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::invalid_html_tags)]
+
+    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+
+    impl ExportTraceServiceRequest {
+        /// Returns the message as it is sent over HTTP.
+        pub fn bytes(&self) -> Vec<u8> {
+            prost::Message::encode_to_vec(self)
+        }
+    }
+}
+
 /// Package `grpc.health.v1`: how a gRPC endpoint tells its health.
 pub mod health {
     // Generated code follows the generator's rules; the `.proto` file carries the documentation.

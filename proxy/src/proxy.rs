@@ -17,7 +17,7 @@ use crate::control::{KeyAsker, drive};
 use crate::handover::{Estate, Standing, Succession};
 use crate::http::chain;
 use crate::listen::{Crew, CrewOptions};
-use crate::observe::{AccessLog, Decisions, Metrics};
+use crate::observe::{AccessLog, Decisions, Metrics, Spans};
 use crate::workload::Workload;
 
 /// A proxy; see [`Proxy::start`].
@@ -104,6 +104,7 @@ impl Proxy {
         let options = CrewOptions {
             asker: Arc::new(asker),
             decisions,
+            spans: Spans::start(metrics.spans(), &tasks),
             workers: config.workers.count,
             drain_limit: config.drain_limit,
             metrics: metrics.clone(),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weft_core::chain::{Target, TargetId};
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{Protocol, Tracing};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
 use weft_core::name::ServiceName;
@@ -29,6 +29,8 @@ pub(crate) struct Workload {
     pub(crate) judge: Arc<Judge>,
     /// Keys of providers of tokens; the same `Arc` as before when they did not change.
     pub(crate) jwt_keys: Arc<BTreeMap<ServiceName, KnownKeys>>,
+    /// Of which requests spans are sent.
+    pub(crate) tracing: Option<Arc<Tracing>>,
     /// How callers are met.
     pub(crate) inbound_tls: Arc<ServerConfig>,
     /// In the order of the snapshot.
@@ -141,7 +143,11 @@ impl Workload {
             }
             Some(_) | None => Arc::new(known_keys(&snapshot)),
         };
-        Ok(Self { snapshot, credentials, judge, jwt_keys, inbound_tls, upstreams })
+        let tracing = match before.map(|before| &before.tracing) {
+            Some(kept) if kept.as_deref() == snapshot.tracing.as_ref() => kept.clone(),
+            Some(_) | None => snapshot.tracing.clone().map(Arc::new),
+        };
+        Ok(Self { snapshot, credentials, judge, jwt_keys, tracing, inbound_tls, upstreams })
     }
 
     /// Returns the number of the upstream that listens on an address.

@@ -19,6 +19,17 @@ pub fn wall() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Returns the wall time in nanoseconds since 1970, for what is laid beside the times of other
+/// programs. It may step backwards as [`wall`] does.
+pub fn unix_nanos() -> u64 {
+    #[cfg(feature = "sim")]
+    if let Some(world) = crate::world::current() {
+        return world.wall().0.saturating_mul(1_000_000);
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Returns the monotonic time, for measuring and waiting.
 pub fn instant() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -38,6 +49,7 @@ mod tests {
         let now = wall();
         assert!(now > Timestamp(1_700_000_000_000) && now < Timestamp(4_200_000_000_000));
         assert_eq!(until(now), Duration::ZERO);
+        assert!(unix_nanos() / 1_000_000 - now.0 < 60_000);
     }
 
     #[tokio::test(start_paused = true)]

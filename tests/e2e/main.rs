@@ -48,5 +48,6 @@ mod rotation;
 mod storage;
 mod story;
 mod tokens;
+mod tracing;
 mod watching;
 mod workload_api;

@@ -37,6 +37,7 @@ mod tcp_route;
 mod terminating_gateway;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod upstream_config;
 
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
 pub use standing::{KindStanding, standing_table};
 pub use tcp_route::{TcpRoute, TcpRouteService};
 pub use terminating_gateway::{LinkedService, TerminatingGateway};
+pub use tracing::{TraceHeaders, Tracing, TracingProtocol};
 pub use upstream_config::{
     BalanceConnections, PassiveHealthCheck, UpstreamConfig, UpstreamConfigs, UpstreamLimits,
 };

@@ -8,7 +8,7 @@ use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
     EnvoyExtension, Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode,
-    PrioritizeByLocality, Protocol, ProxyMode, TransparentProxy,
+    PrioritizeByLocality, Protocol, ProxyMode, Tracing, TransparentProxy,
 };
 use crate::index::Index;
 use crate::limits;
@@ -51,6 +51,9 @@ pub struct ProxyDefaults {
     /// Who else is asked whether a request may pass.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub envoy_extensions: Vec<EnvoyExtension>,
+    /// Of which requests spans are sent to a collector.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub tracing: Option<Tracing>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -147,6 +150,9 @@ impl ProxyDefaults {
             logs.check(&mut findings);
         }
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
+        if let Some(tracing) = &self.tracing {
+            tracing.check("Tracing", &mut findings);
+        }
         findings.meta(&self.meta);
         findings.result(self)
     }

@@ -11,7 +11,7 @@ use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
     BalanceConnections, EnvoyExtension, Expose, InvalidEntry, MeshGateway, MutualTlsMode,
-    ProxyMode, TransparentProxy, UpstreamConfigs,
+    ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -139,6 +139,10 @@ pub struct ServiceDefaults {
     /// Who else is asked whether a request may pass; empty means whom proxy-defaults names.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub envoy_extensions: Vec<EnvoyExtension>,
+    /// Of which requests its proxies send spans to a collector; proxy-defaults counts where it is left
+    /// out.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub tracing: Option<Tracing>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -210,6 +214,7 @@ impl ServiceDefaults {
             balance_inbound_connections: BalanceConnections::default(),
             max_request_headers_kb: None,
             envoy_extensions: Vec::new(),
+            tracing: None,
             meta: BTreeMap::new(),
             create_index: Index::default(),
             modify_index: Index::default(),
@@ -238,6 +243,9 @@ impl ServiceDefaults {
             findings.add("MaxRequestHeadersKB", format!("must be 1 to {HEAD_KB_MAX}"));
         }
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
+        if let Some(tracing) = &self.tracing {
+            tracing.check("Tracing", &mut findings);
+        }
         if !self.envoy_extensions.is_empty() && self.protocol == Some(Protocol::Tcp) {
             let reason = "needs a Protocol of requests, such as http: connections cannot be judged";
             findings.add("EnvoyExtensions", reason);

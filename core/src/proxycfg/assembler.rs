@@ -311,6 +311,7 @@ impl Assembler {
             leaf: facts.leaf.as_deref()?.clone(),
             trust_bundle: facts.roots.as_deref()?.clone(),
             tls: facts.mesh_tls.as_deref()?.clone(),
+            tracing: facts.defaults.as_deref()?.tracing.clone(),
             inbound: inbound(doors, facts)?,
             upstreams,
             endpoints,

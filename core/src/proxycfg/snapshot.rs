@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
-use crate::config_entry::{ExtAuthzConfig, MeshTls, Protocol};
+use crate::config_entry::{ExtAuthzConfig, MeshTls, Protocol, Tracing};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::name::{InstanceId, ServiceName};
@@ -34,6 +34,9 @@ pub struct ProxySnapshot {
     /// Which TLS is spoken with other proxies.
     #[serde(default)]
     pub tls: MeshTls,
+    /// Of which requests spans are sent to a collector; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
     /// The door for others.
     pub inbound: InboundConfig,
     /// The doors for the local instance.

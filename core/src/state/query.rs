@@ -154,11 +154,14 @@ impl State {
         if defaults.mutual_tls_mode == MutualTlsMode::Unset {
             defaults.mutual_tls_mode = self.proxy_defaults_mode();
         }
+        let key = EntryKey::new(EntryKind::ProxyDefaults, "global");
+        let all = self.entries.get(&key).and_then(|entry| entry.as_proxy_defaults());
         if defaults.envoy_extensions.is_empty() {
-            let key = EntryKey::new(EntryKind::ProxyDefaults, "global");
-            let all = self.entries.get(&key).and_then(|entry| entry.as_proxy_defaults());
             defaults.envoy_extensions =
                 all.map(|all| all.envoy_extensions.clone()).unwrap_or_default();
+        }
+        if defaults.tracing.is_none() {
+            defaults.tracing = all.and_then(|all| all.tracing.clone());
         }
         defaults
     }

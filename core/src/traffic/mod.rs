@@ -12,6 +12,7 @@ mod request;
 mod rewrite;
 mod route;
 mod split;
+mod trace;
 
 pub use balance::{Candidate, pick_two};
 pub use mix::Mix64;
@@ -19,3 +20,4 @@ pub use request::RequestView;
 pub use rewrite::Rewrite;
 pub use route::{RouteTable, RouteTableError, Routed, Splits};
 pub use split::SplitCounter;
+pub use trace::TraceContext;

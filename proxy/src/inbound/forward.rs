@@ -1,5 +1,6 @@
 //! Requests on to the local instance, if the caller may.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Caller, Live, Local, Worker};
-use crate::observe::{AccessRecord, Verdict};
+use crate::observe::{AccessRecord, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(super) worker: Rc<Worker>,
     pub(super) local: Rc<Local>,
     logged: Option<Box<(String, String)>>,
+    /// Taken when the request has ended.
+    traced: RefCell<Option<Box<Traced>>>,
     is_dry_run: bool,
     /// Whether the request goes on with the path that was judged.
     pub(super) is_respelled: bool,
@@ -145,6 +148,9 @@ impl LocalApp {
         let kept = is_by_content.then(|| Kept::new(request, path, checked.tokens));
         let mut changes = checked.edits;
         changes.extend(edits);
+        let traced = local.workload.tracing.as_ref().map(|config| {
+            Traced::new(config, request, &mut self.worker.random.borrow_mut(), &mut changes)
+        });
         if judgement.is_dry_run {
             self.tell(&local, &judgement);
         }
@@ -154,6 +160,7 @@ impl LocalApp {
             worker,
             local: self.local.clone(),
             logged,
+            traced: RefCell::new(traced),
             is_dry_run,
             is_respelled,
             edits: (!changes.is_empty()).then(|| Box::new(changes)),
@@ -212,6 +219,11 @@ impl LocalApp {
     /// Counts and logs how a request ended.
     pub(super) fn note(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.local.inbound.request(outcome);
+        if let Some(plan) = plan {
+            let own = self.local.workload.snapshot.service.as_str();
+            let told = (SpanKind::Server, own, &self.caller.id as &dyn Display);
+            self.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
+        }
         let is_dry_run = plan.is_some_and(|plan| plan.is_dry_run);
         if let (Some(log), Some(logged)) =
             (&self.worker.log, plan.and_then(|plan| plan.logged.as_ref()))

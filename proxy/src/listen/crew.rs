@@ -13,7 +13,7 @@ use weft_runtime::task::TaskTree;
 
 use super::worker::run_thread;
 use crate::control::KeyAsker;
-use crate::observe::{AccessLog, Decisions, Metrics};
+use crate::observe::{AccessLog, Decisions, Metrics, Spans};
 use crate::workload::Workload;
 
 /// Commands on their way to a worker: who sends one waits for its answer.
@@ -37,6 +37,7 @@ pub(crate) struct CrewOptions {
     pub(crate) log: Option<AccessLog>,
     pub(crate) asker: Arc<KeyAsker>,
     pub(crate) decisions: Option<Decisions>,
+    pub(crate) spans: Spans,
 }
 
 /// A listener that could not be opened.

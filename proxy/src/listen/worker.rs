@@ -24,7 +24,7 @@ use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
-use crate::observe::{AccessLog, Decisions, Verdict, WorkerMetrics};
+use crate::observe::{AccessLog, Decisions, Spans, Verdict, WorkerMetrics};
 use crate::workload::Workload;
 
 /// How long a connection to another proxy or to the local instance waits for its next request:
@@ -38,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) tasks: TaskTree,
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) spans: Spans,
     pub(crate) inbound_open: Arc<AtomicU32>,
     /// For newer keys of providers of tokens.
     pub(crate) asker: Arc<KeyAsker>,
@@ -321,6 +322,7 @@ pub(super) fn run_thread(
         tasks: tasks.clone(),
         random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
         log: options.log.clone(),
+        spans: options.spans.clone(),
         asker: options.asker.clone(),
         changed: Notify::new(),
         decisions: options.decisions.clone(),

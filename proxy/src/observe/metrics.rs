@@ -12,6 +12,7 @@ use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
 use super::plaintext::{PlaintextReport, PlaintextSources};
+use super::spans::SpanCounts;
 use crate::handover::Standing;
 use crate::http::Outcome;
 
@@ -126,6 +127,7 @@ pub(super) struct Registry {
     pub(super) audit: OnceLock<AuditLog>,
     pub(super) plaintext: PlaintextSources,
     pub(super) standing: OnceLock<Standing>,
+    pub(super) spans: Arc<SpanCounts>,
 }
 
 /// One worker's door to the counts.
@@ -171,6 +173,11 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Returns the counts of spans.
+    pub(crate) fn spans(&self) -> Arc<SpanCounts> {
+        self.0.spans.clone()
+    }
+
     /// Returns who came without mutual TLS.
     pub(crate) fn plaintext(&self) -> PlaintextReport {
         self.0.plaintext.report()

@@ -4,9 +4,11 @@ mod access_log;
 mod decisions;
 mod metrics;
 mod plaintext;
+mod spans;
 mod text;
 
 pub(crate) use access_log::{AccessLog, AccessRecord};
 pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub(crate) use metrics::{Metrics, Open, Series, WorkerMetrics};
 pub(crate) use plaintext::PlaintextReport;
+pub(crate) use spans::{SpanKind, Spans, Traced};

@@ -124,6 +124,11 @@ fn write_process(registry: &Registry, text: &mut String) {
         head(text, name, kind, help);
         line(text, name, "", value);
     }
+    let name = "weft_proxy_spans_total";
+    head(text, name, "counter", "Spans for the collector of traces, by what became of them.");
+    for (outcome, count) in registry.spans.counts() {
+        line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
+    }
     if let Some(audit) = registry.audit.get() {
         let name = "weft_proxy_audit_records_total";
         head(text, name, "counter", "Records of the audit log, by what became of them.");

@@ -1,5 +1,7 @@
 //! Where one request goes: the chain's routes and splits, asked for each request.
 
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,9 +13,9 @@ use weft_runtime::tls::rustls::ClientConfig;
 use super::connect::connect;
 use super::endpoint::Tried;
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
-use crate::http::{Hop, Outcome, Refusal, Reuse};
+use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Local, LocalTarget, Worker};
-use crate::observe::AccessRecord;
+use crate::observe::{AccessRecord, SpanKind, Traced};
 use crate::transport::{ClientTls, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
 
@@ -35,6 +37,8 @@ pub(crate) struct Plan {
     pub(super) request_timeout: Duration,
     pub(super) tried: Tried,
     logged: Option<Box<(String, String)>>,
+    /// Taken when the request has ended.
+    traced: RefCell<Option<Box<Traced>>>,
 }
 
 impl Plan {
@@ -70,13 +74,18 @@ impl HttpUpstream {
     pub(super) fn decide<R: RequestView>(
         &mut self,
         request: &R,
-        write: impl FnOnce(&Upstream, Option<Rewrite<'_>>),
+        write: impl FnOnce(&Upstream, Option<Rewrite<'_>>, Option<&Edits>),
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
         let upstream = &self.local.workload.upstreams[self.number];
         let splits = &mut *self.local.upstreams[self.number].splits.borrow_mut();
         let routed = upstream.table.route(Some(request), splits);
-        write(upstream, routed.rewrite);
+        let mut edits = None;
+        let traced = self.local.workload.tracing.as_ref().map(|config| {
+            let random = &mut self.worker.random.borrow_mut();
+            Traced::new(config, request, random, edits.insert(Edits::default()))
+        });
+        write(upstream, routed.rewrite, edits.as_ref());
         let logged = self.worker.log.is_some().then(|| {
             let path = String::from_utf8_lossy(request.path()).into_owned();
             Box::new((request.method().to_owned(), path))
@@ -90,6 +99,7 @@ impl HttpUpstream {
             request_timeout: routed.request_timeout,
             tried: Tried::default(),
             logged,
+            traced: RefCell::new(traced),
         })
     }
 
@@ -119,9 +129,10 @@ impl Hop for HttpUpstream {
         _ready: (),
         out: &mut Vec<u8>,
     ) -> Result<Plan, Refusal> {
-        self.decide(&request, |upstream, rewrite| {
+        self.decide(&request, |upstream, rewrite, edits| {
             let host_default = upstream.service.as_str().as_bytes();
-            RequestWriter { rewrite, host_default, ..RequestWriter::default() }.write(request, out);
+            let writer = RequestWriter { rewrite, edits, host_default, ..Default::default() };
+            writer.write(request, out);
         })
     }
 
@@ -153,6 +164,9 @@ impl Plan {
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;
         plan.local_target().series.request(outcome);
+        let own = plan.local.workload.snapshot.service.as_str();
+        let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
+        plan.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
         if let (Some(log), Some(logged)) = (&plan.worker.log, &plan.logged) {
             log.write(AccessRecord {
                 at: clock::wall(),

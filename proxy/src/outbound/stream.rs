@@ -23,7 +23,9 @@ impl StreamHop for HttpUpstream {
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
         let mut target = Vec::new();
-        let plan = self.decide(&PartsView(parts), |upstream, rewrite| {
+        let mut changes = None;
+        let plan = self.decide(&PartsView(parts), |upstream, rewrite, edits| {
+            changes = edits.cloned();
             host_default = upstream.service.to_string();
             let view = PartsView(parts);
             match rewrite {
@@ -35,6 +37,9 @@ impl StreamHop for HttpUpstream {
                 target.extend_from_slice(query);
             }
         })?;
+        if let Some(changes) = changes {
+            changes.apply(&mut parts.headers);
+        }
         let target = String::from_utf8_lossy(&target);
         set_authority(parts, &target, &host_default);
         parts.version = Version::HTTP_2;

@@ -3,17 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::either::Either;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::Hosts;
 use crate::net;
 use crate::tls::ClientTlsCell;
+use crate::tls::rustls::ClientConfig;
+use crate::tls::rustls::pki_types::ServerName;
+use crate::tls::tokio_rustls::TlsConnector;
 
 /// How long a connection on this host may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -37,6 +42,28 @@ pub fn channel_plain(address: SocketAddr) -> Channel {
     endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| async move {
         net::connect_tcp(address, CONNECT_LIMIT).await.map(TokioIo::new)
     }))
+}
+
+/// Opens a channel to `host:port` outside the mesh at its first use, with a TLS configuration over
+/// TLS and else without. Names are looked up anew for each connection.
+pub fn channel_outside(host_port: &str, tls: Option<Arc<ClientConfig>>) -> Channel {
+    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let authority = Endpoint::from_shared(format!("http://{host_port}"));
+    let host_port = host_port.to_owned();
+    let connector = service_fn(move |_: Uri| {
+        let (host, host_port, tls) = (host.clone(), host_port.clone(), tls.clone());
+        async move {
+            let stream = net::connect_host(&host_port, CONNECT_LIMIT).await?;
+            let Some(tls) = tls else { return Ok(TokioIo::new(Either::Left(stream))) };
+            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            let stream = TlsConnector::from(tls).connect(name, stream).await?;
+            Ok::<_, io::Error>(TokioIo::new(Either::Right(stream)))
+        }
+    });
+    // Many servers close connections that are asked too often whether they live.
+    let endpoint = authority.unwrap_or_else(|_| Endpoint::from_static("http://outside"));
+    endpoint.tcp_nodelay(true).connect_with_connector_lazy(connector)
 }
 
 /// Makes a channel of one connection that was made already, with an HTTP/2 handshake; it does

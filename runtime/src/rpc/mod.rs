@@ -7,7 +7,9 @@ mod hosts;
 mod split;
 
 pub use answer::messages;
-pub use channel::{channel_over, channel_plain, channel_tls, channel_tls_any, channel_unix};
+pub use channel::{
+    channel_outside, channel_over, channel_plain, channel_tls, channel_tls_any, channel_unix,
+};
 pub use hosts::Hosts;
 pub use split::GrpcOrApi;
 

@@ -117,6 +117,7 @@ fn snapshot(
             retired: Vec::new(),
         },
         tls: MeshTls::default(),
+        tracing: None,
         inbound: InboundConfig {
             takes_plaintext: false,
             bind,
