@@ -13,8 +13,11 @@ sidecar_for = "web-1"
 # Where metrics and state are shown: "ip:port"; port 0 takes a free one.
 # admin_addr = "127.0.0.1:19000"
 
-# Worker threads. Default: one for each core.
+# Worker threads. Default: one for each core, as far as the control group's limit goes, rounded up.
 # workers = 2
+
+# How long to wait for an agent, a registration and the first configuration.
+# start_limit = "60s"
 
 # How long requests in flight may take to end when the sidecar is told to end.
 # drain_limit = "15s"

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
 use weft_proto::text::{AuditConfig, AuditSection, Fault};
+use weft_runtime::cores::{self, LimitedBy};
 use weft_runtime::digest;
 
 use crate::handover::HandOver;
@@ -20,6 +21,13 @@ const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
 /// How long requests in flight may take to end when the proxy stops: as long as the usual
 /// request timeout of a route.
 const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(15);
+/// How long the first configuration may take to come: longer than an agent needs that starts at
+/// the same time, shorter than service managers wait (systemd: 90 s).
+pub const START_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
+/// An agent that is asked on the same host answers in less.
+const START_LIMIT_MIN: Duration = Duration::from_secs(1);
+/// A running proxy from which this one takes over waits ten minutes for it.
+const START_LIMIT_MAX: Duration = Duration::from_secs(540);
 /// How long connections may go on once another process has taken over: a day, as a process that
 /// only carries some connections costs little, and what they carry may not be begun again easily.
 const REPLACED_LIMIT_DEFAULT: Duration = Duration::from_secs(24 * 3600);
@@ -46,6 +54,8 @@ pub struct FileConfig {
     pub admin_addr: Option<String>,
     /// Worker threads; one for each core by default.
     pub workers: Option<u32>,
+    /// How long the first configuration may take to come before the start fails.
+    pub start_limit: Option<Span>,
     /// How long requests in flight may take to end when the proxy stops.
     pub drain_limit: Option<Span>,
     /// How long the proxy still takes connections once it says that it is not ready any more.
@@ -73,6 +83,8 @@ pub struct Config {
     pub admin_addr: SocketAddr,
     /// Worker threads.
     pub workers: Workers,
+    /// How long the first configuration may take to come before the start fails.
+    pub start_limit: Duration,
     /// How long requests in flight may take to end when the proxy stops.
     pub drain_limit: Duration,
     /// How long the proxy still takes connections once it says that it is not ready any more.
@@ -166,6 +178,11 @@ impl Config {
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
         let drain_delay = file.drain_delay.map_or(Duration::ZERO, |delay| delay.0);
+        let start_limit = file.start_limit.map_or(START_LIMIT_DEFAULT, |limit| limit.0);
+        if !(START_LIMIT_MIN..=START_LIMIT_MAX).contains(&start_limit) {
+            let reason = format!("{start_limit:?} is not from 1s to 9m");
+            faults.push(Fault::new("start_limit", reason));
+        }
         let hand_over = match &source {
             Some(source) => hand_over(&file, source, &mut faults),
             None => None,
@@ -175,6 +192,7 @@ impl Config {
                 source,
                 admin_addr,
                 workers,
+                start_limit,
                 drain_limit,
                 drain_delay,
                 hand_over,
@@ -189,8 +207,12 @@ impl Config {
 fn workers(asked: Option<u32>, fault: &mut impl FnMut(&str, String)) -> Workers {
     let workers = match asked {
         None => {
-            let count = std::thread::available_parallelism().map_or(1, usize::from);
-            Workers { count: count.min(WORKERS_MAX), reason: "one for each core" }
+            let cores = cores::usable();
+            let reason = match cores.limited_by {
+                LimitedBy::Affinity => "one for each core that this process may use",
+                LimitedBy::Cgroup => "one for each core that the control group allows, rounded up",
+            };
+            Workers { count: cores.count.min(WORKERS_MAX), reason }
         }
         Some(count) => Workers { count: count as usize, reason: "as configured" },
     };

@@ -30,6 +30,7 @@ pub struct ProxyHandle {
     admin_addr: SocketAddr,
     started: oneshot::Receiver<Result<(), StartError>>,
     succession: Succession,
+    start_limit: Duration,
     /// Delay and limit.
     drains: (Duration, Duration),
 }
@@ -52,6 +53,14 @@ pub enum StartError {
     /// It was stopped before it served.
     #[error("the proxy was stopped before its first configuration came")]
     Cancelled,
+    /// No configuration came.
+    #[error("no configuration came within {limit_seconds} s: {reason}")]
+    Late {
+        /// How long it was waited for.
+        limit_seconds: u64,
+        /// Why.
+        reason: String,
+    },
     /// A listener cannot be opened.
     #[error("cannot open every listener: {reason}")]
     Listen {
@@ -143,8 +152,8 @@ impl Proxy {
         if succession.predecessor.is_none() {
             succession.open_admin();
         }
-        let drains = (config.drain_delay, config.drain_limit);
-        Ok(ProxyHandle { admin_addr, started, succession, drains })
+        let (start_limit, drains) = (config.start_limit, (config.drain_delay, config.drain_limit));
+        Ok(ProxyHandle { admin_addr, started, succession, start_limit, drains })
     }
 }
 
@@ -199,7 +208,12 @@ impl ProxyHandle {
     /// [`StartError`] with the one reason why not; the proxy's tasks go on until they are
     /// cancelled.
     pub async fn ready(&mut self) -> Result<(), StartError> {
-        (&mut self.started).await.unwrap_or(Err(StartError::Cancelled))?;
+        let started = tokio::time::timeout(self.start_limit, &mut self.started).await;
+        let late = |_| StartError::Late {
+            limit_seconds: self.start_limit.as_secs(),
+            reason: self.succession.standing.waited_for(),
+        };
+        started.map_err(late)?.unwrap_or(Err(StartError::Cancelled))?;
         self.succession.succeed().await
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod cores;
 pub mod digest;
 pub mod disk;
 pub mod drain;

@@ -92,13 +92,15 @@ fn a_join_token_that_is_none_is_refused_before_anything_is_written() {
 fn a_proxy_for_an_unregistered_service_names_it() {
     let cluster = Cluster::start();
     let api = cluster.agent.api().addr().to_string();
-    refused(&["proxy", "--sidecar-for", "nobody", "--http-addr", &api], &["nobody", "regist"]);
+    let args = ["proxy", "--sidecar-for", "nobody", "--http-addr", &api, "--start-limit", "5s"];
+    refused(&args, &["nobody", "regist", "within 5 s"]);
 }
 
 #[test]
 fn a_proxy_without_an_agent_names_the_address() {
     let addr = format!("127.0.0.1:{}", free_port());
-    refused(&["proxy", "--sidecar-for", "web", "--http-addr", &addr], &[&addr]);
+    let args = ["proxy", "--sidecar-for", "web", "--http-addr", &addr, "--start-limit", "1s"];
+    refused(&args, &[&addr]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod peers;
 mod plaintext;
 mod pods;
 mod prometheus;
+mod proxy_life;
 mod real_programs;
 mod restart;
 mod revocation;

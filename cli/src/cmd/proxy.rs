@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use tracing::info;
 use weft_core::limits;
 use weft_core::time::Span;
 use weft_proxy::Proxy;
-use weft_proxy::config::{Config, FileConfig};
+use weft_proxy::config::{Config, FileConfig, START_LIMIT_DEFAULT};
+use weft_runtime::backoff::Backoff;
 use weft_runtime::http::HttpClient;
+use weft_runtime::{clock, entropy};
 
 use crate::args::{ConfigArgs, ProcessArgs, duration};
 use crate::config::{self, Form, Loaded};
@@ -32,6 +35,9 @@ Examples:
 
 /// The agent is on this host: an answer takes milliseconds.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// The shortest and longest pause before an agent that does not answer is asked again.
+const ASK_PAUSE_MIN: Duration = Duration::from_millis(100);
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// What the proxy's own drain is given on top, to end by itself.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 
@@ -59,7 +65,8 @@ pub(crate) struct ProxyArgs {
     /// Where metrics and state are shown; port 0 takes a free one [default: 127.0.0.1:19000]
     #[arg(long, value_name = "IP:PORT")]
     admin_addr: Option<String>,
-    /// Worker threads [default: one for each core]
+    /// Worker threads [default: one for each core, as far as the control group's limit goes,
+    /// rounded up]
     #[arg(long, value_name = "COUNT")]
     workers: Option<u32>,
     /// Take over from the running proxy of this service, without losing a connection: get its
@@ -67,6 +74,10 @@ pub(crate) struct ProxyArgs {
     /// as usual where none runs. On SIGUSR2 a proxy starts its own successor this way
     #[arg(long)]
     take_over: bool,
+    /// How long to wait for an agent, a registration and the first configuration before the start
+    /// fails [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    start_limit: Option<Duration>,
     /// How long connections may go on once another process has taken over [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     replaced_limit: Option<Duration>,
@@ -102,6 +113,8 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
         replaced_limit,
         &mut settings.replaced_limit,
     );
+    let start_limit = given.start_limit.map(Span);
+    origins.set(("--start-limit", "start_limit"), start_limit, &mut settings.start_limit);
     let drain_delay = given.drain_delay.map(Span);
     origins.set(("--drain-delay", "drain_delay"), drain_delay, &mut settings.drain_delay);
     settings.take_over |= given.take_over;
@@ -109,9 +122,10 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
     let drain_limit = args.process.drain_limit.map(Span);
     origins.set(("--drain-limit", "drain_limit"), drain_limit, &mut settings.drain_limit);
     start_logging(&args.process, &log)?;
+    let limit = settings.start_limit.map_or(START_LIMIT_DEFAULT, |limit| limit.0);
     let is_named = settings.sidecar_for.is_some() || settings.proxy_id.is_some();
     if is_named && settings.agent_socket.is_none() && settings.snapshot_file.is_none() {
-        settings.agent_socket = Some(ask_agent(&args.http_addr)?);
+        settings.agent_socket = Some(ask_agent(&args.http_addr, limit)?);
     }
     let config =
         Config::resolve(settings).map_err(|faults| Failure::Config(origins.name(faults)))?;
@@ -156,8 +170,8 @@ fn runtime_dir() -> String {
     }
 }
 
-/// Asks the agent where proxies are configured.
-fn ask_agent(http_addr: &str) -> Result<String, Failure> {
+/// Asks the agent where proxies are configured; one that is not there yet may come.
+fn ask_agent(http_addr: &str, limit: Duration) -> Result<String, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -174,7 +188,24 @@ fn ask_agent(http_addr: &str) -> Result<String, Failure> {
              HTTP API is with --http-addr or WEFT_HTTP_ADDR"
         )
     };
-    let answer = runtime.block_on(client.get(&url)).with_context(advice)?;
+    let asking = async {
+        let give_up_at = clock::instant() + limit;
+        let mut backoff = Backoff::new(ASK_PAUSE_MIN, ASK_PAUSE_MAX, entropy::rng());
+        let mut is_told = false;
+        loop {
+            match client.get(&url).await {
+                Err(_) if clock::instant() < give_up_at => {
+                    if !is_told {
+                        info!(http_addr, "waiting for the agent");
+                        is_told = true;
+                    }
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                answered => return answered,
+            }
+        }
+    };
+    let answer = runtime.block_on(asking).with_context(advice)?;
     let about: Result<serde_json::Value, _> = answer.json();
     let socket =
         about.ok().and_then(|about| about["Weft"]["ProxySocket"].as_str().map(str::to_owned));

@@ -79,7 +79,8 @@ impl Admin {
             ("/server_info", _) => json_reply(&self.server_info()),
             ("/ready", Some(_)) => reply(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             ("/ready" | "/config_dump" | "/clusters", None) => {
-                let text = "weft: no configuration has come yet\n".to_owned();
+                let reason = self.standing.waited_for();
+                let text = format!("weft: no configuration has come yet: {reason}\n");
                 reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
             }
             ("/config_dump", Some(workload)) => json_reply(&config_dump(&workload)),

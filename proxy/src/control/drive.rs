@@ -118,6 +118,16 @@ impl Driver {
         }
     }
 
+    /// Whether the first snapshot is in force, or the start has failed.
+    pub(super) fn is_started(&self) -> bool {
+        self.started.is_none()
+    }
+
+    /// Notes why there is no configuration yet.
+    pub(super) fn wait_for(&self, reason: &str) {
+        self.standing.waits_for(reason);
+    }
+
     /// Ends the start with an error, if it has not ended yet.
     pub(super) fn fail(&mut self, error: StartError) {
         match self.started.take() {

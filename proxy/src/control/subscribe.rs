@@ -52,12 +52,18 @@ pub(super) async fn subscribe(
             ended = follow(driver, (socket, workload), &mut questions, &mut backoff) => ended,
             () = tasks.cancelled() => return,
         };
-        match ended.code() {
-            Code::NotFound | Code::InvalidArgument => {
-                // Asking again would get the same answer, unless it was registered before.
+        let refuses = matches!(ended.code(), Code::NotFound | Code::InvalidArgument);
+        match (driver.is_started(), refuses) {
+            // It may be registered a moment later, as hosts start everything at once.
+            (false, true) => driver.wait_for(&format!("the agent refuses: {}", ended.message())),
+            (false, false) => {
+                driver.wait_for(&format!("no agent answers at {}", socket.display()));
+                debug!(error = chain(&ended), "the agent's stream ended");
+            }
+            (true, true) => {
                 driver.fail(StartError::Unknown { reason: ended.message().to_owned() });
             }
-            _ => debug!(error = chain(&ended), "the agent's stream ended"),
+            (true, false) => debug!(error = chain(&ended), "the agent's stream ended"),
         }
         let pause = backoff.next();
         tokio::select! {

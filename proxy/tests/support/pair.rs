@@ -55,6 +55,7 @@ impl Running {
             source: SnapshotSource::Given(given),
             admin_addr: localhost(0),
             workers: Workers { count: 1, reason: "as the test says" },
+            start_limit: LIMIT,
             drain_limit: Duration::from_secs(5),
             drain_delay: Duration::ZERO,
             hand_over: None,
