@@ -311,6 +311,7 @@ fn accept(
         trust_domain: trust_domain.clone(),
         active_root: active_root(&reply.roots_pem)?,
         roots_pem: reply.roots_pem,
+        roots: Vec::new(),
         revoked: Vec::new(),
         retired: Vec::new(),
     };

@@ -90,6 +90,7 @@ impl Membership {
         TrustBundle {
             trust_domain: self.cluster.trust_domain.clone(),
             active_root: self.root.fingerprint.clone(),
+            roots: Vec::new(),
             roots_pem: self.roots_pem.clone(),
             revoked: self.revoked.clone(),
             retired: Vec::new(),

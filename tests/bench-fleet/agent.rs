@@ -53,6 +53,7 @@ impl Agent {
             trust_domain: reply.trust_domain.parse()?,
             active_root: String::new(),
             roots_pem: reply.roots_pem,
+            roots: Vec::new(),
             revoked: Vec::new(),
             retired: Vec::new(),
         };

@@ -46,6 +46,7 @@ pub(crate) async fn join(token: &str, node: &str) -> anyhow::Result<Arc<ClientCo
         trust_domain: reply.trust_domain.parse()?,
         active_root: String::new(),
         roots_pem: reply.roots_pem.clone(),
+        roots: Vec::new(),
         revoked: Vec::new(),
         retired: Vec::new(),
     };

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_core::acl::Resource;
 use weft_core::ca::TrustBundle;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
+use weft_proto::json::root::RootBody;
 use weft_runtime::clock;
 use weft_runtime::http::Body;
-use weft_runtime::tls::{certificates_from_pem, fingerprint};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use weft_runtime::tls::{certificates_from_pem, fingerprint, serial_number};
 
 use super::answer::{self, ApiError};
 use super::{Api, Call};
@@ -89,7 +88,7 @@ impl Api {
         );
         let index = index_of(&leaf);
         let shown = json!({
-            "SerialNumber": serial_of(&leaf.certificate_pem),
+            "SerialNumber": serial_number(&leaf.certificate_pem).unwrap_or_default(),
             "CertPEM": leaf.certificate_pem,
             "PrivateKeyPEM": leaf.private_key_pem,
             "Service": name,
@@ -138,46 +137,31 @@ fn index_of(leaf: &weft_core::ca::Leaf) -> u64 {
     leaf.valid_before.unix_seconds()
 }
 
-fn serial_of(certificate_pem: &str) -> String {
-    let chain = certificates_from_pem("certificate", certificate_pem).unwrap_or_default();
-    let Some(der) = chain.first() else { return String::new() };
-    X509Certificate::from_der(der)
-        .map(|(_, certificate)| certificate.raw_serial_as_string())
-        .unwrap_or_default()
-}
-
-fn shown_roots(trust: &TrustBundle) -> serde_json::Value {
-    let roots: Vec<serde_json::Value> = trust
-        .roots_pem
-        .iter()
-        .filter_map(|pem| {
-            let chain = certificates_from_pem("root", pem).ok()?;
-            let der = chain.first()?;
-            let (_, certificate) = X509Certificate::from_der(der).ok()?;
-            let id = fingerprint(der);
-            let date = |at: x509_parser::time::ASN1Time| {
-                let seconds = u64::try_from(at.timestamp()).unwrap_or(0);
-                weft_core::time::Timestamp(seconds.saturating_mul(1000)).rfc3339()
-            };
-            Some(json!({
-                "ID": id,
-                "Name": "Weft CA Root Cert",
-                "SerialNumber": certificate.raw_serial_as_string(),
-                "SigningKeyID": "",
-                "ExternalTrustDomain": trust.trust_domain.as_str().trim_end_matches(".mesh"),
-                "NotBefore": date(certificate.validity().not_before),
-                "NotAfter": date(certificate.validity().not_after),
-                "RootCert": pem,
-                "IntermediateCerts": [],
-                "Active": id == trust.active_root,
-                "PrivateKeyType": "ec",
-                "PrivateKeyBits": 256,
-            }))
-        })
-        .collect();
+fn shown_roots(trust: &TrustBundle) -> Value {
+    let roots = trust.roots_pem.iter().filter_map(|pem| shown_root(trust, pem));
     json!({
         "ActiveRootID": trust.active_root,
         "TrustDomain": trust.trust_domain,
-        "Roots": roots,
+        "Roots": roots.collect::<Vec<Value>>(),
     })
+}
+
+fn shown_root(trust: &TrustBundle, pem: &str) -> Option<Value> {
+    let chain = certificates_from_pem("root", pem).ok()?;
+    let id = fingerprint(chain.first()?);
+    let serial_number = serial_number(pem).unwrap_or_default();
+    let is_active = id == trust.active_root;
+    let Some(root) = trust.roots.iter().find(|root| root.fingerprint == id) else {
+        // A host that has just joined knows the certificate alone.
+        return Some(json!({
+            "ID": id,
+            "RootCert": pem,
+            "SerialNumber": serial_number,
+            "Active": is_active,
+        }));
+    };
+    let trust_domain = Some(&trust.trust_domain);
+    let (certificate_pem, serial_number) = (pem, serial_number.as_str());
+    let body = RootBody { root, certificate_pem, serial_number, is_active, trust_domain };
+    Some(body.value())
 }

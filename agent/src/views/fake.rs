@@ -78,6 +78,7 @@ impl FakeCa {
         TrustBundle {
             trust_domain: "t.mesh".parse().expect("a trust domain"),
             active_root: fingerprint(&root[0]),
+            roots: Vec::new(),
             roots_pem: vec![self.root_pem.clone()],
             revoked: Vec::new(),
             retired: Vec::new(),

@@ -19,6 +19,7 @@ fn bundle(root: &str) -> TrustBundle {
     TrustBundle {
         trust_domain: "t.mesh".parse().expect("a trust domain"),
         active_root: root.to_owned(),
+        roots: Vec::new(),
         roots_pem: Vec::new(),
         revoked: Vec::new(),
         retired: Vec::new(),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use join_token::{JoinTokenRecord, MemberRole, Redemption};
 pub use revocation::{InvalidSerialNumber, Revocation, RevocationSet, Revoked, SerialNumber};
-pub use root::{CaRoot, CrossCertificate, KeyKind, RootSource};
+pub use root::{CaRoot, CrossCertificate, KeyKind, PublicRoot, RootSource};
 pub use settings::{CaSettings, CaTerms, TermsFault, is_renewal_due};
 pub use vault::{VaultAccess, VaultAuth};
 
@@ -31,6 +31,9 @@ pub struct TrustBundle {
     pub active_root: String,
     /// The trusted roots as PEM, one certificate each; the active one first.
     pub roots_pem: Vec<String>,
+    /// What else is known of them; empty until a server has told.
+    #[serde(default)]
+    pub roots: Vec<PublicRoot>,
     /// Whom nobody trusts although a root vouches for them, ordered by [`Revoked::key`].
     #[serde(default)]
     pub revoked: Vec<Revoked>,

@@ -50,6 +50,32 @@ pub struct CaRoot {
     pub modify_index: Index,
 }
 
+/// What everyone may know of a root, beside its certificate: the key stays with the servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicRoot {
+    /// [`CaRoot::fingerprint`].
+    pub fingerprint: String,
+    /// [`CaRoot::name`].
+    pub name: String,
+    /// [`CaRoot::valid_after`].
+    pub valid_after: Timestamp,
+    /// [`CaRoot::valid_before`].
+    pub valid_before: Timestamp,
+    /// What stands between leaves and other roots that may be trusted, as PEM: the root certified
+    /// by each of those, and an intermediate that was given.
+    pub intermediates_pem: Vec<String>,
+    /// [`CaRoot::key_kind`].
+    pub key_kind: KeyKind,
+    /// [`CaRoot::rotated_out_at`].
+    pub rotated_out_at: Option<Timestamp>,
+    /// [`CaRoot::trusted_until`].
+    pub trusted_until: Option<Timestamp>,
+    /// [`CaRoot::create_index`].
+    pub create_index: Index,
+    /// [`CaRoot::modify_index`].
+    pub modify_index: Index,
+}
+
 /// Who signs under a root.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootSource {
@@ -65,6 +91,30 @@ pub enum RootSource {
     },
     /// HashiCorp Vault has its key.
     Vault(VaultAccess),
+}
+
+impl CaRoot {
+    /// Returns what everyone may know of it.
+    pub fn public(&self) -> PublicRoot {
+        let crossed = self.cross_signed.iter().map(|cross| cross.certificate_pem.clone());
+        let mut intermediates_pem: Vec<String> = crossed.collect();
+        match &self.source {
+            RootSource::Intermediate { chain_pem } => intermediates_pem.push(chain_pem.clone()),
+            RootSource::BuiltIn | RootSource::Given | RootSource::Vault(_) => {}
+        }
+        PublicRoot {
+            fingerprint: self.fingerprint.clone(),
+            name: self.name.clone(),
+            valid_after: self.valid_after,
+            valid_before: self.valid_before,
+            intermediates_pem,
+            key_kind: self.key_kind,
+            rotated_out_at: self.rotated_out_at,
+            trusted_until: self.trusted_until,
+            create_index: self.create_index,
+            modify_index: self.modify_index,
+        }
+    }
 }
 
 impl RootSource {

@@ -242,6 +242,7 @@ impl State {
             trust_domain: cluster.trust_domain.clone(),
             active_root: roots.iter().find(|root| root.active)?.fingerprint.clone(),
             roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
+            roots: roots.iter().map(|root| root.public()).collect(),
             revoked: self.revocations().values().map(|it| it.what.clone()).collect(),
             retired: Vec::clone(&self.roots_retired),
         })

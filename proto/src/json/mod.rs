@@ -23,6 +23,7 @@ pub mod mtls;
 pub mod query;
 pub mod registration;
 pub mod revocation;
+pub mod root;
 pub mod session;
 pub mod txn;
 

@@ -116,6 +116,7 @@ impl Mesh {
                 trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
                 active_root: String::new(),
                 roots_pem: vec![self.root_pem.clone()],
+                roots: Vec::new(),
                 revoked: Vec::new(),
                 retired: Vec::new(),
             },

@@ -33,7 +33,9 @@ pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,
 };
 pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
-pub use pem::{certificates_from_pem, certificates_to_pem, fingerprint, private_key_der};
+pub use pem::{
+    certificates_from_pem, certificates_to_pem, fingerprint, private_key_der, serial_number,
+};
 pub use provider::provider;
 pub use sessions::{Sessions, called_name};
 pub use spoken::Spoken;

@@ -2,6 +2,7 @@
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
 
@@ -63,6 +64,13 @@ pub fn private_key_der(text: &str) -> Result<Vec<u8>, TlsError> {
             Err(TlsError::Pem { what: "the private key", reason })
         }
     }
+}
+
+/// Returns the number of the first certificate of a PEM text in hex, `None` if it cannot be read.
+pub fn serial_number(pem: &str) -> Option<String> {
+    let chain = certificates_from_pem("certificate", pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    Some(certificate.raw_serial_as_string())
 }
 
 /// Returns the SHA-256 of a certificate's DER in lower-case hex, as join tokens pin it.

@@ -45,6 +45,7 @@ impl TestAuthority {
         Trust::from_bundle(&TrustBundle {
             trust_domain: TrustDomain::parse(&self.domain).expect("a domain"),
             active_root: String::new(),
+            roots: Vec::new(),
             roots_pem: vec![self.root_pem.clone()],
             revoked,
             retired: Vec::new(),

@@ -297,6 +297,7 @@ impl Workshop {
         let trusted = |root: &CaRoot| TrustBundle {
             trust_domain: self.id.trust_domain.clone(),
             active_root: root.fingerprint.clone(),
+            roots: Vec::new(),
             roots_pem: vec![root.certificate_pem.clone()],
             retired: Vec::new(),
             revoked: Vec::new(),

@@ -126,6 +126,7 @@ async fn after_a_change_of_roots_the_new_one_signs() {
     let bundle = |roots: &[&weft_core::ca::CaRoot]| TrustBundle {
         trust_domain: id.trust_domain.clone(),
         active_root: roots[0].fingerprint.clone(),
+        roots: Vec::new(),
         roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
         revoked: Vec::new(),
         retired: Vec::new(),
@@ -205,6 +206,7 @@ fn bundle(roots: &[&CaRoot]) -> TrustBundle {
     TrustBundle {
         trust_domain: server_id().trust_domain,
         active_root: roots[0].fingerprint.clone(),
+        roots: Vec::new(),
         roots_pem: roots.iter().map(|root| root.certificate_pem.clone()).collect(),
         revoked: Vec::new(),
         retired: Vec::new(),

@@ -4,12 +4,12 @@
 
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
-use weft_core::ca::{CaRoot, RootSource};
-use weft_core::time::Timestamp;
+use weft_core::ca::CaRoot;
+use weft_core::name::TrustDomain;
 use weft_core::watch::Topic;
+use weft_proto::json::root::RootBody;
 use weft_runtime::http::{Body, full};
-use weft_runtime::tls::certificates_from_pem;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use weft_runtime::tls::serial_number;
 
 use super::error::ApiError;
 use super::request::ApiRequest;
@@ -30,10 +30,11 @@ async fn roots(context: &Context, request: &ApiRequest) -> Result<Response<Body>
     let read = page::read(context, request, topics, |state, _| {
         let (index, roots) = state.roots();
         let active = roots.iter().find(|root| root.active).map(|root| &root.fingerprint);
+        let domain = state.cluster().map(|cluster| &cluster.trust_domain);
         let body = json!({
             "ActiveRootID": active,
-            "TrustDomain": state.cluster().map(|cluster| &cluster.trust_domain),
-            "Roots": roots.iter().map(|root| root_body(root)).collect::<Vec<Value>>(),
+            "TrustDomain": domain,
+            "Roots": roots.iter().map(|root| root_body(root, domain)).collect::<Vec<Value>>(),
         });
         Ok((index, Some(body)))
     });
@@ -50,43 +51,13 @@ async fn pem(context: &Context) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
-/// The public part of a root; its key never leaves the servers.
-fn root_body(root: &CaRoot) -> Value {
-    let (kind, bits) = root.key_kind.parts();
-    json!({
-        "ID": root.fingerprint,
-        "Name": root.name,
-        "NotBefore": root.valid_after.rfc3339(),
-        "NotAfter": root.valid_before.rfc3339(),
-        "RootCert": root.certificate_pem,
-        "SerialNumber": serial_of(&root.certificate_pem),
-        "IntermediateCerts": intermediates_of(root),
-        "Active": root.active,
-        "RotatedOutAt": root.rotated_out_at.map(Timestamp::rfc3339),
-        "TrustedUntil": root.trusted_until.map(Timestamp::rfc3339),
-        "PrivateKeyType": kind,
-        "PrivateKeyBits": bits,
-        "CreateIndex": root.create_index,
-        "ModifyIndex": root.modify_index,
-    })
-}
-
-/// What stands between leaves and other roots that may be trusted: the root certified by each of
-/// those, and an intermediate that was given.
-fn intermediates_of(root: &CaRoot) -> Option<Vec<&str>> {
-    let mut found: Vec<&str> =
-        root.cross_signed.iter().map(|cross| cross.certificate_pem.as_str()).collect();
-    match &root.source {
-        RootSource::Intermediate { chain_pem } => found.push(chain_pem),
-        RootSource::BuiltIn | RootSource::Given | RootSource::Vault(_) => {}
+fn root_body(root: &CaRoot, trust_domain: Option<&TrustDomain>) -> Value {
+    RootBody {
+        root: &root.public(),
+        certificate_pem: &root.certificate_pem,
+        serial_number: &serial_number(&root.certificate_pem).unwrap_or_default(),
+        is_active: root.active,
+        trust_domain,
     }
-    (!found.is_empty()).then_some(found)
-}
-
-fn serial_of(certificate_pem: &str) -> String {
-    let chain = certificates_from_pem("root", certificate_pem).unwrap_or_default();
-    let Some(der) = chain.first() else { return String::new() };
-    X509Certificate::from_der(der)
-        .map(|(_, certificate)| certificate.raw_serial_as_string())
-        .unwrap_or_default()
+    .value()
 }

@@ -58,6 +58,7 @@ impl Node {
         let bundle = TrustBundle {
             trust_domain: id.trust_domain.clone(),
             active_root: root.fingerprint.clone(),
+            roots: Vec::new(),
             roots_pem: vec![root.certificate_pem.clone()],
             revoked: Vec::new(),
             retired: Vec::new(),

@@ -120,6 +120,7 @@ impl TestHost {
         let bundle = TrustBundle {
             trust_domain: reply.trust_domain.parse().expect("a trust domain"),
             active_root: String::new(),
+            roots: Vec::new(),
             roots_pem: reply.roots_pem.clone(),
             revoked: Vec::new(),
             retired: Vec::new(),

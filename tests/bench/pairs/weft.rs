@@ -112,6 +112,7 @@ fn snapshot(
         trust_bundle: TrustBundle {
             trust_domain: TrustDomain::parse(TRUST_DOMAIN)?,
             active_root: String::new(),
+            roots: Vec::new(),
             roots_pem: vec![rig.certificates.root_pem.clone()],
             revoked: Vec::new(),
             retired: Vec::new(),

@@ -168,6 +168,7 @@ impl Shared {
         TrustBundle {
             trust_domain: DOMAIN.parse().expect("a trust domain"),
             active_root: fingerprint(&root[0]),
+            roots: Vec::new(),
             roots_pem: vec![self.root_pem.clone()],
             revoked: Vec::new(),
             retired: Vec::new(),

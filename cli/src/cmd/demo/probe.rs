@@ -117,6 +117,7 @@ fn bundle(roots: &Value) -> anyhow::Result<TrustBundle> {
     Ok(TrustBundle {
         trust_domain: TrustDomain::parse(domain)?,
         active_root,
+        roots: Vec::new(),
         roots_pem,
         revoked: Vec::new(),
         retired: Vec::new(),

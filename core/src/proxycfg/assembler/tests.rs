@@ -93,6 +93,7 @@ fn roots() -> Update {
         trust_domain: domain(),
         active_root: "r".into(),
         roots_pem: Vec::new(),
+        roots: Vec::new(),
         revoked: Vec::new(),
         retired: Vec::new(),
     };
