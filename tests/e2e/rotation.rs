@@ -1,14 +1,16 @@
 //! Leaves, intermediates, the root and its provider change while a mesh is at work: no request
 //! fails, no connection breaks, nothing is restarted.
 
+mod forced;
 mod load;
+mod servers;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::process::run_weft;
-use weft_tests::{App, Cluster, Vault, eventually, tools, vault};
+use weft_tests::{App, Cluster, TestAgent, Vault, eventually, tools, vault};
 
 use crate::story::{Shop, speaks};
 use load::{Echo, Load, Stream};
@@ -40,6 +42,7 @@ fn leaf_intermediate_root_and_provider_change_without_a_failed_request() {
     let rotated =
         run_weft(&["ca", "rotate", "--key-type", "ec", "--http-addr", &api], SPREAD_LIMIT);
     assert_eq!(rotated.code, Some(0), "{}", rotated.output);
+    agents_show_what_servers_show(&cluster);
     let second = mesh.wait_renewed(&first, "after the root");
 
     // Vault's root, and one of ours again.
@@ -140,18 +143,33 @@ fn roots(cluster: &Cluster) -> Vec<Value> {
     answer.json()["Roots"].as_array().cloned().unwrap_or_default()
 }
 
+/// The roots with all that is known of them, the one before among them.
+fn agents_show_what_servers_show(cluster: &Cluster) {
+    eventually(SPREAD_LIMIT, "the agent's page shows the same roots", || {
+        let shown = cluster.agent.api().get("/v1/agent/connect/ca/roots")?.ok()?.json();
+        let (all, known) = (shown["Roots"].as_array().cloned().unwrap_or_default(), roots(cluster));
+        let is_old = |root: &Value| root["RotatedOutAt"].is_string() && root["Active"] == false;
+        let is_crossed = |root: &Value| root["IntermediateCerts"][0].is_string();
+        match all == known && all.iter().any(is_old) && all.iter().any(is_crossed) {
+            true => Ok(()),
+            false => Err(format!("{shown} and not {known:?}")),
+        }
+    });
+}
+
 /// A caller with its sidecar, and three services with theirs: HTTP, TCP and gRPC.
 struct Mesh<'a> {
-    cluster: &'a Cluster,
+    agent: &'a TestAgent,
     shop: Shop,
     _echo: Echo,
     _stream: Stream,
     _web: App,
-    _proxies: Vec<weft_tests::TestProxy>,
+    proxies: Vec<weft_tests::TestProxy>,
 }
 
 impl<'a> Mesh<'a> {
-    fn start(cluster: &'a Cluster) -> Self {
+    fn start(host: &'a impl AsRef<TestAgent>) -> Self {
+        let agent = host.as_ref();
         let (web, echo, stream) = (App::start("web"), Echo::start(), Stream::start());
         let mut proxies = Vec::new();
         for (name, protocol, port) in [
@@ -159,21 +177,28 @@ impl<'a> Mesh<'a> {
             ("feed", "tcp", echo.port()),
             ("chat", "grpc", stream.port()),
         ] {
-            speaks(cluster, name, protocol);
-            cluster.agent.register(&meshed(name, name, port, &[]));
-            proxies.push(cluster.agent.sidecar(name));
-            cluster.agent.intend("shop", name, "allow");
+            speaks(agent, name, protocol);
+            agent.register(&meshed(name, name, port, &[]));
+            proxies.push(agent.sidecar(name));
+            agent.intend("shop", name, "allow");
         }
-        let shop = Shop::open(cluster, &["web", "feed", "chat"]);
+        let shop = Shop::open(agent, &["web", "feed", "chat"]);
         shop.wait_status("web", 200);
-        Self { cluster, shop, _echo: echo, _stream: stream, _web: web, _proxies: proxies }
+        Self { agent, shop, _echo: echo, _stream: stream, _web: web, proxies }
+    }
+
+    /// Takes no warning of a sidecar for a fault.
+    fn expect_warnings(&mut self) {
+        for proxy in self.proxies.iter_mut().chain([&mut self.shop.proxy]) {
+            proxy.process.expect_log("");
+        }
     }
 
     /// The serials of all leaves.
     fn serials(&self) -> Vec<String> {
         let serial = |name: &&str| {
             let path = format!("/v1/agent/connect/ca/leaf/{name}");
-            let answer = self.cluster.agent.api().get(&path).and_then(weft_tests::Answer::ok);
+            let answer = self.agent.api().get(&path).and_then(weft_tests::Answer::ok);
             answer.expect("a leaf").json()["SerialNumber"].to_string()
         };
         ["shop", "web", "feed", "chat"].iter().map(serial).collect()

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
-use weft_tests::{Api, App, Cluster, TestProxy, eventually};
+use weft_tests::{Api, App, Cluster, TestAgent, TestProxy, eventually};
 
 /// The caller: an application with a sidecar whose upstream listeners are the doors to others.
 pub(crate) struct Shop {
@@ -18,11 +18,12 @@ pub(crate) struct Shop {
 
 impl Shop {
     /// Registers `shop` with upstreams to these services and starts its sidecar.
-    pub(crate) fn open(cluster: &Cluster, services: &[&str]) -> Self {
+    pub(crate) fn open(host: &impl AsRef<TestAgent>, services: &[&str]) -> Self {
+        let agent = host.as_ref();
         let app = App::start("shop");
         let ports: Vec<(&str, u16)> = services.iter().map(|name| (*name, free_port())).collect();
-        cluster.agent.register(&meshed("shop", "shop", app.port(), &ports));
-        let proxy = cluster.agent.sidecar("shop");
+        agent.register(&meshed("shop", "shop", app.port(), &ports));
+        let proxy = agent.sidecar("shop");
         let upstreams = ports
             .into_iter()
             .map(|(name, port)| {
@@ -76,8 +77,8 @@ pub(crate) fn called(cluster: &Cluster, id: &str, service: &str, version: &str) 
 }
 
 /// Declares what a service speaks.
-pub(crate) fn speaks(cluster: &Cluster, service: &str, protocol: &str) {
-    cluster.agent.configure(&json!({
+pub(crate) fn speaks(host: &impl AsRef<TestAgent>, service: &str, protocol: &str) {
+    host.as_ref().configure(&json!({
         "Kind": "service-defaults", "Name": service, "Protocol": protocol,
     }));
 }

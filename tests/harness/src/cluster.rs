@@ -288,6 +288,19 @@ impl TestAgent {
     }
 }
 
+/// What needs an agent takes a cluster as well: its agent.
+impl AsRef<TestAgent> for Cluster {
+    fn as_ref(&self) -> &TestAgent {
+        &self.agent
+    }
+}
+
+impl AsRef<TestAgent> for TestAgent {
+    fn as_ref(&self) -> &TestAgent {
+        self
+    }
+}
+
 /// A `weft proxy`.
 #[derive(Debug)]
 pub struct TestProxy {

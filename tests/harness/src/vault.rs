@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rcgen::{
@@ -27,7 +27,14 @@ pub const NAMESPACE: &str = "team-a";
 #[derive(Debug)]
 pub struct Vault {
     addr: SocketAddr,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when calls that are held may go on.
+    is_let_go: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +43,10 @@ struct State {
     is_sealed: bool,
     /// Calls that were answered with 2xx, by path.
     calls: BTreeMap<String, u64>,
+    /// Calls of this path beyond so many get no answer for now.
+    hold: Option<(String, u64)>,
+    /// Those that wait for theirs.
+    held: u64,
 }
 
 #[derive(Debug)]
@@ -63,18 +74,18 @@ impl Vault {
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let addr = listener.local_addr().expect("a bound socket has an address");
-        let state = Arc::new(Mutex::new(State::default()));
-        let shared = Arc::clone(&state);
+        let shared = Arc::<Shared>::default();
+        let serving = Arc::clone(&shared);
         // Ends with the process: nothing waits for it.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&shared);
+                let shared = Arc::clone(&serving);
                 thread::spawn(move || {
                     let _ = serve(&stream, &shared);
                 });
             }
         });
-        Self { addr, state }
+        Self { addr, shared }
     }
 
     /// Returns its URL.
@@ -84,12 +95,45 @@ impl Vault {
 
     /// Seals it, or opens it again: a sealed one answers 503 to everything.
     pub fn seal(&self, is_sealed: bool) {
-        lock(&self.state).is_sealed = is_sealed;
+        lock(&self.shared.state).is_sealed = is_sealed;
+    }
+
+    /// From now on calls of a path get no answer once so many have gone well.
+    pub fn hold(&self, path: &str, calls: u64) {
+        lock(&self.shared.state).hold = Some((path.to_owned(), calls));
+    }
+
+    /// Returns how many calls are held.
+    pub fn held(&self) -> u64 {
+        lock(&self.shared.state).held
+    }
+
+    /// Answers everything again, also those that are held.
+    pub fn let_go(&self) {
+        lock(&self.shared.state).hold = None;
+        self.shared.is_let_go.notify_all();
     }
 
     /// Returns how many calls of a path went well.
     pub fn calls(&self, path: &str) -> u64 {
-        lock(&self.state).calls.get(path).copied().unwrap_or_default()
+        lock(&self.shared.state).calls.get(path).copied().unwrap_or_default()
+    }
+}
+
+impl Shared {
+    /// Returns the state as soon as a call of this path may be answered.
+    fn admit(&self, path: &str) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        state.held += 1;
+        let mut state = self
+            .is_let_go
+            .wait_while(state, |state| {
+                let calls = state.calls.get(path).copied().unwrap_or_default();
+                state.hold.as_ref().is_some_and(|(held, max)| held == path && calls >= *max)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.held -= 1;
+        state
     }
 }
 
@@ -97,7 +141,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -116,7 +160,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let (token, namespace) = (header("x-vault-token"), header("x-vault-namespace"));
     let call = Call { method, path, token, namespace, body };
-    let mut state = lock(state);
+    let mut state = shared.admit(&call.path);
     let (status, answer) = match answer(&mut state, &call) {
         Ok(answer) => {
             *state.calls.entry(call.path.clone()).or_default() += 1;
