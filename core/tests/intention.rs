@@ -3,9 +3,10 @@
 
 mod golden;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
 use weft_core::config_entry::{
     ConfigEntry, IntentionAction, IntentionPrecedence, ServiceIntentions,
 };
@@ -14,23 +15,29 @@ use weft_core::name::ServiceName;
 
 #[derive(Default)]
 struct World {
-    /// By source and destination.
-    intentions: BTreeMap<(String, String), String>,
+    /// By source and destination: what is said of the source.
+    intentions: BTreeMap<(String, String), Value>,
+    /// Destinations that ask for tokens.
+    tokens: BTreeSet<String>,
     default: Option<IntentionAction>,
     precedence: IntentionPrecedence,
 }
 
 impl World {
     fn entries(&self) -> Vec<ServiceIntentions> {
-        let mut sources: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
-        for ((source, destination), action) in &self.intentions {
-            let source = serde_json::json!({ "Name": source, "Action": action });
-            sources.entry(destination).or_default().push(source);
+        let mut sources: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for ((source, destination), said) in &self.intentions {
+            let mut said = said.clone();
+            said["Name"] = source.as_str().into();
+            sources.entry(destination).or_default().push(said);
         }
-        let entry = |(name, sources): (&str, Vec<serde_json::Value>)| {
-            let json = serde_json::json!({
+        let entry = |(name, sources): (&str, Vec<Value>)| {
+            let mut json = json!({
                 "Kind": "service-intentions", "Name": name, "Sources": sources,
             });
+            if self.tokens.contains(name) {
+                json["JWT"] = json!({ "Providers": [{ "Name": "accounts" }] });
+            }
             let entry: ConfigEntry = serde_json::from_value(json).expect("an entry");
             match entry.normalise().expect("an entry that is right") {
                 ConfigEntry::ServiceIntentions(entry) => entry,
@@ -50,7 +57,19 @@ impl World {
                 self.precedence = serde_json::from_value(word.into()).expect("a precedence");
             }
             [action @ ("allow" | "deny"), from, to] => {
-                self.intentions.insert(key(from, to), action.to_owned());
+                self.intentions.insert(key(from, to), json!({ "Action": action }));
+            }
+            ["try", action, from, to] => {
+                let tried = json!({ "Action": action, "DryRun": true });
+                self.intentions.insert(key(from, to), tried);
+            }
+            [action @ ("allow" | "deny"), from, to, path] => {
+                let permission = json!({ "Action": action, "HTTP": { "PathPrefix": path } });
+                let said = json!({ "Permissions": [permission] });
+                self.intentions.insert(key(from, to), said);
+            }
+            ["token", to] => {
+                self.tokens.insert(to.to_owned());
             }
             ["forget", from, to] => {
                 self.intentions.remove(&key(from, to)).expect("an intention to forget");

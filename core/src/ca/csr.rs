@@ -102,6 +102,8 @@ mod tests {
         );
         let near = now.saturating_add(hour / 2);
         assert_eq!(validity(now, hour, near).map(|(_, ends)| ends), Ok(near));
+        let least = now.saturating_add(hour / 10);
+        assert_eq!(validity(now, hour, least).map(|(_, ends)| ends), Ok(least));
         let too_near = now.saturating_add(hour / 20);
         assert!(validity(now, hour, too_near).is_err());
         assert!(validity(now, hour, Timestamp(5)).is_err());

@@ -67,3 +67,6 @@ impl std::fmt::Debug for Leaf {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,6 +145,7 @@ mod tests {
         let (hour, year) = (3600, 365 * 24 * 3600);
         assert_eq!(check(24 * hour, year, 10 * year), [""; 0]);
         assert_eq!(check(60, 180, 180), [""; 0]);
+        assert_eq!(check(year, 3 * year, 100 * year), [""; 0], "the longest");
         assert_eq!(check(59, 180, 180), ["LeafCertTTL"]);
         assert_eq!(check(60, 179, 180), ["IntermediateCertTTL"]);
         assert_eq!(check(60, 180, 179), ["RootCertTTL"]);
@@ -159,6 +160,9 @@ mod tests {
         assert_eq!((terms.leaf, terms.root), (MINUTE * 60, limits::ROOT_LIFETIME));
         assert_eq!(terms.member(), limits::MEMBER_LIFETIME);
         assert_eq!(terms.overlap(), MINUTE * 120);
+        assert_eq!(settings.signatures_per_second(), limits::LEAF_SIGNATURES_PER_SECOND);
+        let any = CaSettings { signatures_per_second: Some(0), ..settings.clone() };
+        assert_eq!(any.signatures_per_second(), 0);
         let short = CaSettings {
             leaf_lifetime: Some(Span(MINUTE)),
             intermediate_lifetime: Some(Span(MINUTE * 3)),
@@ -176,6 +180,10 @@ mod tests {
         assert!(!is_due(MINUTE * 9, MINUTE * 4));
         assert!(is_due(MINUTE * 9, MINUTE * 5));
         assert!(is_due(MINUTE * 3, Duration::ZERO), "it lives longer than is wanted now");
+        let second = Duration::from_secs(1);
+        assert!(!is_due(MINUTE * 9 - second, Duration::ZERO), "by what dates are rounded to");
+        assert!(is_due(MINUTE * 9 - second * 2, Duration::ZERO));
+        assert!(!is_renewal_due(dates, MINUTE * 9, dates.0), "it has just begun");
         assert!(!is_due(MINUTE * 90, Duration::ZERO), "it is shorter, which harms nobody");
         assert!(is_renewal_due(dates, MINUTE * 9, start.saturating_sub(MINUTE * 2)));
     }

@@ -230,3 +230,25 @@ fn a_revoked_certificate_is_replaced_at_once_and_refusals_are_not_hammered() {
     renewal.handle_revoked(at(100));
     assert_eq!((renewal.poll_timeout(), drain(&mut renewal)), (due, vec![]));
 }
+
+#[test]
+fn pauses_lie_between_the_shortest_and_a_ceiling_that_doubles() {
+    let mut renewal = certified(MIDDLE, 1000);
+    renewal.handle_timeout(at(750));
+    assert_eq!(drain(&mut renewal), [Output::Request]);
+    // The ceiling is 2 s after the first failure and 4 s after the second.
+    renewal.handle_failure(at(750));
+    assert_eq!(renewal.poll_timeout(), Some(Timestamp(751_500)));
+    renewal.handle_timeout(Timestamp(751_500));
+    renewal.handle_failure(Timestamp(751_500));
+    assert_eq!(renewal.poll_timeout(), Some(Timestamp(754_000)));
+}
+
+#[test]
+fn busy_servers_put_a_short_lived_certificate_off_by_a_tenth_of_its_life_at_most() {
+    let mut renewal = certified(MIDDLE, 100);
+    renewal.handle_timeout(at(75));
+    assert_eq!(drain(&mut renewal), [Output::Request]);
+    renewal.handle_busy(at(75));
+    assert_eq!(renewal.poll_timeout(), Some(at(81)), "a second, and half of ten");
+}
