@@ -136,6 +136,11 @@ impl KeyServer {
         server
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where they are published.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/keys", self.address)

@@ -3,6 +3,7 @@
 
 mod forced;
 mod load;
+mod over_tls;
 mod servers;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::process::run_weft;
-use weft_tests::{Answer, Api, App, Cluster, TestProxy, eventually, tools};
+use weft_tests::{Answer, Api, App, Cluster, TestProxy, TlsFront, eventually, tools};
 
 use crate::issuer::{KeyServer, SigningKey, by_secret, now, unsigned};
 use crate::story::{Shop, speaks};
@@ -235,6 +235,46 @@ fn a_key_that_is_not_known_yet_is_fetched_while_the_request_waits() {
     }
     let more = server.fetches() - fetches;
     assert!(more <= 5, "{more} fetches");
+}
+
+#[test]
+fn keys_come_over_tls_from_whom_the_authority_that_is_given_vouches_for() {
+    let mut world = World::start();
+    world.cluster.agent.process.expect_log("no keys could be fetched");
+    let key = SigningKey::new("e1", Algorithm::ES256);
+    let server = KeyServer::start(&[&key]);
+    let front = TlsFront::start(server.address());
+    let other = TlsFront::start(server.address());
+    let keys = |trusted: Value| {
+        json!({ "Remote": {
+            "URI": format!("{}/keys", front.url()), "CacheDuration": "1s",
+            "RequestTimeoutMs": 5000,
+            "JWKSCluster": { "TLSCertificates": { "TrustedCA": trusted } },
+        } })
+    };
+    let token = key.token(&claims());
+    world.provider(&keys(json!({ "InlineString": other.authority_pem })), &json!({}));
+    world.intend();
+    let refused = eventually(SPREAD_LIMIT + LIMIT, "tokens are asked for", || {
+        let answer = world.with("/", &token);
+        if answer.status == 401 { Ok(answer) } else { Err(answer.body) }
+    });
+    assert!(refused.body.contains("keys are not known"), "{}", refused.body);
+    let log = "no keys could be fetched";
+    eventually(LIMIT, "the agent says that nobody vouches for it", || {
+        let said = world.cluster.agent.process.log();
+        let is_said = said.lines().any(|it| it.contains(log) && it.contains("certificate"));
+        if is_said { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(server.fetches(), 0, "nothing was asked of it");
+
+    let file = world.cluster.folder.path().join("issuer.pem");
+    std::fs::write(&file, &front.authority_pem).expect("a file");
+    for trusted in [json!({ "InlineString": front.authority_pem }), json!({ "Filename": file })] {
+        world.provider(&keys(trusted), &json!({}));
+        world.wait_let_in(&token);
+    }
+    assert!(server.fetches() > 0);
 }
 
 /// What a request brings along, and why it must not get in.

@@ -15,6 +15,7 @@ pub mod ports;
 pub mod proc;
 pub mod process;
 pub mod servers;
+pub mod tls_front;
 pub mod tools;
 pub mod vault;
 
@@ -24,4 +25,5 @@ pub use eventually::{consistently, eventually};
 pub use http::{Answer, Api};
 pub use process::{Daemon, Outcome};
 pub use servers::{ClusterServer, Servers};
+pub use tls_front::TlsFront;
 pub use vault::Vault;

@@ -47,6 +47,8 @@ struct State {
     hold: Option<(String, u64)>,
     /// Those that wait for theirs.
     held: u64,
+    /// What a renewal of a token is worth, in seconds; an hour if nothing is said.
+    lease_seconds: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,16 @@ impl Vault {
     /// Seals it, or opens it again: a sealed one answers 503 to everything.
     pub fn seal(&self, is_sealed: bool) {
         lock(&self.shared.state).is_sealed = is_sealed;
+    }
+
+    /// Returns where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Renews tokens for so many seconds from now on.
+    pub fn lease(&self, seconds: u64) {
+        lock(&self.shared.state).lease_seconds = Some(seconds);
     }
 
     /// From now on calls of a path get no answer once so many have gone well.
@@ -202,7 +214,8 @@ fn answer(state: &mut State, call: &Call) -> Result<Value, Refusal> {
             Ok(json!({ "data": { "renewable": true, "ttl": 3600, "creation_ttl": 3600 } }))
         }
         ("POST", "auth/token/renew-self") => {
-            Ok(json!({ "auth": { "lease_duration": 3600, "renewable": true } }))
+            let seconds = state.lease_seconds.unwrap_or(3600);
+            Ok(json!({ "auth": { "lease_duration": seconds, "renewable": true } }))
         }
         ("GET", "pki/cert/ca") => {
             let root = state.root.as_ref().ok_or((404, String::new()))?;
