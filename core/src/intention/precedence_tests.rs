@@ -245,3 +245,14 @@ fn sets_written_before_the_switch_are_read_as_they_were_meant() {
     assert_eq!(set.precedence, FIRST);
     assert_eq!(serde_json::to_value(&set).expect("JSON").get("precedence"), None);
 }
+
+#[test]
+fn what_decides_reaches_proxies_with_the_intentions() {
+    for precedence in [FIRST, OVERRIDES] {
+        let decides = (precedence, DENY);
+        let set = IntentionSet::for_destination(&name("db"), &[], decides);
+        let told = serde_json::to_value(&set).expect("it is data");
+        let heard: IntentionSet = serde_json::from_value(told).expect("it is read back");
+        assert_eq!((heard.precedence, &heard), (precedence, &set));
+    }
+}
