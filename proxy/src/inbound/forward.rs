@@ -61,8 +61,8 @@ pub(super) struct Preparation {
     local: Rc<Local>,
     /// Whose tokens play a part.
     providers: Vec<JwtProvider>,
-    /// Of whom somebody else is asked.
-    enquiry: Option<Enquiry>,
+    /// Of whom somebody else is asked, where there is somebody.
+    enquiry: Enquiry,
 }
 
 /// A caller of whom somebody else is asked.
@@ -71,7 +71,7 @@ struct Enquiry(Rc<Caller>);
 impl Preparation {
     /// Whether there is nothing to wait for.
     pub(super) fn is_nothing(&self) -> bool {
-        self.providers.is_empty() && self.enquiry.is_none()
+        self.providers.is_empty() && self.local.authoriser.is_none()
     }
 }
 
@@ -177,7 +177,7 @@ impl LocalApp {
             true => judge.providers(self.standing).cloned().collect(),
             false => Vec::new(),
         };
-        let enquiry = self.local.authoriser.is_some().then(|| Enquiry(self.caller.clone()));
+        let enquiry = Enquiry(self.caller.clone());
         Preparation { worker: self.worker.clone(), local: self.local.clone(), providers, enquiry }
     }
 
@@ -257,9 +257,10 @@ impl Preparation {
             token::wait_for_keys(&worker, local, providers, request).await;
             local = worker.current();
         }
-        match (enquiry, &local.authoriser) {
-            (Some(enquiry), Some(authoriser)) => enquiry.ask(&local, authoriser, request).await,
-            _ => Ok(Edits::default()),
+        // Somebody may have been named while the keys were waited for.
+        match &local.authoriser {
+            Some(authoriser) => enquiry.ask(&local, authoriser, request).await,
+            None => Ok(Edits::default()),
         }
     }
 }
