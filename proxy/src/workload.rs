@@ -2,14 +2,14 @@
 //! workers, never changed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use weft_core::chain::{Target, TargetId};
-use weft_core::config_entry::{Protocol, Tracing};
+use weft_core::config_entry::{Protocol, ServiceDestination, Tracing};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
-use weft_core::name::ServiceName;
+use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
 use weft_core::traffic::{RouteTable, RouteTableError};
 use weft_runtime::jwt::{KeySet, Keys};
@@ -66,6 +66,8 @@ pub(crate) struct UpstreamTarget {
     pub(crate) sni: String,
     pub(crate) tls: Arc<ClientConfigs>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Where it is, if it is outside the mesh; `endpoints` are then its addresses, in order.
+    pub(crate) outside: Option<Arc<ServiceDestination>>,
 }
 
 /// States why a snapshot is refused; the one before stays in force.
@@ -166,6 +168,15 @@ fn known_keys(snapshot: &ProxySnapshot) -> BTreeMap<ServiceName, KnownKeys> {
     keys.map(|(name, keys)| (name.clone(), read(keys))).collect()
 }
 
+/// Makes an endpoint of an address outside the mesh, `None` for one that means several. A name is
+/// looked up when it is called.
+fn door(host: &str, port: u16) -> Option<Endpoint> {
+    let ip = host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let instance = InstanceId::parse(host).ok()?;
+    Some(Endpoint { address: SocketAddr::new(ip, port), weight: 1, instance })
+        .filter(|_| !host.starts_with('*'))
+}
+
 fn upstream_target(
     target: &Target,
     snapshot: &ProxySnapshot,
@@ -185,6 +196,12 @@ fn upstream_target(
         spiffe_id: target.spiffe_id.clone(),
         sni: target.sni.clone(),
         tls,
-        endpoints: snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
+        endpoints: match &target.outside {
+            Some(outside) => {
+                outside.addresses.iter().filter_map(|it| door(it, outside.port)).collect()
+            }
+            None => snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
+        },
+        outside: target.outside.clone().map(Arc::new),
     })
 }

@@ -36,6 +36,7 @@ mod listeners;
 mod many_servers;
 mod mesh_tls;
 mod origins;
+mod outside;
 mod patroni;
 mod peers;
 mod plaintext;

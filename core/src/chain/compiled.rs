@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config_entry::{EntryKey, HttpMatch, Protocol, Weight};
+use crate::config_entry::{EntryKey, HttpMatch, Protocol, ServiceDestination, Weight};
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
 
@@ -165,4 +165,7 @@ pub struct Target {
     /// Who must answer there.
     #[serde(rename = "SpiffeID")]
     pub spiffe_id: SpiffeId,
+    /// Where it is, if it is outside the mesh; then no instance of the catalog is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<ServiceDestination>,
 }

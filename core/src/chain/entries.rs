@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, Protocol, ProxyDefaults, ServiceResolver, ServiceRouter,
-    ServiceSplitter,
+    ConfigEntry, EntryKey, EntryKind, Protocol, ProxyDefaults, ServiceDestination, ServiceResolver,
+    ServiceRouter, ServiceSplitter,
 };
 use crate::name::ServiceName;
 
@@ -54,11 +54,17 @@ impl<'a> Entries<'a> {
         .unwrap_or_default()
     }
 
-    /// Whether a service is outside the mesh and known by a server name of its own.
+    /// Whether a service is outside the mesh: known by a server name of its own, or where it is.
     pub(super) fn is_external(&self, service: &ServiceName) -> bool {
         let own = self.find(EntryKind::ServiceDefaults, service.as_str());
         let own = own.and_then(ConfigEntry::as_service_defaults);
-        own.is_some_and(|entry| !entry.external_sni.is_empty())
+        own.is_some_and(|entry| !entry.external_sni.is_empty() || entry.destination.is_some())
+    }
+
+    /// Returns where a service outside the mesh is.
+    pub(super) fn outside(&self, service: &ServiceName) -> Option<&'a ServiceDestination> {
+        let own = self.find(EntryKind::ServiceDefaults, service.as_str())?;
+        own.as_service_defaults()?.destination.as_ref()
     }
 
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {

@@ -132,7 +132,8 @@ impl Compiler<'_> {
             if is_given {
                 let key = EntryKey::new(EntryKind::ServiceResolver, service.as_str());
                 let reason = format!(
-                    "service-defaults/{service} has an ExternalSNI, with which it must be left out"
+                    "service-defaults/{service} has an ExternalSNI or a Destination, with which it must be \
+                     left out"
                 );
                 self.error(Place { entry: key, field: field.to_owned() }, reason);
             }
@@ -188,6 +189,7 @@ impl Compiler<'_> {
                 "{service_subset}{dot}{service}.default.{datacenter}.internal.{trust_domain}"
             ),
             spiffe_id: SpiffeId::service(trust_domain.clone(), datacenter.clone(), service.clone()),
+            outside: self.entries.outside(&service).cloned(),
             service,
             service_subset,
             datacenter,

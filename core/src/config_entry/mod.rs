@@ -6,6 +6,7 @@
 mod api_gateway;
 mod blank;
 mod certificates;
+mod destination_tls;
 mod exported_services;
 mod expose;
 mod ext_authz;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 
 pub use api_gateway::{ApiGateway, ApiListener, ApiListenerProtocol, ApiListenerTls};
 pub use certificates::{FileSystemCertificate, InlineCertificate, SecretText};
+pub use destination_tls::{DestinationTls, DestinationTlsMode};
 pub use exported_services::{ExportedService, ExportedServices, ServiceConsumer};
 pub use expose::{
     Expose, ExposedPath, MeshGateway, MeshGatewayMode, MutualTlsMode, ProxyMode, TransparentProxy,

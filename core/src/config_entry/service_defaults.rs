@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    BalanceConnections, EnvoyExtension, Expose, InvalidEntry, MeshGateway, MutualTlsMode,
-    ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
+    BalanceConnections, DestinationTls, EnvoyExtension, Expose, InvalidEntry, MeshGateway,
+    MutualTlsMode, ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -164,11 +164,21 @@ pub struct ServiceDestination {
     /// Its port.
     #[serde(skip_serializing_if = "is_blank")]
     pub port: u16,
+    /// TLS that is spoken with it; none when left out. Ours.
+    #[serde(rename = "TLS", skip_serializing_if = "is_blank")]
+    pub tls: Option<Box<DestinationTls>>,
+    /// Whether the caller's host name is kept; else a host name called takes its place. As in
+    /// `terminating-gateway`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub disable_auto_host_rewrite: bool,
 }
 
 impl ServiceDestination {
     fn check(&self, protocol: Option<Protocol>, findings: &mut Findings) {
         findings.port("Destination.Port", self.port);
+        if let Some(tls) = &self.tls {
+            tls.check("Destination.TLS", protocol, findings);
+        }
         if self.addresses.is_empty() {
             findings.add("Destination.Addresses", "must name at least one");
         }

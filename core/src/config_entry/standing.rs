@@ -106,7 +106,6 @@ const SERVICE_DEFAULTS: KindStanding = KindStanding {
         "Expose",
         "ExternalSNI",
         "UpstreamConfig",
-        "Destination",
         "BalanceInboundConnections",
         "MaxRequestHeadersKB",
     ],

@@ -346,6 +346,7 @@ impl Hop for LocalApp {
             edits: plan.edits.as_deref(),
             path: plan.is_respelled.then_some(self.path.as_bytes()),
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
+            host: None,
             added_lines: &self.added_lines,
         };
         writer.write(request, out);

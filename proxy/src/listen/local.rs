@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
 use weft_core::name::InstanceId;
 use weft_core::traffic::{Mix64, Splits};
@@ -18,7 +19,8 @@ use weft_runtime::tls::rustls::pki_types::ServerName;
 use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::{Authoriser, TokenCache};
 use crate::observe::{Decisions, Series, WorkerMetrics};
-use crate::transport::{ClientTls, Endpoint};
+use crate::outbound::Outside;
+use crate::transport::{Endpoint, HopWire};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
 
 /// A workload with what this worker alone keeps for it.
@@ -73,13 +75,16 @@ pub(crate) struct LocalEndpoint {
 /// Connections to one instance.
 #[derive(Debug)]
 pub(crate) struct Pools {
-    pub(crate) http1: Rc<Endpoint<ClientTls>>,
+    pub(crate) http1: Rc<Endpoint<HopWire>>,
     pub(crate) http2: Multiplexed,
+    /// How it is reached outside the mesh, if it is there.
+    pub(crate) outside: Option<Outside>,
 }
 
 impl Pools {
-    fn new(address: SocketAddr) -> Rc<Self> {
-        Rc::new(Self { http1: Endpoint::new(address), http2: Multiplexed::default() })
+    fn new(address: SocketAddr, outside: Option<Outside>) -> Rc<Self> {
+        let http1 = Endpoint::new(address);
+        Rc::new(Self { http1, http2: Multiplexed::default(), outside })
     }
 
     /// Returns the requests and connections on their way.
@@ -112,7 +117,8 @@ impl Local {
                 for endpoint in &local.endpoints {
                     let kept = endpoint.pools.clone();
                     if same {
-                        pools.insert(pool_key(upstream, target, kept.http1.address), kept);
+                        let place = (kept.http1.address, &endpoint.instance);
+                        pools.insert(pool_key(upstream, target, place), kept);
                     } else {
                         kept.retire();
                     }
@@ -194,8 +200,8 @@ fn local_upstream(
                 weight: endpoint.weight.max(1),
                 instance: endpoint.instance.clone(),
                 pools: pools
-                    .remove(&pool_key(upstream, target, endpoint.address))
-                    .unwrap_or_else(|| Pools::new(endpoint.address)),
+                    .remove(&pool_key(upstream, target, (endpoint.address, &endpoint.instance)))
+                    .unwrap_or_else(|| Pools::new(endpoint.address, outside(target, endpoint))),
                 name: called_name(&target.sni, endpoint.address),
                 tcp: is_tcp.then(|| target.tls.tcp(endpoint.address)),
             })
@@ -208,7 +214,21 @@ fn local_upstream(
     }
 }
 
-fn pool_key(upstream: &Upstream, target: &UpstreamTarget, address: SocketAddr) -> PoolKey {
-    let UpstreamTarget { id, spiffe_id, sni, .. } = target;
-    (format!("{} {id} {spiffe_id} {sni}", upstream.service).into(), address)
+fn outside(target: &UpstreamTarget, endpoint: &Instance) -> Option<Outside> {
+    Some(Outside::new(endpoint.instance.as_str(), target.outside.clone()?))
+}
+
+/// Says what must stay for connections to stay: those made by another name, or to another place
+/// outside, are others.
+fn pool_key(
+    upstream: &Upstream,
+    target: &UpstreamTarget,
+    (address, instance): (SocketAddr, &InstanceId),
+) -> PoolKey {
+    let UpstreamTarget { id, spiffe_id, sni, outside, .. } = target;
+    let within = format!("{} {id} {spiffe_id} {sni}", upstream.service);
+    match outside {
+        Some(outside) => (format!("{within} {instance} {outside:?}").into(), address),
+        None => (within.into(), address),
+    }
 }

@@ -15,7 +15,7 @@ use super::route::Plan;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Worker};
 use crate::observe::Series;
-use crate::transport::{ClientTls, Lease, Socket};
+use crate::transport::{HopWire, Lease, Socket};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
 /// failed, so trying another is always safe.
@@ -26,7 +26,7 @@ pub(super) async fn connect(
     worker: &Worker,
     plan: &mut Plan,
     reuse: Reuse,
-) -> Result<Lease<ClientTls>, Refusal> {
+) -> Result<Lease<HopWire>, Refusal> {
     if reuse == Reuse::Allowed {
         // On a further attempt: the one before did not pass the request on.
         plan.tried.give_up_current();
@@ -68,7 +68,7 @@ pub(super) async fn open_tcp(
     local: &Local,
     (upstream, target): (usize, usize),
     limit: Duration,
-) -> Result<(ClientTls, Lease<ClientTls>), Refusal> {
+) -> Result<(HopWire, Lease<HopWire>), Refusal> {
     let spec = &local.workload.upstreams[upstream];
     let of_target = &spec.targets[target];
     let local_target = &local.upstreams[upstream].targets[target];
@@ -101,7 +101,13 @@ pub(super) async fn open(
     worker: &Worker,
     (endpoint, config): (&LocalEndpoint, &Arc<ClientConfig>),
     (series, limit): (&Arc<Series>, Duration),
-) -> io::Result<ClientTls> {
+) -> io::Result<HopWire> {
+    if let Some(outside) = &endpoint.pools.outside {
+        let opened = outside.open(&worker.tasks, &config.alpn_protocols, limit).await;
+        let refused = opened.as_ref().err().is_some_and(is_of_handshake);
+        series.handshakes_failed.add(u64::from(refused));
+        return opened.map(|wire| wire.counted(series));
+    }
     let before = worker.current();
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
@@ -124,7 +130,7 @@ pub(super) async fn open(
             let socket = tls.get_mut().0;
             socket.watch(worker.watch_server(shown));
             socket.count(series);
-            Ok(tls)
+            Ok(HopWire::Own(tls))
         }
         Err(error) => {
             if is_of_handshake(&error) {
@@ -153,12 +159,18 @@ pub(super) fn failed(
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
         "cannot reach an endpoint");
-    let message = format!(
-        "cannot reach instance {} of {} at {} as {}: {error}",
-        endpoint.instance,
-        plan.target().id,
-        endpoint.pools.http1.address,
-        plan.target().spiffe_id
-    );
+    let (instance, target) = (&endpoint.instance, plan.target());
+    let message = match &target.outside {
+        Some(outside) => {
+            format!(
+                "cannot reach {instance}:{} outside the mesh for {}: {error}",
+                outside.port, target.id
+            )
+        }
+        None => format!(
+            "cannot reach instance {instance} of {} at {} as {}: {error}",
+            target.id, endpoint.pools.http1.address, target.spiffe_id
+        ),
+    };
     Refusal::new(status, cause, message).unreached()
 }

@@ -5,8 +5,10 @@
 mod accept;
 mod connect;
 mod endpoint;
+mod outside;
 mod protocol;
 mod route;
 mod stream;
 
 pub(crate) use accept::accept;
+pub(crate) use outside::Outside;

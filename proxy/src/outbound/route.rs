@@ -12,11 +12,12 @@ use weft_runtime::tls::rustls::ClientConfig;
 
 use super::connect::connect;
 use super::endpoint::Tried;
+use super::outside::own_host;
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Local, LocalTarget, Worker};
 use crate::observe::{AccessRecord, SpanKind, Traced};
-use crate::transport::{ClientTls, Lease};
+use crate::transport::{HopWire, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
 
 /// The upstream behind one listener, as one connection of the local instance sees it.
@@ -74,7 +75,7 @@ impl HttpUpstream {
     pub(super) fn decide<R: RequestView>(
         &mut self,
         request: &R,
-        write: impl FnOnce(&Upstream, Option<Rewrite<'_>>, Option<&Edits>),
+        write: impl FnOnce((&Upstream, &UpstreamTarget), Option<Rewrite<'_>>, Option<&Edits>),
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
         let upstream = &self.local.workload.upstreams[self.number];
@@ -85,7 +86,8 @@ impl HttpUpstream {
             let random = &mut self.worker.random.borrow_mut();
             Traced::new(config, request, random, edits.insert(Edits::default()))
         });
-        write(upstream, routed.rewrite, edits.as_ref());
+        let target = &upstream.targets[routed.target];
+        write((upstream, target), routed.rewrite, edits.as_ref());
         let logged = self.worker.log.is_some().then(|| {
             let path = String::from_utf8_lossy(request.path()).into_owned();
             Box::new((request.method().to_owned(), path))
@@ -117,7 +119,7 @@ impl HttpUpstream {
 }
 
 impl Hop for HttpUpstream {
-    type Wire = ClientTls;
+    type Wire = HopWire;
     type Plan = Plan;
     type Ready = ();
 
@@ -129,18 +131,16 @@ impl Hop for HttpUpstream {
         _ready: (),
         out: &mut Vec<u8>,
     ) -> Result<Plan, Refusal> {
-        self.decide(&request, |upstream, rewrite, edits| {
+        self.decide(&request, |(upstream, target), rewrite, edits| {
             let host_default = upstream.service.as_str().as_bytes();
-            let writer = RequestWriter { rewrite, edits, host_default, ..Default::default() };
+            let host = target.outside.as_ref().and_then(|outside| own_host(outside));
+            let host = host.as_deref().map(str::as_bytes);
+            let writer = RequestWriter { rewrite, edits, host_default, host, ..Default::default() };
             writer.write(request, out);
         })
     }
 
-    async fn connect(
-        &mut self,
-        plan: &mut Plan,
-        reuse: Reuse,
-    ) -> Result<Lease<ClientTls>, Refusal> {
+    async fn connect(&mut self, plan: &mut Plan, reuse: Reuse) -> Result<Lease<HopWire>, Refusal> {
         connect(&self.worker, plan, reuse).await
     }
 

@@ -1,11 +1,13 @@
 //! Requests that are values on their way out: HTTP/2 between proxies.
 
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::uri::Scheme;
+use http::{Request, Response, Uri, Version, header};
 use weft_core::traffic::RequestView;
 
 use super::connect::{CONNECTS_MAX, failed, open};
 use super::endpoint::{choose, none_left};
+use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
 use crate::http::general::{Incoming, PartsView, RequestBody, Stream, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
@@ -22,11 +24,12 @@ impl StreamHop for HttpUpstream {
 
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
-        let mut target = Vec::new();
+        let (mut target, mut outside) = (Vec::new(), None);
         let mut changes = None;
-        let plan = self.decide(&PartsView(parts), |upstream, rewrite, edits| {
+        let plan = self.decide(&PartsView(parts), |(upstream, called), rewrite, edits| {
             changes = edits.cloned();
             host_default = upstream.service.to_string();
+            outside = called.outside.clone();
             let view = PartsView(parts);
             match rewrite {
                 Some(rewrite) if view.path() != b"*" => rewrite.apply(view.path(), &mut target),
@@ -41,7 +44,16 @@ impl StreamHop for HttpUpstream {
             changes.apply(&mut parts.headers);
         }
         let target = String::from_utf8_lossy(&target);
+        if let Some(host) = outside.as_ref().and_then(|outside| own_host(outside)) {
+            (parts.uri, host_default) = (Uri::default(), host);
+            parts.headers.remove(header::HOST);
+        }
         set_authority(parts, &target, &host_default);
+        if outside.is_some_and(|outside| speaks_tls(&outside)) {
+            let mut uri = parts.uri.clone().into_parts();
+            uri.scheme = uri.scheme.map(|_| Scheme::HTTPS);
+            parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        }
         parts.version = Version::HTTP_2;
         Ok(plan)
     }

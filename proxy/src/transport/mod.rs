@@ -13,4 +13,4 @@ pub(crate) use buffer::Buffer;
 pub(crate) use deadline::Timer;
 pub(crate) use endpoint::{Endpoint, Lease};
 pub(crate) use socket::Socket;
-pub(crate) use wire::{ClientTls, ServerTls, Wire};
+pub(crate) use wire::{HopWire, ServerTls, Wire};

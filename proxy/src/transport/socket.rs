@@ -35,6 +35,12 @@ impl Socket {
         self.live = Some(live);
     }
 
+    /// Has the peer take what it got for broken off once the connection is dropped.
+    pub(super) fn mark_broken(&self) {
+        // Where it cannot be set the socket is broken already.
+        let _ = self.stream.set_zero_linger();
+    }
+
     fn check_cut(&self, cx: &Context<'_>) -> io::Result<()> {
         match &self.live {
             Some(live) if live.poll_cut(cx) => Err(io::ErrorKind::ConnectionAborted.into()),

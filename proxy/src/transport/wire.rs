@@ -1,10 +1,13 @@
 //! What the data path needs of a connection besides reading and writing.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Socket;
-use tokio::io::{AsyncRead, AsyncWrite};
+use crate::observe::Series;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::tokio_rustls::{client, server};
 
@@ -48,6 +51,97 @@ impl Wire for ServerTls {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (socket, session) = self.get_ref();
         if session.wants_read() { socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+/// A connection to the next hop that carries one request at a time, or bytes.
+#[derive(Debug)]
+pub(crate) enum HopWire {
+    /// To a proxy, or to who speaks TLS outside the mesh.
+    Own(ClientTls),
+    /// To who speaks no TLS outside the mesh.
+    Plain(Box<Socket>),
+}
+
+impl HopWire {
+    /// Counts the connection as open until it is dropped.
+    pub(crate) fn counted(mut self, series: &Arc<Series>) -> Self {
+        match &mut self {
+            Self::Own(tls) => tls.get_mut().0.count(series),
+            Self::Plain(socket) => socket.count(series),
+        }
+        self
+    }
+}
+
+impl Wire for HopWire {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Own(tls) => tls.poll_readable(cx),
+            Self::Plain(socket) => socket.poll_readable(cx),
+        }
+    }
+
+    fn mark_broken(&self) {
+        match self {
+            Self::Own(tls) => tls.mark_broken(),
+            Self::Plain(socket) => socket.mark_broken(),
+        }
+    }
+}
+
+impl AsyncRead for HopWire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Own(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for HopWire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Own(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Own(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Own(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Own(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
     }
 }
 

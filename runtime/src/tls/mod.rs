@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod files;
 mod identity;
+mod origination;
 mod outside;
 mod peer;
 mod pem;
@@ -29,6 +30,7 @@ pub use config::{
 pub use error::TlsError;
 pub use files::{CertificateFileError, CertificateFiles};
 pub use identity::Identity;
+pub use origination::Origination;
 pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,
 };

@@ -75,7 +75,7 @@ pub fn client_config_outside_with(
     config.with_client_auth_cert(chain, key_from_pem(key)?).map_err(TlsError::Key)
 }
 
-fn roots_of(text: &[u8]) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots_of(text: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(text).filter_map(Result::ok));
     if roots.is_empty() {
@@ -122,7 +122,7 @@ pub fn server_config_outside(
     Ok(config)
 }
 
-fn system_roots() -> Result<RootCertStore, TlsError> {
+pub(super) fn system_roots() -> Result<RootCertStore, TlsError> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let mut roots = RootCertStore::empty();
     for path in named.into_iter().chain(SYSTEM_ROOTS.map(PathBuf::from)) {

@@ -61,6 +61,7 @@ fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)>
         only_passing: false,
         sni: format!("web.default.dc1.internal.{TRUST_DOMAIN}"),
         spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
+        outside: None,
     };
     let resolver = ResolverNode {
         target: id.clone(),

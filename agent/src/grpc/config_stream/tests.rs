@@ -143,6 +143,7 @@ fn chain(service: &str) -> CompiledChain {
         filter: String::new(),
         only_passing: false,
         sni: String::new(),
+        outside: None,
         spiffe_id: SpiffeId::service(domain(), dc(), name(service)),
     };
     let node = ResolverNode {

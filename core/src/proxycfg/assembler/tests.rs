@@ -138,6 +138,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
             filter: String::new(),
             only_passing: false,
             sni: String::new(),
+            outside: None,
         };
         (id, target)
     };

@@ -17,6 +17,8 @@ pub(crate) struct RequestWriter<'a> {
     pub(crate) path: Option<&'a [u8]>,
     /// The Host that an HTTP/1.0 request without one gets.
     pub(crate) host_default: &'a [u8],
+    /// The Host that stands in place of the one it came with.
+    pub(crate) host: Option<&'a [u8]>,
     /// Complete lines that the mesh adds.
     pub(crate) added_lines: &'a [u8],
 }
@@ -53,16 +55,17 @@ impl RequestWriter<'_> {
             Kind::EndToEnd => {
                 self.edits.is_none_or(|edits| !edits.removes(field.name.of(request.bytes)))
             }
-            Kind::Expect | Kind::Host => true,
+            Kind::Expect => true,
+            Kind::Host => self.host.is_none(),
             Kind::Upgrade => wants_upgrade,
             Kind::Connection | Kind::Disguised | Kind::HopByHop | Kind::Mesh => false,
         });
         if is_framing_renewed {
             write_framing(request.head.framing, out);
         }
-        if request.host().is_none() {
+        if self.host.is_some() || request.host().is_none() {
             out.extend_from_slice(b"host: ");
-            out.extend_from_slice(self.host_default);
+            out.extend_from_slice(self.host.unwrap_or(self.host_default));
             out.extend_from_slice(b"\r\n");
         }
         if wants_upgrade {
