@@ -35,6 +35,9 @@ struct Told {
     service: String,
     headers: BTreeMap<String, String>,
     metadata: Option<String>,
+    /// As text and as bytes.
+    body: (String, Vec<u8>),
+    size: i64,
 }
 
 /// Decides by the path.
@@ -72,6 +75,8 @@ impl Authorization for Grpc {
             service: source.service,
             headers: http.headers.into_iter().collect(),
             metadata,
+            body: (http.body, http.raw_body.to_vec()),
+            size: http.size,
         };
         if self.0.is_slow.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -322,8 +327,8 @@ fn an_authoriser_over_http_is_a_service_of_the_mesh_or_of_the_host() {
         (json!({ "HttpService": { "Target": {} } }), "exactly one of Service and URI"),
         (
             json!({ "GrpcService": { "Target": { "URI": "localhost:1" } },
-            "WithRequestBody": { "MaxRequestBytes": 1 } }),
-            "WithRequestBody",
+            "WithRequestBody": { "MaxRequestBytes": 0 } }),
+            "WithRequestBody.MaxRequestBytes",
         ),
     ] {
         let entry = json!({ "Kind": "service-defaults", "Name": "web", "Protocol": "http",
@@ -331,4 +336,63 @@ fn an_authoriser_over_http_is_a_service_of_the_mesh_or_of_the_host() {
         let answer = api.put("/v1/config", &entry).expect("an answer");
         assert!(answer.status == 400 && answer.body.contains(wanted), "{wanted}: {}", answer.body);
     }
+}
+
+#[test]
+fn an_authoriser_is_told_bodies_that_go_on_as_they_came() {
+    let world = World::start();
+    let port = free_port();
+    let decider = start_grpc(port);
+    let ask = |body: Value| {
+        world.ask(&json!({ "WithRequestBody": body, "GrpcService": {
+            "Target": { "URI": format!("127.0.0.1:{port}"), "Timeout": "2s" } } }));
+    };
+    let post = |body: &str| {
+        let door = world.shop.to("web");
+        door.request("POST", "/a", &[("X-Type", "text")], body).expect("an answer")
+    };
+    // What was told last, and the service's own reading of what arrived.
+    let told_of = |body: &str| {
+        let answer = post(body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let seen: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!(seen["body"], body, "{seen}");
+        let told = decider.told.lock().expect("no holder panics");
+        (told.body.clone(), told.size, told.headers.get("x-envoy-auth-partial-body").cloned())
+    };
+    let is = |text: &str| Some(text.to_owned());
+    let long = "é".repeat(200_000);
+
+    ask(json!({ "MaxRequestBytes": 4 }));
+    let refused = |answer: &Answer| answer.header("x-weft-cause") == Some("body-too-large");
+    eventually(SPREAD_LIMIT + LIMIT, "a long body is refused", || {
+        let answer = post("12345");
+        if answer.status == 413 && refused(&answer) { Ok(()) } else { Err(answer.body) }
+    });
+    assert_eq!(told_of("1234"), (("1234".to_owned(), Vec::new()), 4, is("false")));
+    assert_eq!(told_of(""), ((String::new(), Vec::new()), 0, is("false")));
+    assert!(refused(&post(&long)));
+    // Who is denied anyway is told that.
+    let denied = world.shop.to("web").request("POST", "/never", &[], "12345").expect("an answer");
+    assert_eq!(denied.header("x-weft-cause"), Some("intention-denied"), "{}", denied.body);
+
+    ask(json!({ "MaxRequestBytes": 5, "AllowPartialMessage": true }));
+    eventually(SPREAD_LIMIT + LIMIT, "a long body passes", || {
+        let answer = post("123456");
+        if answer.status == 200 { Ok(()) } else { Err(answer.body) }
+    });
+    let whole = |text: &str| (text.to_owned(), Vec::new());
+    assert_eq!(told_of("12345"), (whole("12345"), 5, is("false")));
+    assert_eq!(told_of("1234567"), (whole("12345"), -1, is("true")));
+    assert_eq!(told_of(&long), (whole("éé"), -1, is("true")), "no half letter is told");
+
+    ask(json!({ "MaxRequestBytes": 1_048_576, "PackAsBytes": true }));
+    eventually(SPREAD_LIMIT + LIMIT, "bytes are told", || {
+        let (body, ..) = told_of(&long);
+        if body == (String::new(), long.clone().into_bytes()) {
+            Ok(())
+        } else {
+            Err("text".to_owned())
+        }
+    });
 }

@@ -59,10 +59,33 @@ pub struct ExtAuthzConfig {
     /// Differs: Consul takes the opposite of `Required`.
     #[serde(skip_serializing_if = "is_blank")]
     pub failure_mode_allow: bool,
+    /// How much of a request's body is told; nothing when left out.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub with_request_body: Option<ExtAuthzBody>,
     /// What requests are answered with while there is no answer; 0 means 403.
     #[serde(skip_serializing_if = "is_blank")]
     pub status_on_error: u16,
 }
+
+/// How much of a request's body is told.
+///
+/// **Source**: Envoy: extensions/filters/http/ext_authz/v3/ext_authz.proto, BufferSettings. Consul
+/// has it not.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExtAuthzBody {
+    /// Bytes that are told at most, 1 to 1,048,576.
+    pub max_request_bytes: u32,
+    /// Whether of longer bodies the beginning is told; else such requests are refused with 413.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub allow_partial_message: bool,
+    /// Whether it is told as bytes; else as text, and what is no UTF-8 cannot be told.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub pack_as_bytes: bool,
+}
+
+/// Bytes of a body that are told at most: each request under way holds them.
+const BODY_BYTES_MAX: u32 = 1 << 20;
 
 /// An authoriser over gRPC.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +252,12 @@ impl ExtAuthzConfig {
             (Some(_), Some(_)) | (None, None) => {
                 findings.add(field, "write exactly one of GrpcService and HttpService");
             }
+        }
+        if let Some(body) = &self.with_request_body
+            && !(1..=BODY_BYTES_MAX).contains(&body.max_request_bytes)
+        {
+            let reason = format!("must be 1 to {BODY_BYTES_MAX}: each request holds as much");
+            findings.add(format!("{field}.WithRequestBody.MaxRequestBytes"), reason);
         }
         if self.status_on_error != 0 && !(400..=599).contains(&self.status_on_error) {
             findings.add(format!("{field}.StatusOnError"), "must be 400 to 599");

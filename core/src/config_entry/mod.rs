@@ -53,8 +53,9 @@ pub use expose::{
     Expose, ExposedPath, MeshGateway, MeshGatewayMode, MutualTlsMode, ProxyMode, TransparentProxy,
 };
 pub use ext_authz::{
-    EnvoyExtension, ExtAuthzArguments, ExtAuthzConfig, ExtAuthzGrpc, ExtAuthzHeader, ExtAuthzHttp,
-    ExtAuthzMatch, ExtAuthzRequest, ExtAuthzResponse, ExtAuthzService, ExtAuthzTarget,
+    EnvoyExtension, ExtAuthzArguments, ExtAuthzBody, ExtAuthzConfig, ExtAuthzGrpc, ExtAuthzHeader,
+    ExtAuthzHttp, ExtAuthzMatch, ExtAuthzRequest, ExtAuthzResponse, ExtAuthzService,
+    ExtAuthzTarget,
 };
 pub use failover::{
     FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,

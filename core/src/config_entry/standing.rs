@@ -94,7 +94,7 @@ const PROXY_DEFAULTS: KindStanding = KindStanding {
         "FailoverPolicy",
         "PrioritizeByLocality",
     ],
-    refused: &["WithRequestBody"],
+    refused: &[],
 };
 
 const SERVICE_DEFAULTS: KindStanding = KindStanding {
@@ -109,7 +109,7 @@ const SERVICE_DEFAULTS: KindStanding = KindStanding {
         "BalanceInboundConnections",
         "MaxRequestHeadersKB",
     ],
-    refused: &["RateLimits", "WithRequestBody"],
+    refused: &["RateLimits"],
 };
 
 impl ConfigEntry {

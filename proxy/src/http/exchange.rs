@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use weft_runtime::clock;
 use weft_runtime::telemetry::chain;
 
-use super::h1::{ConnectionField, Emission, HeadScan, write_response_head};
+use super::h1::{BodyError, BodyReader, ConnectionField, Emission, HeadScan, write_response_head};
+use super::held::{Held, Holding};
 use super::pump::{Pump, PumpError};
 use super::refusal::Refusal;
 use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
@@ -16,6 +17,11 @@ use crate::transport::{Buffer, Lease, Timer, Wire};
 
 /// How long a body may stand still.
 const STALL_LIMIT: Duration = Duration::from_secs(300);
+/// How long a body may take to come as far as it is held back.
+const HOLD_LIMIT: Duration = Duration::from_secs(60);
+/// Bytes of chunked framing beside a body that is held back: an honest sender needs few, and the
+/// whole is kept in memory.
+const FRAMING_BYTES_MAX: usize = 16 << 10;
 /// Endpoints tried for one request when none of those before has passed it on.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -59,10 +65,14 @@ impl<C: Wire, H: Hop> Session<C, H> {
         if let Err(error) = self.request.parse(&self.input.filled()[..length]) {
             return self.refuse_malformed(error).await;
         }
+        let held = match self.held(length).await {
+            Ok(held) => held,
+            Err(refusal) => return self.refuse_and_close(&refusal).await,
+        };
         let request = self.request.on(&self.input.filled()[..length]);
         let (to_head, is_idempotent) = (request.is_head(), request.is_idempotent());
         self.output.clear();
-        let plan = match self.hop.ready(request).await {
+        let plan = match self.hop.ready(request, held).await {
             Ok(ready) => self.hop.plan(request, ready, &mut self.output),
             Err(refusal) => Err(refusal),
         };
@@ -117,6 +127,55 @@ impl<C: Wire, H: Hop> Session<C, H> {
             }
         };
         self.answer(plan, lease, (buffer, length), upload, started).await
+    }
+
+    /// Reads as much of the body as is to be held back; the head has this length.
+    async fn held(&mut self, length: usize) -> Result<Option<Held>, Refusal> {
+        let Some(holding) = self.hop.holding() else { return Ok(None) };
+        // Boxed: rare, and large beside the requests that go on at once.
+        let held = Box::pin(self.hold(length, holding)).await;
+        held.map(Some).map_err(|unanswered| match unanswered {
+            Unanswered::Late => Refusal::new(408, "body-timeout", "the body took too long"),
+            other => other.refusal(),
+        })
+    }
+
+    /// Reads the body that follows a head of this length, as far as it is held back. It stays in
+    /// the input.
+    async fn hold(&mut self, length: usize, holding: Holding) -> Result<Held, Unanswered> {
+        let (mut reader, mut content) = (BodyReader::new(self.request.framing), Vec::new());
+        let mut seen = length;
+        let mut is_told = !self.request.expects_continue;
+        let by = clock::instant() + HOLD_LIMIT;
+        loop {
+            let came = &self.input.filled()[seen..];
+            let taken = reader.take(came, |part| content.extend_from_slice(part));
+            let malformed = |error| Unanswered::Client(PumpError::Body(error));
+            seen += taken.map_err(malformed)?;
+            let framing = seen - length - content.len();
+            if framing > FRAMING_BYTES_MAX.max(content.len() * 8) {
+                return Err(malformed(BodyError::Chunk));
+            }
+            if !holding.wants_more(content.len(), reader.is_done()) {
+                return Ok(holding.held(content, reader.is_done()));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                // Else the caller would wait for the service, which waits for us.
+                self.output.clear();
+                self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                let gone = |error| Unanswered::Client(PumpError::To(error));
+                self.write_output().await.map_err(gone)?;
+            }
+            let Self { client, input, timer, .. } = self;
+            let read = poll_fn(|cx| match input.poll_fill(cx, client) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => timer.poll_past(cx, by).map(|()| None),
+            });
+            let gone = |error| Unanswered::Client(PumpError::From(error));
+            if read.await.ok_or(Unanswered::Late)?.map_err(gone)? == 0 {
+                reader.end().map_err(malformed)?;
+            }
+        }
     }
 
     /// Sends the request and waits for the head of its final answer; interim ones are passed on.

@@ -5,11 +5,13 @@ mod edits;
 mod exchange;
 pub(crate) mod general;
 pub(crate) mod h1;
+mod held;
 mod pump;
 mod refusal;
 mod session;
 
 pub(crate) use edits::Edits;
+pub(crate) use held::{Extent, Held, Holding};
 pub(crate) use refusal::Refusal;
 pub(crate) use session::{Hop, Outcome, Reuse, Session};
 pub(crate) use weft_runtime::telemetry::chain;

@@ -15,6 +15,7 @@ use weft_runtime::clock;
 
 use super::exchange::Next;
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
+use super::held::{Held, Holding};
 use super::refusal::Refusal;
 use crate::listen::Live;
 use crate::tcp;
@@ -45,8 +46,17 @@ pub(crate) trait Hop {
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
 
+    /// Returns how much of the next body is shown to somebody before it goes on.
+    fn holding(&mut self) -> Option<Holding> {
+        None
+    }
+
     /// Finds out what deciding needs from elsewhere, or that it is refused there.
-    async fn ready(&mut self, _request: RequestRef<'_>) -> Result<Self::Ready, Refusal> {
+    async fn ready(
+        &mut self,
+        _request: RequestRef<'_>,
+        _held: Option<Held>,
+    ) -> Result<Self::Ready, Refusal> {
         Ok(Self::Ready::default())
     }
 

@@ -16,7 +16,7 @@ use super::ext_authz::{Authoriser, Question};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
-use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
+use crate::http::{Edits, Held, Holding, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Caller, Live, Local, Worker};
 use crate::observe::{AccessRecord, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
@@ -181,6 +181,12 @@ impl LocalApp {
         Preparation { worker: self.worker.clone(), local: self.local.clone(), providers, enquiry }
     }
 
+    /// Returns how much of the next body an authoriser is shown.
+    pub(super) fn wants_body(&mut self) -> Option<Holding> {
+        self.follow_workload();
+        self.local.authoriser.as_ref().and_then(|authoriser| authoriser.holding())
+    }
+
     fn follow_workload(&mut self) {
         if !self.worker.is_current(&self.local) {
             self.local = self.worker.current();
@@ -251,7 +257,11 @@ pub(super) fn certificate_field(own: &impl Display, caller: &impl Display) -> St
 
 impl Preparation {
     /// Waits for what judging the request needs.
-    pub(super) async fn run(self, request: &dyn WholeRequest) -> Result<Edits, Refusal> {
+    pub(super) async fn run(
+        self,
+        request: &dyn WholeRequest,
+        held: Option<Held>,
+    ) -> Result<Edits, Refusal> {
         let Self { worker, mut local, providers, enquiry } = self;
         if !providers.is_empty() {
             token::wait_for_keys(&worker, local, providers, request).await;
@@ -259,7 +269,7 @@ impl Preparation {
         }
         // Somebody may have been named while the keys were waited for.
         match &local.authoriser {
-            Some(authoriser) => enquiry.ask(&local, authoriser, request).await,
+            Some(authoriser) => enquiry.ask(&local, authoriser, (request, held)).await,
             None => Ok(Edits::default()),
         }
     }
@@ -271,7 +281,7 @@ impl Enquiry {
         self,
         local: &Local,
         authoriser: &Authoriser,
-        request: &dyn WholeRequest,
+        (request, held): (&dyn WholeRequest, Option<Held>),
     ) -> Result<Edits, Refusal> {
         let Self(caller) = self;
         let (judge, snapshot) = (&local.workload.judge, &local.workload.snapshot);
@@ -299,7 +309,10 @@ impl Enquiry {
             (caller.address, caller.id.to_string(), caller.service.to_string()),
             (snapshot.inbound.bind, snapshot.spiffe_id.to_string(), snapshot.service.to_string()),
         );
-        let answer = authoriser.ask(&question, &local.inbound).await;
+        let answer = match question.with_body(held, authoriser.holding()) {
+            Ok(question) => authoriser.ask(&question, &local.inbound).await,
+            Err(refusal) => Err(refusal),
+        };
         if let (Err(refusal), Some(decisions)) = (&answer, &local.decisions) {
             let asking = caller.asking(&snapshot.service, Some((request.method(), forwarded)));
             decisions.tell(Verdict::Deny, asking, refusal.message.clone());
@@ -315,13 +328,26 @@ impl Hop for LocalApp {
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-    async fn ready(&mut self, request: RequestRef<'_>) -> Result<Edits, Refusal> {
+    fn holding(&mut self) -> Option<Holding> {
+        let holding = self.wants_body();
+        self.under_way.set_waiting(holding.is_some());
+        holding
+    }
+
+    async fn ready(
+        &mut self,
+        request: RequestRef<'_>,
+        held: Option<Held>,
+    ) -> Result<Edits, Refusal> {
         let preparation = self.preparation();
         match preparation.is_nothing() {
-            true => Ok(Edits::default()),
+            true => {
+                self.under_way.set_waiting(false);
+                Ok(Edits::default())
+            }
             false => {
                 self.under_way.set_waiting(true);
-                let ready = Box::pin(preparation.run(&request)).await;
+                let ready = Box::pin(preparation.run(&request, held)).await;
                 self.under_way.set_waiting(false);
                 ready
             }

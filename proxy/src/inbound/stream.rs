@@ -15,7 +15,7 @@ use super::forward::{LocalApp, Plan};
 use super::under_way::Cut;
 use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
-use crate::http::{Edits, Outcome, Refusal, chain};
+use crate::http::{Edits, Held, Holding, Outcome, Refusal, chain};
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 2;
@@ -26,11 +26,19 @@ impl StreamHop for LocalApp {
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
 
-    async fn ready(hop: &RefCell<Self>, parts: &Parts) -> Result<Edits, Refusal> {
+    fn holding(&mut self) -> Option<Holding> {
+        self.wants_body()
+    }
+
+    async fn ready(
+        hop: &RefCell<Self>,
+        parts: &Parts,
+        held: Option<Held>,
+    ) -> Result<Edits, Refusal> {
         let preparation = hop.borrow_mut().preparation();
         match preparation.is_nothing() {
             true => Ok(Edits::default()),
-            false => Box::pin(preparation.run(&PartsView(parts))).await,
+            false => Box::pin(preparation.run(&PartsView(parts), held)).await,
         }
     }
 

@@ -1,19 +1,32 @@
 //! The body of a request on its way to the next hop.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use weft_runtime::telemetry::chain;
 
+use super::super::held::{Held, Holding};
+use super::super::refusal::Refusal;
 use super::view::strip_mesh;
+
+/// How long a body may take to come as far as it is held back.
+const HOLD_LIMIT: Duration = Duration::from_secs(60);
+/// Frames that are held back beside those with content: honest senders have no empty ones.
+const EMPTY_FRAMES_MAX: usize = 64;
 
 /// Passes a body on and counts it. Trailers must not say what only the mesh may say.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
+    /// What was held back, in order; it goes first.
+    held: VecDeque<Frame<Bytes>>,
     body: Incoming,
     bytes: Rc<Cell<u64>>,
 }
@@ -21,7 +34,43 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// Wraps a body; `bytes` is raised as it passes.
     pub(super) fn new(body: Incoming, bytes: Rc<Cell<u64>>) -> Self {
-        Self { body, bytes }
+        Self { held: VecDeque::new(), body, bytes }
+    }
+
+    /// Waits for the body as far as it is held back, if it is, and shows that.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it breaks off or takes too long.
+    pub(super) async fn held(&mut self, holding: Option<Holding>) -> Result<Option<Held>, Refusal> {
+        match holding {
+            Some(holding) => Box::pin(self.hold(holding)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn hold(&mut self, holding: Holding) -> Result<Held, Refusal> {
+        let reading = async {
+            let (mut content, mut empty) = (Vec::new(), 0);
+            let mut is_whole = self.body.is_end_stream();
+            while holding.wants_more(content.len(), is_whole) {
+                let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
+                let frame = frame.transpose().map_err(|error| {
+                    let message = format!("the body breaks off: {}", chain(&error));
+                    Refusal::new(400, "bad-request", message)
+                })?;
+                let data = frame.as_ref().and_then(Frame::data_ref).map_or(&[][..], |data| data);
+                content.extend_from_slice(data);
+                empty += usize::from(data.is_empty());
+                if empty > EMPTY_FRAMES_MAX {
+                    return Err(Refusal::new(400, "bad-request", "the body has empty frames"));
+                }
+                is_whole = frame.is_none() || self.body.is_end_stream();
+                self.held.extend(frame);
+            }
+            Ok(holding.held(content, is_whole))
+        };
+        let late = || Err(Refusal::new(408, "body-timeout", "the body took too long"));
+        tokio::time::timeout(HOLD_LIMIT, reading).await.unwrap_or_else(|_| late())
     }
 }
 
@@ -33,7 +82,10 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut polled = match self.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.bytes.set(self.bytes.get() + length);
@@ -45,10 +97,22 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.body.size_hint();
+        if self.held.iter().any(Frame::is_trailers) {
+            // Framed by its length it would lose them.
+            return SizeHint::default();
+        }
+        let held = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64);
+        let held: u64 = held.sum();
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(held));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(held));
+        }
+        whole
     }
 }

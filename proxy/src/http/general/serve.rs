@@ -20,6 +20,7 @@ use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::super::h1::MeshFields;
+use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
 use super::answer::{AnswerBody, refuse};
@@ -56,10 +57,16 @@ pub(crate) trait StreamHop: 'static {
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
 
+    /// Returns how much of the next body is shown to somebody before it goes on.
+    fn holding(&mut self) -> Option<Holding> {
+        None
+    }
+
     /// Finds out what deciding needs from elsewhere, or that it is refused there.
     fn ready(
         _hop: &RefCell<Self>,
         _parts: &Parts,
+        _held: Option<Held>,
     ) -> impl Future<Output = Result<Self::Ready, Refusal>> {
         std::future::ready(Ok(Self::Ready::default()))
     }
@@ -164,6 +171,8 @@ async fn handle<H: StreamHop>(
 ) -> Response<AnswerBody> {
     let started = clock::instant();
     let (mut parts, body) = request.into_parts();
+    let sent_bytes = Rc::new(Cell::new(0));
+    let mut body = RequestBody::new(body, sent_bytes.clone());
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
@@ -173,7 +182,13 @@ async fn handle<H: StreamHop>(
         refuse(refusal, is_grpc)
     };
     let ready = match clean_request(&mut parts) {
-        Ok(()) => H::ready(hop, &parts).await,
+        Ok(()) => {
+            let holding = hop.borrow_mut().holding();
+            match body.held(holding).await {
+                Ok(held) => H::ready(hop, &parts, held).await,
+                Err(refusal) => Err(refusal),
+            }
+        }
         Err(refusal) => Err(refusal),
     };
     let planned = ready.and_then(|ready| hop.borrow_mut().plan(&mut parts, ready));
@@ -181,8 +196,6 @@ async fn handle<H: StreamHop>(
         Ok(plan) => plan,
         Err(refusal) => return refused(None, &refusal),
     };
-    let sent_bytes = Rc::new(Cell::new(0));
-    let body = RequestBody::new(body, sent_bytes.clone());
     let cut = H::cut(&plan);
     let mut waiting = Waiting { hop, plan: Some(plan), started, sent_bytes: sent_bytes.clone() };
     let request = Request::from_parts(parts, body);

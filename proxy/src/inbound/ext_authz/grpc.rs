@@ -17,7 +17,7 @@ use weft_proto::grpc::auth::{
 use weft_runtime::clock;
 
 use super::{ANSWER_BYTES_MAX, Answer, NoAnswer, Question, denied};
-use crate::http::Edits;
+use crate::http::{Edits, Extent};
 
 /// `APPEND_IF_EXISTS_OR_ADD` and the others of `HeaderAppendAction`.
 const ADD_IF_ABSENT: i32 = 1;
@@ -25,10 +25,10 @@ const OVERWRITE_IF_EXISTS: i32 = 3;
 
 pub(super) async fn ask(
     channel: Channel,
-    grpc: &ExtAuthzGrpc,
+    (grpc, as_bytes): (&ExtAuthzGrpc, bool),
     question: &Question,
 ) -> Result<Answer, NoAnswer> {
-    let mut request = tonic::Request::new(check_request(question));
+    let mut request = tonic::Request::new(check_request(question, as_bytes)?);
     for header in &grpc.initial_metadata {
         let key = MetadataKey::from_bytes(header.key.to_ascii_lowercase().as_bytes());
         if let (Ok(key), Ok(value)) = (key, MetadataValue::try_from(&header.value)) {
@@ -85,7 +85,28 @@ fn change(option: HeaderValueOption, question: &Question, edits: &mut Edits) {
     }
 }
 
-fn check_request(question: &Question) -> CheckRequest {
+/// What is told of a body: text or bytes, and how much there is.
+fn body(question: &Question, as_bytes: bool) -> Result<(String, Vec<u8>, i64), NoAnswer> {
+    let Some(held) = &question.body else { return Ok((String::new(), Vec::new(), -1)) };
+    let size = i64::try_from(held.content.len()).unwrap_or(-1);
+    let size = if held.extent == Extent::Whole { size } else { -1 };
+    if as_bytes {
+        return Ok((String::new(), held.content.clone(), size));
+    }
+    let text = match std::str::from_utf8(&held.content) {
+        Ok(text) => text,
+        // The cut may go through the last character.
+        Err(error) if held.extent == Extent::Partial && error.error_len().is_none() => {
+            let whole = &held.content[..error.valid_up_to()];
+            std::str::from_utf8(whole).map_err(|_| NoAnswer::Body)?
+        }
+        Err(_) => return Err(NoAnswer::Body),
+    };
+    Ok((text.to_owned(), Vec::new(), size))
+}
+
+fn check_request(question: &Question, as_bytes: bool) -> Result<CheckRequest, NoAnswer> {
+    let (body, raw_body, size) = body(question, as_bytes)?;
     let Timestamp(millis) = clock::wall();
     let (address, principal, service) = &question.source;
     let source = peer(address.map(|address| (address, 0)), principal, service);
@@ -99,7 +120,9 @@ fn check_request(question: &Question) -> CheckRequest {
         path: question.path.clone(),
         host: question.host.clone(),
         scheme: "http".to_owned(),
-        size: -1,
+        size,
+        body,
+        raw_body: raw_body.into(),
         protocol: "HTTP/1.1".to_owned(),
     };
     let time = auth::Timestamp {
@@ -113,7 +136,7 @@ fn check_request(question: &Question) -> CheckRequest {
         request,
         ..AttributeContext::default()
     };
-    CheckRequest { attributes: Some(attributes) }
+    Ok(CheckRequest { attributes: Some(attributes) })
 }
 
 fn peer(address: Option<(IpAddr, u16)>, principal: &str, service: &str) -> Peer {

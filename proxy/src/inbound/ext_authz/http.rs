@@ -1,4 +1,4 @@
-//! Asking over HTTP: the request itself, without its body; 200 lets it pass.
+//! Asking over HTTP: the request itself, with as much of its body as is told; 200 lets it pass.
 //!
 //! **Source**: Envoy: extensions/filters/http/ext_authz/v3/ext_authz.proto, HttpService.
 
@@ -9,7 +9,7 @@ use http::{Method, header};
 use weft_core::config_entry::{ExtAuthzHttp, ExtAuthzMatch};
 use weft_runtime::http::HttpClient;
 
-use super::{Answer, NoAnswer, Question, denied};
+use super::{Answer, NoAnswer, PARTIAL_BODY, Question, denied};
 use crate::http::Edits;
 use crate::inbound::forward::certificate_field;
 
@@ -22,7 +22,8 @@ pub(super) async fn ask(
     let method = method.map_err(|_| NoAnswer::Question)?;
     let url = format!("http://{address}{}{}", config.path_prefix, question.path);
     let headers = headers(config, question).ok_or(NoAnswer::Question)?;
-    let answer = client.request(method, &url, headers, Vec::new().into()).await;
+    let body = question.body.as_ref().map(|held| held.content.clone()).unwrap_or_default();
+    let answer = client.request(method, &url, headers, body.into()).await;
     let answer = answer.map_err(NoAnswer::Http)?;
     let response = config.authorization_response.as_ref();
     match answer.status.as_u16() {
@@ -66,13 +67,16 @@ fn headers(config: &ExtAuthzHttp, question: &Question) -> Option<HeaderMap> {
     let allowed = request.map(|it| &it.allowed_headers[..]).unwrap_or_default();
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_str(&question.host).ok()?);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let length = question.body.as_ref().map_or(0, |held| held.content.len());
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let (own, caller) = (&question.destination.1, &question.source.1);
     let certificate = certificate_field(own, caller);
     headers.insert("x-forwarded-client-cert", HeaderValue::from_str(&certificate).ok()?);
     for (name, value) in &question.headers {
         let is_framing = matches!(&**name, "host" | "content-length" | "transfer-encoding");
-        if !is_framing && (name == "authorization" || is_among(allowed, name)) {
+        if !is_framing
+            && (name == "authorization" || name == PARTIAL_BODY || is_among(allowed, name))
+        {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             headers.insert(name, HeaderValue::from_str(value).ok()?);
         }

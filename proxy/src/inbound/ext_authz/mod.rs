@@ -17,12 +17,16 @@ use weft_runtime::http::HttpClient;
 use weft_runtime::{clock, rpc};
 
 use crate::http::h1::is_end_to_end;
-use crate::http::{Edits, Refusal, chain};
+use crate::http::{Edits, Extent, Held, Holding, Refusal, chain};
 use crate::inbound::WholeRequest;
 use crate::observe::Series;
 
 /// Bytes of the body of an authoriser's answer.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Says whether only the beginning of the body is told.
+///
+/// **Source**: Envoy: extensions/filters/http/ext_authz/v3/ext_authz.proto, BufferSettings.
+const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 /// How often a worker says that there is no answer.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,6 +56,8 @@ pub(super) struct Question {
     pub(super) host: String,
     /// Names in lower case; several values of one name are joined by commas.
     pub(super) headers: BTreeMap<String, String>,
+    /// Of the body, if it is told.
+    pub(super) body: Option<Held>,
     /// The caller's address, identity and service.
     pub(super) source: (Option<IpAddr>, String, String),
     /// Our own address, identity and service.
@@ -68,6 +74,8 @@ enum Answer {
 /// States why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
+    #[error("the body is no UTF-8, and is told as text unless PackAsBytes is set")]
+    Body,
     #[error("it asks for changes of the query, which are not made")]
     Changes,
     #[error("it does not answer over HTTP")]
@@ -101,6 +109,13 @@ impl Authoriser {
         self.config == *config
     }
 
+    /// Returns how much of bodies it is shown.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        let body = self.config.config.with_request_body.as_ref()?;
+        let bytes_max = usize::try_from(body.max_request_bytes).unwrap_or(usize::MAX);
+        Some(Holding { bytes_max, allows_partial: body.allow_partial_message })
+    }
+
     /// Asks; returns what becomes of the request.
     ///
     /// # Errors
@@ -111,7 +126,9 @@ impl Authoriser {
         let asking = async {
             match (&self.means, &config.grpc_service, &config.http_service) {
                 (Means::Grpc(channel), Some(grpc), _) => {
-                    grpc::ask(channel.clone(), grpc, question).await
+                    let body = config.with_request_body.as_ref();
+                    let as_bytes = body.is_some_and(|body| body.pack_as_bytes);
+                    grpc::ask(channel.clone(), (grpc, as_bytes), question).await
                 }
                 (Means::Http(client, address), _, Some(http)) => {
                     http::ask(client, (http, *address), question).await
@@ -181,7 +198,37 @@ impl Question {
         }
         let host = headers.get("host").cloned().unwrap_or_else(|| destination.2.clone());
         let method = request.method().to_owned();
-        Self { method, path, host, headers, source, destination }
+        Self { method, path, host, headers, body: None, source, destination }
+    }
+
+    /// Adds what was held back of the body, as the authoriser wants it.
+    ///
+    /// # Errors
+    /// [`Refusal`] when that is not enough of it.
+    pub(super) fn with_body(
+        mut self,
+        held: Option<Held>,
+        wanted: Option<Holding>,
+    ) -> Result<Self, Refusal> {
+        let Some(wanted) = wanted else { return Ok(self) };
+        let Some(held) = held else {
+            let message = "an external authoriser was named meanwhile; send the request again";
+            return Err(Refusal::new(503, "authoriser-failed", message));
+        };
+        let is_whole = match held.extent {
+            Extent::Partial => false,
+            Extent::TooLong => {
+                let most = wanted.bytes_max;
+                let message = format!(
+                    "the body has more than the {most} bytes that the external authoriser reads"
+                );
+                return Err(Refusal::new(413, "body-too-large", message));
+            }
+            Extent::Whole => true,
+        };
+        self.headers.insert(PARTIAL_BODY.to_owned(), (!is_whole).to_string());
+        self.body = Some(held);
+        Ok(self)
     }
 }
 
