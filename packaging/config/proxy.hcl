@@ -36,6 +36,20 @@ sidecar_for = "web-1"
 # Whether each request is logged on standard output: "off", "text" or "json".
 # access_log = "off"
 
+# What one caller may take (docs/proxy.md).
+limits {
+  # head           = "15s"
+  # idle           = "300s"
+  # stall          = "300s"
+  # tcp_idle       = "2h"
+  # half_closed    = "10m"
+  # handshake      = "10s"
+  # streams        = 256
+  # connections    = 0
+  # body_bytes     = 0
+  # overload_delay = "250ms"
+}
+
 # Whoever is refused, would be refused or is cut off is written down, one JSON object a line
 # (docs/audit.md), and this share of those who are let in. Nothing is kept by default.
 audit {

@@ -15,6 +15,7 @@ use weft_runtime::cores::{self, LimitedBy};
 use weft_runtime::digest;
 
 use crate::handover::HandOver;
+use crate::limits::{Limits, LimitsSection};
 
 /// Where the admin interface listens when nothing else is said (DESIGN: ports).
 const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
@@ -68,6 +69,8 @@ pub struct FileConfig {
     pub replaced_limit: Option<Span>,
     /// `off`, `text` or `json`, on the standard output.
     pub access_log: Option<String>,
+    /// What one caller may take.
+    pub limits: LimitsSection,
     /// Where it is written down who was refused.
     pub audit: AuditSection,
     /// Which share of those who are let in is written down there too, 0 to 1; 0 when left out.
@@ -91,6 +94,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How listeners are passed on to a new process; `None` for not at all.
     pub hand_over: Option<HandOver>,
+    /// What one caller may take.
+    pub limits: Limits,
     /// Whether and how requests are logged.
     pub access_log: Option<AccessLogFormat>,
     /// Where it is written down who was refused, and which share of the others; `None` for
@@ -175,6 +180,7 @@ impl Config {
                 None
             }
         };
+        let limits = file.limits.resolve(&mut faults);
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
         let drain_delay = file.drain_delay.map_or(Duration::ZERO, |delay| delay.0);
@@ -196,6 +202,7 @@ impl Config {
                 drain_limit,
                 drain_delay,
                 hand_over,
+                limits,
                 access_log,
                 audit,
             }),

@@ -12,6 +12,7 @@ mod handover;
 mod http;
 mod identity;
 mod inbound;
+mod limits;
 mod listen;
 mod observe;
 mod outbound;
@@ -21,4 +22,5 @@ mod transport;
 mod workload;
 
 pub use handover::HandOver;
+pub use limits::{Limits, LimitsSection};
 pub use proxy::{Proxy, ProxyHandle, StartError};

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 use tracing::info;
 use weft_proto::text::AuditConfig;
+use weft_runtime::descriptors;
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::audit::{AuditLog, AuditOptions};
 
@@ -116,6 +117,8 @@ impl Proxy {
             spans: Spans::start(metrics.spans(), &tasks),
             workers: config.workers.count,
             drain_limit: config.drain_limit,
+            limits: Arc::new(config.limits),
+            descriptors_max: descriptors::raise_limit(),
             metrics: metrics.clone(),
             log: config.access_log.map(|format| AccessLog::start(format, &tasks)),
         };

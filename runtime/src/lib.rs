@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod cores;
+pub mod descriptors;
 pub mod digest;
 pub mod disk;
 pub mod drain;

@@ -89,3 +89,60 @@ fn a_sidecar_that_is_told_to_end_says_so_first_and_finishes_what_it_has_begun() 
     assert!(answer.ends_with("late"), "{answer}");
     assert_eq!(shop.proxy.process.wait_exit(), Some(0));
 }
+
+/// Ends as soon as it is refused, which is quick, or held until the end.
+fn held(door: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count)
+        .filter_map(|_| {
+            let mut stream = TcpStream::connect(door).ok()?;
+            stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").ok()?;
+            let mut status = [0; 12];
+            match stream.read_exact(&mut status) {
+                Ok(()) if status == *b"HTTP/1.1 200" => Some(stream),
+                Ok(()) => {
+                    assert_eq!(&status, b"HTTP/1.1 503");
+                    None
+                }
+                // A reset can overtake the answer; what may not be is waiting.
+                Err(error) => {
+                    let kind = error.kind();
+                    assert_ne!(kind, std::io::ErrorKind::WouldBlock, "a caller was left to wait");
+                    None
+                }
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_sidecar_at_its_last_descriptor_answers_at_once_and_recovers() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _web = called(&cluster, "web-1", "web", "v1");
+    cluster.agent.intend("shop", "web", "allow");
+    let (app, port, admin) = (App::start("shop"), free_port(), free_port());
+    cluster.agent.register(&meshed("shop", "shop", app.port(), &[("web", port)]));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 128; exec \"$0\" \"$@\""]).arg(weft_tests::process::weft());
+    let agent = cluster.agent.api().addr().to_string();
+    command.args(["proxy", "--sidecar-for", "shop", "--http-addr", &agent, "--admin-addr"]);
+    command.args([&format!("127.0.0.1:{admin}"), "--runtime-dir"]);
+    command.arg(cluster.folder.path().join("run"));
+    let mut sidecar = Daemon::program("few-descriptors", cluster.folder.path(), command);
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let admin = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)));
+    eventually(SPREAD_LIMIT, "web answers", || Api::new(door).get("/")?.ok());
+
+    let callers = held(door, 200);
+    assert!((16..128).contains(&callers.len()), "{} were let in", callers.len());
+    // While no more get in, the one who looks after it does.
+    assert_eq!(admin.get("/ready").expect("an answer").status, 200);
+    let metrics = admin.get("/metrics").expect("an answer").body;
+    assert!(metrics.contains("cause=\"descriptor-limit\""), "{metrics}");
+    let refused = Api::new(door).get("/").expect("an answer");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    drop(callers);
+    eventually(LIMIT, "web answers again", || Api::new(door).get("/")?.ok());
+    sidecar.terminate();
+}

@@ -60,6 +60,22 @@ fn the_proxys_example_loads() {
     weft_proxy::config::Config::resolve(settings).expect("a good configuration");
 }
 
+/// The block of limits in the proxies' guide is what holds when nothing is said.
+#[test]
+fn the_limits_in_the_proxys_guide_are_the_defaults() {
+    let guide = path("../../docs/proxy.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide is there");
+    let block = guide.split("```hcl\n").nth(1).and_then(|rest| rest.split("```").next());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxy.hcl");
+    std::fs::write(&file, block.expect("a block")).expect("written");
+    let loaded = load::<weft_proxy::config::FileConfig>(&[file], cmd::proxy::FORM);
+    let mut settings = loaded.unwrap_or_else(|fault| panic!("{fault:?}")).settings;
+    settings.snapshot_file = Some("snapshot".to_owned());
+    let config = weft_proxy::config::Config::resolve(settings).expect("a good configuration");
+    assert_eq!(config.limits, weft_proxy::Limits::default());
+}
+
 /// Every block of configuration in the agents' guide is one that an agent takes.
 #[test]
 fn the_examples_of_the_agents_guide_load() {

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use weft_runtime::clock;
 use weft_runtime::telemetry::chain;
 
-use super::h1::{BodyError, BodyReader, ConnectionField, Emission, HeadScan, write_response_head};
+use super::h1::{
+    BodyError, BodyReader, ConnectionField, Emission, Framing, HeadScan, write_response_head,
+};
 use super::held::{Held, Holding};
 use super::pump::{Pump, PumpError};
 use super::refusal::Refusal;
 use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
-/// How long a body may stand still.
-const STALL_LIMIT: Duration = Duration::from_secs(300);
 /// How long a body may take to come as far as it is held back.
 const HOLD_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of chunked framing beside a body that is held back: an honest sender needs few, and the
@@ -41,6 +41,7 @@ pub(crate) enum Next<W> {
 struct Upload {
     pump: Pump,
     is_done: bool,
+    bytes_max: u64,
     /// The next hop takes no more of it.
     has_failed: bool,
 }
@@ -81,14 +82,11 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(plan) => plan,
             Err(refusal) => return self.refuse(None, &refusal, to_head, started).await,
         };
-        let mut pump = Pump::new(self.request.framing, Emission::Verbatim);
-        if let Err(error) = pump.take_first(&mut self.input, &mut self.output) {
-            let refusal = Refusal::new(400, "bad-request", chain(&error));
-            return self.refuse(Some(&plan), &refusal, to_head, started).await;
-        }
-        let is_done = pump.is_read();
-        let mut upload = Upload { pump, is_done, has_failed: false };
-        let is_replayable = is_idempotent && is_done;
+        let mut upload = match self.begin_upload() {
+            Ok(upload) => upload,
+            Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
+        };
+        let is_replayable = is_idempotent && upload.is_done;
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
         let (lease, buffer, length) = loop {
             attempts += 1;
@@ -115,6 +113,10 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 {
                     // The peer closed it while it waited; the request was never looked at.
                     reuse = Reuse::Fresh;
+                }
+                Err(Unanswered::Client(error @ PumpError::TooLarge)) => {
+                    let refusal = body_refusal(&error);
+                    return self.refuse(Some(&plan), &refusal, to_head, started).await;
                 }
                 Err(Unanswered::Client(_)) => {
                     self.record(&plan, 0, Some("client-gone"), started, (&upload.pump, None));
@@ -178,6 +180,22 @@ impl<C: Wire, H: Hop> Session<C, H> {
         }
     }
 
+    /// Puts what has come of the body behind the head that is to be sent.
+    fn begin_upload(&mut self) -> Result<Upload, Refusal> {
+        let bytes_max = self.live.limits().body_bytes;
+        if matches!(self.request.framing, Framing::Length(length) if length > bytes_max) {
+            return Err(body_refusal(&PumpError::TooLarge));
+        }
+        let mut pump = Pump::new(self.request.framing, Emission::Verbatim);
+        let taken = pump.take_first(&mut self.input, &mut self.output);
+        taken.map_err(|error| body_refusal(&error))?;
+        if pump.moved > bytes_max {
+            return Err(body_refusal(&PumpError::TooLarge));
+        }
+        let is_done = pump.is_read();
+        Ok(Upload { pump, is_done, bytes_max, has_failed: false })
+    }
+
     /// Sends the request and waits for the head of its final answer; interim ones are passed on.
     async fn ask(
         &mut self,
@@ -189,7 +207,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
     ) -> Result<usize, Unanswered> {
         let upstream = lease.wire.as_mut().expect("a lease from `connect` has a connection");
         let mut written = 0;
-        let mut watch = Watch::new(limit);
+        let stall = self.live.limits().stall;
+        let mut watch = Watch::new(limit, stall);
         loop {
             let Self { client, input, output, timer, .. } = self;
             let mut scan = HeadScan::default();
@@ -230,7 +249,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 let Self { client, timer, .. } = &mut *self;
                 let write = poll_fn(|cx| poll_write_all(cx, client, &out, &mut sent));
                 timer
-                    .bound(Some(clock::instant() + STALL_LIMIT), write)
+                    .bound(Some(clock::instant() + stall), write)
                     .await
                     .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
                     .map_err(|error| Unanswered::Client(PumpError::To(error)))?;
@@ -280,7 +299,9 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let cause = match &sent {
             Ok(()) => None,
             Err(PumpError::To(_)) => Some("client-gone"),
-            Err(PumpError::Body(_) | PumpError::From(_)) => Some("upstream-broken"),
+            Err(PumpError::Body(_) | PumpError::From(_) | PumpError::TooLarge) => {
+                Some("upstream-broken")
+            }
         };
         self.record(&plan, status, cause, started, (&upload.pump, Some(&download)));
         if sent.is_err() {
@@ -308,9 +329,9 @@ impl<C: Wire, H: Hop> Session<C, H> {
         download: &mut Pump,
         upload: &mut Upload,
     ) -> Result<(), PumpError> {
-        let Self { client, input, output, timer, .. } = self;
+        let Self { client, input, output, timer, live, .. } = self;
         let mut written = 0;
-        let mut stall = Watch::new(None);
+        let mut stall = Watch::new(None, live.limits().stall);
         poll_fn(|cx| {
             if written <= output.len() {
                 match poll_write_all(cx, client, output, &mut written) {
@@ -352,7 +373,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             duration: clock::instant() - started,
         };
         self.hop.record(plan, &outcome);
-        let has_no_body = self.request.framing == super::h1::Framing::Empty;
+        let has_no_body = self.request.framing == Framing::Empty;
         let keeps = has_no_body
             && self.request.is_persistent
             && !self.request.is_http10
@@ -403,7 +424,11 @@ impl Upload {
         if self.is_done || self.has_failed {
             return Poll::Ready(Ok(()));
         }
-        match ready!(self.pump.poll(cx, (client, input), upstream)) {
+        let polled = self.pump.poll(cx, (client, input), upstream);
+        if self.pump.moved > self.bytes_max {
+            return Poll::Ready(Err(PumpError::TooLarge));
+        }
+        match ready!(polled) {
             Ok(()) => self.is_done = true,
             Err(PumpError::To(_)) => self.has_failed = true,
             Err(error) => return Poll::Ready(Err(error)),
@@ -416,14 +441,16 @@ impl Upload {
 /// the limit.
 struct Watch {
     limit: Option<Duration>,
+    /// How long a body may stand still.
+    stall: Duration,
     moved: Option<u64>,
     answer_by: Option<Instant>,
     move_by: Option<Instant>,
 }
 
 impl Watch {
-    fn new(limit: Option<Duration>) -> Self {
-        Self { limit, moved: None, answer_by: None, move_by: None }
+    fn new(limit: Option<Duration>, stall: Duration) -> Self {
+        Self { limit, stall, moved: None, answer_by: None, move_by: None }
     }
 
     fn poll(
@@ -443,7 +470,7 @@ impl Watch {
     fn poll_moved(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {
         if self.moved != Some(moved) {
             self.moved = Some(moved);
-            self.move_by = Some(clock::instant() + STALL_LIMIT);
+            self.move_by = Some(clock::instant() + self.stall);
         }
         match self.move_by {
             Some(at) => timer.poll_past(cx, at),
@@ -506,6 +533,15 @@ fn poll_head<U: Wire>(
             Err(error) => error,
         };
         return Poll::Ready(Err(Unanswered::Upstream { error, silent }));
+    }
+}
+
+fn body_refusal(error: &PumpError) -> Refusal {
+    match error {
+        PumpError::TooLarge => Refusal::new(413, "body-limit", error.to_string()),
+        PumpError::Body(_) | PumpError::From(_) | PumpError::To(_) => {
+            Refusal::new(400, "bad-request", chain(error))
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) enum PumpError {
     /// The source failed.
     #[error("cannot read the body")]
     From(#[source] io::Error),
+    /// There is more of it than may be.
+    #[error("the body is larger than this proxy lets through")]
+    TooLarge,
     /// The destination failed.
     #[error("cannot write the body")]
     To(#[source] io::Error),

@@ -82,6 +82,11 @@ impl Refusal {
         }
     }
 
+    /// Adds when the caller may ask again: soon, as what is too much changes from moment to moment.
+    pub(crate) fn with_retry_after(self) -> Self {
+        self.with_field(http::header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
     /// Adds a field to the answer.
     pub(crate) fn with_field(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));

@@ -21,11 +21,6 @@ use crate::listen::Live;
 use crate::tcp;
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
-/// How long a client may take from the first byte of a head to its last.
-const HEAD_LIMIT: Duration = Duration::from_secs(15);
-/// How long a client may keep a connection without a request: longer than the usual pools of
-/// clients keep theirs (Go: 90 s), so that the client closes first.
-const IDLE_LIMIT: Duration = Duration::from_secs(300);
 /// How long what a client still sends is read and thrown away, so that it sees the answer
 /// instead of a reset.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
@@ -168,7 +163,9 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 Next::Tunnel(tunnel) => {
                     let (lease, from_upstream) = *tunnel;
                     self.live.set_busy(true);
-                    tcp::tunnel(self.client, self.input, lease, from_upstream, self.timer).await;
+                    let limits = self.live.limits();
+                    let back = (lease, from_upstream);
+                    tcp::tunnel((self.client, self.input), back, limits, self.timer).await;
                     return;
                 }
             }
@@ -209,12 +206,14 @@ impl<C: Wire, H: Hop> Session<C, H> {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Arrival::Closed),
                     Poll::Pending if is_idle => {
                         input.release();
-                        let by = *idle_by.get_or_insert_with(|| clock::instant() + IDLE_LIMIT);
+                        let by =
+                            *idle_by.get_or_insert_with(|| clock::instant() + live.limits().idle);
                         ready!(timer.poll_past(cx, by));
                         return Poll::Ready(Arrival::Closed);
                     }
                     Poll::Pending => {
-                        let by = *head_by.get_or_insert_with(|| clock::instant() + HEAD_LIMIT);
+                        let by =
+                            *head_by.get_or_insert_with(|| clock::instant() + live.limits().head);
                         ready!(timer.poll_past(cx, by));
                         return Poll::Ready(Arrival::TimedOut);
                     }
@@ -256,8 +255,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
 
     /// Writes the output buffer to the client.
     pub(super) async fn write_output(&mut self) -> io::Result<()> {
-        let Self { client, output, timer, .. } = self;
-        let deadline = Some(clock::instant() + HEAD_LIMIT);
+        let Self { client, output, timer, live, .. } = self;
+        let deadline = Some(clock::instant() + live.limits().head);
         let mut written = 0;
         let write = poll_fn(|cx| poll_write_all(cx, client, output, &mut written));
         timer.bound(deadline, write).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))

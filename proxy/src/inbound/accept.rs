@@ -21,14 +21,11 @@ use super::plaintext;
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
+use crate::limits::Limits;
 use crate::listen::{Caller, Live, Local, Worker};
 use crate::observe::Open;
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
-
-/// How long a handshake may take: one round trip and a millisecond of work, with patience for
-/// a loaded host.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end.
 pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
@@ -43,7 +40,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
         return;
     }
     // Boxed, so that its size is given back once it is done.
-    let shaken = Box::pin(handshake(&local, stream)).await;
+    let shaken = Box::pin(handshake(&local, stream, live.limits().handshake)).await;
     let (tls, certificate, service) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
@@ -93,10 +90,11 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
 async fn handshake(
     local: &Local,
     stream: TcpStream,
+    limit: Duration,
 ) -> io::Result<(ServerTls, PeerCertificate, ServiceName)> {
     let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
-    let tls = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(Socket::new(stream))).await??;
+    let tls = tokio::time::timeout(limit, acceptor.accept(Socket::new(stream))).await??;
     let tls = Box::new(tls);
     let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = peer_certificate(chain).map_err(|error| refused(&error.to_string()))?;
@@ -123,11 +121,16 @@ async fn copy(local: &Local, mut tls: ServerTls, caller: &Caller, live: &Live) {
         warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
         return;
     }
-    carry_bytes(local, &mut tls, &caller.id).await;
+    carry_bytes(local, &mut tls, &caller.id, live.limits()).await;
 }
 
 /// Carries bytes between a caller and the local instance.
-pub(super) async fn carry_bytes<W: Wire>(local: &Local, wire: &mut W, caller: &dyn Display) {
+pub(super) async fn carry_bytes<W: Wire>(
+    local: &Local,
+    wire: &mut W,
+    caller: &dyn Display,
+    limits: &Limits,
+) {
     let inbound = &local.workload.snapshot.inbound;
     let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
@@ -138,7 +141,7 @@ pub(super) async fn carry_bytes<W: Wire>(local: &Local, wire: &mut W, caller: &d
         }
     };
     let (there, back) = (Buffer::default(), Buffer::default());
-    let copied = copy_both((wire, there), (&mut app, back), Timer::default()).await;
+    let copied = copy_both((wire, there), (&mut app, back), limits, Timer::default()).await;
     local.inbound.bytes_sent.add(copied.sent);
     local.inbound.bytes_received.add(copied.received);
     if let Some(error) = copied.error {

@@ -17,7 +17,7 @@ use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Held, Holding, Hop, Outcome, Refusal, Reuse};
-use crate::listen::{Caller, Live, Local, Worker};
+use crate::listen::{Caller, InFlight, Live, Local, Worker};
 use crate::observe::{AccessRecord, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
 
@@ -51,6 +51,7 @@ pub(crate) struct Plan {
     pub(super) edits: Option<Box<Edits>>,
     /// Of the content that was judged, for the next judgement.
     kept: Option<Kept>,
+    _in_flight: InFlight,
     /// While it shares its connection.
     pub(super) entered: Option<Entered>,
 }
@@ -114,6 +115,10 @@ impl LocalApp {
     ) -> Result<Plan, Refusal> {
         self.follow_workload();
         let local = self.local.clone();
+        let in_flight = self.worker.load.admit().ok_or_else(|| {
+            let message = "the proxy of the service has more to do than it can: ask again later";
+            Refusal::new(503, "overload", message).with_retry_after().unreached()
+        })?;
         let judge = &local.workload.judge;
         let is_by_content = judge.is_by_content(self.standing);
         let checked = match is_by_content {
@@ -165,6 +170,7 @@ impl LocalApp {
             is_respelled,
             edits: (!changes.is_empty()).then(|| Box::new(changes)),
             kept,
+            _in_flight: in_flight,
             entered: None,
         })
     }

@@ -42,5 +42,5 @@ pub(super) async fn carry(
     live.set_busy(true);
     worker.note_plaintext(source);
     let _open = Open::new(&local.inbound);
-    carry_bytes(local, &mut stream, &format_args!("{source:?}")).await;
+    carry_bytes(local, &mut stream, &format_args!("{source:?}"), live.limits()).await;
 }

@@ -1,17 +1,21 @@
 //! One listener of one worker.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use weft_core::config_entry::Protocol;
 use weft_runtime::net::{TcpListener, TcpStream, unpace_loopback};
 
 use super::Worker;
+use crate::http::Refusal;
 use crate::{inbound, outbound};
 
 /// How long to wait when no connection can be accepted, e.g. for want of file descriptors:
@@ -43,11 +47,66 @@ pub(super) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => serve(&worker, stream, door),
+            Ok((stream, _)) if worker.descriptors.has_room_for_caller(&stream) => {
+                serve(&worker, stream, door);
+            }
+            Ok((stream, _)) => {
+                worker.close_waiting();
+                turn_away(&worker, &stream, door, "descriptor-limit");
+            }
             Err(error) if is_of_peer(&error) => {}
             Err(error) => {
                 warn!(?door, %error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                worker.close_waiting();
+                if !turn_one_away(&worker, &listener, door).await {
+                    tokio::select! {
+                        // Both only wait.
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Uses the reserve to tell the next caller at once that there is no room, instead of leaving it
+/// to wait; whether that has worked.
+async fn turn_one_away(worker: &Worker, listener: &TcpListener, door: Door) -> bool {
+    worker.descriptors.give_up_reserve();
+    let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        // Somebody else has it.
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await;
+    let is_told = accepted.is_some();
+    if let Some((stream, _)) = accepted {
+        turn_away(worker, &stream, door, "descriptor-limit");
+    }
+    worker.descriptors.take_reserve();
+    is_told
+}
+
+/// Counts a caller for whom there is no room, and says so in a way that it understands, if that
+/// can be done at once. TLS has no way before the handshake.
+fn turn_away(worker: &Worker, stream: &TcpStream, door: Door, cause: &'static str) {
+    let local = worker.current();
+    match door {
+        Door::Inbound => local.inbound.cause(cause),
+        Door::Outbound(bind) => {
+            let Some(number) = local.workload.upstream_at(bind) else { return };
+            if let Some(target) = local.upstreams[number].targets.first() {
+                target.series.cause(cause);
+            }
+            if local.workload.upstreams[number].protocol == Protocol::Http {
+                let mut answer = Vec::new();
+                let refusal = Refusal::new(503, cause, "this proxy has no room for a connection");
+                refusal.with_retry_after().write(false, true, &mut answer);
+                // What has come must be read, or the end would destroy the answer. Both are done
+                // as far as that goes without waiting.
+                let _ = stream.try_read(&mut [0; 4096]);
+                let _ = stream.try_write(&answer);
             }
         }
     }
@@ -58,13 +117,20 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
         return;
     }
     unpace_loopback(&stream);
-    let place = match door {
-        Door::Inbound => match Place::take(worker) {
-            Some(place) => Some(place),
-            None => return,
-        },
-        Door::Outbound(_) => None,
+    let Some(caller) = Place::take(&worker.callers_open, worker.limits.connections) else {
+        return turn_away(worker, &stream, door, "connection-limit");
     };
+    let local = worker.current();
+    let inbound_max = match door {
+        Door::Inbound => local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX),
+        Door::Outbound(_) => u32::MAX,
+    };
+    let counter = if door == Door::Inbound { Some(&worker.inbound_open) } else { None };
+    let inbound = match counter.map(|open| Place::take(open, inbound_max)) {
+        Some(None) => return turn_away(worker, &stream, door, "connection-limit"),
+        taken => taken.flatten(),
+    };
+    let place = (caller, inbound);
     let (number, live) = worker.track();
     let worker = worker.clone();
     worker.tasks.clone().spawn_local("connection", async move {
@@ -95,21 +161,14 @@ impl Drop for Tracked<'_> {
     }
 }
 
-/// One of the connections that the local instance's limit allows, over all workers.
+/// One of the connections that a limit allows, over all workers.
 struct Place(Arc<AtomicU32>);
 
 impl Place {
-    fn take(worker: &Worker) -> Option<Self> {
-        let local = worker.current();
-        let limit = local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX);
-        let open = worker.inbound_open.clone();
+    fn take(open: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
         let before = open.fetch_add(1, Ordering::Relaxed);
-        let place = Self(open);
-        if before >= limit {
-            local.inbound.cause("connection-limit");
-            return None;
-        }
-        Some(place)
+        let place = Self(open.clone());
+        (before < limit).then_some(place)
     }
 }
 
@@ -126,4 +185,30 @@ fn is_of_peer(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::Live;
+
+    /// The size of what a function returns, without calling it.
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every open connection costs, busy or idle. Raise a bound only with a reason: a
+    /// kilobyte is ten megabytes for ten thousand connections.
+    #[test]
+    fn a_connection_costs_little_while_it_is_open() {
+        type Ends = (Rc<Worker>, TcpStream, Rc<Live>);
+        let inbound =
+            size_of_future(|(worker, stream, live): Ends| inbound::accept(worker, stream, live));
+        let outbound = size_of_future(|((worker, stream, live), bind): (Ends, SocketAddr)| {
+            outbound::accept(worker, stream, bind, live)
+        });
+        let live = size_of::<Live>();
+        let sizes = format!("inbound {inbound}, outbound {outbound}, handle {live} bytes");
+        assert!(inbound <= 3584 && outbound <= 3072 && live <= 320, "{sizes}");
+    }
 }

@@ -13,6 +13,7 @@ use weft_runtime::task::TaskTree;
 
 use super::worker::run_thread;
 use crate::control::KeyAsker;
+use crate::limits::Limits;
 use crate::observe::{AccessLog, Decisions, Metrics, Spans};
 use crate::workload::Workload;
 
@@ -33,6 +34,9 @@ pub(crate) struct Crew {
 pub(crate) struct CrewOptions {
     pub(crate) workers: usize,
     pub(crate) drain_limit: Duration,
+    pub(crate) limits: Arc<Limits>,
+    /// Files and sockets that the process may have open.
+    pub(crate) descriptors_max: u64,
     pub(crate) metrics: Metrics,
     pub(crate) log: Option<AccessLog>,
     pub(crate) asker: Arc<KeyAsker>,
@@ -76,18 +80,20 @@ impl Crew {
         inherited: Inherited,
         tasks: &TaskTree,
     ) -> io::Result<Self> {
-        let inbound_open = Arc::new(AtomicU32::new(0));
+        let (callers_open, inbound_open) = (Arc::default(), Arc::default());
         let shares = deal(inherited, options.workers)?;
         let doors = shares
             .into_iter()
             .enumerate()
             .map(|(number, share)| {
                 let (door, commands) = mpsc::channel(COMMANDS_MAX);
-                let (options, inbound_open) = (options.clone(), inbound_open.clone());
+                let counts: (Arc<AtomicU32>, Arc<AtomicU32>) =
+                    (Arc::clone(&callers_open), Arc::clone(&inbound_open));
+                let options = options.clone();
                 let tasks = tasks.child(format!("worker {number}"));
                 let inner = tasks.clone();
                 let thread = tasks.blocking(move || {
-                    run_thread(number, &options, (inbound_open, share), commands, inner);
+                    run_thread(number, &options, (counts, share), commands, inner);
                 });
                 tasks.spawn("thread", async move {
                     // A panic there was logged by the task tree.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use weft_core::identity::SpiffeId;
@@ -15,6 +16,7 @@ use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
 use crate::inbound::UnderWay;
+use crate::limits::Limits;
 use crate::observe::Asking;
 
 /// The worker's handle on one connection; shared with the task that serves it.
@@ -31,6 +33,7 @@ pub(crate) struct Live {
     /// What the proxy that was called has shown, leaf first.
     server: RefCell<Option<Vec<CertificateDer<'static>>>>,
     waker: RefCell<Option<Waker>>,
+    limits: Arc<Limits>,
 }
 
 /// Who called, and what it has shown.
@@ -66,6 +69,16 @@ impl Caller {
 }
 
 impl Live {
+    /// Makes the handle of a connection that has just begun.
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Returns what its caller may take.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether the connection should end with the request that is under way, or the next one.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get() || self.is_retired.get()

@@ -4,11 +4,14 @@
 
 mod accept;
 mod crew;
+mod descriptors;
 mod live;
+mod load;
 mod local;
 mod worker;
 
 pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
-pub(crate) use local::{Local, LocalEndpoint, LocalTarget};
+pub(crate) use load::InFlight;
+pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream};
 pub(crate) use worker::Worker;

@@ -20,10 +20,13 @@ use weft_runtime::{clock, entropy, net};
 
 use super::accept::{Door, accept};
 use super::crew::{Command, CrewOptions, Inherited, Unbound};
+use super::descriptors::Descriptors;
+use super::load::Load;
 use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
+use crate::limits::Limits;
 use crate::observe::{AccessLog, Decisions, Spans, Verdict, WorkerMetrics};
 use crate::workload::Workload;
 
@@ -39,6 +42,12 @@ pub(crate) struct Worker {
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: Option<AccessLog>,
     pub(crate) spans: Spans,
+    pub(crate) limits: Arc<Limits>,
+    /// Requests under way.
+    pub(crate) load: Rc<Load>,
+    pub(crate) descriptors: Descriptors,
+    /// Connections from callers at every door, over all workers.
+    pub(super) callers_open: Arc<AtomicU32>,
     pub(crate) inbound_open: Arc<AtomicU32>,
     /// For newer keys of providers of tokens.
     pub(crate) asker: Arc<KeyAsker>,
@@ -83,7 +92,7 @@ impl Worker {
     pub(super) fn track(&self) -> (u64, Rc<Live>) {
         let number = self.next_life.get();
         self.next_life.set(number + 1);
-        let live = Rc::new(Live::default());
+        let live = Rc::new(Live::new(self.limits.clone()));
         if self.is_retired.get() {
             live.retire();
         }
@@ -104,6 +113,13 @@ impl Worker {
         servers.retain(|live| live.strong_count() > 0);
         servers.push(Rc::downgrade(&live));
         live
+    }
+
+    /// Closes connections that wait for a request, to have their descriptors.
+    pub(super) fn close_waiting(&self) {
+        if let Some(local) = &*self.local.borrow() {
+            local.close_idle(clock::instant(), Duration::ZERO);
+        }
     }
 
     /// Takes a connection out.
@@ -301,7 +317,7 @@ impl Worker {
 pub(super) fn run_thread(
     number: usize,
     options: &CrewOptions,
-    (inbound_open, inherited): (Arc<AtomicU32>, Inherited),
+    ((callers_open, inbound_open), inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
     mut commands: mpsc::Receiver<Command>,
     tasks: TaskTree,
 ) {
@@ -326,6 +342,10 @@ pub(super) fn run_thread(
         asker: options.asker.clone(),
         changed: Notify::new(),
         decisions: options.decisions.clone(),
+        limits: options.limits.clone(),
+        load: Load::new(options.limits.overload_delay),
+        descriptors: Descriptors::new(options.descriptors_max),
+        callers_open,
         inbound_open,
         metrics: options.metrics.worker(number),
         local: RefCell::new(None),
@@ -339,6 +359,7 @@ pub(super) fn run_thread(
         is_drained: Cell::new(false),
     });
     runtime.block_on(async {
+        worker.load.watch(&tasks);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {

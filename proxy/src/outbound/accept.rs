@@ -79,7 +79,8 @@ async fn copy(worker: &Rc<Worker>, mut stream: TcpStream, number: usize, live: &
     };
     live.set_busy(true);
     let (there, back) = (Buffer::default(), Buffer::default());
-    let copied = copy_both((&mut stream, there), (&mut tls, back), Timer::default()).await;
+    let copied =
+        copy_both((&mut stream, there), (&mut tls, back), live.limits(), Timer::default()).await;
     drop(lease);
     series.bytes_sent.add(copied.sent);
     series.bytes_received.add(copied.received);

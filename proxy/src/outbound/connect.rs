@@ -111,6 +111,9 @@ pub(super) async fn open(
     let before = worker.current();
     let connect = async {
         let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
+        if !worker.descriptors.has_room_onwards(&stream) {
+            return Err(io::Error::other("too many open files"));
+        }
         let connector = TlsConnector::from(config.clone());
         let tls = connector.connect(endpoint.name.clone(), Socket::new(stream)).await?;
         Ok(Box::new(tls))

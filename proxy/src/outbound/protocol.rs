@@ -12,9 +12,6 @@ use crate::transport::{Buffer, Timer, Wire};
 ///
 /// **Source**: Spec: RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a caller may keep a connection before its first byte: clients open connections in
-/// advance.
-const FIRST_BYTE_LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub(super) async fn detect<W: Wire>(
     timer: &mut Timer,
 ) -> Option<(Spoken, Buffer)> {
     let mut input = Buffer::default();
-    let deadline = clock::instant() + FIRST_BYTE_LIMIT;
+    let deadline = clock::instant() + live.limits().idle;
     let spoken = poll_fn(|cx| {
         loop {
             if let Some(spoken) = judge(input.filled()) {

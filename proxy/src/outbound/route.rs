@@ -15,7 +15,7 @@ use super::endpoint::Tried;
 use super::outside::own_host;
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
-use crate::listen::{Local, LocalTarget, Worker};
+use crate::listen::{InFlight, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{AccessRecord, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) tried: Tried,
+    _in_flight: InFlight,
     logged: Option<Box<(String, String)>>,
     /// Taken when the request has ended.
     traced: RefCell<Option<Box<Traced>>>,
@@ -78,6 +79,11 @@ impl HttpUpstream {
         write: impl FnOnce((&Upstream, &UpstreamTarget), Option<Rewrite<'_>>, Option<&Edits>),
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
+        let in_flight = self
+            .worker
+            .load
+            .admit()
+            .ok_or_else(|| overloaded(&self.local.upstreams[self.number]))?;
         let upstream = &self.local.workload.upstreams[self.number];
         let splits = &mut *self.local.upstreams[self.number].splits.borrow_mut();
         let routed = upstream.table.route(Some(request), splits);
@@ -100,6 +106,7 @@ impl HttpUpstream {
             connect_timeout: routed.connect_timeout,
             request_timeout: routed.request_timeout,
             tried: Tried::default(),
+            _in_flight: in_flight,
             logged,
             traced: RefCell::new(traced),
         })
@@ -116,6 +123,15 @@ impl HttpUpstream {
         })?;
         Ok(())
     }
+}
+
+/// Refuses a request because there is too much to do, and counts it where it would have gone.
+fn overloaded(upstream: &LocalUpstream) -> Refusal {
+    if let Some(target) = upstream.targets.first() {
+        target.series.cause("overload");
+    }
+    let message = "this proxy has more to do than it can: ask again later";
+    Refusal::new(503, "overload", message).with_retry_after()
 }
 
 impl Hop for HttpUpstream {

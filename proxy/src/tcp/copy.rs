@@ -8,14 +8,8 @@ use std::time::{Duration, Instant};
 
 use weft_runtime::clock;
 
+use crate::limits::Limits;
 use crate::transport::{Buffer, Lease, Timer, Wire};
-
-/// How long both directions may be silent: the usual keep-alive of long-lived protocols is
-/// shorter, and a host that is gone without a word is noticed at last.
-const IDLE_LIMIT: Duration = Duration::from_secs(2 * 3600);
-/// How long the other direction may go on once one has ended: as IDLE_LIMIT, but a half-closed
-/// connection is more often forgotten.
-const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(600);
 
 /// How a copy ended.
 #[derive(Debug)]
@@ -44,14 +38,13 @@ enum State {
 
 /// Copies between a client and the connection of a lease after a change of protocol.
 pub(crate) async fn tunnel<A: Wire, B: Wire>(
-    mut client: A,
-    from_client: Buffer,
-    mut lease: Lease<B>,
-    from_upstream: Buffer,
+    (mut client, from_client): (A, Buffer),
+    (mut lease, from_upstream): (Lease<B>, Buffer),
+    limits: &Limits,
     timer: Timer,
 ) {
     if let Some(upstream) = lease.wire.as_mut() {
-        copy_both((&mut client, from_client), (upstream, from_upstream), timer).await;
+        copy_both((&mut client, from_client), (upstream, from_upstream), limits, timer).await;
     }
 }
 
@@ -60,6 +53,7 @@ pub(crate) async fn tunnel<A: Wire, B: Wire>(
 pub(crate) async fn copy_both<A: Wire, B: Wire>(
     (a, mut from_a): (&mut A, Buffer),
     (b, mut from_b): (&mut B, Buffer),
+    limits: &Limits,
     mut timer: Timer,
 ) -> Copied {
     let mut there = Direction::new();
@@ -75,7 +69,7 @@ pub(crate) async fn copy_both<A: Wire, B: Wire>(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(None),
             (sent, received) => {
                 let is_half_closed = sent.is_ready() || received.is_ready();
-                let limit = if is_half_closed { HALF_CLOSED_LIMIT } else { IDLE_LIMIT };
+                let limit = if is_half_closed { limits.half_closed } else { limits.tcp_idle };
                 ready!(idle.poll(cx, &mut timer, there.bytes + back.bytes, limit));
                 Poll::Ready(Some(io::ErrorKind::TimedOut.into()))
             }

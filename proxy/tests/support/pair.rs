@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use weft_core::config_entry::{IntentionAction, Protocol};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proxy::config::{Config, SnapshotSource, Workers};
-use weft_proxy::{Proxy, ProxyHandle, StartError};
+use weft_proxy::{Limits, Proxy, ProxyHandle, StartError};
 use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
 use weft_runtime::net::{self, TcpStream};
 use weft_runtime::task::TaskTree;
@@ -59,6 +59,7 @@ impl Running {
             drain_limit: Duration::from_secs(5),
             drain_delay: Duration::ZERO,
             hand_over: None,
+            limits: Limits::default(),
             access_log: None,
             audit: None,
         };

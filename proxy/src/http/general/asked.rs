@@ -29,12 +29,22 @@ pub(crate) struct RequestBody {
     held: VecDeque<Frame<Bytes>>,
     body: Incoming,
     bytes: Rc<Cell<u64>>,
+    bytes_max: u64,
+}
+
+/// States why a request's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskedError {
+    #[error("the caller's request broke off")]
+    Caller(#[source] hyper::Error),
+    #[error("the body is larger than this proxy lets through")]
+    TooLarge,
 }
 
 impl RequestBody {
-    /// Wraps a body; `bytes` is raised as it passes.
-    pub(super) fn new(body: Incoming, bytes: Rc<Cell<u64>>) -> Self {
-        Self { held: VecDeque::new(), body, bytes }
+    /// Wraps a body; `bytes` is raised as it passes, and it breaks off beyond `bytes_max`.
+    pub(super) fn new(body: Incoming, bytes: Rc<Cell<u64>>, bytes_max: u64) -> Self {
+        Self { held: VecDeque::new(), body, bytes, bytes_max }
     }
 
     /// Waits for the body as far as it is held back, if it is, and shows that.
@@ -76,12 +86,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AskedError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AskedError>>> {
         let mut polled = match self.held.pop_front() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
@@ -89,11 +99,14 @@ impl Body for RequestBody {
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.bytes.set(self.bytes.get() + length);
+            if self.bytes.get() > self.bytes_max {
+                return Poll::Ready(Some(Err(AskedError::TooLarge)));
+            }
             if let Some(trailers) = frame.trailers_mut() {
                 strip_mesh(trailers);
             }
         }
-        polled
+        polled.map_err(AskedError::Caller)
     }
 
     fn is_end_stream(&self) -> bool {

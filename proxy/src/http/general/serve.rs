@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::debug;
-use weft_core::limits;
+use weft_core::limits::HTTP_HEAD_BYTES_MAX;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
@@ -31,21 +32,13 @@ use crate::inbound::Cut;
 use crate::listen::Live;
 use crate::transport::{Buffer, Timer, Wire};
 
-/// Requests at once on one HTTP/2 connection: each may open a connection to the application.
-/// A caller with more in flight opens a second connection.
-const STREAMS_MAX: u32 = 256;
 /// Bytes in flight on one stream and on all.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// How long a client may keep a connection before its first request: clients open connections
-/// in advance.
-const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(300);
 /// How often a silent HTTP/2 client is asked whether it lives, and how long it may take: a host
 /// that is gone without a word must not hold its connections for ever.
 const PING_EVERY: Duration = Duration::from_secs(60);
 const PING_LIMIT: Duration = Duration::from_secs(20);
-/// How long a client may take for the head of an HTTP/1.1 request.
-const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// One side's decisions about requests that are values.
 pub(crate) trait StreamHop: 'static {
@@ -119,23 +112,25 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     tasks: &TaskTree,
 ) {
     live.set_busy(true);
+    let limits = live.limits();
     let hop = Rc::new(RefCell::new(hop));
     let has_asked = Rc::new(Cell::new(false));
     let asked = has_asked.clone();
+    let body_bytes_max = limits.body_bytes;
     let service = service_fn(move |request| {
         asked.set(true);
         let hop = hop.clone();
-        async move { Ok::<_, Infallible>(handle(&hop, request).await) }
+        async move { Ok::<_, Infallible>(handle(&hop, request, body_bytes_max).await) }
     });
     let mut builder = auto::Builder::new(LocalExecutor(tasks.clone()));
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(limits::HTTP_HEAD_BYTES_MAX as u32)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_LIMIT);
     if engine == Engine::Http2 {
@@ -144,7 +139,7 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let io = TokioIo::new(Rewound { wire, input });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut is_told = false;
-    let (mut timer, first_by) = (Timer::default(), clock::instant() + FIRST_REQUEST_LIMIT);
+    let (mut timer, first_by) = (Timer::default(), clock::instant() + limits.idle);
     let ended = poll_fn(|cx| {
         // Before the first request HTTP/1 would be closed without an answer.
         if !is_told && (live.is_leaving() || live.is_draining() && has_asked.get()) {
@@ -168,11 +163,12 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
 async fn handle<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
     request: Request<Incoming>,
+    body_bytes_max: u64,
 ) -> Response<AnswerBody> {
     let started = clock::instant();
     let (mut parts, body) = request.into_parts();
     let sent_bytes = Rc::new(Cell::new(0));
-    let mut body = RequestBody::new(body, sent_bytes.clone());
+    let mut body = RequestBody::new(body, sent_bytes.clone(), body_bytes_max);
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
@@ -182,6 +178,7 @@ async fn handle<H: StreamHop>(
         refuse(refusal, is_grpc)
     };
     let ready = match clean_request(&mut parts) {
+        Ok(()) if body.size_hint().lower() > body_bytes_max => Err(body_too_large()),
         Ok(()) => {
             let holding = hop.borrow_mut().holding();
             match body.held(holding).await {
@@ -212,6 +209,9 @@ async fn handle<H: StreamHop>(
             return refused(Some(&plan), &refusal);
         }
         Ok(answer) => answer,
+        Err(_) if sent_bytes.get() > body_bytes_max => {
+            return refused(Some(&plan), &body_too_large());
+        }
         Err(refusal) => return refused(Some(&plan), &refusal),
     };
     let (mut parts, body) = answer.into_parts();
@@ -229,6 +229,11 @@ async fn handle<H: StreamHop>(
         hop.borrow().record(Some(&plan), &outcome);
     });
     Response::from_parts(parts, body)
+}
+
+fn body_too_large() -> Refusal {
+    let message = "the body is larger than this proxy lets through";
+    Refusal::new(413, "body-limit", message)
 }
 
 fn no_longer_allowed() -> Refusal {
@@ -310,10 +315,11 @@ mod tests {
                 client.write_all(opening.as_bytes()).await.expect("sent");
                 let _ = client.read_to_end(&mut Vec::new()).await;
             };
-            let limit = FIRST_REQUEST_LIMIT * 2;
+            let idle = live.limits().idle;
+            let limit = idle * 2;
             let both = async { tokio::join!(serving, calling) };
             assert!(tokio::time::timeout(limit, both).await.is_ok(), "{opening:?} stayed");
-            assert!(clock::instant() - started <= FIRST_REQUEST_LIMIT, "{opening:?}");
+            assert!(clock::instant() - started <= idle, "{opening:?}");
         }
     }
 }
