@@ -3,6 +3,7 @@
 //! None may panic, overflow the stack or take memory without bound, whatever the bytes; what they
 //! accept must survive being written and read again where there is a writer.
 
+use std::collections::BTreeMap;
 use std::str::from_utf8;
 
 use weft_core::canonical_path::CanonicalPath;
@@ -15,6 +16,7 @@ use weft_core::limits;
 use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
+use weft_core::traffic::mux::{Event, Mux, Side, StreamKind};
 use weft_proto::join_token::JoinToken;
 use weft_proto::text::Unknown;
 use weft_proto::{envelope, json, text};
@@ -23,7 +25,7 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 19] = [
+pub(crate) const TARGETS: [Target; 20] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
@@ -41,6 +43,7 @@ pub(crate) const TARGETS: [Target; 19] = [
     ("json_registration", json_registration),
     ("json_txn", json_txn),
     ("jwt", weft_server::untrusted::login),
+    ("mux", mux),
     ("raft", weft_server::untrusted::raft),
     ("snapshot", snapshot),
 ];
@@ -53,6 +56,46 @@ fn acl_rules(bytes: &[u8]) {
         let again = text::parse_rules(&written).expect("what was written is readable");
         assert_eq!(again, rules, "{written}");
     }
+}
+
+/// Frames between proxies, in pieces, at either end. What was allowed is never passed by what is held,
+/// and little is answered to little.
+fn mux(bytes: &[u8]) {
+    let Some((how, mut rest)) = bytes.split_first() else { return };
+    let side = if how & 1 == 0 { Side::Called } else { Side::Caller };
+    let now = std::time::Instant::now();
+    let mut mux = Mux::new(side, 1, now);
+    if side == Side::Caller {
+        for _ in 0..how >> 4 {
+            let _ = mux.open(StreamKind::Bytes);
+        }
+    }
+    let mut unread: BTreeMap<u32, usize> = BTreeMap::new();
+    while let Some((cut, more)) = rest.split_first() {
+        let (piece, after) = more.split_at(usize::from(*cut).min(more.len()));
+        rest = after;
+        let mut input = piece;
+        loop {
+            let event = match mux.handle_bytes(&mut input, now) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(violation) => return mux.give_up(violation),
+            };
+            if let Event::Data { stream, bytes, .. } = event {
+                *unread.entry(stream).or_default() += bytes.len();
+            }
+            if let Event::Data { stream, .. } | Event::Writable { stream } = event {
+                mux.send(stream, b"answer");
+                if how & 2 != 0 {
+                    mux.read(stream, unread.remove(&stream).unwrap_or_default());
+                }
+            }
+        }
+        assert!(unread.values().sum::<usize>() <= 256 * (64 << 10) + (8 << 20));
+        assert!(mux.output().len() <= 64 + 32 * bytes.len() + 64 * usize::from(*how));
+        assert!(mux.streams() <= 256);
+    }
+    assert!(mux.poll_timeout() > now);
 }
 
 /// The bodies by which services and checks are registered with an agent; what was taken can be

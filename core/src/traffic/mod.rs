@@ -8,6 +8,7 @@
 mod balance;
 pub(crate) mod condition;
 mod mix;
+pub mod mux;
 mod request;
 mod rewrite;
 mod route;
