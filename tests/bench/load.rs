@@ -162,6 +162,47 @@ fn paced_loop(
     Ok(latencies)
 }
 
+/// A fixed number of connections a second that ask once and end; as in [`pace`], who is late starts
+/// the clock when it was due.
+pub(crate) fn short(
+    door: SocketAddr,
+    lanes: u32,
+    rate: f64,
+    time: Duration,
+) -> anyhow::Result<Seen> {
+    let interval = Duration::from_secs_f64(f64::from(lanes) / rate);
+    let start = Instant::now() + Duration::from_millis(50);
+    let threads: Vec<_> = (0..lanes)
+        .map(|n| {
+            let mut due = start + interval.mul_f64(f64::from(n) / f64::from(lanes));
+            thread::spawn(move || {
+                let (mut latencies, mut errors) = (Histogram::default(), 0);
+                let request = request("/2");
+                let mut buffer = vec![0; 4 * 1024];
+                while due < start + time {
+                    let wait = due.saturating_duration_since(Instant::now());
+                    thread::sleep(wait);
+                    let began = if wait.is_zero() { due } else { Instant::now() };
+                    match connect(door).and_then(|mut it| ask(&mut it, &request, &mut buffer)) {
+                        Ok(()) => latencies.record(began.elapsed()),
+                        Err(_) => errors += 1,
+                    }
+                    due += interval;
+                }
+                (latencies, errors)
+            })
+        })
+        .collect();
+    let mut seen = Seen { seconds: time.as_secs_f64(), ..Seen::default() };
+    for handle in threads {
+        if let Ok((latencies, errors)) = handle.join() {
+            seen.latencies.merge(&latencies);
+            seen.errors += errors;
+        }
+    }
+    Ok(seen)
+}
+
 fn connect(door: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&door, Duration::from_secs(5))?;
     stream.set_nodelay(true)?;

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `BENCH_ROUNDS` | rounds over all pairs | 3 |
 //! | `BENCH_SECONDS` | length of one measurement | 2.5 |
-//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone | all |
+//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `short`: short TCP connections alone | all |
 //! | `BENCH_ONLY` | pairs whose name contains this text | all |
 //! | `BENCH_RR` | measure in the real-time class (root; when other work disturbs) | off |
 //! | `BENCH_JSON` | where the figures are written | `<target>/bench/result.json` |
@@ -36,6 +36,8 @@ struct Wanted {
     only: String,
     /// Whether only new connections are measured.
     is_handshakes: bool,
+    /// Whether only short TCP connections are measured.
+    is_short: bool,
     json: PathBuf,
 }
 
@@ -51,6 +53,7 @@ impl Wanted {
             )?,
             only: read("BENCH_ONLY", ""),
             is_handshakes: read("BENCH_WORK", "") == "handshakes",
+            is_short: read("BENCH_WORK", "") == "short",
             json: read("BENCH_JSON", &format!("{target}/bench/result.json")).into(),
         })
     }
@@ -69,9 +72,14 @@ fn main() -> anyhow::Result<()> {
     let mut report = report::Report::new(wanted.rounds, wanted.cell);
     // The rig's own row comes first in the table.
     report.of(report::NO_PROXY, "");
-    http(&wanted, &rig, &mut report, began)?;
-    if !wanted.is_handshakes {
+    if !wanted.is_short {
+        http(&wanted, &rig, &mut report, began)?;
+    }
+    if !wanted.is_handshakes && !wanted.is_short {
         tcp(&wanted, &rig, &mut report, began)?;
+    }
+    if !wanted.is_handshakes {
+        short(&wanted, &rig, &mut report, began)?;
     }
     report.seconds = began.elapsed().as_secs();
     println!("{}", report.text());
@@ -88,7 +96,7 @@ fn start_pairs(wanted: &Wanted, rig: &Rig, layer: Layer, report: &mut report::Re
     let mut running = Vec::new();
     for (name, start) in PAIRS {
         // Two ways of HTTP between them are one way of bytes.
-        let is_repeated = layer == Layer::Tcp && name.contains("h2");
+        let is_repeated = layer != Layer::Http && name.contains("h2");
         if is_repeated || !name.contains(&wanted.only) {
             continue;
         }
@@ -149,6 +157,27 @@ fn tcp(
         for pair in &running {
             let figures = report.of(pair.name, &pair.version);
             measure::bytes(pair.front, || pair.cpu_seconds(), wanted.cell, figures)
+                .with_context(|| pair.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn short(
+    wanted: &Wanted,
+    rig: &Rig,
+    report: &mut report::Report,
+    began: Instant,
+) -> anyhow::Result<()> {
+    progress(began, "starting the TCP pairs for short connections");
+    let running = start_pairs(wanted, rig, Layer::Short, report);
+    for round in 1..=wanted.rounds {
+        progress(began, &format!("short connections, round {round} of {}", wanted.rounds));
+        let figures = report.of(report::NO_PROXY, "");
+        measure::short(rig.backend.http, || 0.0, wanted.cell, figures)?;
+        for pair in &running {
+            let figures = report.of(pair.name, &pair.version);
+            measure::short(pair.front, || pair.cpu_seconds(), wanted.cell, figures)
                 .with_context(|| pair.name)?;
         }
     }

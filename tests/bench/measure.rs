@@ -21,6 +21,9 @@ pub(crate) const FIXED_RATE: f64 = 2_000.0;
 const IDLE_CONNECTIONS: usize = 1_000;
 /// New mTLS connections at once.
 const HANDSHAKE_LANES: usize = 8;
+/// Short connections at once, and how many a second.
+const SHORT_LANES: u32 = 8;
+const SHORT_RATE: f64 = 1_000.0;
 /// How long each kind of work runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -123,5 +126,20 @@ pub(crate) fn bytes(
     let (seen, cpu) = measured(&cpu_seconds, time, |time| load::drink(door, time))?;
     note(figures, "tcp_gbit_per_s", seen.bytes as f64 * 8.0 / 1e9 / seen.seconds);
     note(figures, "tcp_cpu_s_per_gb", cpu / (seen.bytes as f64 / 1e9));
+    Ok(())
+}
+
+/// TCP connections that ask once and end, through a pair that sees bytes.
+pub(crate) fn short(
+    door: SocketAddr,
+    cpu_seconds: impl Fn() -> f64,
+    time: Duration,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let work = |time| load::short(door, SHORT_LANES, SHORT_RATE, time);
+    let (seen, cpu) = measured(&cpu_seconds, time, work)?;
+    note(figures, "short_per_s", seen.rate());
+    note(figures, "short_cpu_us", cpu * 1e6 / (seen.latencies.total().max(1) as f64));
+    note(figures, "short_p50_us", seen.latencies.quantile_us(0.5));
     Ok(())
 }

@@ -50,7 +50,7 @@ const REQUESTS: [Column; 9] = [
     column("CPU s/100k", "cpu_s_per_100k_fixed", 2, Better::Less),
 ];
 
-const REST: [Column; 8] = [
+const REST: [Column; 11] = [
     column("RSS A MB", "rss_mb_a", 1, Better::Less),
     column("RSS B MB", "rss_mb_b", 1, Better::Less),
     column("1k idle A", "idle_mb_per_1k_a", 1, Better::Less),
@@ -59,6 +59,9 @@ const REST: [Column; 8] = [
     column("CPU us/conn", "mtls_cpu_us_per_conn", 0, Better::Less),
     column("Gbit/s", "tcp_gbit_per_s", 2, Better::More),
     column("CPU s/GB", "tcp_cpu_s_per_gb", 2, Better::Less),
+    column("short conn/s", "short_per_s", 0, Better::More),
+    column("CPU us/conn", "short_cpu_us", 0, Better::Less),
+    column("p50 us", "short_p50_us", 0, Better::Less),
 ];
 
 /// All figures of a run.
@@ -118,7 +121,8 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "\nHTTP: saturation with 64 connections (2 B, 10 KB), then {FIXED_RATE:.0} requests/s; CPU \
-             is that of both proxies\n{}\nMemory; new mTLS connections into B; one TCP stream\n{}",
+             is that of both proxies\n{}\nMemory; new mTLS connections into B; one TCP stream; 1,000 TCP \
+             connections a second that ask once\n{}",
             self.table(&REQUESTS),
             self.table(&REST)
         );

@@ -106,7 +106,7 @@ fn listener(at: SocketAddr, layer: Layer, tls: Option<Value>) -> Value {
                 }]},
             },
         }),
-        Layer::Tcp => json!({
+        Layer::Short | Layer::Tcp => json!({
             "name": "tcp",
             "typed_config": {
                 "@type": format!("{EXT}.filters.network.tcp_proxy.v3.TcpProxy"),

@@ -33,7 +33,7 @@ fn start(rig: &Rig, layer: Layer, between: Between) -> anyhow::Result<Pair> {
     let (ca, shop, web) = (rig.pem("ca.pem"), rig.pem("shop.pem"), rig.pem("web.pem"));
     let (mode, alpn, bind_alpn, check) = match layer {
         Layer::Http => ("http", alpn, "alpn h2,http/1.1", "http-request deny"),
-        Layer::Tcp => ("tcp", "", "", "tcp-request content reject"),
+        Layer::Short | Layer::Tcp => ("tcp", "", "", "tcp-request content reject"),
     };
     let a = config(
         mode,

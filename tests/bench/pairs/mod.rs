@@ -25,6 +25,8 @@ use crate::process::Measured;
 pub(crate) enum Layer {
     /// HTTP requests, routed one by one.
     Http,
+    /// Bytes, of connections that ask once and end.
+    Short,
     /// Bytes.
     Tcp,
 }
@@ -44,7 +46,7 @@ impl Rig {
     /// What lies behind B for a layer.
     pub(crate) fn behind(&self, layer: Layer) -> SocketAddr {
         match layer {
-            Layer::Http => self.backend.http,
+            Layer::Http | Layer::Short => self.backend.http,
             Layer::Tcp => self.backend.firehose,
         }
     }
@@ -103,7 +105,7 @@ pub(crate) fn start(start: Start, rig: &Rig, layer: Layer) -> anyhow::Result<Pai
     let began = Instant::now();
     loop {
         let answered = match layer {
-            Layer::Http => load::probe(pair.front, "/2"),
+            Layer::Http | Layer::Short => load::probe(pair.front, "/2"),
             Layer::Tcp => load::drink(pair.front, Duration::from_millis(20)).map(drop),
         };
         match answered {
@@ -157,6 +159,7 @@ fn version(program: &Path, argument: &str) -> String {
 fn tag(layer: Layer) -> &'static str {
     match layer {
         Layer::Http => "http",
+        Layer::Short => "short",
         Layer::Tcp => "tcp",
     }
 }

@@ -14,7 +14,7 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// Starts the pair.
 pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     let nginx = program("nginx", "nginx-light")?;
-    if layer == Layer::Tcp && !Path::new(STREAM_MODULE).exists() {
+    if layer != Layer::Http && !Path::new(STREAM_MODULE).exists() {
         bail!("its module for TCP is not installed (Debian: libnginx-mod-stream)");
     }
     let (front, back, behind) = (free_addr(), free_addr(), rig.behind(layer));
@@ -41,7 +41,7 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
                  location / {{ if ($ssl_client_s_dn !~ \"CN=shop\") {{ return 403; }} proxy_pass http://next; }} }}"
             )),
         ),
-        Layer::Tcp => (
+        Layer::Short | Layer::Tcp => (
             format!(
                 "stream {{ server {{ listen {front}; proxy_ssl on; {to_b} proxy_pass {back}; }} }}"
             ),
@@ -73,7 +73,7 @@ fn run(rig: &Rig, nginx: &Path, layer: Layer, side: &str, rest: &str) -> anyhow:
     let at = folder.display();
     let user = if is_root() { "user root;" } else { "" };
     let load =
-        if layer == Layer::Tcp { format!("load_module {STREAM_MODULE};") } else { String::new() };
+        if layer != Layer::Http { format!("load_module {STREAM_MODULE};") } else { String::new() };
     let config = format!(
         "{load}\n{user}\ndaemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
          worker_rlimit_nofile 16384;\nevents {{ worker_connections 8192; }}\n{rest}\n"

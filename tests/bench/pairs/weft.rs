@@ -28,7 +28,7 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     let (front, back) = (free_addr(), free_addr());
     let protocol = match layer {
         Layer::Http => Protocol::Http,
-        Layer::Tcp => Protocol::Tcp,
+        Layer::Short | Layer::Tcp => Protocol::Tcp,
     };
     let (chain, target) = chain_to_web(protocol)?;
     let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
