@@ -50,6 +50,9 @@ limits {
   # overload_delay = "250ms"
 }
 
+# Whether requests and connections share connections to other proxies: auto or off (docs/mux.md).
+# mux = "auto"
+
 # Whoever is refused, would be refused or is cut off is written down, one JSON object a line
 # (docs/audit.md), and this share of those who are let in. Nothing is kept by default.
 audit {

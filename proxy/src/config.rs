@@ -71,6 +71,8 @@ pub struct FileConfig {
     pub access_log: Option<String>,
     /// What one caller may take.
     pub limits: LimitsSection,
+    /// `auto` or `off`: whether requests and connections share connections to other proxies.
+    pub mux: Option<String>,
     /// Where it is written down who was refused.
     pub audit: AuditSection,
     /// Which share of those who are let in is written down there too, 0 to 1; 0 when left out.
@@ -98,6 +100,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether and how requests are logged.
     pub access_log: Option<AccessLogFormat>,
+    /// Whether connections to and from other proxies are shared.
+    pub mux: Sharing,
     /// Where it is written down who was refused, and which share of the others; `None` for
     /// nowhere.
     pub audit: Option<(AuditConfig, f64)>,
@@ -135,6 +139,15 @@ pub enum WorkloadId {
     Proxy(String),
     /// The sidecar of the instance with this id.
     SidecarFor(String),
+}
+
+/// Whether many requests and connections share a connection between two proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// With whoever speaks it.
+    Auto,
+    /// With nobody.
+    Off,
 }
 
 /// The form of access log lines.
@@ -180,6 +193,14 @@ impl Config {
                 None
             }
         };
+        let mux = match file.mux.as_deref() {
+            None | Some("auto") => Sharing::Auto,
+            Some("off") => Sharing::Off,
+            Some(other) => {
+                fault("mux", format!("{other:?} is not auto or off"));
+                Sharing::Off
+            }
+        };
         let limits = file.limits.resolve(&mut faults);
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
@@ -204,6 +225,7 @@ impl Config {
                 hand_over,
                 limits,
                 access_log,
+                mux,
                 audit,
             }),
             _ => Err(faults),
@@ -327,10 +349,11 @@ mod tests {
             admin_addr: Some("here".into()),
             workers: Some(0),
             access_log: Some("xml".into()),
+            mux: Some("on".into()),
             ..FileConfig::default()
         };
-        let faults = Config::resolve(file).expect_err("four faults");
+        let faults = Config::resolve(file).expect_err("five faults");
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(paths, ["sidecar_for", "admin_addr", "workers", "access_log"]);
+        assert_eq!(paths, ["sidecar_for", "admin_addr", "workers", "access_log", "mux"]);
     }
 }

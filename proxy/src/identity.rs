@@ -19,6 +19,8 @@ use weft_runtime::tls::{
     client_config_with, fingerprint, peer_certificate, server_config_with,
 };
 
+use crate::config::Sharing;
+
 /// HTTP/1.1 between proxies.
 pub(crate) const ALPN_HTTP1: &str = "http/1.1";
 /// HTTP/2 between proxies.
@@ -123,20 +125,27 @@ impl Credentials {
         }
     }
 
+    /// Whether who has shown this chain would be let in now.
+    pub(crate) fn admits(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.trust.check_peer(chain, clock::wall()).is_ok()
+    }
+
     /// Makes the configuration for callers; what they may speak inside follows from what the
     /// local instance speaks.
     pub(crate) fn server_config(
         &self,
         protocol: Protocol,
-        tls: &MeshTls,
+        (tls, mux): (&MeshTls, Sharing),
     ) -> Result<Arc<ServerConfig>, TlsError> {
-        let (alpn, resumption): (&[&str], _) = match protocol {
+        let (own, resumption): (&[&str], _) = match protocol {
             Protocol::Grpc | Protocol::Http | Protocol::Http2 => {
                 // These connections are pooled; a full handshake each is cheap and checks anew.
                 (&[ALPN_HTTP2, ALPN_HTTP1], Resumption::Off)
             }
             Protocol::Tcp => (&[ALPN_TCP], Resumption::Tickets),
         };
+        // Who offers it wants it more than what else it offers.
+        let alpn = &[shared(mux), own].concat();
         let spoken = &tls.incoming.as_ref().map(Spoken::of).transpose()?.unwrap_or_default();
         let options = ServerOptions { client_auth: ClientAuth::Required, alpn, resumption, spoken };
         let config = server_config_with(&self.identity, &self.trust, &options)?;
@@ -147,22 +156,29 @@ impl Credentials {
     pub(crate) fn client_configs(
         &self,
         peer: &SpiffeId,
-        tls: &MeshTls,
+        (tls, mux): (&MeshTls, Sharing),
     ) -> Result<ClientConfigs, TlsError> {
         let spoken = tls.outgoing.as_ref().map(Spoken::of).transpose()?.unwrap_or_default();
-        let with = |alpn: &str| -> Result<Arc<ClientConfig>, TlsError> {
+        let with = |alpn: &[&str]| -> Result<Arc<ClientConfig>, TlsError> {
             let check = PeerCheck::Exactly(peer.clone());
-            let how = (&[alpn][..], &spoken);
-            let mut config = client_config_with(&self.identity, &self.trust, check, how)?;
+            let mut config =
+                client_config_with(&self.identity, &self.trust, check, (alpn, &spoken))?;
             // Intentions of those called may judge by it.
             config.enable_sni = true;
             Ok(Arc::new(config))
         };
         Ok(ClientConfigs {
-            http1: with(ALPN_HTTP1)?,
-            http2: with(ALPN_HTTP2)?,
-            tcp: with(ALPN_TCP)?,
+            http1: with(&[shared(mux), &[ALPN_HTTP1]].concat())?,
+            http2: with(&[ALPN_HTTP2])?,
+            tcp: with(&[shared(mux), &[ALPN_TCP]].concat())?,
             sessions: Sessions::default(),
         })
+    }
+}
+
+fn shared(mux: Sharing) -> &'static [&'static str] {
+    match mux {
+        Sharing::Auto => &[weft_core::traffic::mux::ALPN],
+        Sharing::Off => &[],
     }
 }

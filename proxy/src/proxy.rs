@@ -134,7 +134,7 @@ impl Proxy {
         };
         let driving = drive(
             config.source,
-            crew.clone(),
+            (crew.clone(), config.mux),
             metrics,
             (cell, tell_started, standing.clone()),
             (questions, tasks.child("control")),

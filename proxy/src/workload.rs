@@ -16,6 +16,7 @@ use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
 use weft_runtime::tls::rustls::ServerConfig;
 
+use crate::config::Sharing;
 use crate::identity::{ClientConfigs, Credentials};
 
 /// One version of everything that the workers follow.
@@ -35,6 +36,8 @@ pub(crate) struct Workload {
     pub(crate) inbound_tls: Arc<ServerConfig>,
     /// In the order of the snapshot.
     pub(crate) upstreams: Vec<Upstream>,
+    /// Whether connections to other proxies are shared.
+    pub(crate) mux: Sharing,
 }
 
 /// The keys of a provider of tokens.
@@ -88,6 +91,7 @@ impl Workload {
     /// for resumption included.
     pub(crate) fn new(
         snapshot: ProxySnapshot,
+        mux: Sharing,
         before: Option<&Self>,
     ) -> Result<Self, UnusableSnapshot> {
         let same = before.filter(|b| b.credentials.is_of(&snapshot.leaf, &snapshot.trust_bundle));
@@ -109,7 +113,7 @@ impl Workload {
             {
                 before.inbound_tls.clone()
             }
-            _ => credentials.server_config(protocol, &snapshot.tls)?,
+            _ => credentials.server_config(protocol, (&snapshot.tls, mux))?,
         };
         // Targets with the same identity share configurations, and so sessions.
         let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
@@ -124,7 +128,8 @@ impl Workload {
             }
             let mut targets = Vec::with_capacity(upstream.chain.targets.len());
             for target in upstream.chain.targets.values() {
-                targets.push(upstream_target(target, &snapshot, &credentials, &mut configs)?);
+                let with = (&*credentials, mux);
+                targets.push(upstream_target(target, &snapshot, with, &mut configs)?);
             }
             upstreams.push(Upstream {
                 bind: upstream.bind,
@@ -149,7 +154,7 @@ impl Workload {
             Some(kept) if kept.as_deref() == snapshot.tracing.as_ref() => kept.clone(),
             Some(_) | None => snapshot.tracing.clone().map(Arc::new),
         };
-        Ok(Self { snapshot, credentials, judge, jwt_keys, tracing, inbound_tls, upstreams })
+        Ok(Self { snapshot, credentials, judge, jwt_keys, tracing, inbound_tls, upstreams, mux })
     }
 
     /// Returns the number of the upstream that listens on an address.
@@ -180,13 +185,14 @@ fn door(host: &str, port: u16) -> Option<Endpoint> {
 fn upstream_target(
     target: &Target,
     snapshot: &ProxySnapshot,
-    credentials: &Credentials,
+    (credentials, mux): (&Credentials, Sharing),
     configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
 ) -> Result<UpstreamTarget, TlsError> {
     let tls = match configs.get(&target.spiffe_id) {
         Some(configs) => configs.clone(),
         None => {
-            let made = Arc::new(credentials.client_configs(&target.spiffe_id, &snapshot.tls)?);
+            let made =
+                Arc::new(credentials.client_configs(&target.spiffe_id, (&snapshot.tls, mux))?);
             configs.insert(target.spiffe_id.clone(), made.clone());
             made
         }

@@ -99,7 +99,7 @@ async fn bytes_flow_both_ways_when_the_server_speaks_first_and_are_cut_when_deni
     live.until("welcome\n").await;
     pair.server.default_action(IntentionAction::Deny).await;
     assert_eq!(live.rest().await, "");
-    assert_eq!(Raw::connect(pair.call).await.rest().await, "");
+    assert_eq!(Raw::all(pair.call).await, "");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn a_root_that_is_taken_away_ends_the_connections_it_vouched_for() {
     server.change(|s| drop(s.trust_bundle.roots_pem.remove(0))).await;
     assert_eq!(live.rest().await, "");
     assert_eq!(second.rest().await, "");
-    assert_eq!(Raw::connect(call).await.rest().await, "");
+    assert_eq!(Raw::all(call).await, "");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_root_that_went_in_due_course_ends_nothing_and_opens_nothing() {
         })
         .await;
     // A new connection is judged by what is trusted now, and comes after the change.
-    assert_eq!(Raw::connect(call).await.rest().await, "");
+    assert_eq!(Raw::all(call).await, "");
     live.send("after\n").await;
     live.until("after\n").await;
     // That somebody else is revoked later is no reason either.

@@ -13,7 +13,7 @@ use weft_runtime::http::{Body, ServeOptions, full, serve};
 use weft_runtime::net::TcpListener;
 use weft_runtime::task::TaskTree;
 
-use crate::config::Workers;
+use crate::config::{Sharing, Workers};
 use crate::handover::Standing;
 use crate::observe::Metrics;
 use crate::workload::Workload;
@@ -111,6 +111,13 @@ fn config_dump(workload: &Workload) -> Value {
         .expect("snapshots serialise: their maps have text keys");
     if let Some(key) = dump.pointer_mut("/leaf/private_key_pem") {
         *key = json!("(not shown)");
+    }
+    let mux = match workload.mux {
+        Sharing::Auto => "auto",
+        Sharing::Off => "off",
+    };
+    if let Some(dump) = dump.as_object_mut() {
+        dump.insert("mux".to_owned(), json!(mux));
     }
     dump
 }

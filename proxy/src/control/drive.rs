@@ -13,7 +13,7 @@ use weft_runtime::task::TaskTree;
 use super::static_file;
 use super::subscribe::subscribe;
 use crate::StartError;
-use crate::config::SnapshotSource;
+use crate::config::{Sharing, SnapshotSource};
 use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
@@ -29,6 +29,7 @@ pub(crate) type Started = oneshot::Sender<Result<(), StartError>>;
 /// The task's own state.
 pub(super) struct Driver {
     crew: Crew,
+    mux: Sharing,
     metrics: Metrics,
     /// What is in force, for the admin interface.
     cell: Arc<ArcSwapOption<Workload>>,
@@ -40,13 +41,13 @@ pub(super) struct Driver {
 /// Follows the source until the tree is cancelled.
 pub(crate) async fn drive(
     source: SnapshotSource,
-    crew: Crew,
+    (crew, mux): (Crew, Sharing),
     metrics: Metrics,
     (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
     (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
     let mut driver =
-        Driver { crew, metrics, cell, started: Some(started), has_unbound: false, standing };
+        Driver { crew, mux, metrics, cell, started: Some(started), has_unbound: false, standing };
     match source {
         SnapshotSource::File(path) => match static_file::read(&path) {
             Ok(snapshot) => {
@@ -74,7 +75,7 @@ impl Driver {
     pub(super) async fn apply(&mut self, snapshot: ProxySnapshot) -> Result<(), String> {
         let version = snapshot.version;
         let before = self.cell.load_full();
-        let workload = match Workload::new(snapshot, before.as_deref()) {
+        let workload = match Workload::new(snapshot, self.mux, before.as_deref()) {
             Ok(workload) => Arc::new(workload),
             Err(error) => {
                 let reason = chain(&error);

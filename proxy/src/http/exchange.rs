@@ -86,7 +86,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(upload) => upload,
             Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
         };
-        let is_replayable = is_idempotent && upload.is_done;
+        let is_whole = upload.is_done;
+        let is_replayable = is_idempotent && is_whole;
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
         let (lease, buffer, length) = loop {
             attempts += 1;
@@ -114,17 +115,13 @@ impl<C: Wire, H: Hop> Session<C, H> {
                     // The peer closed it while it waited; the request was never looked at.
                     reuse = Reuse::Fresh;
                 }
-                Err(Unanswered::Client(error @ PumpError::TooLarge)) => {
-                    let refusal = body_refusal(&error);
-                    return self.refuse(Some(&plan), &refusal, to_head, started).await;
-                }
-                Err(Unanswered::Client(_)) => {
-                    self.record(&plan, 0, Some("client-gone"), started, (&upload.pump, None));
-                    return Next::Abort;
+                Err(unseen) if is_whole && attempts < ATTEMPTS_MAX && unseen.is_refused() => {
+                    let has_alternative = self.hop.has_alternative(&plan);
+                    reuse = if has_alternative { Reuse::Allowed } else { Reuse::Fresh };
                 }
                 Err(unanswered) => {
-                    let refusal = unanswered.refusal();
-                    return self.refuse(Some(&plan), &refusal, to_head, started).await;
+                    let sent = (&upload.pump, to_head);
+                    return self.give_up(&plan, &unanswered, sent, started).await;
                 }
             }
         };
@@ -140,6 +137,27 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Unanswered::Late => Refusal::new(408, "body-timeout", "the body took too long"),
             other => other.refusal(),
         })
+    }
+
+    /// Ends a request that has got no answer.
+    async fn give_up(
+        &mut self,
+        plan: &H::Plan,
+        unanswered: &Unanswered,
+        (upload, to_head): (&Pump, bool),
+        started: Instant,
+    ) -> Next<H::Wire> {
+        let refusal = match unanswered {
+            Unanswered::Client(error @ PumpError::TooLarge) => body_refusal(error),
+            Unanswered::Client(_) => {
+                self.record(plan, 0, Some("client-gone"), started, (upload, None));
+                return Next::Abort;
+            }
+            Unanswered::Late | Unanswered::Malformed(_) | Unanswered::Upstream { .. } => {
+                unanswered.refusal()
+            }
+        };
+        self.refuse(Some(plan), &refusal, to_head, started).await
     }
 
     /// Reads the body that follows a head of this length, as far as it is held back. It stays in
@@ -480,6 +498,12 @@ impl Watch {
 }
 
 impl Unanswered {
+    /// Whether the other proxy has said that it has not looked at the request.
+    fn is_refused(&self) -> bool {
+        let Self::Upstream { error, silent: true } = self else { return false };
+        error.kind() == io::ErrorKind::ConnectionRefused
+    }
+
     fn refusal(&self) -> Refusal {
         match self {
             Self::Client(error) => Refusal::new(400, "bad-request", chain(error)),
@@ -508,7 +532,7 @@ fn has_left<C: Wire>(cx: &mut Context<'_>, client: &mut C, input: &mut Buffer) -
     if !input.is_empty() || client.poll_readable(cx).is_pending() {
         return false;
     }
-    let read = input.poll_fill(cx, client);
+    let read = client.poll_fill(cx, input);
     input.release();
     matches!(read, Poll::Ready(Ok(0) | Err(_)))
 }
@@ -527,7 +551,7 @@ fn poll_head<U: Wire>(
             Err(error) => return Poll::Ready(Err(Unanswered::Malformed(error.to_string()))),
         }
         let silent = buffer.is_empty();
-        let error = match ready!(buffer.poll_fill(cx, upstream)) {
+        let error = match ready!(upstream.poll_fill(cx, buffer)) {
             Ok(0) => io::ErrorKind::UnexpectedEof.into(),
             Ok(_) => continue,
             Err(error) => error,

@@ -96,7 +96,7 @@ impl Pump {
                 if let Poll::Ready(Err(error)) = flushed {
                     return Poll::Ready(Err(error));
                 }
-                if ready!(buffer.poll_fill(cx, from)).map_err(PumpError::From)? == 0 {
+                if ready!(from.poll_fill(cx, buffer)).map_err(PumpError::From)? == 0 {
                     self.reader.end().map_err(PumpError::Body)?;
                     if self.emission == Emission::Chunked {
                         write_chunk_end(true, &mut self.staged);

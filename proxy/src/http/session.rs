@@ -197,7 +197,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                     return Poll::Ready(Arrival::Closed);
                 }
                 let read = match client.poll_readable(cx) {
-                    Poll::Ready(Ok(())) => input.poll_fill(cx, client),
+                    Poll::Ready(Ok(())) => client.poll_fill(cx, input),
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Pending => Poll::Pending,
                 };
@@ -273,7 +273,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let drain = poll_fn(|cx| {
             loop {
                 input.consume(usize::MAX);
-                match ready!(input.poll_fill(cx, client)) {
+                match ready!(client.poll_fill(cx, input)) {
                     Ok(count @ 1..) if count < left => left -= count,
                     Ok(_) | Err(_) => return Poll::Ready(()),
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 use weft_core::config_entry::Protocol;
 use weft_core::name::ServiceName;
+use weft_core::traffic::mux;
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::tokio_rustls::TlsAcceptor;
@@ -17,18 +18,22 @@ use weft_runtime::{clock, net};
 
 use super::authorize::judge_connection;
 use super::forward::LocalApp;
-use super::plaintext;
+use super::{plaintext, streams};
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::limits::Limits;
-use crate::listen::{Caller, Live, Local, Worker};
+use crate::listen::{Caller, Live, Local, Place, Worker};
 use crate::observe::Open;
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
 
 /// Serves one connection to its end.
-pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>) {
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    (stream, place): (TcpStream, Option<Place>),
+    live: Rc<Live>,
+) {
     let local = worker.current();
     let address = stream.peer_addr().ok().map(|peer| peer.ip());
     if local.workload.snapshot.inbound.takes_plaintext && !plaintext::is_tls(&stream).await {
@@ -68,6 +73,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, stream: TcpStream, live: Rc<Live>
     let caller = Rc::new(Caller { id, service, address, sni, chain, valid_before });
     live.set_caller(caller.clone());
     let _open = Open::new(&local.inbound);
+    if tls.get_ref().1.alpn_protocol() == Some(mux::ALPN.as_bytes()) {
+        // Its streams have places of their own.
+        drop(place);
+        Box::pin(streams::carry(worker, tls, caller, live)).await;
+        return;
+    }
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (protocol, is_http2) {
         (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &live)).await,
@@ -110,7 +121,7 @@ async fn handshake(
 }
 
 /// Carries bytes to the local instance, if the caller may.
-async fn copy(local: &Local, mut tls: ServerTls, caller: &Caller, live: &Live) {
+pub(super) async fn copy<W: Wire>(local: &Local, mut wire: W, caller: &Caller, live: &Live) {
     live.set_busy(true);
     if !may_connect(local, caller) {
         return;
@@ -121,7 +132,7 @@ async fn copy(local: &Local, mut tls: ServerTls, caller: &Caller, live: &Live) {
         warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
         return;
     }
-    carry_bytes(local, &mut tls, &caller.id, live.limits()).await;
+    carry_bytes(local, &mut wire, &caller.id, live.limits()).await;
 }
 
 /// Carries bytes between a caller and the local instance.

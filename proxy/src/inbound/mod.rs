@@ -8,6 +8,7 @@ mod ext_authz;
 mod forward;
 mod plaintext;
 mod stream;
+mod streams;
 mod token;
 mod under_way;
 

@@ -1,6 +1,6 @@
 //! One listener of one worker.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use tracing::warn;
 use weft_core::config_entry::Protocol;
 use weft_runtime::net::{TcpListener, TcpStream, unpace_loopback};
 
-use super::Worker;
+use super::{Caller, Live, Worker};
 use crate::http::Refusal;
 use crate::{inbound, outbound};
 
@@ -130,14 +130,14 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
         Some(None) => return turn_away(worker, &stream, door, "connection-limit"),
         taken => taken.flatten(),
     };
-    let place = (caller, inbound);
     let (number, live) = worker.track();
     let worker = worker.clone();
     worker.tasks.clone().spawn_local("connection", async move {
+        let _caller = caller;
         let _tracked = Tracked { worker: &worker, number };
         match door {
             Door::Inbound => {
-                let served = inbound::accept(worker.clone(), stream, live.clone());
+                let served = inbound::accept(worker.clone(), (stream, inbound), live.clone());
                 live.guard(Box::pin(served)).await;
             }
             Door::Outbound(bind) => {
@@ -145,6 +145,22 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
                 live.guard(Box::pin(served)).await;
             }
         }
+    });
+}
+
+/// Serves a stream of a caller's connection, as a connection of its own is served.
+pub(crate) fn serve_stream<F: Future<Output = ()> + 'static>(
+    worker: &Rc<Worker>,
+    (caller, place): (Rc<Caller>, Place),
+    serve: impl FnOnce(Rc<Live>) -> F,
+) {
+    let (number, live) = worker.track();
+    live.set_caller(caller);
+    let served = serve(live.clone());
+    let worker = worker.clone();
+    worker.tasks.clone().spawn_local("stream", async move {
+        let _tracked = Tracked { worker: &worker, number };
+        live.guard(Box::pin(served)).await;
         drop(place);
     });
 }
@@ -162,9 +178,20 @@ impl Drop for Tracked<'_> {
 }
 
 /// One of the connections that a limit allows, over all workers.
-struct Place(Arc<AtomicU32>);
+pub(crate) struct Place(Arc<AtomicU32>);
 
 impl Place {
+    /// Takes the place of a stream, which counts as a connection to the local instance.
+    pub(crate) fn of_stream(worker: &Worker) -> Option<Self> {
+        let local = worker.current();
+        let limit = local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX);
+        let place = Self::take(&worker.inbound_open, limit);
+        if place.is_none() {
+            local.inbound.cause("connection-limit");
+        }
+        place
+    }
+
     fn take(open: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
         let before = open.fetch_add(1, Ordering::Relaxed);
         let place = Self(open.clone());
@@ -202,8 +229,9 @@ mod tests {
     #[test]
     fn a_connection_costs_little_while_it_is_open() {
         type Ends = (Rc<Worker>, TcpStream, Rc<Live>);
-        let inbound =
-            size_of_future(|(worker, stream, live): Ends| inbound::accept(worker, stream, live));
+        let inbound = size_of_future(|(worker, stream, live): Ends| {
+            inbound::accept(worker, (stream, None), live)
+        });
         let outbound = size_of_future(|((worker, stream, live), bind): (Ends, SocketAddr)| {
             outbound::accept(worker, stream, bind, live)
         });

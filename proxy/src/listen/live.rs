@@ -28,6 +28,10 @@ pub(crate) struct Live {
     is_retired: Cell<bool>,
     is_plaintext: Cell<bool>,
     is_shared: Cell<bool>,
+    /// Whether streams come on it, each with a life of its own.
+    is_carrier: Cell<bool>,
+    /// Whether no further ones are let in.
+    is_closed: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
     caller: RefCell<Option<Rc<Caller>>>,
     /// What the proxy that was called has shown, leaf first.
@@ -146,6 +150,32 @@ impl Live {
     /// Notes that requests share the connection; each of them is judged by itself.
     pub(crate) fn set_shared(&self) {
         self.is_shared.set(true);
+    }
+
+    /// Notes that streams come on the connection, each with a life of its own.
+    pub(crate) fn set_carrier(&self) {
+        self.is_carrier.set(true);
+    }
+
+    /// Takes no further streams from a caller who would not be let in by what it has shown: those
+    /// under way are judged by themselves.
+    pub(crate) fn drain_carrier(&self, mut admits: impl FnMut(&[CertificateDer<'static>]) -> bool) {
+        if self.is_carrier.get()
+            && self.caller.borrow().as_ref().is_some_and(|caller| !admits(&caller.chain))
+        {
+            self.close_carrier();
+        }
+    }
+
+    /// Lets no further streams in.
+    pub(crate) fn close_carrier(&self) {
+        self.is_closed.set(true);
+        self.drain();
+    }
+
+    /// Whether no further streams are let in.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
     }
 
     /// Returns who calls.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
 use weft_core::name::InstanceId;
 use weft_core::traffic::{Mix64, Splits};
 use weft_runtime::net::TcpStream;
@@ -16,11 +17,12 @@ use weft_runtime::tls::called_name;
 use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
+use crate::config::Sharing;
 use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::{Authoriser, TokenCache};
 use crate::observe::{Decisions, Series, WorkerMetrics};
 use crate::outbound::Outside;
-use crate::transport::{Endpoint, HopWire};
+use crate::transport::{Endpoint, HopWire, MuxPool};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
 
 /// A workload with what this worker alone keeps for it.
@@ -79,12 +81,17 @@ pub(crate) struct Pools {
     pub(crate) http2: Multiplexed,
     /// How it is reached outside the mesh, if it is there.
     pub(crate) outside: Option<Outside>,
+    /// Where streams on shared connections come from; `None` while none are wanted.
+    pub(crate) mux: Option<Rc<MuxPool>>,
 }
 
 impl Pools {
-    fn new(address: SocketAddr, outside: Option<Outside>) -> Rc<Self> {
+    fn new(
+        address: SocketAddr,
+        (outside, mux): (Option<Outside>, Option<Rc<MuxPool>>),
+    ) -> Rc<Self> {
         let http1 = Endpoint::new(address);
-        Rc::new(Self { http1, http2: Multiplexed::default(), outside })
+        Rc::new(Self { http1, http2: Multiplexed::default(), outside, mux })
     }
 
     /// Returns the requests and connections on their way.
@@ -97,6 +104,11 @@ impl Pools {
         self.http2.retire();
     }
 }
+
+/// Shared connections, by whom they lead to: all targets with the same identity at the same address
+/// have the same, if they are called by the same name.
+type MuxPools = BTreeMap<MuxKey, Rc<MuxPool>>;
+type MuxKey = (SpiffeId, String, SocketAddr);
 
 /// What pools are found by when a workload replaces another.
 type PoolKey = (Box<str>, SocketAddr);
@@ -111,12 +123,14 @@ impl Local {
         random: &mut Mix64,
     ) -> Self {
         let mut pools: BTreeMap<PoolKey, Rc<Pools>> = BTreeMap::new();
+        let is_same =
+            before.is_some_and(|it| Arc::ptr_eq(&it.workload.credentials, &workload.credentials));
+        let muxes = mux_pools(&workload, before, is_same);
         if let Some(before) = before {
-            let same = Arc::ptr_eq(&before.workload.credentials, &workload.credentials);
             for (upstream, target, local) in before.targets() {
                 for endpoint in &local.endpoints {
                     let kept = endpoint.pools.clone();
-                    if same {
+                    if is_same {
                         let place = (kept.http1.address, &endpoint.instance);
                         pools.insert(pool_key(upstream, target, place), kept);
                     } else {
@@ -128,7 +142,7 @@ impl Local {
         let upstreams = workload
             .upstreams
             .iter()
-            .map(|upstream| local_upstream(upstream, &mut pools, metrics, random))
+            .map(|upstream| local_upstream(upstream, (&mut pools, &muxes), metrics, random))
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
         let address = workload.snapshot.inbound.local_app;
@@ -172,6 +186,7 @@ impl Local {
         for (_, _, target) in self.targets() {
             for endpoint in &target.endpoints {
                 endpoint.pools.http1.close_idle(now, idle_max);
+                endpoint.pools.mux.iter().for_each(|mux| mux.close_idle(now, idle_max));
             }
         }
         self.app.close_idle(now, idle_max);
@@ -187,11 +202,15 @@ impl Local {
 
 fn local_upstream(
     upstream: &Upstream,
-    pools: &mut BTreeMap<PoolKey, Rc<Pools>>,
+    (pools, muxes): (&mut BTreeMap<PoolKey, Rc<Pools>>, &MuxPools),
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
     let is_tcp = upstream.protocol == Protocol::Tcp;
+    let mux = |target: &UpstreamTarget, address| {
+        let pool = muxes.get(&mux_key(target, address));
+        pool.filter(|_| target.outside.is_none()).cloned()
+    };
     let local_target = |target: &UpstreamTarget| LocalTarget {
         endpoints: target
             .endpoints
@@ -201,7 +220,10 @@ fn local_upstream(
                 instance: endpoint.instance.clone(),
                 pools: pools
                     .remove(&pool_key(upstream, target, (endpoint.address, &endpoint.instance)))
-                    .unwrap_or_else(|| Pools::new(endpoint.address, outside(target, endpoint))),
+                    .unwrap_or_else(|| {
+                        let how = (outside(target, endpoint), mux(target, endpoint.address));
+                        Pools::new(endpoint.address, how)
+                    }),
                 name: called_name(&target.sni, endpoint.address),
                 tcp: is_tcp.then(|| target.tls.tcp(endpoint.address)),
             })
@@ -231,4 +253,35 @@ fn pool_key(
         Some(outside) => (format!("{within} {instance} {outside:?}").into(), address),
         None => (within.into(), address),
     }
+}
+
+/// Finds or makes the pools of shared connections, and retires those that are not kept: all of them
+/// when the identity is not the same as before.
+fn mux_pools(workload: &Workload, before: Option<&Local>, is_same: bool) -> MuxPools {
+    let mut kept = MuxPools::new();
+    for (_, target, local) in before.iter().flat_map(|before| before.targets()) {
+        for pools in local.endpoints.iter().map(|endpoint| &endpoint.pools) {
+            let key = mux_key(target, pools.http1.address);
+            kept.extend(pools.mux.clone().map(|mux| (key, mux)));
+        }
+    }
+    let mut muxes = MuxPools::new();
+    for key in workload.upstreams.iter().flat_map(|upstream| mux_keys(workload, upstream)) {
+        let pool = if is_same { kept.remove(&key) } else { None };
+        muxes.entry(key).or_insert_with(|| pool.unwrap_or_default());
+    }
+    kept.into_values().for_each(|gone| gone.retire());
+    muxes
+}
+
+/// Whom an upstream leads to, where connections are shared.
+fn mux_keys(workload: &Workload, upstream: &Upstream) -> impl Iterator<Item = MuxKey> {
+    let is_wanted = workload.mux == Sharing::Auto;
+    let targets = upstream.targets.iter();
+    let targets = targets.filter(move |target| is_wanted && target.outside.is_none());
+    targets.flat_map(|target| target.endpoints.iter().map(|it| mux_key(target, it.address)))
+}
+
+fn mux_key(target: &UpstreamTarget, address: SocketAddr) -> MuxKey {
+    (target.spiffe_id.clone(), target.sni.clone(), address)
 }

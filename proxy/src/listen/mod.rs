@@ -10,8 +10,9 @@ mod load;
 mod local;
 mod worker;
 
+pub(crate) use accept::{Place, serve_stream};
 pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
 pub(crate) use load::InFlight;
-pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream};
+pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};
 pub(crate) use worker::Worker;

@@ -27,7 +27,7 @@ use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
-use crate::observe::{AccessLog, Decisions, Spans, Verdict, WorkerMetrics};
+use crate::observe::{AccessLog, Decisions, MuxCounts, Side, Spans, Verdict, WorkerMetrics};
 use crate::workload::Workload;
 
 /// How long a connection to another proxy or to the local instance waits for its next request:
@@ -55,6 +55,7 @@ pub(crate) struct Worker {
     pub(crate) changed: Notify,
     decisions: Option<Decisions>,
     metrics: WorkerMetrics,
+    pub(crate) mux: MuxSides,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
     /// Connections to other proxies: each is cut when who is there is trusted no more.
@@ -149,7 +150,13 @@ impl Worker {
         }
         let credentials = &workload.credentials;
         if let Some(before) = before {
-            self.judge_chains(credentials, credentials.loss_since(&before.workload.credentials));
+            let known = &before.workload.credentials;
+            self.judge_chains(credentials, credentials.loss_since(known));
+            if !Arc::ptr_eq(credentials, known) {
+                for live in self.lives.borrow().values() {
+                    live.drain_carrier(|chain| credentials.admits(chain));
+                }
+            }
         }
         self.listen(&workload)
     }
@@ -314,6 +321,22 @@ impl Worker {
     }
 }
 
+/// What shared connections need to know of their worker.
+pub(crate) struct MuxSides {
+    pub(crate) inbound: Arc<MuxCounts>,
+    pub(crate) outbound: Arc<MuxCounts>,
+    /// In this process.
+    pub(crate) workers: u16,
+}
+
+impl MuxSides {
+    fn new(options: &CrewOptions, number: usize) -> Self {
+        let metrics = options.metrics.worker(number);
+        let (inbound, outbound) = (metrics.mux(Side::Inbound), metrics.mux(Side::Outbound));
+        Self { inbound, outbound, workers: u16::try_from(options.workers).unwrap_or(u16::MAX) }
+    }
+}
+
 pub(super) fn run_thread(
     number: usize,
     options: &CrewOptions,
@@ -347,6 +370,7 @@ pub(super) fn run_thread(
         descriptors: Descriptors::new(options.descriptors_max),
         callers_open,
         inbound_open,
+        mux: MuxSides::new(options, number),
         metrics: options.metrics.worker(number),
         local: RefCell::new(None),
         lives: RefCell::default(),

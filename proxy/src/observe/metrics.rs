@@ -51,7 +51,7 @@ impl Count {
 
 /// Which way a series looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Inbound,
     Outbound,
 }
@@ -112,6 +112,20 @@ impl Series {
     }
 }
 
+/// Counts of one worker's connections of many streams, on one side.
+#[derive(Debug, Default)]
+pub(crate) struct MuxCounts {
+    pub(crate) connections_opened: Count,
+    pub(crate) connections_closed: Count,
+    pub(crate) streams_opened: Count,
+    pub(crate) streams_closed: Count,
+    pub(crate) bytes_sent: Count,
+    pub(crate) bytes_received: Count,
+    pub(crate) resets_received: Count,
+    /// Connections ended since the peer broke the rules.
+    pub(crate) violations: Count,
+}
+
 /// All counts of the proxy. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics(pub(super) Arc<Registry>);
@@ -119,6 +133,7 @@ pub(crate) struct Metrics(pub(super) Arc<Registry>);
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
+    pub(super) mux: Mutex<BTreeMap<Side, Vec<Arc<MuxCounts>>>>,
     pub(super) snapshot_version: Count,
     pub(super) snapshots_refused: Count,
     pub(super) leaf_valid_before_ms: Count,
@@ -188,6 +203,14 @@ impl WorkerMetrics {
     /// Counts a connection without mutual TLS.
     pub(crate) fn plaintext(&self, source: Option<IpAddr>) {
         self.metrics.0.plaintext.note(source, clock::wall());
+    }
+
+    /// Returns this worker's counts of connections of many streams; to be called once for a side.
+    pub(crate) fn mux(&self, side: Side) -> Arc<MuxCounts> {
+        let counts = Arc::<MuxCounts>::default();
+        let mut all = self.metrics.0.mux.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(side).or_default().push(counts.clone());
+        counts
     }
 
     /// Returns the counts of calls to one target.

@@ -9,6 +9,6 @@ mod text;
 
 pub(crate) use access_log::{AccessLog, AccessRecord};
 pub(crate) use decisions::{Asking, Decisions, Verdict};
-pub(crate) use metrics::{Metrics, Open, Series, WorkerMetrics};
+pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics};
 pub(crate) use plaintext::PlaintextReport;
 pub(crate) use spans::{SpanKind, Spans, Traced};

@@ -8,10 +8,13 @@ use std::sync::{Arc, PoisonError};
 
 use crate::handover::Standing;
 
-use super::metrics::{Count, DURATION_BOUNDS_US, Labels, Metrics, Registry, Series, Side};
+use super::metrics::{
+    Count, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Registry, Series, Side,
+};
 
 /// One kind of count of a series.
 type Pick = fn(&Series) -> &Count;
+type PickMux = fn(&MuxCounts) -> &Count;
 
 /// Name, help and place of each plain count.
 const COUNTS: [(&str, &str, Pick); 10] = [
@@ -41,6 +44,26 @@ const COUNTS: [(&str, &str, Pick); 10] = [
     ),
 ];
 
+/// The same of connections of many streams.
+const MUX_COUNTS: [(&str, &str, PickMux); 8] = [
+    ("weft_proxy_mux_connections_opened_total", "Connections of many streams opened.", |m| {
+        &m.connections_opened
+    }),
+    ("weft_proxy_mux_connections_closed_total", "Connections of many streams closed.", |m| {
+        &m.connections_closed
+    }),
+    ("weft_proxy_mux_streams_opened_total", "Streams opened.", |m| &m.streams_opened),
+    ("weft_proxy_mux_streams_closed_total", "Streams closed.", |m| &m.streams_closed),
+    ("weft_proxy_mux_sent_bytes_total", "Bytes of frames sent.", |m| &m.bytes_sent),
+    ("weft_proxy_mux_received_bytes_total", "Bytes of frames received.", |m| &m.bytes_received),
+    ("weft_proxy_mux_resets_received_total", "Streams that the peer broke off.", |m| {
+        &m.resets_received
+    }),
+    ("weft_proxy_mux_violations_total", "Connections ended as the peer broke the rules.", |m| {
+        &m.violations
+    }),
+];
+
 type All<'a> = &'a BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>;
 
 impl Metrics {
@@ -51,6 +74,7 @@ impl Metrics {
         let mut text = String::with_capacity(4096);
         write_process(registry, &mut text);
         write_plaintext(registry, &mut text);
+        write_mux(registry, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -149,6 +173,20 @@ fn write_plaintext(registry: &Registry, text: &mut String) {
     head(text, name, "gauge", "When the last connection without mutual TLS came, by source.");
     for (source, seen) in &report.sources {
         line(text, name, &format!("{{source=\"{source}\"}}"), seen.last.unix_seconds());
+    }
+}
+
+fn write_mux(registry: &Registry, text: &mut String) {
+    let all = registry.mux.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, help, pick) in MUX_COUNTS {
+        head(text, name, "counter", help);
+        for (side, workers) in all.iter() {
+            let labels = match side {
+                Side::Inbound => "{direction=\"inbound\"}",
+                Side::Outbound => "{direction=\"outbound\"}",
+            };
+            line(text, name, labels, workers.iter().map(|it| pick(it).value()).sum::<u64>());
+        }
     }
 }
 

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
+use weft_core::traffic::mux::{self, StreamKind};
 use weft_runtime::net::connect_tcp;
 use weft_runtime::tls::rustls::ClientConfig;
+use weft_runtime::tls::rustls::pki_types::ServerName;
 use weft_runtime::tls::tokio_rustls::TlsConnector;
 
 use super::endpoint::{Tried, choose, none_left};
 use super::route::Plan;
 use crate::http::{Refusal, Reuse, chain};
-use crate::listen::{Local, LocalEndpoint, Worker};
+use crate::listen::{Local, LocalEndpoint, Pools, Worker};
 use crate::observe::Series;
-use crate::transport::{HopWire, Lease, Socket};
+use crate::transport::{ClientTls, HopWire, Host, Lease, Socket};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
 /// failed, so trying another is always safe.
@@ -23,7 +25,7 @@ pub(super) const CONNECTS_MAX: usize = 3;
 
 /// Gets a connection for one request.
 pub(super) async fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     plan: &mut Plan,
     reuse: Reuse,
 ) -> Result<Lease<HopWire>, Refusal> {
@@ -44,9 +46,9 @@ pub(super) async fn connect(
         if lease.wire.is_none() {
             let series = &plan.local_target().series;
             // Boxed: rare beside the requests that find a connection, and large.
-            let opening = open(worker, (endpoint, plan.tls()), (series, plan.connect_timeout));
-            match Box::pin(opening).await {
-                Ok(tls) => lease.wire = Some(tls),
+            let dial = Dial::new(worker, (endpoint, plan.tls()), (series, plan.connect_timeout));
+            match Box::pin(dial.wire(StreamKind::Http1)).await {
+                Ok(wire) => lease.wire = Some(wire),
                 Err(error) => {
                     let refusal = failed(plan, number, endpoint, &error);
                     plan.tried.fail(number);
@@ -83,8 +85,10 @@ pub(super) async fn open_tcp(
         // A chain speaks one protocol, so there is one.
         let config =
             endpoint.tcp.clone().unwrap_or_else(|| of_target.tls.tcp(endpoint.pools.http1.address));
-        match open(worker, (endpoint, &config), (&local_target.series, limit)).await {
-            Ok(tls) => return Ok((tls, lease)),
+        let how = (&local_target.series, limit);
+        let dial = Dial::new(worker, (endpoint, &config), how);
+        match Box::pin(dial.wire(StreamKind::Bytes)).await {
+            Ok(wire) => return Ok((wire, lease)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
                     error = chain(&error), "cannot reach an endpoint");
@@ -97,29 +101,92 @@ pub(super) async fn open_tcp(
     }
 }
 
-pub(super) async fn open(
-    worker: &Worker,
-    (endpoint, config): (&LocalEndpoint, &Arc<ClientConfig>),
-    (series, limit): (&Arc<Series>, Duration),
-) -> io::Result<HopWire> {
-    if let Some(outside) = &endpoint.pools.outside {
-        let opened = outside.open(&worker.tasks, &config.alpn_protocols, limit).await;
-        let refused = opened.as_ref().err().is_some_and(is_of_handshake);
-        series.handshakes_failed.add(u64::from(refused));
-        return opened.map(|wire| wire.counted(series));
+/// What a connection to one endpoint is opened with.
+#[derive(Clone)]
+pub(super) struct Dial {
+    worker: Rc<Worker>,
+    pools: Rc<Pools>,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+    series: Arc<Series>,
+    limit: Duration,
+}
+
+impl Dial {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        (endpoint, config): (&LocalEndpoint, &Arc<ClientConfig>),
+        (series, limit): (&Arc<Series>, Duration),
+    ) -> Self {
+        let (pools, name) = (endpoint.pools.clone(), endpoint.name.clone());
+        let (config, series) = (config.clone(), series.clone());
+        Self { worker: worker.clone(), pools, name, config, series, limit }
     }
-    let before = worker.current();
-    let connect = async {
-        let stream = connect_tcp(endpoint.pools.http1.address, limit).await?;
-        if !worker.descriptors.has_room_onwards(&stream) {
-            return Err(io::Error::other("too many open files"));
+
+    /// Gets a stream on a connection shared with others, or a connection of its own.
+    async fn wire(self, kind: StreamKind) -> io::Result<HopWire> {
+        let Some(pool) = self.pools.mux.clone() else { return self.own().await };
+        let worker = self.worker.clone();
+        if pool.wants_spread() {
+            let (pool, dial) = (pool.clone(), self.clone());
+            worker.tasks.spawn_local("another connection of streams", async move {
+                let host = host(&dial.worker);
+                if let Err(error) = pool.spread(host, || dial.clone().open()).await {
+                    debug!(error = chain(&error), "cannot open another connection of streams");
+                }
+            });
         }
-        let connector = TlsConnector::from(config.clone());
-        let tls = connector.connect(endpoint.name.clone(), Socket::new(stream)).await?;
-        Ok(Box::new(tls))
-    };
-    let connected = tokio::time::timeout(limit, connect).await;
-    match connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+        let limit = self.limit;
+        pool.wire(kind, host(&worker), limit, || self.open()).await
+    }
+
+    /// Opens a connection of its own, to a proxy or outside the mesh.
+    ///
+    /// # Errors
+    /// Those of the network and of the handshake; `TimedOut` after the limit.
+    pub(super) async fn own(self) -> io::Result<HopWire> {
+        let Some(outside) = &self.pools.outside else {
+            return Ok(HopWire::Own(self.open().await?));
+        };
+        // Connections are shared with proxies only.
+        let offered = self.config.alpn_protocols.iter();
+        let offered: Vec<Vec<u8>> =
+            offered.filter(|protocol| **protocol != mux::ALPN.as_bytes()).cloned().collect();
+        let opened = outside.open(&self.worker.tasks, &offered, self.limit).await;
+        let refused = opened.as_ref().err().is_some_and(is_of_handshake);
+        self.series.handshakes_failed.add(u64::from(refused));
+        opened.map(|wire| wire.counted(&self.series))
+    }
+
+    /// Opens a connection to a proxy.
+    async fn open(self) -> io::Result<ClientTls> {
+        let Self { worker, pools, name, config, series, limit } = self;
+        let before = worker.current();
+        let connect = async {
+            let stream = connect_tcp(pools.http1.address, limit).await?;
+            if !worker.descriptors.has_room_onwards(&stream) {
+                return Err(io::Error::other("too many open files"));
+            }
+            let tls = TlsConnector::from(config).connect(name, Socket::new(stream)).await?;
+            Ok(Box::new(tls))
+        };
+        let connected = tokio::time::timeout(limit, connect).await;
+        welcome(&worker, &before, &series, connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())))
+    }
+}
+
+fn host(worker: &Worker) -> Host<'_> {
+    Host { tasks: &worker.tasks, counts: &worker.mux.outbound, workers: worker.mux.workers }
+}
+
+/// Takes a connection into service, or counts why there is none.
+fn welcome(
+    worker: &Worker,
+    before: &Local,
+    series: &Arc<Series>,
+    connected: io::Result<ClientTls>,
+) -> io::Result<ClientTls> {
+    match connected {
         Ok(mut tls) => {
             let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let shown: Vec<_> = shown.iter().map(|it| it.clone().into_owned()).collect();
@@ -133,7 +200,7 @@ pub(super) async fn open(
             let socket = tls.get_mut().0;
             socket.watch(worker.watch_server(shown));
             socket.count(series);
-            Ok(HopWire::Own(tls))
+            Ok(tls)
         }
         Err(error) => {
             if is_of_handshake(&error) {

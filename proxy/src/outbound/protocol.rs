@@ -37,7 +37,7 @@ pub(super) async fn detect<W: Wire>(
                 return Poll::Ready(None);
             }
             let read = match client.poll_readable(cx) {
-                Poll::Ready(Ok(())) => input.poll_fill(cx, client),
+                Poll::Ready(Ok(())) => client.poll_fill(cx, &mut input),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Pending => Poll::Pending,
             };

@@ -5,7 +5,7 @@ use http::uri::Scheme;
 use http::{Request, Response, Uri, Version, header};
 use weft_core::traffic::RequestView;
 
-use super::connect::{CONNECTS_MAX, failed, open};
+use super::connect::{CONNECTS_MAX, Dial, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
@@ -108,7 +108,7 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         };
         let config = plan.target().tls.http2.clone();
         let limit = plan.connect_timeout;
-        let opening = || open(&worker, (endpoint, &config), (&target.series, limit));
+        let opening = || Dial::new(&worker, (endpoint, &config), (&target.series, limit)).own();
         match endpoint.pools.http2.stream(opening, &worker.tasks).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {

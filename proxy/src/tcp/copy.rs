@@ -161,7 +161,7 @@ impl Direction {
                     // A silent direction holds no buffer.
                     buffer.release();
                     ready!(from.poll_readable(cx))?;
-                    match ready!(buffer.poll_fill(cx, from)) {
+                    match ready!(from.poll_fill(cx, buffer)) {
                         Ok(0) => self.state = State::ShuttingDown,
                         Ok(_) => {}
                         Err(error) => return Poll::Ready(Err(error)),

@@ -9,11 +9,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of a buffer: a TLS record of the largest size with room for most of the next.
 const BUFFER_BYTES: usize = 32 << 10;
+/// Bytes of a buffer for what has come already and is short: a request or an answer without a body.
+const SMALL_BYTES: usize = 2 << 10;
 /// Buffers kept for reuse by one thread; the busiest connections use the warmest memory.
 const SPARE_BUFFERS_MAX: usize = 64;
+const SPARE_SMALL_MAX: usize = 256;
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_SMALL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that were read and not yet used.
@@ -51,12 +55,45 @@ impl Buffer {
             return;
         }
         let bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() == BUFFER_BYTES {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_BUFFERS_MAX {
-                    spare.push(bytes);
-                }
-            });
+        let (spares, count_max) = match bytes.len() {
+            BUFFER_BYTES => (&SPARE, SPARE_BUFFERS_MAX),
+            SMALL_BYTES => (&SPARE_SMALL, SPARE_SMALL_MAX),
+            _ => return,
+        };
+        spares.with_borrow_mut(|spare| {
+            if spare.len() < count_max {
+                spare.push(bytes);
+            }
+        });
+    }
+
+    /// Adds bytes that are there already; the caller bounds what it lets pile up.
+    pub(crate) fn append(&mut self, more: &[u8]) {
+        if self.end + more.len() > self.bytes.len() {
+            self.make_place(more.len());
+        }
+        self.bytes[self.end..self.end + more.len()].copy_from_slice(more);
+        self.end += more.len();
+    }
+
+    /// Makes room for so many bytes behind those that are there.
+    fn make_place(&mut self, more: usize) {
+        let wanted = self.end - self.start + more;
+        if wanted > self.bytes.len() {
+            let roomy = if wanted <= SMALL_BYTES {
+                take_spare(&SPARE_SMALL, SMALL_BYTES)
+            } else if wanted <= BUFFER_BYTES {
+                take_spare(&SPARE, BUFFER_BYTES)
+            } else {
+                vec![0; wanted.next_power_of_two()].into()
+            };
+            let mut roomy = Self { bytes: roomy, start: 0, end: self.end - self.start };
+            roomy.bytes[..roomy.end].copy_from_slice(self.filled());
+            // What was there before goes back to its spares.
+            *self = roomy;
+        } else {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
     }
 
@@ -79,8 +116,7 @@ impl Buffer {
 
     fn make_room(&mut self) {
         if self.bytes.is_empty() {
-            let spare = SPARE.with_borrow_mut(Vec::pop);
-            self.bytes = spare.unwrap_or_else(|| vec![0; BUFFER_BYTES].into());
+            self.bytes = take_spare(&SPARE, BUFFER_BYTES);
         }
         if self.end < self.bytes.len() {
             return;
@@ -94,6 +130,13 @@ impl Buffer {
             self.bytes = grown.into();
         }
     }
+}
+
+type Spares = std::thread::LocalKey<RefCell<Vec<Box<[u8]>>>>;
+
+fn take_spare(spares: &'static Spares, count: usize) -> Box<[u8]> {
+    let spare = spares.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| vec![0; count].into())
 }
 
 impl Drop for Buffer {
@@ -131,5 +174,24 @@ mod tests {
         buffer.release();
         assert!(buffer.bytes.is_empty());
         assert_eq!(fill(&mut buffer, b""), 0);
+    }
+
+    #[test]
+    fn what_is_there_already_takes_no_more_room_than_it_needs() {
+        let mut buffer = Buffer::default();
+        let text: Vec<u8> = (0..3 * BUFFER_BYTES).map(|n| n as u8).collect();
+        let mut appended = 0;
+        for (count, room) in
+            [(1_000, SMALL_BYTES), (1_048, SMALL_BYTES), (1, BUFFER_BYTES), (40_000, 64 << 10)]
+        {
+            buffer.append(&text[appended..appended + count]);
+            appended += count;
+            assert_eq!(buffer.bytes.len(), room);
+            assert_eq!(buffer.filled(), &text[..appended]);
+        }
+        buffer.consume(40_000);
+        buffer.append(&text[appended..appended + 40_000]);
+        assert_eq!(buffer.bytes.len(), 64 << 10, "what was used has made room");
+        assert_eq!(buffer.filled(), &text[40_000..appended + 40_000]);
     }
 }

@@ -117,6 +117,6 @@ fn is_quiet<W: Wire>(wire: &mut W) -> bool {
     match wire.poll_readable(&mut cx) {
         Poll::Pending => true,
         Poll::Ready(Err(_)) => false,
-        Poll::Ready(Ok(())) => Buffer::default().poll_fill(&mut cx, wire).is_pending(),
+        Poll::Ready(Ok(())) => wire.poll_fill(&mut cx, &mut Buffer::default()).is_pending(),
     }
 }

@@ -6,11 +6,13 @@
 mod buffer;
 mod deadline;
 mod endpoint;
+mod mux;
 mod socket;
 mod wire;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use deadline::Timer;
 pub(crate) use endpoint::{Endpoint, Lease};
+pub(crate) use mux::{Host, MuxPool, MuxStream, serve};
 pub(crate) use socket::Socket;
-pub(crate) use wire::{HopWire, ServerTls, Wire};
+pub(crate) use wire::{ClientTls, HopWire, ServerTls, Wire};

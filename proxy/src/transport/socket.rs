@@ -41,6 +41,11 @@ impl Socket {
         let _ = self.stream.set_zero_linger();
     }
 
+    /// Takes it apart: the socket with what was read ahead, its count and what cuts it.
+    pub(super) fn into_parts(self) -> (TcpStream, Buffer, Option<Open>, Option<Rc<Live>>) {
+        (self.stream, self.ahead, self.counted, self.live)
+    }
+
     fn check_cut(&self, cx: &Context<'_>) -> io::Result<()> {
         match &self.live {
             Some(live) if live.poll_cut(cx) => Err(io::ErrorKind::ConnectionAborted.into()),

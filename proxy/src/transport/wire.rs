@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::Socket;
+use super::{Buffer, MuxStream, Socket};
 use crate::observe::Series;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_runtime::net::TcpStream;
@@ -22,6 +22,14 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Becomes ready when there may be something to read, the end included, without needing a
     /// buffer for it.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads once into a buffer; ready with the number of bytes, 0 at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>>
+    where
+        Self: Sized,
+    {
+        buffer.poll_fill(cx, self)
+    }
 
     /// Makes sure that the peer takes what it got for broken off once the connection is
     /// dropped. TLS says so by itself: its farewell is missing.
@@ -57,6 +65,8 @@ impl Wire for ServerTls {
 /// A connection to the next hop that carries one request at a time, or bytes.
 #[derive(Debug)]
 pub(crate) enum HopWire {
+    /// A stream beside others, to a proxy.
+    Mux(MuxStream),
     /// To a proxy, or to who speaks TLS outside the mesh.
     Own(ClientTls),
     /// To who speaks no TLS outside the mesh.
@@ -64,9 +74,10 @@ pub(crate) enum HopWire {
 }
 
 impl HopWire {
-    /// Counts the connection as open until it is dropped.
+    /// Counts the connection as open until it is dropped; streams are counted by their own.
     pub(crate) fn counted(mut self, series: &Arc<Series>) -> Self {
         match &mut self {
+            Self::Mux(_) => {}
             Self::Own(tls) => tls.get_mut().0.count(series),
             Self::Plain(socket) => socket.count(series),
         }
@@ -77,13 +88,23 @@ impl HopWire {
 impl Wire for HopWire {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
+            Self::Mux(stream) => stream.poll_readable(cx),
             Self::Own(tls) => tls.poll_readable(cx),
             Self::Plain(socket) => socket.poll_readable(cx),
         }
     }
 
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Mux(stream) => stream.poll_fill(cx, buffer),
+            Self::Own(tls) => tls.poll_fill(cx, buffer),
+            Self::Plain(socket) => buffer.poll_fill(cx, socket),
+        }
+    }
+
     fn mark_broken(&self) {
         match self {
+            Self::Mux(stream) => stream.mark_broken(),
             Self::Own(tls) => tls.mark_broken(),
             Self::Plain(socket) => socket.mark_broken(),
         }
@@ -97,6 +118,7 @@ impl AsyncRead for HopWire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
+            Self::Mux(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Own(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
         }
@@ -110,6 +132,7 @@ impl AsyncWrite for HopWire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
+            Self::Mux(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Own(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
@@ -121,17 +144,22 @@ impl AsyncWrite for HopWire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
+            Self::Mux(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Own(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        match self {
+            Self::Mux(stream) => stream.is_write_vectored(),
+            Self::Own(_) | Self::Plain(_) => true,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
+            Self::Mux(stream) => Pin::new(stream).poll_flush(cx),
             Self::Own(tls) => Pin::new(tls).poll_flush(cx),
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
         }
@@ -139,6 +167,7 @@ impl AsyncWrite for HopWire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
+            Self::Mux(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Own(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
         }

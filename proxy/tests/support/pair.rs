@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use weft_core::config_entry::{IntentionAction, Protocol};
 use weft_core::proxycfg::ProxySnapshot;
-use weft_proxy::config::{Config, SnapshotSource, Workers};
+use weft_proxy::config::{Config, Sharing, SnapshotSource, Workers};
 use weft_proxy::{Limits, Proxy, ProxyHandle, StartError};
 use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
 use weft_runtime::net::{self, TcpStream};
@@ -61,6 +61,7 @@ impl Running {
             hand_over: None,
             limits: Limits::default(),
             access_log: None,
+            mux: Sharing::Auto,
             audit: None,
         };
         change(&mut config);
@@ -102,6 +103,15 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(protocol: Protocol, app: SocketAddr) -> Self {
+        Self::start_with(protocol, app, [Sharing::Auto; 2]).await
+    }
+
+    /// Starts them with the client's and the server's choice.
+    pub(crate) async fn start_with(
+        protocol: Protocol,
+        app: SocketAddr,
+        [ours, theirs]: [Sharing; 2],
+    ) -> Self {
         let mesh = Mesh::new("test.mesh");
         let (call, door) = (free().await, free().await);
         let server = mesh.snapshot("web", (door, app), protocol, &[]);
@@ -113,8 +123,12 @@ impl Pair {
             targets: vec![("web", "web", vec![door])],
         };
         let client = mesh.snapshot("client", (free().await, app), protocol, &[upstream]);
-        let server = Running::start("server", server).await;
-        let client = Running::start("client", client).await;
+        let server = Running::launch_with("server", server, |config| config.mux = theirs);
+        let mut server = server.await.expect("a proxy");
+        server.handle.ready().await.expect("a proxy in service");
+        let client = Running::launch_with("client", client, |config| config.mux = ours);
+        let mut client = client.await.expect("a proxy");
+        client.handle.ready().await.expect("a proxy in service");
         Self { mesh, call, client, server }
     }
 
@@ -179,6 +193,15 @@ pub(crate) struct Raw(pub(crate) TcpStream);
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(net::connect_tcp(address, LIMIT).await.expect("a connection"))
+    }
+
+    /// Connects and reads to the end. Who is refused may learn so before the connection is his.
+    pub(crate) async fn all(address: SocketAddr) -> String {
+        match net::connect_tcp(address, LIMIT).await {
+            Ok(stream) => Self(stream).rest().await,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => String::new(),
+            Err(error) => panic!("no connection: {error}"),
+        }
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
