@@ -20,6 +20,7 @@ use crate::peers::{Door, Papers};
 use crate::story::{Called, Shop, called, speaks};
 use sockets::Socket;
 
+mod peer_namespace;
 mod scanners;
 mod sockets;
 
@@ -42,6 +43,9 @@ enum Face {
     Services,
 }
 
+/// Asks a port with these papers for a path; `None` when there is no answer.
+type Knock<'a> = &'a dyn Fn(u16, Option<&Papers>, &str) -> Option<String>;
+
 /// The ports of a process, and who may come to each.
 type Doors = Vec<(u16, Face)>;
 
@@ -58,6 +62,11 @@ struct Estate {
 
 impl Estate {
     fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Starts it with the doors that are for other hosts at an address of this one.
+    fn start_at(address: Ipv4Addr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let api = Papers::of_own_authority("api", None);
         let https = |name: &str| {
@@ -65,18 +74,21 @@ impl Estate {
             fs::write(at("pem"), &api.chain_pem).expect("written");
             fs::write(at("key"), &api.key_pem).expect("written");
             fs::write(at("ca"), &api.root_pem).expect("written");
-            json!({ "addr": format!("127.0.0.1:{}", free_port()), "cert_file": at("pem"),
+            json!({ "addr": format!("{address}:{}", free_port()), "cert_file": at("pem"),
                 "key_file": at("key"), "ca_file": at("ca") })
         };
         let socket = folder.path().join("http.sock");
+        let rpc = format!("{address}:{}", free_port());
         let cluster = Cluster::start_all_with(
             &json!({
+                "bind_addr": rpc, "advertise_addr": rpc,
                 "leaf_lifetime": "60s",
                 "telemetry_addr": format!("127.0.0.1:{}", free_port()),
                 "http": { "addr": format!("127.0.0.1:{}", free_port()) },
                 "https": https("server"),
             }),
             &json!({
+                "bind_addr": address, "advertise_addr": address,
                 "http": { "addr": format!("127.0.0.1:{}", free_port()), "socket": socket },
                 "https": https("agent"),
                 "workload_api": { "socket": folder.path().join("workload.sock"),
@@ -204,7 +216,7 @@ fn every_listening_socket_is_known_and_keeps_strangers_out() {
                     row.unwrap_or_else(|| panic!("{socket:?} of {process} has no row here")).1
                 }
             };
-            checks += judge(face, socket, &estate, [&foreign, &signed_by_leaf, &leaf]);
+            checks += judge(face, socket, &estate, [&foreign, &signed_by_leaf, &leaf], &knock);
         }
         assert!(unseen.is_empty(), "{process} does not listen at {unseen:?}, only at {found:?}");
     }
@@ -212,8 +224,14 @@ fn every_listening_socket_is_known_and_keeps_strangers_out() {
     tools::tell(&format!("{test}: {sockets} sockets of 4 processes, {checks} callers kept out"));
 }
 
-/// Shows that a socket is what its row says; returns how many callers it has kept out.
-fn judge(face: Face, socket: &Socket, estate: &Estate, papers: [&Papers; 3]) -> usize {
+/// Shows that a socket is what its row says to those who knock so; returns how many it has kept out.
+fn judge(
+    face: Face,
+    socket: &Socket,
+    estate: &Estate,
+    papers: [&Papers; 3],
+    knock: Knock<'_>,
+) -> usize {
     let [foreign, signed_by_leaf, leaf] = papers;
     let port = match socket {
         Socket::File(path) => {
