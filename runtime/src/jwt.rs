@@ -217,3 +217,6 @@ impl<'de> Deserialize<'de> for Claims {
         deserializer.deserialize_map(Unique)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Tokens in requests: who shows a good one gets in, and nobody else; keys may change, and their
 //! server may be away.
 
+mod over_http2;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,22 +19,36 @@ use crate::story::{Shop, speaks};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A cluster in which `shop` calls `web`, which wants tokens.
-struct World {
+struct World<A = App> {
     cluster: Cluster,
-    app: App,
+    app: A,
     shop: Shop,
     _proxy: TestProxy,
 }
 
 impl World {
     fn start() -> Self {
-        let cluster = Cluster::start();
         let app = App::start("web");
-        speaks(&cluster, "web", "http");
-        cluster.agent.register(&meshed("web", "web", app.port(), &[]));
+        let port = app.port();
+        Self::behind(app, "http", port)
+    }
+}
+
+impl<A> World<A> {
+    /// Has this application as `web`, which speaks a protocol on a port.
+    fn behind(app: A, protocol: &str, port: u16) -> Self {
+        let cluster = Cluster::start();
+        speaks(&cluster, "web", protocol);
+        cluster.agent.register(&meshed("web", "web", port, &[]));
         let proxy = cluster.agent.sidecar("web");
         let shop = Shop::open(&cluster, &["web"]);
         Self { cluster, app, shop, _proxy: proxy }
+    }
+
+    /// Has the provider's one key in its entry.
+    fn provide_key(&self, key: &SigningKey, more: &Value) {
+        let set = STANDARD.encode(json!({ "keys": [key.jwk()] }).to_string());
+        self.provider(&json!({ "Local": { "JWKS": set } }), more);
     }
 
     fn provider(&self, keys: &Value, more: &Value) {
@@ -108,7 +124,6 @@ fn remote(server: &KeyServer) -> Value {
 fn who_shows_a_good_token_gets_in_and_the_service_sees_what_it_is_to_see() {
     let world = World::start();
     let rsa = SigningKey::new("r1", Algorithm::RS256);
-    let set = STANDARD.encode(json!({ "keys": [rsa.jwk()] }).to_string());
     let more = json!({
         "Locations": [{ "Header": { "Name": "Authorization", "ValuePrefix": "Bearer " } },
             { "QueryParam": { "Name": "token" } }, { "Cookie": { "Name": "session" } }],
@@ -117,7 +132,7 @@ fn who_shows_a_good_token_gets_in_and_the_service_sees_what_it_is_to_see() {
             { "ClaimName": "level", "HeaderName": "X-Level" },
             { "ClaimName": "perms.role", "HeaderName": "X-Role" }],
     });
-    world.provider(&json!({ "Local": { "JWKS": set } }), &more);
+    world.provide_key(&rsa, &more);
     world.intend();
     let token = rsa.token(&claims());
     world.wait_let_in(&token);

@@ -199,3 +199,6 @@ fn word(action: IntentionAction) -> &'static str {
         IntentionAction::Deny => "deny",
     }
 }
+
+#[cfg(test)]
+mod tests;

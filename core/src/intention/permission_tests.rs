@@ -182,15 +182,6 @@ fn a_header_is_judged_as_each_origin_may_read_it() {
             "- GET /",
         ],
     );
-    let host = json!([{ "Action": "deny", "HTTP": { "Header": [
-        { "Name": "Host", "Exact": "db.example" }] } }]);
-    let hosts = [
-        "- GET / host:DB.example",
-        "- GET / host:db.example:80",
-        "- GET / host:db.example.",
-        "+ GET / host:xdb.example",
-    ];
-    check(host, ALLOW, &hosts);
     // Whoever must not be somebody else must say who it is.
     let not = json!({ "Exact": "user", "Invert": true });
     check(
@@ -212,6 +203,37 @@ fn a_header_is_judged_as_each_origin_may_read_it() {
         let lines = [format!("+ GET / {allowed}"), format!("- GET / {denied}")];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         check(header("allow", matcher), DENY, &lines);
+    }
+}
+
+#[test]
+fn a_host_is_judged_without_its_port_and_final_dot() {
+    let host = json!([{ "Action": "deny", "HTTP": { "Header": [
+        { "Name": "Host", "Exact": "db.example" }] } }]);
+    let hosts = [
+        "- GET / host:DB.example",
+        "- GET / host:db.example:80",
+        "- GET / host:db.example.",
+        "+ GET / host:xdb.example",
+        "+ GET / host:db.example:x",
+    ];
+    check(host, ALLOW, &hosts);
+    let host = json!([{ "Action": "deny", "HTTP": { "Header": [
+        { "Name": "Host", "Exact": "[::1]" }] } }]);
+    check(host, ALLOW, &["- GET / host:[::1]:80", "- GET / host:[::1].", "+ GET / host:[:"]);
+}
+
+#[test]
+fn a_denial_by_address_that_overrides_leaves_other_connections_alone() {
+    let deny = json!([{ "Action": "deny", "SourceCIDRs": ["10.0.0.0/8"] }]);
+    let entry = entry(deny).expect("right permissions");
+    let db = ServiceName::parse("db").expect("a name");
+    let decides = (crate::config_entry::IntentionPrecedence::DenyOverrides, ALLOW);
+    let judge = Judge::new(IntentionSet::for_destination(&db, [&entry], decides));
+    for (address, wanted) in [("10.1.2.3", false), ("192.0.2.1", true)] {
+        let address = Some(address.parse().expect("an address"));
+        let call = Call { address, port: Some(8080), sni: None, request: None };
+        assert_eq!(judge.evaluate(judge.standing(&web()), &call).allowed, wanted, "{address:?}");
     }
 }
 

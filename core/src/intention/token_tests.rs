@@ -20,12 +20,12 @@ use crate::traffic::RequestView;
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
-struct Request {
-    query: Option<&'static str>,
-    headers: Vec<(&'static str, &'static str)>,
+struct Request<'a> {
+    query: Option<&'a str>,
+    headers: Vec<(&'a str, &'a str)>,
 }
 
-impl RequestView for Request {
+impl RequestView for Request<'_> {
     fn method(&self) -> &str {
         "GET"
     }
@@ -121,6 +121,22 @@ fn a_token_is_found_where_it_may_stand_and_only_once() {
 }
 
 #[test]
+fn a_token_may_be_as_long_as_tokens_are_and_no_longer() {
+    let usual = provider(&json!({}));
+    for (more, wanted) in
+        [(0, None), (1, Some(TokenFault::TooLong)), (2, Some(TokenFault::TooLong))]
+    {
+        let token = format!("a.b.{}", "c".repeat(crate::limits::JWT_BYTES_MAX - 4 + more));
+        let bearer = format!("Bearer {token}");
+        let request = Request { query: None, headers: vec![("authorization", &bearer)] };
+        let found = carried(&usual, &request);
+        assert_eq!(found.as_ref().err().copied(), wanted, "{more} more");
+        let found = found.ok().flatten().map(|found| found.token);
+        assert_eq!(found, wanted.is_none().then_some(token), "{more} more");
+    }
+}
+
+#[test]
 fn what_is_taken_out_leaves_the_rest_as_it_was() {
     for (query, left) in [
         ("a=1&t=x&b=%2F", Some("a=1&b=%2F")),
@@ -198,6 +214,51 @@ fn a_denial_by_token_overrides_where_denials_do() {
         assert_eq!(ask("staff"), (true, Cause::Action));
         let denied = if overrides { Cause::Permission(0) } else { Cause::Action };
         assert_eq!(ask("guest"), (!overrides, denied));
+    }
+}
+
+/// What a claim says is one value or a list of them; what is in a list of a list is not said.
+#[test]
+fn a_claim_says_its_value_or_those_of_its_list() {
+    let ask = |path: &Value, want: &str, claims: &Value| {
+        let claim = json!([{ "Path": path, "Value": want }]);
+        let jwt = json!({ "Providers": [{ "Name": "accounts", "VerifyClaims": claim }] });
+        let entry = entry(jwt, &[json!({ "Name": "web", "Action": "allow" })]);
+        let known = provider(&json!({}));
+        let decides = (Default::default(), IntentionAction::Deny);
+        let set = IntentionSet::for_destination(&name("db"), [&entry], decides);
+        let judge = Judge::new(set.with_providers(|_| Some(&known)));
+        let claims = claims.as_object().cloned().expect("an object");
+        let state = TokenState::Verified(Arc::new(claims));
+        let token = Token { provider: name("accounts"), version: known.modify_index, state };
+        with_tokens(&judge, &[token]).0
+    };
+    for (path, want, claims, wanted) in [
+        (json!(["role"]), "admin", json!({ "role": "admin" }), true),
+        (json!(["role"]), "admin", json!({ "role": "Admin" }), false),
+        (json!(["role"]), "admin", json!({ "role": ["user", "admin"] }), true),
+        (json!(["role"]), "admin", json!({ "role": ["user"] }), false),
+        (json!(["role"]), "admin", json!({ "role": [] }), false),
+        (json!(["role"]), "admin", json!({ "role": [["admin"]] }), false),
+        (json!(["role"]), "admin", json!({ "role": { "admin": true } }), false),
+        (json!(["role"]), "admin", json!({ "roles": "admin" }), false),
+        (json!(["level"]), "7", json!({ "level": 7 }), true),
+        (json!(["level"]), "7", json!({ "level": [6, 7] }), true),
+        (json!(["level"]), "7", json!({ "level": 7.5 }), false),
+        (json!(["is"]), "true", json!({ "is": true }), true),
+        (json!(["is"]), "null", json!({ "is": null }), false),
+        (json!(["a", "b"]), "x", json!({ "a": { "b": "x" } }), true),
+        (json!(["a", "b"]), "x", json!({ "a": [{ "b": "x" }], "a.b": "x" }), false),
+    ] {
+        assert_eq!(ask(&path, want, &claims), wanted, "{path} {want} in {claims}");
+    }
+}
+
+#[test]
+fn keys_are_kept_for_as_long_as_is_said_or_five_minutes() {
+    for (said, wanted) in [(0, 300), (1, 1), (3_600, 3_600)] {
+        let said = crate::time::Span(std::time::Duration::from_secs(said));
+        assert_eq!(super::keys_kept_for(said), std::time::Duration::from_secs(wanted));
     }
 }
 
