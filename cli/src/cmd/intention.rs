@@ -128,7 +128,7 @@ struct ExplainArgs {
     #[arg(long)]
     port: Option<u16>,
     /// The server name that the caller gives in TLS; as its proxy does, such as
-    /// web.default.dc1.internal.<trust domain>
+    /// web.default.dc1.internal.TRUST-DOMAIN
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
     #[command(flatten)]

@@ -113,9 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn few_permissions_need_no_index() {
-        let few: Vec<_> = (0..WORTH - 1).map(|_| permission("exact", "/a")).collect();
-        assert!(PathIndex::of(&few).is_none());
+    fn few_permissions_need_no_index_and_more_have_one() {
+        let those = |count| (0..count).map(|_| permission("exact", "/a")).collect::<Vec<_>>();
+        assert!(PathIndex::of(&those(WORTH - 1)).is_none());
+        assert!(PathIndex::of(&those(WORTH)).is_some());
     }
 
     proptest! {

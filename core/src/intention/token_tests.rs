@@ -217,6 +217,26 @@ fn a_denial_by_token_overrides_where_denials_do() {
     }
 }
 
+/// Who would not be let in by a token either is not told that one is missing.
+#[test]
+fn a_token_is_missed_only_where_it_would_help() {
+    let jwt = json!({ "Providers": [{ "Name": "accounts" }] });
+    let known = provider(&json!({}));
+    for (prefix, wanted) in
+        [("/a", Cause::NoTokenFor(0, TokenWant::Missing)), ("/elsewhere", Cause::NoPermission)]
+    {
+        let permission = json!({ "Action": "allow", "HTTP": { "PathPrefix": prefix }, "JWT": jwt });
+        let source = json!({ "Name": "web", "Permissions": [permission] });
+        let entry = entry(json!({}), &[source]);
+        let decides = (Default::default(), IntentionAction::Deny);
+        let set = IntentionSet::for_destination(&name("db"), [&entry], decides);
+        let judge = Judge::new(set.with_providers(|_| Some(&known)));
+        let (provider, version) = (name("accounts"), known.modify_index);
+        let absent = Token { provider, version, state: TokenState::Absent };
+        assert_eq!(with_tokens(&judge, &[absent]), (false, wanted), "{prefix}");
+    }
+}
+
 /// What a claim says is one value or a list of them; what is in a list of a list is not said.
 #[test]
 fn a_claim_says_its_value_or_those_of_its_list() {
