@@ -222,10 +222,13 @@ fn a_denial_by_token_overrides_where_denials_do() {
 fn a_token_is_missed_only_where_it_would_help() {
     let jwt = json!({ "Providers": [{ "Name": "accounts" }] });
     let known = provider(&json!({}));
-    for (prefix, wanted) in
-        [("/a", Cause::NoTokenFor(0, TokenWant::Missing)), ("/elsewhere", Cause::NoPermission)]
-    {
-        let permission = json!({ "Action": "allow", "HTTP": { "PathPrefix": prefix }, "JWT": jwt });
+    for (exact, path, wanted) in [
+        ("/a", "/a", Cause::NoTokenFor(0, TokenWant::Missing)),
+        ("/elsewhere", "/a", Cause::NoPermission),
+        // Some read it as /a, others do not.
+        ("/a", "/a;b", Cause::NoPermission),
+    ] {
+        let permission = json!({ "Action": "allow", "HTTP": { "PathExact": exact }, "JWT": jwt });
         let source = json!({ "Name": "web", "Permissions": [permission] });
         let entry = entry(json!({}), &[source]);
         let decides = (Default::default(), IntentionAction::Deny);
@@ -233,7 +236,8 @@ fn a_token_is_missed_only_where_it_would_help() {
         let judge = Judge::new(set.with_providers(|_| Some(&known)));
         let (provider, version) = (name("accounts"), known.modify_index);
         let absent = Token { provider, version, state: TokenState::Absent };
-        assert_eq!(with_tokens(&judge, &[absent]), (false, wanted), "{prefix}");
+        let judged = with_tokens_at(path, &judge, &[absent]);
+        assert_eq!(judged, (false, wanted), "{exact} {path}");
     }
 }
 
@@ -283,8 +287,12 @@ fn keys_are_kept_for_as_long_as_is_said_or_five_minutes() {
 }
 
 fn with_tokens(judge: &Judge, tokens: &[Token]) -> (bool, Cause) {
+    with_tokens_at("/a", judge, tokens)
+}
+
+fn with_tokens_at(path: &str, judge: &Judge, tokens: &[Token]) -> (bool, Cause) {
     let request = Request { query: None, headers: Vec::new() };
-    let path = CanonicalPath::parse(b"/a").expect("a path");
+    let path = CanonicalPath::parse(path.as_bytes()).expect("a path");
     let asked = Asked { request: &request, path: Ok(&path), tokens };
     let call = Call { address: None, port: Some(80), sni: None, request: Some(asked) };
     let judgement = judge.evaluate(judge.standing(&name("web")), &call);
