@@ -18,6 +18,7 @@ pub mod canonical_path;
 pub mod identity;
 pub mod index;
 pub mod limits;
+pub mod local_address;
 pub mod name;
 mod text_type;
 pub mod time;

@@ -15,6 +15,9 @@ pub const HOST_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a SPIFFE ID that every implementation must take (SPIFFE-ID §2.3).
 pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
 
+/// Bytes of the path of a unix socket: the kernel's `sun_path` has 108, the last of them a zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// Pairs of metadata of a node or service (Consul: 64).
 pub const META_PAIRS_MAX: usize = 64;
 /// Bytes of a metadata key (Consul: 128).

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weft_core::limits::SOCKET_PATH_BYTES_MAX;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
 use weft_proto::text::{AuditConfig, AuditSection, Fault};
@@ -32,10 +33,6 @@ const START_LIMIT_MAX: Duration = Duration::from_secs(540);
 /// How long connections may go on once another process has taken over: a day, as a process that
 /// only carries some connections costs little, and what they carry may not be begun again easily.
 const REPLACED_LIMIT_DEFAULT: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of the path of a unix socket.
-///
-/// **Source**: unix(7), `sun_path`.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// More worker threads than this share nothing but memory traffic.
 const WORKERS_MAX: usize = 256;
 

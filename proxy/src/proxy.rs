@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::{KeyAsker, drive};
 use crate::handover::{Estate, Standing, Succession};
 use crate::http::chain;
-use crate::listen::{Crew, CrewOptions};
+use crate::listen::{Crew, CrewOptions, UnixDoors};
 use crate::observe::{AccessLog, Decisions, Metrics, Spans};
 use crate::workload::Workload;
 
@@ -120,6 +120,7 @@ impl Proxy {
             limits: Arc::new(config.limits),
             descriptors_max: descriptors::raise_limit(),
             metrics: metrics.clone(),
+            unix_doors: UnixDoors::default(),
             log: config.access_log.map(|format| AccessLog::start(format, &tasks)),
         };
         info!(workers = config.workers.count, reason = config.workers.reason, "workers start");

@@ -9,6 +9,7 @@ use weft_core::chain::{Target, TargetId};
 use weft_core::config_entry::{Protocol, ServiceDestination, Tracing};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
+use weft_core::local_address::LocalAddress;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
 use weft_core::traffic::{RouteTable, RouteTableError};
@@ -52,7 +53,9 @@ pub(crate) struct KnownKeys {
 /// One upstream, ready for work.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) bind: SocketAddr,
+    pub(crate) bind: LocalAddress,
+    /// Of a unix socket.
+    pub(crate) socket_mode: Option<u32>,
     pub(crate) service: ServiceName,
     pub(crate) protocol: Protocol,
     pub(crate) table: RouteTable,
@@ -79,7 +82,7 @@ pub(crate) enum UnusableSnapshot {
     #[error("the leaf is of {leaf}, but the snapshot speaks for {snapshot}")]
     OtherIdentity { leaf: SpiffeId, snapshot: SpiffeId },
     #[error("two upstreams are to listen on {0}")]
-    SameBind(SocketAddr),
+    SameBind(LocalAddress),
     #[error("an upstream's chain cannot be followed")]
     Chain(#[from] RouteTableError),
     #[error("the leaf or the trust bundle cannot be used")]
@@ -124,7 +127,7 @@ impl Workload {
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(snapshot.upstreams.len());
         for upstream in &snapshot.upstreams {
             if upstreams.iter().any(|other| other.bind == upstream.bind) {
-                return Err(UnusableSnapshot::SameBind(upstream.bind));
+                return Err(UnusableSnapshot::SameBind(upstream.bind.clone()));
             }
             let mut targets = Vec::with_capacity(upstream.chain.targets.len());
             for target in upstream.chain.targets.values() {
@@ -132,7 +135,8 @@ impl Workload {
                 targets.push(upstream_target(target, &snapshot, with, &mut configs)?);
             }
             upstreams.push(Upstream {
-                bind: upstream.bind,
+                bind: upstream.bind.clone(),
+                socket_mode: upstream.socket_mode,
                 service: upstream.chain.service_name.clone(),
                 protocol: upstream.chain.protocol,
                 table: RouteTable::compile(&upstream.chain)?,
@@ -158,8 +162,8 @@ impl Workload {
     }
 
     /// Returns the number of the upstream that listens on an address.
-    pub(crate) fn upstream_at(&self, bind: SocketAddr) -> Option<usize> {
-        self.upstreams.iter().position(|upstream| upstream.bind == bind)
+    pub(crate) fn upstream_at(&self, bind: &LocalAddress) -> Option<usize> {
+        self.upstreams.iter().position(|upstream| upstream.bind == *bind)
     }
 }
 

@@ -79,7 +79,7 @@ async fn new_connections_find_a_proxy_whatever_its_number_of_workers() {
     let web = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
     let _web = Running::start("web", web).await;
     let snapshot = client(&mesh, door, &app).await;
-    let bind = snapshot.upstreams[0].bind;
+    let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
     let mut running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     let admin = running.handle.admin_addr();
     let told = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -115,11 +115,11 @@ async fn a_new_proxy_that_fails_leaves_the_running_one_as_it_was() {
     let web = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
     let _web = Running::start("web", web).await;
     let mut snapshot = client(&mesh, door, &app).await;
-    let bind = snapshot.upstreams[0].bind;
+    let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
     let running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     // A further listener, where somebody else has one.
     let mut further = snapshot.upstreams[0].clone();
-    further.bind = app.address;
+    further.bind = app.address.into();
     snapshot.upstreams.push(further);
     let failed = start("fails", &snapshot, (&socket, 2)).await;
     assert!(matches!(failed, Err(StartError::Listen { .. })), "{:?}", failed.err());
@@ -170,7 +170,7 @@ async fn a_connection_that_waits_for_its_next_request_is_not_closed_under_the_ca
     let app = App::start("web").await;
     let pair = Pair::start(Protocol::Http, app.address).await;
     let snapshot = client(&pair.mesh, pair.server_door(), &app).await;
-    let bind = snapshot.upstreams[0].bind;
+    let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
     let running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     let ask = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
     let (mut silent, mut idle) = (Raw::connect(bind).await, Raw::connect(bind).await);

@@ -11,11 +11,13 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 mod datagrams;
+mod local;
 mod member;
 mod passing;
 mod peer;
 
 pub use datagrams::{Batch, DatagramSocket};
+pub use local::{LocalListener, SocketFile, connect_local, listen_unix};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
 pub use passing::{ListeningSocket, PASSED_MAX, Passage, Passed, activated, adopt_unix_listener};
 pub use peer::{PeerError, PeerProcess, own_uid, peer_uid};
@@ -183,9 +185,13 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
             }
             std::fs::remove_file(path)?;
         }
-        let listener = UnixListener::bind(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        // Before anybody can connect.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-        Ok(listener)
+        socket.listen(BACKLOG)?;
+        UnixListener::from_std(socket.into())
     };
     open().map_err(|error| named(error, "listen on", path.display()))
 }

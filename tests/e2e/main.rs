@@ -51,5 +51,6 @@ mod storage;
 mod story;
 mod tokens;
 mod tracing;
+mod unix_sockets;
 mod watching;
 mod workload_api;

@@ -5,7 +5,19 @@ use crate::tree::{SourceFile, Tree, Violation};
 
 /// The floors from the ground up. Modules of one floor may import each other.
 const FLOORS: [(&str, &[&str]); 4] = [
-    ("ground", &["name", "identity", "index", "time", "limits", "text_type", "canonical_path"]),
+    (
+        "ground",
+        &[
+            "name",
+            "identity",
+            "index",
+            "time",
+            "limits",
+            "local_address",
+            "text_type",
+            "canonical_path",
+        ],
+    ),
     ("records", &["catalog", "config_entry", "ca", "acl", "kv", "session"]),
     (
         "judgement",

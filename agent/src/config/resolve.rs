@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weft_core::ca::KeyKind;
 use weft_core::catalog::Locality;
-use weft_core::limits;
+use weft_core::limits::{self, SOCKET_PATH_BYTES_MAX};
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
 
@@ -18,8 +18,6 @@ use crate::local::{Definitions, Placed};
 
 /// Where packages put the data of the service.
 const DATA_DIR: &str = "/var/lib/weft/agent";
-/// Bytes of a path of a unix socket, less its final zero (unix(7)).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
     /// Checks what a file says and fills in every default.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use weft_core::catalog::{
     CheckDefinition, Connect, ConnectDefinition, ProxyConfig, Service, ServiceDefinition,
-    ServiceKind, Unheeded, Weights,
+    ServiceKind, Unheeded, Upstream, Weights,
 };
 use weft_core::index::Index;
 use weft_core::limits;
@@ -296,6 +296,13 @@ fn proxy(
             {
                 faults.add("Connect", "a proxy is neither Native nor has it a SidecarService");
             }
+            let has_port = proxy.local_service_port != 0 || !proxy.local_service_address.is_empty();
+            if proxy.local_service_socket_path.is_some() && has_port {
+                faults.add(
+                    "Proxy.LocalServiceSocketPath",
+                    "stands in place of LocalServiceAddress and LocalServicePort; leave them out",
+                );
+            }
             check_upstreams(&proxy, definition, faults);
             Some(proxy)
         }
@@ -308,9 +315,20 @@ fn check_upstreams(proxy: &ProxyConfig, definition: &ServiceDefinition, faults: 
         let count = proxy.upstreams.len();
         faults.add("Proxy.Upstreams", format!("{count} are more than the {limit} allowed"));
     }
-    let mut bound = BTreeSet::new();
+    let (mut bound, mut sockets) = (BTreeSet::new(), BTreeSet::new());
     for (at, upstream) in proxy.upstreams.iter().enumerate() {
         let field = |name: &str| format!("Proxy.Upstreams[{at}].{name}");
+        if let Some(path) = &upstream.local_bind_socket_path {
+            check_upstream_socket(upstream, &field, faults);
+            if !sockets.insert(path) {
+                let reason = format!("{path} is taken by another upstream of this proxy");
+                faults.add(&field("LocalBindSocketPath"), reason);
+            }
+            continue;
+        }
+        if !upstream.local_bind_socket_mode.is_empty() {
+            faults.add(&field("LocalBindSocketMode"), "goes with LocalBindSocketPath");
+        }
         let address = match upstream.local_bind_address.as_str() {
             "" => "127.0.0.1",
             address => address,
@@ -322,7 +340,8 @@ fn check_upstreams(proxy: &ProxyConfig, definition: &ServiceDefinition, faults: 
         if port == 0 {
             faults.add(
                 &field("LocalBindPort"),
-                "must be the port on which the application calls the upstream",
+                "must be the port on which the application calls the upstream, or \
+                 LocalBindSocketPath the socket",
             );
         } else if port == definition.port {
             faults.add(&field("LocalBindPort"), format!("{port} is the proxy's own port"));
@@ -332,6 +351,20 @@ fn check_upstreams(proxy: &ProxyConfig, definition: &ServiceDefinition, faults: 
                 format!("{address}:{port} is taken by another upstream of this proxy"),
             );
         }
+    }
+}
+
+fn check_upstream_socket(upstream: &Upstream, field: &dyn Fn(&str) -> String, faults: &mut Faults) {
+    if upstream.local_bind_port != 0 || !upstream.local_bind_address.is_empty() {
+        faults.add(
+            &field("LocalBindSocketPath"),
+            "stands in place of LocalBindAddress and LocalBindPort; leave them out",
+        );
+    }
+    if upstream.socket_mode().is_none() {
+        let mode = &upstream.local_bind_socket_mode;
+        let reason = format!("{mode:?} is not the mode of a file in octal, such as \"0660\"");
+        faults.add(&field("LocalBindSocketMode"), reason);
     }
 }
 

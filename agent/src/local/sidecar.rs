@@ -60,11 +60,13 @@ pub(super) fn expand(
     let proxy = sidecar.proxy.get_or_insert_default();
     proxy.destination_service_name.get_or_insert_with(|| application.name.clone());
     proxy.destination_service_id.get_or_insert_with(|| application.id.clone());
-    if proxy.local_service_address.is_empty() {
-        proxy.local_service_address = Ipv4Addr::LOCALHOST.to_string();
-    }
-    if proxy.local_service_port == 0 {
-        proxy.local_service_port = application.port;
+    if proxy.local_service_socket_path.is_none() {
+        if proxy.local_service_address.is_empty() {
+            proxy.local_service_address = Ipv4Addr::LOCALHOST.to_string();
+        }
+        if proxy.local_service_port == 0 {
+            proxy.local_service_port = application.port;
+        }
     }
     if sidecar.check.is_none() && sidecar.checks.is_empty() {
         sidecar.check = Some(listening_check(&sidecar, surroundings.bind_addr));

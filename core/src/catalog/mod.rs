@@ -18,5 +18,6 @@ pub use registration::{
     CatalogDeregistration, CatalogRegistration, ConnectDefinition, ServiceDefinition, Unheeded,
 };
 pub use service::{
-    Connect, Locality, ProxyConfig, Service, ServiceKind, ServicePort, Upstream, Weights,
+    Connect, Locality, ProxyConfig, SOCKET_MODE_DEFAULT, Service, ServiceKind, ServicePort,
+    Upstream, Weights,
 };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TaggedAddress;
 use crate::index::Index;
+use crate::local_address::SocketPath;
 use crate::name::{Datacenter, InstanceId, ServiceName};
 
 /// What an instance is for.
@@ -168,6 +169,9 @@ pub struct ProxyConfig {
     pub local_service_address: String,
     /// The port of the local instance; 0 means the instance's registered port.
     pub local_service_port: u16,
+    /// The unix socket of the local instance, in place of address and port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_service_socket_path: Option<SocketPath>,
     /// Opaque settings, `protocol` and time-outs among them.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub config: serde_json::Map<String, serde_json::Value>,
@@ -198,7 +202,29 @@ pub struct Upstream {
     /// The port on which the sidecar listens for it.
     #[serde(default)]
     pub local_bind_port: u16,
+    /// The unix socket on which the sidecar listens for it, in place of address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_bind_socket_path: Option<SocketPath>,
+    /// The mode of the socket's file, in octal such as `0660`; empty for [`SOCKET_MODE_DEFAULT`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub local_bind_socket_mode: String,
     /// Opaque settings, `protocol` and time-outs among them.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The mode of an upstream's unix socket when none is given: the user whom the sidecar runs as,
+/// and nobody else.
+pub const SOCKET_MODE_DEFAULT: u32 = 0o600;
+
+impl Upstream {
+    /// Returns the mode of the socket's file; `None` for a text that is no mode.
+    pub fn socket_mode(&self) -> Option<u32> {
+        match self.local_bind_socket_mode.as_str() {
+            "" => Some(SOCKET_MODE_DEFAULT),
+            text => u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8)
+                .ok()
+                .filter(|mode| *mode <= 0o777 && !text.starts_with('+')),
+        }
+    }
 }

@@ -287,7 +287,9 @@ impl Assembler {
                         let instances = facts.instances.get(&target.service)?;
                         endpoints.insert(id.clone(), select(target, instances));
                     }
-                    upstreams.push(UpstreamConfig { bind: door.bind, chain: (**chain).clone() });
+                    let (bind, socket_mode) = (door.bind.clone(), door.socket_mode);
+                    let chain = (**chain).clone();
+                    upstreams.push(UpstreamConfig { bind, socket_mode, chain });
                 }
                 // The first snapshot waits until each upstream has a chain or is known to have
                 // none; later ones do not hold back what runs for an upstream that was added.
@@ -365,7 +367,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
     let connections = defaults.max_inbound_connections;
     Some(InboundConfig {
         bind: doors.inbound,
-        local_app: doors.local_app,
+        local_app: doors.local_app.clone(),
         protocol: defaults.protocol.unwrap_or_default(),
         takes_plaintext: defaults.mutual_tls_mode == MutualTlsMode::Permissive,
         intentions: intentions.clone(),
@@ -387,7 +389,7 @@ fn ext_authz(doors: &Doors, extension: &EnvoyExtension) -> ExtAuthz {
     let address = match service {
         Some(service) => {
             let door = doors.upstreams.iter().find(|door| door.destination == service.name);
-            door.map(|door| door.bind)
+            door.and_then(|door| door.bind.tcp())
         }
         None => target.and_then(ExtAuthzTarget::address),
     };

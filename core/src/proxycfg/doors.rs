@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Site;
 use crate::catalog::{Service, ServiceKind, Upstream};
 use crate::limits;
+use crate::local_address::LocalAddress;
 use crate::name::{InstanceId, ServiceName};
 
 /// States why a registration is not that of a usable sidecar.
@@ -39,7 +40,7 @@ pub(super) struct Doors {
     pub(super) proxy_id: InstanceId,
     pub(super) service: ServiceName,
     pub(super) inbound: SocketAddr,
-    pub(super) local_app: SocketAddr,
+    pub(super) local_app: LocalAddress,
     /// In the order of the registration; no two listen on the same address.
     pub(super) upstreams: Vec<Door>,
     /// Upstreams that cannot be opened, with the reason.
@@ -50,7 +51,9 @@ pub(super) struct Doors {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Door {
     pub(super) destination: ServiceName,
-    pub(super) bind: SocketAddr,
+    pub(super) bind: LocalAddress,
+    /// Of a unix socket.
+    pub(super) socket_mode: Option<u32>,
 }
 
 impl Doors {
@@ -63,13 +66,20 @@ impl Doors {
         let service = proxy.destination_service_name.clone().ok_or(InvalidSidecar::Destination)?;
         let inbound_ip = ip("Address", &sidecar.address, site.bind_address)?;
         let inbound = SocketAddr::new(inbound_ip, port("Port", sidecar.port)?);
-        let local_ip = ip("Proxy.LocalServiceAddress", &proxy.local_service_address, LOOPBACK)?;
-        let local_port = port("Proxy.LocalServicePort", proxy.local_service_port)?;
+        let local_app = match &proxy.local_service_socket_path {
+            Some(path) => LocalAddress::Unix(path.clone()),
+            None => {
+                let field = "Proxy.LocalServiceAddress";
+                let ip = ip(field, &proxy.local_service_address, LOOPBACK)?;
+                let port = port("Proxy.LocalServicePort", proxy.local_service_port)?;
+                SocketAddr::new(ip, port).into()
+            }
+        };
         let mut doors = Self {
             proxy_id: sidecar.id.clone(),
             service,
             inbound,
-            local_app: SocketAddr::new(local_ip, local_port),
+            local_app,
             upstreams: Vec::new(),
             refused: Vec::new(),
         };
@@ -78,7 +88,7 @@ impl Doors {
     }
 
     fn add_upstreams(&mut self, upstreams: &[Upstream], site: &Site) {
-        let mut taken = BTreeSet::from([self.inbound]);
+        let mut taken = BTreeSet::from([LocalAddress::from(self.inbound)]);
         for (at, upstream) in upstreams.iter().enumerate() {
             let door = if at < limits::UPSTREAMS_PER_PROXY_MAX {
                 door(upstream, site)
@@ -86,7 +96,7 @@ impl Doors {
                 Err(format!("a proxy has at most {} upstreams", limits::UPSTREAMS_PER_PROXY_MAX))
             };
             let door = door.and_then(|door| {
-                if taken.insert(door.bind) {
+                if taken.insert(door.bind.clone()) {
                     Ok(door)
                 } else {
                     Err(format!("{} is taken by another listener of this proxy", door.bind))
@@ -106,13 +116,18 @@ fn door(upstream: &Upstream, site: &Site) -> Result<Door, String> {
     if let Some(datacenter) = upstream.datacenter.as_ref().filter(|dc| **dc != site.datacenter) {
         return Err(format!("datacenter {datacenter} cannot be reached from {}", site.datacenter));
     }
+    let destination = upstream.destination_name.clone();
+    if let Some(path) = &upstream.local_bind_socket_path {
+        let mode = upstream.socket_mode();
+        let wrong = || format!("LocalBindSocketMode: {:?}", upstream.local_bind_socket_mode);
+        let socket_mode = Some(mode.ok_or_else(|| format!("{} is no mode of a file", wrong()))?);
+        let bind = LocalAddress::Unix(path.clone());
+        return Ok(Door { destination, bind, socket_mode });
+    }
     let said = |invalid: InvalidSidecar| invalid.to_string();
     let address = ip("LocalBindAddress", &upstream.local_bind_address, LOOPBACK).map_err(said)?;
     let port = port("LocalBindPort", upstream.local_bind_port).map_err(said)?;
-    Ok(Door {
-        destination: upstream.destination_name.clone(),
-        bind: SocketAddr::new(address, port),
-    })
+    Ok(Door { destination, bind: SocketAddr::new(address, port).into(), socket_mode: None })
 }
 
 fn ip(field: &'static str, text: &str, default: IpAddr) -> Result<IpAddr, InvalidSidecar> {

@@ -11,6 +11,7 @@ use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::{ExtAuthzConfig, MeshTls, Protocol, Tracing};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
+use crate::local_address::LocalAddress;
 use crate::name::{InstanceId, ServiceName};
 
 /// Everything that one proxy needs; never partial.
@@ -51,7 +52,7 @@ pub struct InboundConfig {
     /// Where the proxy listens for mTLS from other proxies.
     pub bind: SocketAddr,
     /// Where the local instance listens.
-    pub local_app: SocketAddr,
+    pub local_app: LocalAddress,
     /// What the local instance speaks.
     pub protocol: Protocol,
     /// Whether callers without mutual TLS are let through to the local instance, unjudged.
@@ -95,7 +96,10 @@ pub struct JwtKeys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamConfig {
     /// Where the proxy listens for the local instance, without TLS.
-    pub bind: SocketAddr,
+    pub bind: LocalAddress,
+    /// The mode of the file, where that is a unix socket; `None` for its user alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_mode: Option<u32>,
     /// What the proxy follows for each connection or request.
     pub chain: CompiledChain,
 }

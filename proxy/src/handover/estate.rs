@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tracing::{info, warn};
-use weft_runtime::net::{self, ListeningSocket, TcpListener, UnixListener};
+use weft_runtime::net::{self, ListeningSocket, LocalListener, TcpListener, UnixListener};
 
 use super::take::{Predecessor, take};
 use crate::StartError;
@@ -50,9 +50,9 @@ impl Estate {
         if config.hand_over.is_some() {
             let activated = net::activated().map_err(|error| refused(error.to_string()))?;
             for (name, socket) in activated {
-                let address = socket.address();
+                let address = socket.address().clone();
                 info!(name, %address, "a listener of the service manager taken");
-                if name == ADMIN_NAME || address == config.admin_addr {
+                if name == ADMIN_NAME || address == config.admin_addr.into() {
                     heir.admin.get_or_insert(socket);
                 } else {
                     heir.traffic.entry(address).or_insert_with(|| vec![socket]);
@@ -60,10 +60,15 @@ impl Estate {
             }
         }
         let failed = |error: std::io::Error| StartError::Admin { reason: error.to_string() };
-        let inherited = heir.admin.filter(|it| it.address().ip().is_loopback());
-        let admin = match inherited.filter(|it| is_for(config.admin_addr, it.address())) {
-            Some(socket) => socket.into_listener().map_err(failed)?,
-            None => net::bind_tcp(config.admin_addr).await.map_err(failed)?,
+        let inherited =
+            heir.admin.filter(|it| it.address().tcp().is_some_and(|it| it.ip().is_loopback()));
+        let wanted = |it: &ListeningSocket| is_for(config.admin_addr, it.address().tcp());
+        let inherited = inherited.filter(wanted).map(ListeningSocket::into_listener);
+        let admin = match inherited.transpose().map_err(failed)? {
+            Some(LocalListener::Tcp(listener)) => listener,
+            Some(LocalListener::Unix(_)) | None => {
+                net::bind_tcp(config.admin_addr).await.map_err(failed)?
+            }
         };
         let (traffic, door) = (heir.traffic, heir.door);
         Ok(Self {
@@ -77,8 +82,8 @@ impl Estate {
 }
 
 /// Whether a socket listens where it is wanted; port 0 is any.
-fn is_for(wanted: SocketAddr, address: SocketAddr) -> bool {
-    wanted == address || wanted.ip() == address.ip() && wanted.port() == 0
+fn is_for(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
+    address.is_some_and(|it| wanted == it || wanted.ip() == it.ip() && wanted.port() == 0)
 }
 
 /// Keeps a handle of the admin interface, to be passed on.

@@ -98,7 +98,7 @@ pub(crate) async fn take(path: &Path) -> Result<Option<Heir>, TakeError> {
                 Use::HandOver => heir.door = Some(net::adopt_unix_listener(socket)?),
                 Use::Traffic => {
                     let socket = ListeningSocket::adopt(socket)?;
-                    heir.traffic.entry(socket.address()).or_default().push(socket);
+                    heir.traffic.entry(socket.address().clone()).or_default().push(socket);
                 }
             }
         }

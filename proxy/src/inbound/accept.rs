@@ -143,7 +143,7 @@ pub(super) async fn carry_bytes<W: Wire>(
     limits: &Limits,
 ) {
     let inbound = &local.workload.snapshot.inbound;
-    let mut app = match net::connect_tcp(inbound.local_app, inbound.connect_timeout).await {
+    let mut app = match net::connect_local(&inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
         Err(error) => {
             local.inbound.cause("app-unreachable");

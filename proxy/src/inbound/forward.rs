@@ -396,11 +396,13 @@ impl Hop for LocalApp {
             Reuse::Fresh => app.lease(),
         };
         if lease.wire.is_none() {
-            let limit = plan.local.workload.snapshot.inbound.connect_timeout;
-            let connected = net::connect_tcp(app.address, limit).await.map_err(|error| {
-                let message = format!("cannot reach the local instance: {error}");
-                Refusal::new(503, "app-unreachable", message).unreached()
-            })?;
+            let inbound = &plan.local.workload.snapshot.inbound;
+            let limit = inbound.connect_timeout;
+            let connected =
+                net::connect_local(&inbound.local_app, limit).await.map_err(|error| {
+                    let message = format!("cannot reach the local instance: {error}");
+                    Refusal::new(503, "app-unreachable", message).unreached()
+                })?;
             lease.wire = Some(connected);
         }
         Ok(lease)

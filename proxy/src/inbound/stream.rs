@@ -95,7 +95,7 @@ impl StreamHop for LocalApp {
     ) -> Result<Response<Incoming>, Refusal> {
         let (worker, local) = (&plan.worker, &plan.local);
         let inbound = &local.workload.snapshot.inbound;
-        let open = || net::connect_tcp(inbound.local_app, inbound.connect_timeout);
+        let open = || net::connect_local(&inbound.local_app, inbound.connect_timeout);
         let sent = async {
             match inbound.protocol {
                 Protocol::Grpc | Protocol::Http2 => {

@@ -139,7 +139,7 @@ pub(super) struct Rules<'a> {
     pub(super) judge: &'a Judge,
     pub(super) standing: Standing,
     pub(super) caller: &'a Caller,
-    pub(super) port: u16,
+    pub(super) port: Option<u16>,
 }
 
 impl Rules<'_> {

@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +11,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use weft_core::config_entry::Protocol;
-use weft_runtime::net::{TcpListener, TcpStream, unpace_loopback};
+use weft_core::local_address::LocalAddress;
+use weft_runtime::net::{LocalListener, TcpStream};
 
 use super::{Caller, Live, Worker};
 use crate::http::Refusal;
@@ -23,19 +23,18 @@ use crate::{inbound, outbound};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who comes in at a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Door {
     /// Other proxies.
     Inbound,
     /// The local instance, on its way to the upstream bound here.
-    Outbound(SocketAddr),
+    Outbound(LocalAddress),
 }
 
 /// Accepts until told to stop.
 pub(super) async fn accept(
     worker: Rc<Worker>,
-    listener: Rc<TcpListener>,
-    door: Door,
+    (listener, door): (Rc<LocalListener>, Door),
     stop: CancellationToken,
 ) {
     loop {
@@ -47,18 +46,20 @@ pub(super) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) if worker.descriptors.has_room_for_caller(&stream) => {
-                serve(&worker, stream, door);
+            Ok(stream) if worker.descriptors.has_room_for_caller(&stream) => {
+                if listener.hasten(&stream).is_ok() {
+                    serve(&worker, stream, &door);
+                }
             }
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 worker.close_waiting();
-                turn_away(&worker, &stream, door, "descriptor-limit");
+                turn_away(&worker, &stream, &door, "descriptor-limit");
             }
             Err(error) if is_of_peer(&error) => {}
             Err(error) => {
                 warn!(?door, %error, "cannot accept a connection");
                 worker.close_waiting();
-                if !turn_one_away(&worker, &listener, door).await {
+                if !turn_one_away(&worker, &listener, &door).await {
                     tokio::select! {
                         // Both only wait.
                         () = tokio::time::sleep(ACCEPT_PAUSE) => {}
@@ -72,7 +73,7 @@ pub(super) async fn accept(
 
 /// Uses the reserve to tell the next caller at once that there is no room, instead of leaving it
 /// to wait; whether that has worked.
-async fn turn_one_away(worker: &Worker, listener: &TcpListener, door: Door) -> bool {
+async fn turn_one_away(worker: &Worker, listener: &LocalListener, door: &Door) -> bool {
     worker.descriptors.give_up_reserve();
     let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
@@ -81,7 +82,7 @@ async fn turn_one_away(worker: &Worker, listener: &TcpListener, door: Door) -> b
     })
     .await;
     let is_told = accepted.is_some();
-    if let Some((stream, _)) = accepted {
+    if let Some(stream) = accepted {
         turn_away(worker, &stream, door, "descriptor-limit");
     }
     worker.descriptors.take_reserve();
@@ -90,7 +91,7 @@ async fn turn_one_away(worker: &Worker, listener: &TcpListener, door: Door) -> b
 
 /// Counts a caller for whom there is no room, and says so in a way that it understands, if that
 /// can be done at once. TLS has no way before the handshake.
-fn turn_away(worker: &Worker, stream: &TcpStream, door: Door, cause: &'static str) {
+fn turn_away(worker: &Worker, stream: &TcpStream, door: &Door, cause: &'static str) {
     let local = worker.current();
     match door {
         Door::Inbound => local.inbound.cause(cause),
@@ -112,11 +113,7 @@ fn turn_away(worker: &Worker, stream: &TcpStream, door: Door, cause: &'static st
     }
 }
 
-fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    unpace_loopback(&stream);
+fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
     let Some(caller) = Place::take(&worker.callers_open, worker.limits.connections) else {
         return turn_away(worker, &stream, door, "connection-limit");
     };
@@ -125,13 +122,13 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: Door) {
         Door::Inbound => local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX),
         Door::Outbound(_) => u32::MAX,
     };
-    let counter = if door == Door::Inbound { Some(&worker.inbound_open) } else { None };
+    let counter = if *door == Door::Inbound { Some(&worker.inbound_open) } else { None };
     let inbound = match counter.map(|open| Place::take(open, inbound_max)) {
         Some(None) => return turn_away(worker, &stream, door, "connection-limit"),
         taken => taken.flatten(),
     };
     let (number, live) = worker.track();
-    let worker = worker.clone();
+    let (worker, door) = (worker.clone(), door.clone());
     worker.tasks.clone().spawn_local("connection", async move {
         let _caller = caller;
         let _tracked = Tracked { worker: &worker, number };
@@ -232,7 +229,7 @@ mod tests {
         let inbound = size_of_future(|(worker, stream, live): Ends| {
             inbound::accept(worker, (stream, None), live)
         });
-        let outbound = size_of_future(|((worker, stream, live), bind): (Ends, SocketAddr)| {
+        let outbound = size_of_future(|((worker, stream, live), bind): (Ends, LocalAddress)| {
             outbound::accept(worker, stream, bind, live)
         });
         let live = size_of::<Live>();

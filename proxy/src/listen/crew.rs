@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use weft_core::local_address::LocalAddress;
 use weft_runtime::net::ListeningSocket;
 use weft_runtime::task::TaskTree;
 
+use super::unix::UnixDoors;
 use super::worker::run_thread;
 use crate::control::KeyAsker;
 use crate::limits::Limits;
@@ -21,7 +22,7 @@ use crate::workload::Workload;
 const COMMANDS_MAX: usize = 2;
 
 /// Sockets that another process has opened, by where they listen.
-pub(crate) type Inherited = BTreeMap<SocketAddr, Vec<ListeningSocket>>;
+pub(crate) type Inherited = BTreeMap<LocalAddress, Vec<ListeningSocket>>;
 
 /// All workers, as the rest of the proxy sees them. Clones are the same.
 #[derive(Debug, Clone)]
@@ -42,6 +43,7 @@ pub(crate) struct CrewOptions {
     pub(crate) asker: Arc<KeyAsker>,
     pub(crate) decisions: Option<Decisions>,
     pub(crate) spans: Spans,
+    pub(crate) unix_doors: UnixDoors,
 }
 
 /// A listener that could not be opened.
@@ -176,10 +178,10 @@ fn deal(inherited: Inherited, workers: usize) -> io::Result<Vec<Inherited>> {
     for (address, sockets) in inherited {
         for number in sockets.len()..workers {
             let shared = sockets[number % sockets.len()].try_clone()?;
-            shares[number].entry(address).or_default().push(shared);
+            shares[number].entry(address.clone()).or_default().push(shared);
         }
         for (number, socket) in sockets.into_iter().enumerate() {
-            shares[number % workers].entry(address).or_default().push(socket);
+            shares[number % workers].entry(address.clone()).or_default().push(socket);
         }
     }
     Ok(shares)
@@ -187,14 +189,17 @@ fn deal(inherited: Inherited, workers: usize) -> io::Result<Vec<Inherited>> {
 
 #[cfg(test)]
 mod tests {
-    use weft_runtime::net::bind_tcp_shared;
+    use std::net::SocketAddr;
+
+    use weft_runtime::net::{LocalListener, bind_tcp_shared};
 
     use super::*;
 
     #[tokio::test]
     async fn every_socket_has_a_worker_and_every_worker_a_socket() {
         let first = bind_tcp_shared(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-        let address = first.local_addr().expect("bound");
+        let address = LocalAddress::from(first.local_addr().expect("bound"));
+        let first = LocalListener::Tcp(first);
         for (sockets, workers, want) in [
             (1, 1, vec![1]),
             (3, 2, vec![2, 1]),
@@ -202,8 +207,8 @@ mod tests {
             (1, 4, vec![1, 1, 1, 1]),
             (4, 4, vec![1, 1, 1, 1]),
         ] {
-            let sockets = (0..sockets).map(|_| ListeningSocket::of(&first).expect("a handle"));
-            let inherited = Inherited::from([(address, sockets.collect())]);
+            let sockets = (0..sockets).map(|_| first.share().expect("a handle"));
+            let inherited = Inherited::from([(address.clone(), sockets.collect())]);
             let shares = deal(inherited, workers).expect("dealt");
             let counts: Vec<usize> = shares.iter().map(|share| share[&address].len()).collect();
             assert_eq!(counts, want);

@@ -67,8 +67,8 @@ impl Caller {
     }
 
     /// Tells what is judged of its call to a service that listens on a port.
-    pub(crate) fn call<'a>(&'a self, port: u16, request: Option<Asked<'a>>) -> Call<'a> {
-        Call { address: self.address, port: Some(port), sni: self.sni.as_deref(), request }
+    pub(crate) fn call<'a>(&'a self, port: Option<u16>, request: Option<Asked<'a>>) -> Call<'a> {
+        Call { address: self.address, port, sni: self.sni.as_deref(), request }
     }
 }
 

@@ -77,6 +77,7 @@ pub(crate) struct LocalEndpoint {
 /// Connections to one instance.
 #[derive(Debug)]
 pub(crate) struct Pools {
+    pub(crate) address: SocketAddr,
     pub(crate) http1: Rc<Endpoint<HopWire>>,
     pub(crate) http2: Multiplexed,
     /// How it is reached outside the mesh, if it is there.
@@ -90,8 +91,8 @@ impl Pools {
         address: SocketAddr,
         (outside, mux): (Option<Outside>, Option<Rc<MuxPool>>),
     ) -> Rc<Self> {
-        let http1 = Endpoint::new(address);
-        Rc::new(Self { http1, http2: Multiplexed::default(), outside, mux })
+        let http1 = Endpoint::new();
+        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, mux })
     }
 
     /// Returns the requests and connections on their way.
@@ -131,7 +132,7 @@ impl Local {
                 for endpoint in &local.endpoints {
                     let kept = endpoint.pools.clone();
                     if is_same {
-                        let place = (kept.http1.address, &endpoint.instance);
+                        let place = (kept.address, &endpoint.instance);
                         pools.insert(pool_key(upstream, target, place), kept);
                     } else {
                         kept.retire();
@@ -145,15 +146,15 @@ impl Local {
             .map(|upstream| local_upstream(upstream, (&mut pools, &muxes), metrics, random))
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
-        let address = workload.snapshot.inbound.local_app;
+        let address = &workload.snapshot.inbound.local_app;
         let inbound = metrics.inbound(&workload.snapshot.service);
         let (app, app_http1, app_http2) = match before {
-            Some(before) if before.app.address == address => {
+            Some(before) if before.workload.snapshot.inbound.local_app == *address => {
                 (before.app.clone(), before.app_http1.clone(), before.app_http2.clone())
             }
             other => {
                 other.iter().for_each(|before| before.app.retire());
-                (Endpoint::new(address), Rc::default(), Rc::default())
+                (Endpoint::new(), Rc::default(), Rc::default())
             }
         };
         let tokens = match before {
@@ -261,7 +262,7 @@ fn mux_pools(workload: &Workload, before: Option<&Local>, is_same: bool) -> MuxP
     let mut kept = MuxPools::new();
     for (_, target, local) in before.iter().flat_map(|before| before.targets()) {
         for pools in local.endpoints.iter().map(|endpoint| &endpoint.pools) {
-            let key = mux_key(target, pools.http1.address);
+            let key = mux_key(target, pools.address);
             kept.extend(pools.mux.clone().map(|mux| (key, mux)));
         }
     }

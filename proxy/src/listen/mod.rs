@@ -8,6 +8,7 @@ mod descriptors;
 mod live;
 mod load;
 mod local;
+mod unix;
 mod worker;
 
 pub(crate) use accept::{Place, serve_stream};
@@ -15,4 +16,5 @@ pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
 pub(crate) use load::InFlight;
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};
+pub(crate) use unix::UnixDoors;
 pub(crate) use worker::Worker;

@@ -12,8 +12,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use weft_core::catalog::SOCKET_MODE_DEFAULT;
+use weft_core::local_address::LocalAddress;
 use weft_core::traffic::Mix64;
-use weft_runtime::net::{ListeningSocket, TcpListener};
+use weft_runtime::net::{ListeningSocket, LocalListener, TcpListener};
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::{clock, entropy, net};
@@ -22,6 +24,7 @@ use super::accept::{Door, accept};
 use super::crew::{Command, CrewOptions, Inherited, Unbound};
 use super::descriptors::Descriptors;
 use super::load::Load;
+use super::unix::{UnixDoor, UnixDoors};
 use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
@@ -62,7 +65,8 @@ pub(crate) struct Worker {
     servers: RefCell<Vec<Weak<Live>>>,
     next_life: Cell<u64>,
     all_gone: Notify,
-    listeners: RefCell<BTreeMap<SocketAddr, Listening>>,
+    listeners: RefCell<BTreeMap<LocalAddress, Listening>>,
+    unix_doors: UnixDoors,
     /// What another process has left, until the first workload says what is wanted.
     inherited: RefCell<Inherited>,
     /// Another process has the listeners now: none is opened any more.
@@ -74,8 +78,13 @@ pub(crate) struct Worker {
 /// One address where this worker accepts; mostly with one socket.
 struct Listening {
     stop: CancellationToken,
-    sockets: Vec<Rc<TcpListener>>,
+    sockets: Vec<Rc<LocalListener>>,
+    /// What keeps the file of a unix socket.
+    unix: Option<Arc<UnixDoor>>,
 }
+
+/// One worker's share of a listener, and what keeps the file of a unix socket.
+type Opened = (Vec<LocalListener>, Option<Arc<UnixDoor>>);
 
 impl Worker {
     /// Returns the workload in force.
@@ -196,9 +205,11 @@ impl Worker {
         if self.is_retired.get() {
             return Vec::new();
         }
-        let inbound = (workload.snapshot.inbound.bind, Door::Inbound);
-        let outbound = workload.upstreams.iter().map(|up| (up.bind, Door::Outbound(up.bind)));
-        let wanted: BTreeMap<SocketAddr, Door> = outbound.chain([inbound]).collect();
+        let inbound = (workload.snapshot.inbound.bind.into(), (Door::Inbound, None));
+        let outbound = workload.upstreams.iter().map(|upstream| {
+            (upstream.bind.clone(), (Door::Outbound(upstream.bind.clone()), upstream.socket_mode))
+        });
+        let wanted: BTreeMap<LocalAddress, _> = outbound.chain([inbound]).collect();
         let mut listeners = self.listeners.borrow_mut();
         listeners.retain(|address, listening| {
             let stays = wanted.contains_key(address);
@@ -208,19 +219,23 @@ impl Worker {
             stays
         });
         let mut unbound = Vec::new();
-        for (address, door) in wanted {
-            if listeners.contains_key(&address) {
+        for (address, (door, mode)) in wanted {
+            let mode = mode.unwrap_or(SOCKET_MODE_DEFAULT);
+            if let Some(listening) = listeners.get(&address) {
+                let changed = listening.unix.as_ref().map_or(Ok(()), |unix| unix.set_mode(mode));
+                unbound.extend(changed.err().map(Unbound::new));
                 continue;
             }
-            match self.open(address) {
-                Ok(sockets) => {
+            match self.open(&address, mode) {
+                Ok((sockets, unix)) => {
                     let stop = CancellationToken::new();
-                    let sockets: Vec<Rc<TcpListener>> = sockets.into_iter().map(Rc::new).collect();
+                    let sockets: Vec<_> = sockets.into_iter().map(Rc::new).collect();
                     for socket in &sockets {
-                        let accepting = accept(self.clone(), socket.clone(), door, stop.clone());
+                        let with = (socket.clone(), door.clone());
+                        let accepting = accept(self.clone(), with, stop.clone());
                         self.tasks.spawn_local(format!("listener {address}"), accepting);
                     }
-                    listeners.insert(address, Listening { stop, sockets });
+                    listeners.insert(address, Listening { stop, sockets, unix });
                 }
                 Err(error) => unbound.push(Unbound::new(error)),
             }
@@ -231,10 +246,21 @@ impl Worker {
     }
 
     /// Takes over or opens one worker's share of a listener.
-    fn open(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-        match self.inherited.borrow_mut().remove(&address) {
-            Some(sockets) => sockets.into_iter().map(ListeningSocket::into_listener).collect(),
-            None => self.bind(address).map(|listener| vec![listener]),
+    fn open(&self, address: &LocalAddress, mode: u32) -> io::Result<Opened> {
+        let inherited = self.inherited.borrow_mut().remove(address);
+        match (address, inherited) {
+            (LocalAddress::Unix(path), inherited) => {
+                let inherited = inherited.and_then(|mut sockets| sockets.pop());
+                let door = self.unix_doors.open((path, mode), inherited)?;
+                Ok((vec![door.listener()?], Some(door)))
+            }
+            (LocalAddress::Tcp(_), Some(sockets)) => {
+                let sockets = sockets.into_iter().map(ListeningSocket::into_listener);
+                Ok((sockets.collect::<io::Result<_>>()?, None))
+            }
+            (LocalAddress::Tcp(address), None) => {
+                Ok((vec![LocalListener::Tcp(self.bind(*address)?)], None))
+            }
         }
     }
 
@@ -251,13 +277,16 @@ impl Worker {
     fn share(&self) -> io::Result<Vec<ListeningSocket>> {
         let listeners = self.listeners.borrow();
         let sockets = listeners.values().flat_map(|listening| &listening.sockets);
-        sockets.map(|socket| ListeningSocket::of(socket)).collect()
+        sockets.map(|socket| socket.share()).collect()
     }
 
     /// Accepts no more, as another process does; what is open goes on as long as it likes, and
     /// is asked to leave when it next would not notice.
     fn retire(&self) {
         self.is_retired.set(true);
+        let unix = self.listeners.borrow();
+        unix.values().filter_map(|listening| listening.unix.as_ref()).for_each(|it| it.leave());
+        drop(unix);
         self.stop_listening();
         self.lives.borrow().values().for_each(|live| live.retire());
     }
@@ -337,6 +366,12 @@ impl MuxSides {
     }
 }
 
+fn seeded() -> Mix64 {
+    let mut seed = [0; 8];
+    entropy::fill(&mut seed);
+    Mix64::new(u64::from_le_bytes(seed))
+}
+
 pub(super) fn run_thread(
     number: usize,
     options: &CrewOptions,
@@ -354,12 +389,10 @@ pub(super) fn run_thread(
             return;
         }
     };
-    let mut seed = [0; 8];
-    entropy::fill(&mut seed);
     let worker = Rc::new(Worker {
         number,
         tasks: tasks.clone(),
-        random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
+        random: RefCell::new(seeded()),
         log: options.log.clone(),
         spans: options.spans.clone(),
         asker: options.asker.clone(),
@@ -378,6 +411,7 @@ pub(super) fn run_thread(
         next_life: Cell::new(0),
         all_gone: Notify::new(),
         listeners: RefCell::default(),
+        unix_doors: options.unix_doors.clone(),
         inherited: RefCell::new(inherited),
         is_retired: Cell::new(false),
         is_drained: Cell::new(false),

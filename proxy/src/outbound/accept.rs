@@ -1,10 +1,10 @@
 //! A connection from the local instance: which upstream it is for, and what speaks on it.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tracing::debug;
 use weft_core::config_entry::Protocol;
+use weft_core::local_address::LocalAddress;
 use weft_runtime::net::TcpStream;
 
 use super::connect::open_tcp;
@@ -23,12 +23,12 @@ use crate::transport::{Buffer, Timer};
 pub(crate) async fn accept(
     worker: Rc<Worker>,
     mut stream: TcpStream,
-    bind: SocketAddr,
+    bind: LocalAddress,
     live: Rc<Live>,
 ) {
     let local = worker.current();
     // The listener's upstream may be gone since the connection was queued.
-    let Some(number) = local.workload.upstream_at(bind) else { return };
+    let Some(number) = local.workload.upstream_at(&bind) else { return };
     match local.workload.upstreams[number].protocol {
         Protocol::Tcp => Box::pin(copy(&worker, stream, number, &live)).await,
         Protocol::Http => {

@@ -84,7 +84,7 @@ pub(super) async fn open_tcp(
         let lease = endpoint.pools.http1.lease();
         // A chain speaks one protocol, so there is one.
         let config =
-            endpoint.tcp.clone().unwrap_or_else(|| of_target.tls.tcp(endpoint.pools.http1.address));
+            endpoint.tcp.clone().unwrap_or_else(|| of_target.tls.tcp(endpoint.pools.address));
         let how = (&local_target.series, limit);
         let dial = Dial::new(worker, (endpoint, &config), how);
         match Box::pin(dial.wire(StreamKind::Bytes)).await {
@@ -163,7 +163,7 @@ impl Dial {
         let Self { worker, pools, name, config, series, limit } = self;
         let before = worker.current();
         let connect = async {
-            let stream = connect_tcp(pools.http1.address, limit).await?;
+            let stream = connect_tcp(pools.address, limit).await?;
             if !worker.descriptors.has_room_onwards(&stream) {
                 return Err(io::Error::other("too many open files"));
             }
@@ -239,7 +239,7 @@ pub(super) fn failed(
         }
         None => format!(
             "cannot reach instance {instance} of {} at {} as {}: {error}",
-            target.id, endpoint.pools.http1.address, target.spiffe_id
+            target.id, endpoint.pools.address, target.spiffe_id
         ),
     };
     Refusal::new(status, cause, message).unreached()

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use weft_core::local_address::LocalAddress;
 use weft_core::traffic::{RequestView, Rewrite};
 use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
@@ -24,7 +24,7 @@ use crate::workload::{Upstream, UpstreamTarget};
 pub(crate) struct HttpUpstream {
     worker: Rc<Worker>,
     local: Rc<Local>,
-    bind: SocketAddr,
+    bind: LocalAddress,
     number: usize,
 }
 
@@ -66,7 +66,7 @@ impl HttpUpstream {
     pub(super) fn new(
         worker: Rc<Worker>,
         local: Rc<Local>,
-        bind: SocketAddr,
+        bind: LocalAddress,
         number: usize,
     ) -> Self {
         Self { worker, local, bind, number }
@@ -118,7 +118,7 @@ impl HttpUpstream {
             return Ok(());
         }
         self.local = self.worker.current();
-        self.number = self.local.workload.upstream_at(self.bind).ok_or_else(|| {
+        self.number = self.local.workload.upstream_at(&self.bind).ok_or_else(|| {
             Refusal::new(503, "upstream-removed", "this upstream was taken out of the registration")
         })?;
         Ok(())

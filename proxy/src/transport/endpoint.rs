@@ -4,7 +4,6 @@
 //! caller's affair.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -18,8 +17,6 @@ const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// One address with its waiting connections and the load that this worker puts on it.
 #[derive(Debug)]
 pub(crate) struct Endpoint<W> {
-    /// The address.
-    pub(crate) address: SocketAddr,
     in_flight: Cell<u32>,
     retired: Cell<bool>,
     idle: RefCell<Vec<Idle<W>>>,
@@ -43,9 +40,8 @@ pub(crate) struct Lease<W> {
 
 impl<W> Endpoint<W> {
     /// Makes an endpoint without connections.
-    pub(crate) fn new(address: SocketAddr) -> Rc<Self> {
+    pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
-            address,
             in_flight: Cell::new(0),
             retired: Cell::new(false),
             idle: RefCell::new(Vec::new()),

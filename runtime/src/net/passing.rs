@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 
@@ -18,7 +17,9 @@ use rustix::net::{
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tokio::io::Interest;
 
-use super::{TcpListener, UnixListener, UnixStream};
+use weft_core::local_address::{LocalAddress, SocketPath};
+
+use super::{LocalListener, TcpListener, UnixListener, UnixStream};
 
 /// Descriptors in one message; the kernel takes up to 253 (`SCM_MAX_FD`).
 pub const PASSED_MAX: usize = 64;
@@ -35,11 +36,11 @@ const ACTIVATED_FIRST: i32 = 3;
 /// Sockets that a service manager passes at most: a thousand upstreams and more.
 const ACTIVATED_MAX: i32 = 4096;
 
-/// A listening TCP socket that belongs to no runtime yet.
+/// A listening stream socket that belongs to no runtime yet.
 #[derive(Debug)]
 pub struct ListeningSocket {
-    listener: std::net::TcpListener,
-    address: SocketAddr,
+    descriptor: OwnedFd,
+    address: LocalAddress,
 }
 
 /// A message with the descriptors that came along.
@@ -66,20 +67,26 @@ impl ListeningSocket {
     /// Takes a descriptor that somebody else has opened.
     ///
     /// # Errors
-    /// `InvalidInput` when it is no listening TCP socket; those of the operating system.
+    /// `InvalidInput` when it is no listening socket of TCP, or a unix one at a path; those of the
+    /// operating system.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-        {
+        let address = {
             let socket = socket2::SockRef::from(&descriptor);
             if socket.r#type()? != socket2::Type::STREAM || !socket.is_listener()? {
                 return Err(wrong("a descriptor that was passed is no listening stream socket"));
             }
             socket.set_nonblocking(true)?;
-        }
-        let listener = std::net::TcpListener::from(descriptor);
-        let address = listener.local_addr();
-        let address = address.map_err(|_| wrong("a socket that was passed is not one of TCP"))?;
-        Ok(Self { listener, address })
+            let address = socket.local_addr()?;
+            let path = address.as_pathname().and_then(|path| path.to_str());
+            let path = path.and_then(|path| SocketPath::parse(path).ok());
+            match (address.as_socket(), path) {
+                (Some(address), _) => LocalAddress::Tcp(address),
+                (None, Some(path)) => LocalAddress::Unix(path),
+                (None, None) => return Err(wrong("a socket that was passed has no address")),
+            }
+        };
+        Ok(Self { descriptor, address })
     }
 
     /// Returns a second handle of a socket in use.
@@ -91,8 +98,8 @@ impl ListeningSocket {
     }
 
     /// Returns where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &LocalAddress {
+        &self.address
     }
 
     /// Returns a second handle of the same socket: connections go to whoever accepts first.
@@ -100,7 +107,7 @@ impl ListeningSocket {
     /// # Errors
     /// Those of the operating system, such as too many open files.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { listener: self.listener.try_clone()?, address: self.address })
+        Ok(Self { descriptor: self.descriptor.try_clone()?, address: self.address.clone() })
     }
 
     /// Gives it to the runtime of the calling thread.
@@ -109,13 +116,20 @@ impl ListeningSocket {
     /// Those of the operating system.
     /// # Panics
     /// Outside a runtime.
-    pub fn into_listener(self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.listener)
+    pub fn into_listener(self) -> io::Result<LocalListener> {
+        match self.address {
+            LocalAddress::Tcp(_) => {
+                TcpListener::from_std(self.descriptor.into()).map(LocalListener::Tcp)
+            }
+            LocalAddress::Unix(_) => {
+                UnixListener::from_std(self.descriptor.into()).map(LocalListener::Unix)
+            }
+        }
     }
 
     /// Returns the descriptor, to be passed on.
     pub fn into_descriptor(self) -> OwnedFd {
-        self.listener.into()
+        self.descriptor
     }
 }
 
@@ -282,6 +296,7 @@ pub fn activated() -> io::Result<Vec<(String, ListeningSocket)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
@@ -310,7 +325,7 @@ mod tests {
         let mut passed = taker.receive().await.expect("readable").expect("a message");
         assert_eq!((passed.bytes.as_slice(), passed.descriptors.len()), (&b"here"[..], 1));
         let socket = ListeningSocket::adopt(passed.descriptors.remove(0)).expect("a listener");
-        assert_eq!(socket.address(), address);
+        assert_eq!(*socket.address(), address.into());
         let listener = socket.into_listener().expect("in this runtime");
         tokio::time::timeout(LIMIT, listener.accept()).await.expect("it waits").expect("whole");
         assert!(taker.receive().await.expect("the end").is_none());
@@ -336,7 +351,7 @@ mod tests {
                 assert_eq!(passed.descriptors.len(), round * 9);
                 for descriptor in passed.descriptors {
                     let socket = ListeningSocket::adopt(descriptor).expect("a listener");
-                    assert_eq!(socket.address(), address);
+                    assert_eq!(*socket.address(), address.into());
                 }
             }
         };
@@ -372,7 +387,8 @@ mod tests {
         let unix = tempfile::tempdir().expect("a folder");
         let unix = UnixListener::bind(unix.path().join("s")).expect("a socket");
         let handle = unix.as_fd().try_clone_to_owned().expect("a handle");
-        ListeningSocket::adopt(handle).expect_err("it is not one of TCP");
+        let passed = ListeningSocket::adopt(handle).expect("it listens");
+        assert!(matches!(passed.address(), LocalAddress::Unix(_)), "{passed:?}");
         let handle = unix.as_fd().try_clone_to_owned().expect("a handle");
         adopt_unix_listener(handle).expect("but one of unix");
     }

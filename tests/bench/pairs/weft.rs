@@ -32,7 +32,7 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     };
     let (chain, target) = chain_to_web(protocol)?;
     let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
-    a.upstreams = vec![UpstreamConfig { bind: front, chain }];
+    a.upstreams = vec![UpstreamConfig { bind: front.into(), socket_mode: None, chain }];
     let endpoint = Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")? };
     a.endpoints = BTreeMap::from([(target, vec![endpoint])]);
     let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;
@@ -123,7 +123,7 @@ fn snapshot(
         inbound: InboundConfig {
             takes_plaintext: false,
             bind,
-            local_app,
+            local_app: local_app.into(),
             protocol: Protocol::Http,
             intentions: IntentionSet {
                 intentions: vec![intention],

@@ -183,7 +183,7 @@ async fn a_proxy_gets_its_configuration_and_every_change_of_it() {
     let mut proxy = host.dial(beside("web")).await.expect("known");
     let first = proxy.next().await.expect("a snapshot");
     assert_eq!(first.proxy_id.as_str(), "web-sidecar-proxy");
-    assert_eq!(first.inbound.local_app.port(), 80);
+    assert_eq!(first.inbound.local_app.port(), Some(80));
     assert_eq!(first.upstreams.len(), 1);
     assert_eq!(first.inbound.intentions.default_action, IntentionAction::Deny);
     let registered = host.proxies.by_id("web-sidecar-proxy").expect("known");

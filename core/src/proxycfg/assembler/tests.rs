@@ -56,6 +56,8 @@ fn sidecar(upstreams: &[(&str, u16)]) -> Service {
             datacenter: None,
             local_bind_address: String::new(),
             local_bind_port: *port,
+            local_bind_socket_path: None,
+            local_bind_socket_mode: String::new(),
             config: serde_json::Map::new(),
         })
         .collect();

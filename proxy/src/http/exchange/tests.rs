@@ -1,6 +1,5 @@
 //! Attempts after one that failed.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -56,7 +55,7 @@ impl Hop for Given {
 
 async fn served(request: &str, wires: Vec<DuplexStream>) -> String {
     let (mut caller, client) = tokio::io::duplex(4096);
-    let endpoint = Endpoint::new(SocketAddr::from(([127, 0, 0, 1], 1)));
+    let endpoint = Endpoint::new();
     let hop = Given { endpoint, wires };
     let session = Session::new(client, hop, Rc::new(Live::default()), Buffer::default());
     let calling = async {
