@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::ports::free_port;
 use weft_tests::process::run_weft;
 use weft_tests::{Api, Cluster, eventually};
 
@@ -87,4 +88,32 @@ fn public_door(cluster: &Cluster) -> SocketAddr {
         let port = port.and_then(|port| u16::try_from(port).ok()).ok_or(answer.body)?;
         Ok(SocketAddr::from(([127, 0, 0, 1], port)))
     })
+}
+
+#[test]
+fn a_probe_reaches_the_path_that_is_exposed_and_no_other() {
+    let cluster = Cluster::start();
+    let web = called(&cluster, "web-1", "web", "v1");
+    let port = free_port();
+    let path =
+        json!({ "Path": "/status/200", "LocalPathPort": web.app.port(), "ListenerPort": port });
+    let mut entry = json!({ "Kind": "service-defaults", "Name": "web", "Protocol": "http",
+        "Expose": { "Paths": [path] } });
+    cluster.agent.configure(&entry);
+    let probe = Api::new(SocketAddr::from(([127, 0, 0, 1], port)));
+    let answer = eventually(SPREAD_LIMIT, "the probe gets through", || {
+        probe.get("/status/200").and_then(weft_tests::Answer::ok)
+    });
+    assert_eq!(who(&answer), "web-1");
+    for other in ["/", "/status/204", "/status/200/..", "/status/200%2f..%2f204"] {
+        let answer = probe.get(other).expect("an answer");
+        assert_eq!(answer.status, 404, "{other}: {}", answer.body);
+        assert_eq!(answer.header("x-weft-cause"), Some("not-exposed"));
+    }
+    entry["Expose"] = json!({});
+    cluster.agent.configure(&entry);
+    eventually(SPREAD_LIMIT, "the door is closed", || match probe.get("/status/200") {
+        Err(_) => Ok(()),
+        Ok(answer) => Err(format!("{}", answer.status)),
+    });
 }

@@ -8,6 +8,7 @@ use weft_core::catalog::{
     CheckDefinition, Connect, ConnectDefinition, ProxyConfig, Service, ServiceDefinition,
     ServiceKind, Unheeded, Upstream, Weights,
 };
+use weft_core::config_entry::InvalidEntry;
 use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::name::{InstanceId, ServiceName};
@@ -304,6 +305,7 @@ fn proxy(
                 );
             }
             check_upstreams(&proxy, definition, faults);
+            check_expose(&proxy, definition.port, faults);
             Some(proxy)
         }
     }
@@ -350,6 +352,22 @@ fn check_upstreams(proxy: &ProxyConfig, definition: &ServiceDefinition, faults: 
                 &field("LocalBindPort"),
                 format!("{address}:{port} is taken by another upstream of this proxy"),
             );
+        }
+    }
+}
+
+fn check_expose(proxy: &ProxyConfig, own_port: u16, faults: &mut Faults) {
+    for invalid in proxy.expose.faults("Proxy.Expose") {
+        match invalid {
+            InvalidEntry::Field { field, reason } => faults.add(&field, reason),
+            InvalidEntry::Name(error) => faults.add("Proxy.Expose", error.to_string()),
+        }
+    }
+    for (at, exposed) in proxy.expose.paths.iter().enumerate() {
+        let port = exposed.listener_port;
+        if port != 0 && port == own_port {
+            let field = format!("Proxy.Expose.Paths[{at}].ListenerPort");
+            faults.add(&field, format!("{port} is the proxy's own port"));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TaggedAddress;
+use crate::config_entry::Expose;
 use crate::index::Index;
 use crate::local_address::SocketPath;
 use crate::name::{Datacenter, InstanceId, ServiceName};
@@ -175,6 +176,9 @@ pub struct ProxyConfig {
     /// Opaque settings, `protocol` and time-outs among them.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// Paths of the local instance that are reached without mutual TLS.
+    #[serde(skip_serializing_if = "Expose::is_empty")]
+    pub expose: Expose,
     /// What the local instance calls, and where it finds it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
 use super::blank::is_blank;
 use super::findings::Findings;
+use super::{InvalidEntry, Protocol};
+use crate::canonical_path::CanonicalPath;
 use crate::limits;
 
 /// Paths of the local instance that are reached without mutual TLS, for probes.
@@ -43,11 +44,28 @@ pub struct ExposedPath {
 }
 
 impl Expose {
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Tells what is wrong with it, wherever it was written.
+    pub fn faults(&self, field: &str) -> Vec<InvalidEntry> {
+        let mut findings = Findings::default();
+        self.check(field, &mut findings);
+        findings.result(()).err().unwrap_or_default()
+    }
+
     pub(super) fn check(&self, field: &str, findings: &mut Findings) {
         findings.count(&format!("{field}.Paths"), self.paths.len(), limits::EXPOSED_PATHS_MAX);
         for (at, exposed) in self.paths.iter().enumerate() {
             let field = format!("{field}.Paths[{at}]");
             findings.path(&format!("{field}.Path"), &exposed.path);
+            if exposed.path.starts_with('/')
+                && let Err(unclear) = CanonicalPath::parse(exposed.path.as_bytes())
+            {
+                findings.add(format!("{field}.Path"), unclear.to_string());
+            }
             findings.port(&format!("{field}.ListenerPort"), exposed.listener_port);
             findings.port(&format!("{field}.LocalPathPort"), exposed.local_path_port);
             if !matches!(exposed.protocol, None | Some(Protocol::Http | Protocol::Http2)) {

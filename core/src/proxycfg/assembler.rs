@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors::Doors;
-use super::{ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch};
+use super::{
+    ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch, exposed,
+};
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
@@ -256,6 +258,11 @@ impl Assembler {
             }
         }
         problems.extend(self.lacking_authoriser());
+        if let (Some(doors), Some(defaults)) = (&self.doors, &self.facts.defaults) {
+            let refused = exposed::listeners(doors, &defaults.expose).1.into_iter();
+            let problem = |reason| Problem { subject: Subject::Proxy, reason };
+            problems.extend(refused.map(|reason| problem(format!("Expose: {reason}"))));
+        }
         problems.sort();
         if problems != self.problems {
             self.outputs.push_back(Output::Problems(problems.clone()));
@@ -315,6 +322,7 @@ impl Assembler {
             tls: facts.mesh_tls.as_deref()?.clone(),
             tracing: facts.defaults.as_deref()?.tracing.clone(),
             inbound: inbound(doors, facts)?,
+            exposed: exposed::listeners(doors, &facts.defaults.as_deref()?.expose).0,
             upstreams,
             endpoints,
         })

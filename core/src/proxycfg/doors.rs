@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Site;
 use crate::catalog::{Service, ServiceKind, Upstream};
+use crate::config_entry::Expose;
 use crate::limits;
 use crate::local_address::LocalAddress;
 use crate::name::{InstanceId, ServiceName};
@@ -41,6 +42,9 @@ pub(super) struct Doors {
     pub(super) service: ServiceName,
     pub(super) inbound: SocketAddr,
     pub(super) local_app: LocalAddress,
+    /// Where other ports of the local instance are.
+    pub(super) local_ip: IpAddr,
+    pub(super) expose: Expose,
     /// In the order of the registration; no two listen on the same address.
     pub(super) upstreams: Vec<Door>,
     /// Upstreams that cannot be opened, with the reason.
@@ -66,13 +70,12 @@ impl Doors {
         let service = proxy.destination_service_name.clone().ok_or(InvalidSidecar::Destination)?;
         let inbound_ip = ip("Address", &sidecar.address, site.bind_address)?;
         let inbound = SocketAddr::new(inbound_ip, port("Port", sidecar.port)?);
+        let local_ip = ip("Proxy.LocalServiceAddress", &proxy.local_service_address, LOOPBACK)?;
         let local_app = match &proxy.local_service_socket_path {
             Some(path) => LocalAddress::Unix(path.clone()),
             None => {
-                let field = "Proxy.LocalServiceAddress";
-                let ip = ip(field, &proxy.local_service_address, LOOPBACK)?;
                 let port = port("Proxy.LocalServicePort", proxy.local_service_port)?;
-                SocketAddr::new(ip, port).into()
+                SocketAddr::new(local_ip, port).into()
             }
         };
         let mut doors = Self {
@@ -80,6 +83,8 @@ impl Doors {
             service,
             inbound,
             local_app,
+            local_ip,
+            expose: proxy.expose.clone(),
             upstreams: Vec::new(),
             refused: Vec::new(),
         };

@@ -5,11 +5,14 @@
 
 mod assembler;
 mod doors;
+mod exposed;
 mod snapshot;
 mod watch_set;
 
 pub use crate::chain::Endpoint;
 pub use assembler::{Assembler, Output, Problem, Site, Subject};
 pub use doors::InvalidSidecar;
-pub use snapshot::{ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig};
+pub use snapshot::{
+    ExposedListener, ExposedRoute, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig,
+};
 pub use watch_set::{Update, Watch};

@@ -40,6 +40,9 @@ pub struct ProxySnapshot {
     pub tracing: Option<Tracing>,
     /// The door for others.
     pub inbound: InboundConfig,
+    /// The doors for those who have no identity, such as probes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<ExposedListener>,
     /// The doors for the local instance.
     pub upstreams: Vec<UpstreamConfig>,
     /// The usable instances behind each target.
@@ -72,6 +75,28 @@ pub struct InboundConfig {
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; `None` for no limit.
     pub request_timeout: Option<Duration>,
+}
+
+/// A door without mutual TLS, for some paths of the local instance.
+///
+/// **Source**: Consul: docs/connect/proxies/proxy-config-reference#expose-paths-configuration-reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposedListener {
+    /// Where the proxy listens.
+    pub bind: SocketAddr,
+    /// **Shape**: not empty; each path once.
+    pub routes: Vec<ExposedRoute>,
+}
+
+/// One path that is reached without mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposedRoute {
+    /// In canonical form; no other path is let through.
+    pub path: String,
+    /// Where the local instance has it.
+    pub local: SocketAddr,
+    /// What it speaks there.
+    pub protocol: Protocol,
 }
 
 /// An external authoriser.

@@ -160,6 +160,12 @@ impl State {
             defaults.envoy_extensions =
                 all.map(|all| all.envoy_extensions.clone()).unwrap_or_default();
         }
+        if let Some(all) = all {
+            if defaults.expose.paths.is_empty() {
+                defaults.expose.paths.clone_from(&all.expose.paths);
+            }
+            defaults.expose.checks |= all.expose.checks;
+        }
         if defaults.tracing.is_none() {
             defaults.tracing = all.and_then(|all| all.tracing.clone());
         }

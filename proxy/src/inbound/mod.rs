@@ -4,6 +4,7 @@
 
 mod accept;
 mod authorize;
+mod exposed;
 mod ext_authz;
 mod forward;
 mod plaintext;
@@ -14,6 +15,7 @@ mod under_way;
 
 pub(crate) use accept::accept;
 pub(crate) use authorize::judge_again;
+pub(crate) use exposed::{ExposedPools, accept_exposed};
 pub(crate) use ext_authz::Authoriser;
 pub(crate) use token::TokenCache;
 pub(crate) use under_way::{Cut, UnderWay, WholeRequest};

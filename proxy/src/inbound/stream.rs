@@ -9,11 +9,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body as _;
 use weft_core::config_entry::Protocol;
-use weft_runtime::net;
+use weft_runtime::net::{self, TcpStream};
+use weft_runtime::task::TaskTree;
 
 use super::forward::{LocalApp, Plan};
 use super::under_way::Cut;
-use crate::http::general::{Incoming, PartsView, RequestBody, StreamHop, set_authority};
+use crate::http::general::{
+    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, set_authority,
+};
 use crate::http::h1::MeshFields;
 use crate::http::{Edits, Held, Holding, Outcome, Refusal, chain};
 
@@ -63,25 +66,7 @@ impl StreamHop for LocalApp {
             }
             false => with_query(parts.uri.path(), query),
         };
-        match snapshot.inbound.protocol {
-            Protocol::Grpc | Protocol::Http2 => {
-                set_authority(parts, &target, snapshot.service.as_str());
-                parts.version = Version::HTTP_2;
-            }
-            Protocol::Http | Protocol::Tcp => {
-                let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-                if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
-                    parts.headers.insert(header::HOST, host);
-                }
-                parts.uri = target.parse().map_err(|_| {
-                    let message = "the request target is not one that HTTP/1 can say";
-                    Refusal::new(400, "bad-request", message)
-                })?;
-                parts.version = Version::HTTP_11;
-                parts.headers.remove(header::TE);
-                join_cookies(&mut parts.headers);
-            }
-        }
+        direct(parts, (&target, snapshot.inbound.protocol), snapshot.service.as_str())?;
         Ok(plan)
     }
 
@@ -91,40 +76,13 @@ impl StreamHop for LocalApp {
 
     async fn send(
         plan: &mut Plan,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
         let (worker, local) = (&plan.worker, &plan.local);
         let inbound = &local.workload.snapshot.inbound;
         let open = || net::connect_local(&inbound.local_app, inbound.connect_timeout);
-        let sent = async {
-            match inbound.protocol {
-                Protocol::Grpc | Protocol::Http2 => {
-                    let mut attempts = 0;
-                    loop {
-                        attempts += 1;
-                        let stream = local.app_http2.stream(open, &worker.tasks).await;
-                        let stream = stream.map_err(|error| unreachable_app(&error))?;
-                        let mut unanswered = match stream.send(request).await {
-                            Ok(response) => return Ok(response),
-                            Err(unanswered) => unanswered,
-                        };
-                        match unanswered.unsent.take() {
-                            // Nothing of it was sent: the connection was being closed.
-                            Some(unsent) if attempts < ATTEMPTS_MAX => request = *unsent,
-                            Some(_) | None => return Err(broken(&unanswered)),
-                        }
-                    }
-                }
-                Protocol::Http | Protocol::Tcp => {
-                    frame_body(&mut request);
-                    let sent = local.app_http1.send(request, open, &worker.tasks).await;
-                    sent.map_err(|error| match error.kind() {
-                        io::ErrorKind::Other => broken(&error),
-                        _ => unreachable_app(&error),
-                    })
-                }
-            }
-        };
+        let pools = (&*local.app_http1, &*local.app_http2);
+        let sent = send(request, (inbound.protocol, pools), open, &worker.tasks);
         // Ten years stand for ever.
         let limit = inbound.request_timeout.unwrap_or(Duration::from_secs(10 * 365 * 24 * 3600));
         tokio::time::timeout(limit, sent).await.map_err(|_| {
@@ -138,7 +96,72 @@ impl StreamHop for LocalApp {
     }
 }
 
-fn with_query(path: &str, query: Option<String>) -> String {
+/// Gives a request the form of the protocol that the local instance speaks.
+pub(super) fn direct(
+    parts: &mut Parts,
+    (target, protocol): (&str, Protocol),
+    host_default: &str,
+) -> Result<(), Refusal> {
+    match protocol {
+        Protocol::Grpc | Protocol::Http2 => {
+            set_authority(parts, target, host_default);
+            parts.version = Version::HTTP_2;
+        }
+        Protocol::Http | Protocol::Tcp => {
+            let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+            if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
+                parts.headers.insert(header::HOST, host);
+            }
+            parts.uri = target.parse().map_err(|_| {
+                let message = "the request target is not one that HTTP/1 can say";
+                Refusal::new(400, "bad-request", message)
+            })?;
+            parts.version = Version::HTTP_11;
+            parts.headers.remove(header::TE);
+            join_cookies(&mut parts.headers);
+        }
+    }
+    Ok(())
+}
+
+/// Sends a request to the local instance in the protocol that it speaks, and waits for the head
+/// of the answer.
+pub(super) async fn send<F: Future<Output = io::Result<TcpStream>>>(
+    mut request: Request<RequestBody>,
+    (protocol, (http1, http2)): (Protocol, (&AppPool, &Multiplexed)),
+    open: impl Fn() -> F,
+    tasks: &TaskTree,
+) -> Result<Response<Incoming>, Refusal> {
+    match protocol {
+        Protocol::Grpc | Protocol::Http2 => {
+            let mut attempts = 0;
+            loop {
+                attempts += 1;
+                let stream = http2.stream(&open, tasks).await;
+                let stream = stream.map_err(|error| unreachable_app(&error))?;
+                let mut unanswered = match stream.send(request).await {
+                    Ok(response) => return Ok(response),
+                    Err(unanswered) => unanswered,
+                };
+                match unanswered.unsent.take() {
+                    // Nothing of it was sent: the connection was being closed.
+                    Some(unsent) if attempts < ATTEMPTS_MAX => request = *unsent,
+                    Some(_) | None => return Err(broken(&unanswered)),
+                }
+            }
+        }
+        Protocol::Http | Protocol::Tcp => {
+            frame_body(&mut request);
+            let sent = http1.send(request, &open, tasks).await;
+            sent.map_err(|error| match error.kind() {
+                io::ErrorKind::Other => broken(&error),
+                _ => unreachable_app(&error),
+            })
+        }
+    }
+}
+
+pub(super) fn with_query(path: &str, query: Option<String>) -> String {
     let path = if path.is_empty() { "/" } else { path };
     match query {
         Some(query) => format!("{path}?{query}"),

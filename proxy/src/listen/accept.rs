@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Who comes in at a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Door {
+    /// Those who have no identity, to some paths of the local instance.
+    Exposed(SocketAddr),
     /// Other proxies.
     Inbound,
     /// The local instance, on its way to the upstream bound here.
@@ -94,7 +97,7 @@ async fn turn_one_away(worker: &Worker, listener: &LocalListener, door: &Door) -
 fn turn_away(worker: &Worker, stream: &TcpStream, door: &Door, cause: &'static str) {
     let local = worker.current();
     match door {
-        Door::Inbound => local.inbound.cause(cause),
+        Door::Exposed(_) | Door::Inbound => local.inbound.cause(cause),
         Door::Outbound(bind) => {
             let Some(number) = local.workload.upstream_at(bind) else { return };
             if let Some(target) = local.upstreams[number].targets.first() {
@@ -120,7 +123,7 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
     let local = worker.current();
     let inbound_max = match door {
         Door::Inbound => local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX),
-        Door::Outbound(_) => u32::MAX,
+        Door::Exposed(_) | Door::Outbound(_) => u32::MAX,
     };
     let counter = if *door == Door::Inbound { Some(&worker.inbound_open) } else { None };
     let inbound = match counter.map(|open| Place::take(open, inbound_max)) {
@@ -133,6 +136,10 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
         let _caller = caller;
         let _tracked = Tracked { worker: &worker, number };
         match door {
+            Door::Exposed(bind) => {
+                let served = inbound::accept_exposed(worker.clone(), stream, bind, live.clone());
+                live.guard(Box::pin(served)).await;
+            }
             Door::Inbound => {
                 let served = inbound::accept(worker.clone(), (stream, inbound), live.clone());
                 live.guard(Box::pin(served)).await;

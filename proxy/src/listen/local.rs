@@ -11,6 +11,7 @@ use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::InstanceId;
+use weft_core::proxycfg::ExposedRoute;
 use weft_core::traffic::{Mix64, Splits};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::called_name;
@@ -19,7 +20,7 @@ use weft_runtime::tls::rustls::pki_types::ServerName;
 
 use crate::config::Sharing;
 use crate::http::general::{AppPool, Multiplexed};
-use crate::inbound::{Authoriser, TokenCache};
+use crate::inbound::{Authoriser, ExposedPools, TokenCache};
 use crate::observe::{Decisions, Series, WorkerMetrics};
 use crate::outbound::Outside;
 use crate::transport::{Endpoint, HopWire, MuxPool};
@@ -36,6 +37,8 @@ pub(crate) struct Local {
     /// The local instance for requests that came over HTTP/2, by what it speaks.
     pub(crate) app_http1: Rc<AppPool>,
     pub(crate) app_http2: Rc<Multiplexed>,
+    /// The local instance for callers without an identity, by where it is.
+    exposed: RefCell<BTreeMap<(SocketAddr, Protocol), Rc<ExposedPools>>>,
     /// Counts of what comes in.
     pub(crate) inbound: Arc<Series>,
     /// Who else is asked about requests.
@@ -175,11 +178,18 @@ impl Local {
             app,
             app_http1,
             app_http2,
+            exposed: RefCell::default(),
             inbound,
             authoriser,
             tokens,
             decisions,
         }
+    }
+
+    /// Returns the connections for an exposed path; a new configuration begins with none.
+    pub(crate) fn exposed_pools(&self, route: &ExposedRoute) -> Rc<ExposedPools> {
+        let key = (route.local, route.protocol);
+        self.exposed.borrow_mut().entry(key).or_default().clone()
     }
 
     /// Closes connections that have waited too long for a request.

@@ -209,7 +209,9 @@ impl Worker {
         let outbound = workload.upstreams.iter().map(|upstream| {
             (upstream.bind.clone(), (Door::Outbound(upstream.bind.clone()), upstream.socket_mode))
         });
-        let wanted: BTreeMap<LocalAddress, _> = outbound.chain([inbound]).collect();
+        let exposed = workload.snapshot.exposed.iter().map(|it| it.bind);
+        let exposed = exposed.map(|bind| (bind.into(), (Door::Exposed(bind), None)));
+        let wanted: BTreeMap<LocalAddress, _> = exposed.chain(outbound).chain([inbound]).collect();
         let mut listeners = self.listeners.borrow_mut();
         listeners.retain(|address, listening| {
             let stays = wanted.contains_key(address);

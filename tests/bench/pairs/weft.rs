@@ -120,6 +120,7 @@ fn snapshot(
         },
         tls: MeshTls::default(),
         tracing: None,
+        exposed: Vec::new(),
         inbound: InboundConfig {
             takes_plaintext: false,
             bind,

@@ -1,0 +1,112 @@
+//! Paths that are reached without mutual TLS, such as those of probes. Nobody is known here, so
+//! no intention is asked: a request goes on if its path is exposed, letter by letter.
+//!
+//! **Source**: Consul: docs/connect/config-entries/service-defaults#expose.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response};
+use weft_core::canonical_path::CanonicalPath;
+use weft_core::local_address::LocalAddress;
+use weft_core::proxycfg::ExposedRoute;
+use weft_runtime::net::{self, TcpStream};
+
+use super::stream::{direct, send, with_query};
+use crate::http::general::{AppPool, Engine, Incoming, Multiplexed, RequestBody, StreamHop, serve};
+use crate::http::h1::MeshFields;
+use crate::http::{Outcome, Refusal};
+use crate::listen::{InFlight, Live, Local, Worker};
+use crate::observe::Open;
+use crate::transport::Buffer;
+
+/// How long the local instance may take to answer: nothing that probes waits longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Connections to one place of the local instance.
+#[derive(Debug, Default)]
+pub(crate) struct ExposedPools {
+    http1: AppPool,
+    http2: Multiplexed,
+}
+
+/// What one caller without an identity reaches.
+struct ExposedApp {
+    worker: Rc<Worker>,
+    bind: SocketAddr,
+}
+
+/// What was decided for one request.
+struct Plan {
+    worker: Rc<Worker>,
+    local: Rc<Local>,
+    route: ExposedRoute,
+    _in_flight: InFlight,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn accept_exposed(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    bind: SocketAddr,
+    live: Rc<Live>,
+) {
+    let _open = Open::new(&worker.current().inbound);
+    live.set_shared();
+    let tasks = worker.tasks.clone();
+    let hop = ExposedApp { worker, bind };
+    serve((stream, Buffer::default()), Engine::Any, hop, &live, &tasks).await;
+}
+
+impl StreamHop for ExposedApp {
+    type Plan = Plan;
+    type Ready = ();
+
+    const MESH_FIELDS: MeshFields = MeshFields::Strip;
+
+    fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
+        let local = self.worker.current();
+        let in_flight = self.worker.load.admit().ok_or_else(|| {
+            let message = "the proxy of the service has more to do than it can: ask again later";
+            Refusal::new(503, "overload", message).with_retry_after().unreached()
+        })?;
+        // The path goes on as it was judged: no origin can read another one in it.
+        let path = CanonicalPath::parse(parts.uri.path().as_bytes());
+        let mut listeners = local.workload.snapshot.exposed.iter();
+        let routes = listeners.find(|it| it.bind == self.bind).map(|it| &it.routes[..]);
+        let route = path.ok().and_then(|path| {
+            let routes = routes.unwrap_or_default();
+            routes.iter().find(|route| route.path.as_bytes() == path.as_bytes()).cloned()
+        });
+        let route = route.ok_or_else(|| {
+            let message = "this path is not exposed: others are reached through the mesh alone";
+            Refusal::new(404, "not-exposed", message)
+        })?;
+        let target = with_query(&route.path, parts.uri.query().map(str::to_owned));
+        let service = local.workload.snapshot.service.clone();
+        direct(parts, (&target, route.protocol), service.as_str())?;
+        Ok(Plan { worker: self.worker.clone(), local, route, _in_flight: in_flight })
+    }
+
+    async fn send(
+        plan: &mut Plan,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let Plan { worker, local, route, .. } = plan;
+        let limit = local.workload.snapshot.inbound.connect_timeout;
+        let address = LocalAddress::Tcp(route.local);
+        let open = || net::connect_local(&address, limit);
+        let pools = local.exposed_pools(route);
+        let speaks = (route.protocol, (&pools.http1, &pools.http2));
+        let sent = send(request, speaks, open, &worker.tasks);
+        tokio::time::timeout(ANSWER_LIMIT, sent).await.map_err(|_| {
+            Refusal::new(504, "request-timeout", "the local instance did not answer in time")
+        })?
+    }
+
+    fn record(&self, _plan: Option<&Plan>, outcome: &Outcome) {
+        self.worker.current().inbound.request(outcome);
+    }
+}
