@@ -15,6 +15,7 @@ use super::held::{Held, Holding};
 use super::pump::{Pump, PumpError};
 use super::refusal::Refusal;
 use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
+use super::watch::Watch;
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
 /// How long a body may take to come as far as it is held back.
@@ -88,17 +89,25 @@ impl<C: Wire, H: Hop> Session<C, H> {
         };
         let is_whole = upload.is_done;
         let is_replayable = is_idempotent && is_whole;
+        let limit = self.hop.answer_limit(&plan);
+        let answer_by = limit.map(|limit| started + limit);
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
         let (lease, buffer, length) = loop {
             attempts += 1;
             // Whatever an attempt before this one could not write, this one writes.
             upload.has_failed = false;
-            let mut lease = match self.hop.connect(&mut plan, reuse).await {
+            let connecting = self.hop.connect(&mut plan, reuse);
+            let connected = self.timer.bound(answer_by, connecting).await;
+            let mut lease = match connected.unwrap_or_else(|_| Err(Unanswered::Late.refusal())) {
                 Ok(lease) => lease,
                 Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
             };
             let mut buffer = Buffer::default();
-            let limit = self.hop.answer_limit(&plan);
+            let limit = match answer_by.filter(|_| is_whole) {
+                Some(by) => Some(by.saturating_duration_since(clock::instant())),
+                // Its time begins when all of it has been sent.
+                None => limit,
+            };
             match self.ask(&mut lease, &mut buffer, &mut upload, limit, to_head).await {
                 Ok(_)
                     if self.response.is_unreached
@@ -236,7 +245,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                         Poll::Ready(Ok(())) => written = usize::MAX,
                         // It may have answered before it closed; reading tells.
                         Poll::Ready(Err(_)) => upload.has_failed = true,
-                        Poll::Pending => return watch.poll(cx, timer, upload).map(Err),
+                        Poll::Pending => return upload.watched(cx, timer, &mut watch).map(Err),
                     }
                 }
                 if let Poll::Ready(Err(error)) = upload.poll(cx, client, input, upstream) {
@@ -248,7 +257,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                         let error = io::ErrorKind::ConnectionAborted.into();
                         Poll::Ready(Err(Unanswered::Client(PumpError::From(error))))
                     }
-                    Poll::Pending => watch.poll(cx, timer, upload).map(Err),
+                    Poll::Pending => upload.watched(cx, timer, &mut watch).map(Err),
                 }
             })
             .await?;
@@ -430,6 +439,17 @@ impl Upload {
         self.is_done && !self.has_failed
     }
 
+    /// Ready when it stands still or the answer is late.
+    fn watched(
+        &self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        watch: &mut Watch,
+    ) -> Poll<Unanswered> {
+        let is_over = self.is_done || self.has_failed;
+        watch.poll(cx, timer, (is_over, self.pump.moved)).map(|()| Unanswered::Late)
+    }
+
     /// Moves on; an error is the client's. That the next hop takes no more is noted, and not an
     /// error: its answer counts.
     fn poll<C: Wire, U: Wire>(
@@ -452,48 +472,6 @@ impl Upload {
             Err(error) => return Poll::Ready(Err(error)),
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Watches that a request moves on: its body without standing still, then its answer within
-/// the limit.
-struct Watch {
-    limit: Option<Duration>,
-    /// How long a body may stand still.
-    stall: Duration,
-    moved: Option<u64>,
-    answer_by: Option<Instant>,
-    move_by: Option<Instant>,
-}
-
-impl Watch {
-    fn new(limit: Option<Duration>, stall: Duration) -> Self {
-        Self { limit, stall, moved: None, answer_by: None, move_by: None }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        timer: &mut Timer,
-        upload: &Upload,
-    ) -> Poll<Unanswered> {
-        if !upload.is_done && !upload.has_failed {
-            return self.poll_moved(cx, timer, upload.pump.moved).map(|()| Unanswered::Late);
-        }
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let at = *self.answer_by.get_or_insert_with(|| clock::instant() + limit);
-        timer.poll_past(cx, at).map(|()| Unanswered::Late)
-    }
-
-    fn poll_moved(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {
-        if self.moved != Some(moved) {
-            self.moved = Some(moved);
-            self.move_by = Some(clock::instant() + self.stall);
-        }
-        match self.move_by {
-            Some(at) => timer.poll_past(cx, at),
-            None => Poll::Pending,
-        }
     }
 }
 

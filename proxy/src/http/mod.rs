@@ -9,6 +9,7 @@ mod held;
 mod pump;
 mod refusal;
 mod session;
+mod watch;
 
 pub(crate) use edits::Edits;
 pub(crate) use held::{Extent, Held, Holding};

@@ -90,6 +90,10 @@ impl StreamHop for ExposedApp {
         Ok(Plan { worker: self.worker.clone(), local, route, _in_flight: in_flight })
     }
 
+    fn answer_limit(_plan: &Plan) -> Option<Duration> {
+        Some(ANSWER_LIMIT)
+    }
+
     async fn send(
         plan: &mut Plan,
         request: Request<RequestBody>,
@@ -100,10 +104,7 @@ impl StreamHop for ExposedApp {
         let open = || net::connect_local(&address, limit);
         let pools = local.exposed_pools(route);
         let speaks = (route.protocol, (&pools.http1, &pools.http2));
-        let sent = send(request, speaks, open, &worker.tasks);
-        tokio::time::timeout(ANSWER_LIMIT, sent).await.map_err(|_| {
-            Refusal::new(504, "request-timeout", "the local instance did not answer in time")
-        })?
+        send(request, speaks, open, &worker.tasks).await
     }
 
     fn record(&self, _plan: Option<&Plan>, outcome: &Outcome) {

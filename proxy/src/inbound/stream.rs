@@ -74,6 +74,10 @@ impl StreamHop for LocalApp {
         plan.entered.as_ref().map(|entered| entered.cut.clone())
     }
 
+    fn answer_limit(plan: &Plan) -> Option<Duration> {
+        plan.local.workload.snapshot.inbound.request_timeout
+    }
+
     async fn send(
         plan: &mut Plan,
         request: Request<RequestBody>,
@@ -82,13 +86,7 @@ impl StreamHop for LocalApp {
         let inbound = &local.workload.snapshot.inbound;
         let open = || net::connect_local(&inbound.local_app, inbound.connect_timeout);
         let pools = (&*local.app_http1, &*local.app_http2);
-        let sent = send(request, (inbound.protocol, pools), open, &worker.tasks);
-        // Ten years stand for ever.
-        let limit = inbound.request_timeout.unwrap_or(Duration::from_secs(10 * 365 * 24 * 3600));
-        tokio::time::timeout(limit, sent).await.map_err(|_| {
-            let message = "the local instance did not answer within its request timeout";
-            Refusal::new(504, "request-timeout", message)
-        })?
+        send(request, (inbound.protocol, pools), open, &worker.tasks).await
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

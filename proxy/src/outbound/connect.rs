@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::debug;
 use weft_core::traffic::mux::{self, StreamKind};
+use weft_runtime::clock;
 use weft_runtime::net::connect_tcp;
 use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::ServerName;
@@ -14,6 +16,7 @@ use weft_runtime::tls::tokio_rustls::TlsConnector;
 
 use super::endpoint::{Tried, choose, none_left};
 use super::route::Plan;
+use crate::http::general::Stream;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Pools, Worker};
 use crate::observe::Series;
@@ -47,7 +50,7 @@ pub(super) async fn connect(
             let series = &plan.local_target().series;
             // Boxed: rare beside the requests that find a connection, and large.
             let dial = Dial::new(worker, (endpoint, plan.tls()), (series, plan.connect_timeout));
-            match Box::pin(dial.wire(StreamKind::Http1)).await {
+            match Box::pin(dial.kept()).await {
                 Ok(wire) => lease.wire = Some(wire),
                 Err(error) => {
                     let refusal = failed(plan, number, endpoint, &error);
@@ -123,6 +126,30 @@ impl Dial {
         Self { worker: worker.clone(), pools, name, config, series, limit }
     }
 
+    /// Gets a connection for a request. It is opened apart from whoever waits for it: when he gives
+    /// up, it is there for the next.
+    async fn kept(self) -> io::Result<HopWire> {
+        let (worker, pools) = (self.worker.clone(), self.pools.clone());
+        let opening = self.wire(StreamKind::Http1);
+        let opened = apart(&worker, opening, move |wire| {
+            let mut lease = pools.http1.lease();
+            lease.wire = Some(wire);
+            lease.give_back(clock::instant());
+        });
+        opened.await
+    }
+
+    /// Gets a place for a request on an HTTP/2 connection, opened apart as well.
+    pub(super) async fn stream(self) -> io::Result<Stream> {
+        if let Some(stream) = self.pools.http2.place() {
+            return Ok(stream);
+        }
+        let (worker, pools) = (self.worker.clone(), self.pools.clone());
+        let tasks = worker.tasks.clone();
+        let opening = async move { pools.http2.stream(|| self.own(), &tasks).await };
+        apart(&worker, opening, drop).await
+    }
+
     /// Gets a stream on a connection shared with others, or a connection of its own.
     async fn wire(self, kind: StreamKind) -> io::Result<HopWire> {
         let Some(pool) = self.pools.mux.clone() else { return self.own().await };
@@ -173,6 +200,22 @@ impl Dial {
         let connected = tokio::time::timeout(limit, connect).await;
         welcome(&worker, &before, &series, connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())))
     }
+}
+
+/// Carries out what opens something in a task of its own; what nobody waits for any more is left to
+/// `keep`.
+async fn apart<T: 'static>(
+    worker: &Worker,
+    opening: impl Future<Output = io::Result<T>> + 'static,
+    keep: impl FnOnce(T) + 'static,
+) -> io::Result<T> {
+    let (tell, told) = oneshot::channel();
+    worker.tasks.spawn_local("opening a connection", async move {
+        if let Err(Ok(opened)) = tell.send(opening.await) {
+            keep(opened);
+        }
+    });
+    told.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))
 }
 
 fn host(worker: &Worker) -> Host<'_> {

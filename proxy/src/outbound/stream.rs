@@ -1,5 +1,7 @@
 //! Requests that are values on their way out: HTTP/2 between proxies.
 
+use std::time::Duration;
+
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version, header};
@@ -58,6 +60,10 @@ impl StreamHop for HttpUpstream {
         Ok(plan)
     }
 
+    fn answer_limit(plan: &Plan) -> Option<Duration> {
+        (!plan.request_timeout.is_zero()).then_some(plan.request_timeout)
+    }
+
     async fn send(
         plan: &mut Plan,
         mut request: Request<RequestBody>,
@@ -66,15 +72,7 @@ impl StreamHop for HttpUpstream {
         loop {
             attempts += 1;
             let stream = place(plan).await?;
-            let sent = stream.send(request);
-            let answered = match plan.request_timeout.is_zero() {
-                true => sent.await,
-                false => tokio::time::timeout(plan.request_timeout, sent).await.map_err(|_| {
-                    let message = "the next hop did not answer within the route's request timeout";
-                    Refusal::new(504, "request-timeout", message)
-                })?,
-            };
-            let mut unanswered = match answered {
+            let mut unanswered = match stream.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(unanswered) => unanswered,
             };
@@ -108,8 +106,8 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         };
         let config = plan.target().tls.http2.clone();
         let limit = plan.connect_timeout;
-        let opening = || Dial::new(&worker, (endpoint, &config), (&target.series, limit)).own();
-        match endpoint.pools.http2.stream(opening, &worker.tasks).await {
+        let dial = Dial::new(&worker, (endpoint, &config), (&target.series, limit));
+        match dial.stream().await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 let refusal = failed(plan, number, endpoint, &error);

@@ -4,6 +4,7 @@
 
 pub(crate) mod origin;
 pub(crate) mod pair;
+pub(crate) mod road;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,6 +1,5 @@
 //! The body of a request on its way to the next hop.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use weft_runtime::telemetry::chain;
 
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
+use super::progress::Progress;
 use super::view::strip_mesh;
 
 /// How long a body may take to come as far as it is held back.
@@ -28,7 +28,7 @@ pub(crate) struct RequestBody {
     /// What was held back, in order; it goes first.
     held: VecDeque<Frame<Bytes>>,
     body: Incoming,
-    bytes: Rc<Cell<u64>>,
+    progress: Rc<Progress>,
     bytes_max: u64,
 }
 
@@ -42,9 +42,12 @@ pub(crate) enum AskedError {
 }
 
 impl RequestBody {
-    /// Wraps a body; `bytes` is raised as it passes, and it breaks off beyond `bytes_max`.
-    pub(super) fn new(body: Incoming, bytes: Rc<Cell<u64>>, bytes_max: u64) -> Self {
-        Self { held: VecDeque::new(), body, bytes, bytes_max }
+    /// Wraps a body, whose progress is told; it breaks off beyond `bytes_max`.
+    pub(super) fn new(body: Incoming, progress: Rc<Progress>, bytes_max: u64) -> Self {
+        if body.is_end_stream() {
+            progress.end();
+        }
+        Self { held: VecDeque::new(), body, progress, bytes_max }
     }
 
     /// Waits for the body as far as it is held back, if it is, and shows that.
@@ -84,6 +87,12 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = AskedError;
@@ -98,13 +107,16 @@ impl Body for RequestBody {
         };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            self.bytes.set(self.bytes.get() + length);
-            if self.bytes.get() > self.bytes_max {
+            self.progress.pass(length);
+            if self.progress.bytes() > self.bytes_max {
                 return Poll::Ready(Some(Err(AskedError::TooLarge)));
             }
             if let Some(trailers) = frame.trailers_mut() {
                 strip_mesh(trailers);
             }
+        }
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.is_end_stream() {
+            self.progress.end();
         }
         polled.map_err(AskedError::Caller)
     }

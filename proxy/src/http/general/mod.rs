@@ -4,6 +4,7 @@
 mod answer;
 mod asked;
 mod pool;
+mod progress;
 mod rewound;
 mod serve;
 mod view;

@@ -119,7 +119,7 @@ impl Multiplexed {
 
     /// Finds a place: the connection with the fewest requests, unless there is room for more
     /// connections and all are well used.
-    fn place(&self) -> Option<Stream> {
+    pub(crate) fn place(&self) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.sender.is_closed());
         let best = connections.iter().min_by_key(|connection| connection.streams.get())?;

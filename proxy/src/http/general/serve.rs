@@ -26,6 +26,7 @@ use super::super::refusal::Refusal;
 use super::super::session::Outcome;
 use super::answer::{AnswerBody, refuse};
 use super::asked::RequestBody;
+use super::progress::Progress;
 use super::rewound::Rewound;
 use super::view::{clean, clean_request, strip_mesh};
 use crate::inbound::Cut;
@@ -72,6 +73,9 @@ pub(crate) trait StreamHop: 'static {
         None
     }
 
+    /// Returns how long the answer may take once the request is sent; `None` for ever.
+    fn answer_limit(plan: &Self::Plan) -> Option<Duration>;
+
     /// Sends the request and waits for the head of the answer.
     fn send(
         plan: &mut Self::Plan,
@@ -116,11 +120,11 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let hop = Rc::new(RefCell::new(hop));
     let has_asked = Rc::new(Cell::new(false));
     let asked = has_asked.clone();
-    let body_bytes_max = limits.body_bytes;
+    let body_limits = (limits.body_bytes, limits.stall);
     let service = service_fn(move |request| {
         asked.set(true);
         let hop = hop.clone();
-        async move { Ok::<_, Infallible>(handle(&hop, request, body_bytes_max).await) }
+        async move { Ok::<_, Infallible>(handle(&hop, request, body_limits).await) }
     });
     let mut builder = auto::Builder::new(LocalExecutor(tasks.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
@@ -163,12 +167,12 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
 async fn handle<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
     request: Request<Incoming>,
-    body_bytes_max: u64,
+    (body_bytes_max, stall): (u64, Duration),
 ) -> Response<AnswerBody> {
     let started = clock::instant();
     let (mut parts, body) = request.into_parts();
-    let sent_bytes = Rc::new(Cell::new(0));
-    let mut body = RequestBody::new(body, sent_bytes.clone(), body_bytes_max);
+    let progress = Rc::new(Progress::default());
+    let mut body = RequestBody::new(body, progress.clone(), body_bytes_max);
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
@@ -194,9 +198,11 @@ async fn handle<H: StreamHop>(
         Err(refusal) => return refused(None, &refusal),
     };
     let cut = H::cut(&plan);
-    let mut waiting = Waiting { hop, plan: Some(plan), started, sent_bytes: sent_bytes.clone() };
+    let mut waiting = Waiting { hop, plan: Some(plan), started, progress: progress.clone() };
     let request = Request::from_parts(parts, body);
-    let sending = H::send(waiting.plan.as_mut().expect("it was just put there"), request);
+    let plan = waiting.plan.as_mut().expect("it was just put there");
+    let limits = (H::answer_limit(plan), stall);
+    let sending = progress.answered(limits, H::send(plan, request));
     let sent = match &cut {
         None => sending.await,
         Some(cut) => cut.guard(sending).await.unwrap_or_else(|| Err(no_longer_allowed())),
@@ -209,7 +215,7 @@ async fn handle<H: StreamHop>(
             return refused(Some(&plan), &refusal);
         }
         Ok(answer) => answer,
-        Err(_) if sent_bytes.get() > body_bytes_max => {
+        Err(_) if progress.bytes() > body_bytes_max => {
             return refused(Some(&plan), &body_too_large());
         }
         Err(refusal) => return refused(Some(&plan), &refusal),
@@ -222,7 +228,7 @@ async fn handle<H: StreamHop>(
         let outcome = Outcome {
             status,
             cause: (!is_whole).then_some("answer-broken"),
-            request_bytes: sent_bytes.get(),
+            request_bytes: progress.bytes(),
             response_bytes: bytes,
             duration: clock::instant() - started,
         };
@@ -246,7 +252,7 @@ struct Waiting<'a, H: StreamHop> {
     hop: &'a RefCell<H>,
     plan: Option<H::Plan>,
     started: Instant,
-    sent_bytes: Rc<Cell<u64>>,
+    progress: Rc<Progress>,
 }
 
 impl<H: StreamHop> Drop for Waiting<'_, H> {
@@ -255,7 +261,7 @@ impl<H: StreamHop> Drop for Waiting<'_, H> {
             let outcome = Outcome {
                 status: 0,
                 cause: Some("client-gone"),
-                request_bytes: self.sent_bytes.get(),
+                request_bytes: self.progress.bytes(),
                 response_bytes: 0,
                 duration: clock::instant() - self.started,
             };
@@ -287,6 +293,10 @@ mod tests {
 
         fn plan(&mut self, _parts: &mut Parts, _ready: ()) -> Result<(), Refusal> {
             Err(Refusal::new(503, "no-endpoint", "nowhere"))
+        }
+
+        fn answer_limit(_plan: &()) -> Option<Duration> {
+            None
         }
 
         async fn send(
