@@ -96,19 +96,15 @@ impl<C: Wire, H: Hop> Session<C, H> {
             attempts += 1;
             // Whatever an attempt before this one could not write, this one writes.
             upload.has_failed = false;
-            let connecting = self.hop.connect(&mut plan, reuse);
-            let connected = self.timer.bound(answer_by, connecting).await;
-            let mut lease = match connected.unwrap_or_else(|_| Err(Unanswered::Late.refusal())) {
+            let mut lease = match self.connected(&mut plan, reuse, answer_by).await {
                 Ok(lease) => lease,
                 Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
             };
             let mut buffer = Buffer::default();
-            let limit = match answer_by.filter(|_| is_whole) {
-                Some(by) => Some(by.saturating_duration_since(clock::instant())),
-                // Its time begins when all of it has been sent.
-                None => limit,
-            };
-            match self.ask(&mut lease, &mut buffer, &mut upload, limit, to_head).await {
+            // Time for others begins when all of them has been sent.
+            let left = answer_by.filter(|_| is_whole);
+            let left = left.map(|by| by.saturating_duration_since(clock::instant())).or(limit);
+            match self.ask(&mut lease, &mut buffer, &mut upload, left, to_head).await {
                 Ok(_)
                     if self.response.is_unreached
                         && is_replayable
@@ -135,6 +131,17 @@ impl<C: Wire, H: Hop> Session<C, H> {
             }
         };
         self.answer(plan, lease, (buffer, length), upload, started).await
+    }
+
+    /// Gets a connection in time.
+    async fn connected(
+        &mut self,
+        plan: &mut H::Plan,
+        reuse: Reuse,
+        by: Option<Instant>,
+    ) -> Result<Lease<H::Wire>, Refusal> {
+        let connected = self.timer.bound(by, self.hop.connect(plan, reuse)).await;
+        connected.unwrap_or_else(|_| Err(Unanswered::Late.refusal()))
     }
 
     /// Reads as much of the body as is to be held back; the head has this length.

@@ -200,9 +200,7 @@ async fn handle<H: StreamHop>(
     let cut = H::cut(&plan);
     let mut waiting = Waiting { hop, plan: Some(plan), started, progress: progress.clone() };
     let request = Request::from_parts(parts, body);
-    let plan = waiting.plan.as_mut().expect("it was just put there");
-    let limits = (H::answer_limit(plan), stall);
-    let sending = progress.answered(limits, H::send(plan, request));
+    let sending = waiting.answered(request, stall);
     let sent = match &cut {
         None => sending.await,
         Some(cut) => cut.guard(sending).await.unwrap_or_else(|| Err(no_longer_allowed())),
@@ -253,6 +251,19 @@ struct Waiting<'a, H: StreamHop> {
     plan: Option<H::Plan>,
     started: Instant,
     progress: Rc<Progress>,
+}
+
+impl<H: StreamHop> Waiting<'_, H> {
+    /// Sends the request and waits for its answer in time.
+    async fn answered(
+        &mut self,
+        request: Request<RequestBody>,
+        stall: Duration,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let plan = self.plan.as_mut().expect("only the answer's arrival takes it");
+        let limits = (H::answer_limit(plan), stall);
+        self.progress.answered(limits, H::send(plan, request)).await
+    }
 }
 
 impl<H: StreamHop> Drop for Waiting<'_, H> {
