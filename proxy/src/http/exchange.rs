@@ -87,8 +87,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(upload) => upload,
             Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
         };
-        let is_whole = upload.is_done;
-        let is_replayable = is_idempotent && is_whole;
+        let (is_whole, is_replayable) = (upload.is_done, is_idempotent && upload.is_done);
         let limit = self.hop.answer_limit(&plan);
         let answer_by = limit.map(|limit| started + limit);
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
