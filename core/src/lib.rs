@@ -8,7 +8,7 @@
 //! | machines | `state` `watch` `sync` `proxycfg` |
 //! | judgement | `attestation` `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
-//! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` |
+//! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` `log_format` |
 //!
 //! Machines have four verbs: `handle_<input>(…, now)` feeds one fact, `handle_timeout(now)` may
 //! be called at any time, `poll_timeout()` says when to call it next, `poll_output()` is drained
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod index;
 pub mod limits;
 pub mod local_address;
+pub mod log_format;
 pub mod name;
 mod text_type;
 pub mod time;

@@ -33,7 +33,8 @@ sidecar_for = "web-1"
 # runtime_dir    = "/run/weft"
 # replaced_limit = "24h"
 
-# Whether each request is logged on standard output: "off", "text" or "json".
+# "off", "text" or "json" (on the standard output) stand in place of what the mesh says about access
+# logs (docs/access-logs.md).
 # access_log = "off"
 
 # What one caller may take (docs/proxy.md).

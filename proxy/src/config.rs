@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weft_core::config_entry::AccessLogs;
 use weft_core::limits::SOCKET_PATH_BYTES_MAX;
+use weft_core::log_format::PLAIN_LOG_FORMAT;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
 use weft_proto::text::{AuditConfig, AuditSection, Fault};
@@ -64,7 +66,7 @@ pub struct FileConfig {
     pub take_over: bool,
     /// How long connections may go on once another process has taken over.
     pub replaced_limit: Option<Span>,
-    /// `off`, `text` or `json`, on the standard output.
+    /// `off`, `text` or `json` (on the standard output), whatever the agent says; else as it says.
     pub access_log: Option<String>,
     /// What one caller may take.
     pub limits: LimitsSection,
@@ -95,8 +97,8 @@ pub struct Config {
     pub hand_over: Option<HandOver>,
     /// What one caller may take.
     pub limits: Limits,
-    /// Whether and how requests are logged.
-    pub access_log: Option<AccessLogFormat>,
+    /// Whether and how requests are logged; `None` as the agent says.
+    pub access_log: Option<AccessLogSetting>,
     /// Whether connections to and from other proxies are shared.
     pub mux: Sharing,
     /// Where it is written down who was refused, and which share of the others; `None` for
@@ -147,13 +149,27 @@ pub enum Sharing {
     Off,
 }
 
-/// The form of access log lines.
+/// What is said on the host about access logs, whatever the agent says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
+pub enum AccessLogSetting {
+    /// One JSON object a line, on the standard output.
     Json,
-    /// One line for people.
+    /// None.
+    Off,
+    /// One line for people, on the standard output.
     Text,
+}
+
+impl AccessLogSetting {
+    /// Returns what is written instead of what the agent says.
+    pub(crate) fn instead(self) -> Option<AccessLogs> {
+        let text_format = match self {
+            Self::Json => String::new(),
+            Self::Off => return None,
+            Self::Text => PLAIN_LOG_FORMAT.to_owned(),
+        };
+        Some(AccessLogs { enabled: true, text_format, ..AccessLogs::default() })
+    }
 }
 
 impl Config {
@@ -182,9 +198,10 @@ impl Config {
         };
         let workers = workers(file.workers, &mut fault);
         let access_log = match file.access_log.as_deref() {
-            None | Some("off") => None,
-            Some("json") => Some(AccessLogFormat::Json),
-            Some("text") => Some(AccessLogFormat::Text),
+            None => None,
+            Some("off") => Some(AccessLogSetting::Off),
+            Some("json") => Some(AccessLogSetting::Json),
+            Some("text") => Some(AccessLogSetting::Text),
             Some(other) => {
                 fault("access_log", format!("{other:?} is not off, text or json"));
                 None

@@ -121,7 +121,7 @@ impl Proxy {
             descriptors_max: descriptors::raise_limit(),
             metrics: metrics.clone(),
             unix_doors: UnixDoors::default(),
-            log: config.access_log.map(|format| AccessLog::start(format, &tasks)),
+            log: AccessLog::start(metrics.lines(), &tasks),
         };
         info!(workers = config.workers.count, reason = config.workers.reason, "workers start");
         let crew = Crew::start(&options, estate.traffic, &tasks)
@@ -135,7 +135,7 @@ impl Proxy {
         };
         let driving = drive(
             config.source,
-            (crew.clone(), config.mux),
+            (crew.clone(), (config.mux, config.access_log)),
             metrics,
             (cell, tell_started, standing.clone()),
             (questions, tasks.child("control")),

@@ -10,6 +10,7 @@ use weft_core::config_entry::{Protocol, ServiceDestination, Tracing};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
 use weft_core::local_address::LocalAddress;
+use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
 use weft_core::traffic::{RouteTable, RouteTableError};
@@ -19,6 +20,7 @@ use weft_runtime::tls::rustls::ServerConfig;
 
 use crate::config::Sharing;
 use crate::identity::{ClientConfigs, Credentials};
+use crate::observe::LogPlan;
 
 /// One version of everything that the workers follow.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Workload {
     pub(crate) judge: Arc<Judge>,
     /// Keys of providers of tokens; the same `Arc` as before when they did not change.
     pub(crate) jwt_keys: Arc<BTreeMap<ServiceName, KnownKeys>>,
+    /// What is written about requests and connections.
+    pub(crate) logs: Option<Arc<LogPlan>>,
     /// Of which requests spans are sent.
     pub(crate) tracing: Option<Arc<Tracing>>,
     /// How callers are met.
@@ -85,6 +89,8 @@ pub(crate) enum UnusableSnapshot {
     SameBind(LocalAddress),
     #[error("an upstream's chain cannot be followed")]
     Chain(#[from] RouteTableError),
+    #[error("access logs have no form")]
+    LogFormat(#[from] InvalidLogFormat),
     #[error("the leaf or the trust bundle cannot be used")]
     Tls(#[from] TlsError),
 }
@@ -124,25 +130,7 @@ impl Workload {
         for target in same.iter().flat_map(|b| &b.upstreams).flat_map(|u| &u.targets) {
             configs.insert(target.spiffe_id.clone(), target.tls.clone());
         }
-        let mut upstreams: Vec<Upstream> = Vec::with_capacity(snapshot.upstreams.len());
-        for upstream in &snapshot.upstreams {
-            if upstreams.iter().any(|other| other.bind == upstream.bind) {
-                return Err(UnusableSnapshot::SameBind(upstream.bind.clone()));
-            }
-            let mut targets = Vec::with_capacity(upstream.chain.targets.len());
-            for target in upstream.chain.targets.values() {
-                let with = (&*credentials, mux);
-                targets.push(upstream_target(target, &snapshot, with, &mut configs)?);
-            }
-            upstreams.push(Upstream {
-                bind: upstream.bind.clone(),
-                socket_mode: upstream.socket_mode,
-                service: upstream.chain.service_name.clone(),
-                protocol: upstream.chain.protocol,
-                table: RouteTable::compile(&upstream.chain)?,
-                targets,
-            });
-        }
+        let upstreams = ready(&snapshot, (&credentials, mux), &mut configs)?;
         let intentions = &snapshot.inbound.intentions;
         let judge = match before.filter(|before| before.judge.set() == intentions) {
             Some(before) => before.judge.clone(),
@@ -158,13 +146,51 @@ impl Workload {
             Some(kept) if kept.as_deref() == snapshot.tracing.as_ref() => kept.clone(),
             Some(_) | None => snapshot.tracing.clone().map(Arc::new),
         };
-        Ok(Self { snapshot, credentials, judge, jwt_keys, tracing, inbound_tls, upstreams, mux })
+        let logs = LogPlan::of(&snapshot, before.and_then(|before| before.logs.as_ref()))?;
+        Ok(Self {
+            snapshot,
+            credentials,
+            judge,
+            jwt_keys,
+            logs,
+            tracing,
+            inbound_tls,
+            upstreams,
+            mux,
+        })
     }
 
     /// Returns the number of the upstream that listens on an address.
     pub(crate) fn upstream_at(&self, bind: &LocalAddress) -> Option<usize> {
         self.upstreams.iter().position(|upstream| upstream.bind == *bind)
     }
+}
+
+/// Makes the upstreams ready.
+fn ready(
+    snapshot: &ProxySnapshot,
+    with: (&Credentials, Sharing),
+    configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
+) -> Result<Vec<Upstream>, UnusableSnapshot> {
+    let mut upstreams: Vec<Upstream> = Vec::with_capacity(snapshot.upstreams.len());
+    for upstream in &snapshot.upstreams {
+        if upstreams.iter().any(|other| other.bind == upstream.bind) {
+            return Err(UnusableSnapshot::SameBind(upstream.bind.clone()));
+        }
+        let mut targets = Vec::with_capacity(upstream.chain.targets.len());
+        for target in upstream.chain.targets.values() {
+            targets.push(upstream_target(target, snapshot, with, configs)?);
+        }
+        upstreams.push(Upstream {
+            bind: upstream.bind.clone(),
+            socket_mode: upstream.socket_mode,
+            service: upstream.chain.service_name.clone(),
+            protocol: upstream.chain.protocol,
+            table: RouteTable::compile(&upstream.chain)?,
+            targets,
+        });
+    }
+    Ok(upstreams)
 }
 
 /// Reads key sets; one that is none, which no agent sends, is as good as unknown.

@@ -5,6 +5,7 @@
 
 mod access;
 mod access_everywhere;
+mod access_logs;
 mod agents;
 mod audit;
 mod authoriser;

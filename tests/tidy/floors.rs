@@ -16,6 +16,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
             "local_address",
             "text_type",
             "canonical_path",
+            "log_format",
         ],
     ),
     ("records", &["catalog", "config_entry", "ca", "acl", "kv", "session"]),

@@ -89,7 +89,7 @@ pub(crate) struct ProxyArgs {
     /// else weft in $XDG_RUNTIME_DIR, else one of its own in the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     runtime_dir: Option<String>,
-    /// Log each request on standard output: off, text or json [default: off]
+    /// Log each request on standard output: off, text or json [default: as the mesh says]
     #[arg(long, value_name = "FORM")]
     access_log: Option<String>,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 //! One file per kind, with the record and the checks that concern that entry alone. What
 //! several entries mean together is compiled by `chain` and judged by `intention`.
 
+mod access_logs;
 mod api_gateway;
 mod blank;
 mod certificates;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use access_logs::{AccessLogFilter, AccessLogType, AccessLogs};
 pub use api_gateway::{ApiGateway, ApiListener, ApiListenerProtocol, ApiListenerTls};
 pub use certificates::{FileSystemCertificate, InlineCertificate, SecretText};
 pub use destination_tls::{DestinationTls, DestinationTlsMode};
@@ -87,7 +89,7 @@ pub use mesh::{
     EscapedSlashesAction, IntentionPrecedence, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering,
     MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,
 };
-pub use proxy_defaults::{AccessLogType, AccessLogs, ProxyDefaults};
+pub use proxy_defaults::ProxyDefaults;
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;
 pub use service_defaults::{Protocol, ServiceDefaults, ServiceDestination, UnknownProtocol};

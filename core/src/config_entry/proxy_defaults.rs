@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::blank::is_blank;
-use super::findings::{Findings, shortened};
+use super::findings::Findings;
 use super::{
-    EnvoyExtension, Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode,
+    AccessLogs, EnvoyExtension, Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode,
     PrioritizeByLocality, Protocol, ProxyMode, Tracing, TransparentProxy,
 };
 use crate::index::Index;
-use crate::limits;
 
 /// Defaults of all proxies; there is one entry, named `global`.
 ///
@@ -41,7 +40,7 @@ pub struct ProxyDefaults {
     pub expose: Expose,
     /// What proxies write about requests.
     #[serde(default, skip_serializing_if = "is_blank")]
-    pub access_logs: Option<AccessLogs>,
+    pub access_logs: Option<Box<AccessLogs>>,
     /// In which order places of failover are tried.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub failover_policy: Option<FailoverPolicy>,
@@ -65,67 +64,6 @@ pub struct ProxyDefaults {
     pub modify_index: Index,
 }
 
-/// What proxies write about requests.
-///
-/// **Source**: Consul: docs/connect/config-entries/proxy-defaults#accesslogs.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct AccessLogs {
-    /// Whether they write anything.
-    #[serde(skip_serializing_if = "is_blank")]
-    pub enabled: bool,
-    /// Whether connections that no listener takes are left out.
-    #[serde(skip_serializing_if = "is_blank")]
-    pub disable_listener_logs: bool,
-    /// Where it goes.
-    #[serde(rename = "Type", skip_serializing_if = "is_blank")]
-    pub kind: AccessLogType,
-    /// The file, with the type `file`.
-    #[serde(skip_serializing_if = "is_blank")]
-    pub path: String,
-    /// The form of a line, as JSON.
-    #[serde(rename = "JSONFormat", skip_serializing_if = "is_blank")]
-    pub json_format: String,
-    /// The form of a line, as text.
-    #[serde(skip_serializing_if = "is_blank")]
-    pub text_format: String,
-}
-
-/// Where lines about requests go.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AccessLogType {
-    /// To a file.
-    File,
-    /// To standard error.
-    Stderr,
-    /// To standard output.
-    Stdout,
-    /// To standard output.
-    #[default]
-    #[serde(rename = "")]
-    Unset,
-}
-
-impl AccessLogs {
-    fn check(&self, findings: &mut Findings) {
-        let is_file = self.kind == AccessLogType::File;
-        if is_file && self.path.is_empty() {
-            findings.add("AccessLogs.Path", "is needed with the Type file");
-        } else if !is_file && !self.path.is_empty() {
-            findings.add("AccessLogs.Path", "goes with the Type file");
-        }
-        findings.bytes("AccessLogs.Path", self.path.len(), limits::PATH_BYTES_MAX);
-        if !self.json_format.is_empty() && !self.text_format.is_empty() {
-            findings.add("AccessLogs", "write one of JSONFormat and TextFormat, not both");
-        }
-        let json = &self.json_format;
-        if !json.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
-            findings.add("AccessLogs.JSONFormat", format!("{:?} is not JSON", shortened(json)));
-        }
-    }
-}
-
 impl ProxyDefaults {
     /// The one name that the entry may have.
     pub const NAME: &str = "global";
@@ -147,7 +85,7 @@ impl ProxyDefaults {
         }
         self.expose.check("Expose", &mut findings);
         if let Some(logs) = &self.access_logs {
-            logs.check(&mut findings);
+            logs.check("AccessLogs", &mut findings);
         }
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
         if let Some(tracing) = &self.tracing {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    BalanceConnections, DestinationTls, EnvoyExtension, Expose, InvalidEntry, MeshGateway,
-    MutualTlsMode, ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
+    AccessLogs, BalanceConnections, DestinationTls, EnvoyExtension, Expose, InvalidEntry,
+    MeshGateway, MutualTlsMode, ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -139,6 +139,9 @@ pub struct ServiceDefaults {
     /// Who else is asked whether a request may pass; empty means whom proxy-defaults names.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub envoy_extensions: Vec<EnvoyExtension>,
+    /// What its proxies write about requests; proxy-defaults counts where it is left out. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub access_logs: Option<Box<AccessLogs>>,
     /// Of which requests its proxies send spans to a collector; proxy-defaults counts where it is left
     /// out.
     #[serde(default, skip_serializing_if = "is_blank")]
@@ -224,6 +227,7 @@ impl ServiceDefaults {
             balance_inbound_connections: BalanceConnections::default(),
             max_request_headers_kb: None,
             envoy_extensions: Vec::new(),
+            access_logs: None,
             tracing: None,
             meta: BTreeMap::new(),
             create_index: Index::default(),
@@ -253,6 +257,9 @@ impl ServiceDefaults {
             findings.add("MaxRequestHeadersKB", format!("must be 1 to {HEAD_KB_MAX}"));
         }
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
+        if let Some(logs) = &self.access_logs {
+            logs.check("AccessLogs", &mut findings);
+        }
         if let Some(tracing) = &self.tracing {
             tracing.check("Tracing", &mut findings);
         }

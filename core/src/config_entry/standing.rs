@@ -90,7 +90,6 @@ const PROXY_DEFAULTS: KindStanding = KindStanding {
         "TransparentProxy",
         "MeshGateway",
         "Expose.Checks",
-        "AccessLogs",
         "FailoverPolicy",
         "PrioritizeByLocality",
     ],

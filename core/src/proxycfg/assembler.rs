@@ -320,6 +320,7 @@ impl Assembler {
             leaf: facts.leaf.as_deref()?.clone(),
             trust_bundle: facts.roots.as_deref()?.clone(),
             tls: facts.mesh_tls.as_deref()?.clone(),
+            access_logs: facts.defaults.as_deref()?.access_logs.clone().filter(|logs| logs.enabled),
             tracing: facts.defaults.as_deref()?.tracing.clone(),
             inbound: inbound(doors, facts)?,
             exposed: exposed::listeners(doors, &facts.defaults.as_deref()?.expose).0,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
-use crate::config_entry::{ExtAuthzConfig, MeshTls, Protocol, Tracing};
+use crate::config_entry::{AccessLogs, ExtAuthzConfig, MeshTls, Protocol, Tracing};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::local_address::LocalAddress;
@@ -35,6 +35,9 @@ pub struct ProxySnapshot {
     /// Which TLS is spoken with other proxies.
     #[serde(default)]
     pub tls: MeshTls,
+    /// What is written about requests; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_logs: Option<Box<AccessLogs>>,
     /// Of which requests spans are sent to a collector; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,

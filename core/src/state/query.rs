@@ -166,6 +166,9 @@ impl State {
             }
             defaults.expose.checks |= all.expose.checks;
         }
+        if defaults.access_logs.is_none() {
+            defaults.access_logs = all.and_then(|all| all.access_logs.clone());
+        }
         if defaults.tracing.is_none() {
             defaults.tracing = all.and_then(|all| all.tracing.clone());
         }

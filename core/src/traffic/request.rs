@@ -6,6 +6,10 @@ pub trait RequestView {
     fn method(&self) -> &str;
     /// Returns the path without query, as it will be forwarded.
     fn path(&self) -> &[u8];
+    /// Returns the protocol that it came in, `HTTP/1.1` and the like.
+    fn protocol(&self) -> &'static str {
+        "HTTP/1.1"
+    }
     /// Returns what follows the first `?`, if there is one.
     fn query(&self) -> Option<&[u8]>;
     /// Whether there is a header whose name is another, but this one (given in lower case) to

@@ -30,6 +30,8 @@ pub struct Routed<'a> {
     pub request_timeout: Duration,
     /// What becomes of the path.
     pub rewrite: Option<Rewrite<'a>>,
+    /// The number of the route of the service's router, from 1; `None` without a router.
+    pub route: Option<usize>,
 }
 
 /// One worker's places in the splitters of one table.
@@ -131,6 +133,7 @@ impl RouteTable {
         let mut at = self.start;
         let mut rewrite = None;
         let mut timeout = None;
+        let mut taken = None;
         // `compile` has shown that there is no cycle, so the walk ends.
         loop {
             match &self.nodes[at] {
@@ -140,10 +143,13 @@ impl RouteTable {
                         connect_timeout: *connect_timeout,
                         request_timeout: timeout.unwrap_or(*request_timeout),
                         rewrite,
+                        route: taken,
                     };
                 }
                 Node::Router(routes) => {
-                    let (route, matched_bytes) = choose(routes, request);
+                    let (number, matched_bytes) = choose(routes, request);
+                    let route = &routes[number];
+                    taken.get_or_insert(number + 1);
                     if let Some(replacement) = &route.prefix_rewrite {
                         rewrite = Some(Rewrite { matched_bytes, replacement });
                     }
@@ -159,21 +165,19 @@ impl RouteTable {
     }
 }
 
-/// Returns the first route whose conditions hold, else the last one.
-fn choose<'a, R: RequestView + ?Sized>(
-    routes: &'a [Route],
-    request: Option<&R>,
-) -> (&'a Route, usize) {
+/// Returns the number of the first route whose conditions hold, else of the last one, and how much
+/// of the path they matched.
+fn choose<R: RequestView + ?Sized>(routes: &[Route], request: Option<&R>) -> (usize, usize) {
     let (last, others) = routes.split_last().expect("routers are compiled with at least one route");
     if let Some(request) = request {
-        for route in others {
+        for (number, route) in others.iter().enumerate() {
             if let Some(matched) = route.conditions.matched_path_bytes(request) {
-                return (route, matched);
+                return (number, matched);
             }
         }
-        return (last, last.conditions.matched_path_bytes(request).unwrap_or(0));
+        return (others.len(), last.conditions.matched_path_bytes(request).unwrap_or(0));
     }
-    (last, 0)
+    (others.len(), 0)
 }
 
 /// A table under construction.

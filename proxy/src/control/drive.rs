@@ -13,7 +13,7 @@ use weft_runtime::task::TaskTree;
 use super::static_file;
 use super::subscribe::subscribe;
 use crate::StartError;
-use crate::config::{Sharing, SnapshotSource};
+use crate::config::{AccessLogSetting, Sharing, SnapshotSource};
 use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
@@ -30,6 +30,8 @@ pub(crate) type Started = oneshot::Sender<Result<(), StartError>>;
 pub(super) struct Driver {
     crew: Crew,
     mux: Sharing,
+    /// What is said on the host about access logs.
+    access_log: Option<AccessLogSetting>,
     metrics: Metrics,
     /// What is in force, for the admin interface.
     cell: Arc<ArcSwapOption<Workload>>,
@@ -41,13 +43,14 @@ pub(super) struct Driver {
 /// Follows the source until the tree is cancelled.
 pub(crate) async fn drive(
     source: SnapshotSource,
-    (crew, mux): (Crew, Sharing),
+    (crew, (mux, access_log)): (Crew, (Sharing, Option<AccessLogSetting>)),
     metrics: Metrics,
     (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
     (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
+    let (started, has_unbound) = (Some(started), false);
     let mut driver =
-        Driver { crew, mux, metrics, cell, started: Some(started), has_unbound: false, standing };
+        Driver { crew, mux, access_log, metrics, cell, started, has_unbound, standing };
     match source {
         SnapshotSource::File(path) => match static_file::read(&path) {
             Ok(snapshot) => {
@@ -72,9 +75,12 @@ impl Driver {
     ///
     /// # Errors
     /// The reason in words, when it cannot be: then the one before stays in force.
-    pub(super) async fn apply(&mut self, snapshot: ProxySnapshot) -> Result<(), String> {
+    pub(super) async fn apply(&mut self, mut snapshot: ProxySnapshot) -> Result<(), String> {
         let version = snapshot.version;
         let before = self.cell.load_full();
+        if let Some(setting) = self.access_log {
+            snapshot.access_logs = setting.instead().map(Box::new);
+        }
         let workload = match Workload::new(snapshot, self.mux, before.as_deref()) {
             Ok(workload) => Arc::new(workload),
             Err(error) => {

@@ -71,14 +71,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(held) => held,
             Err(refusal) => return self.refuse_and_close(&refusal).await,
         };
-        let request = self.request.on(&self.input.filled()[..length]);
-        let (to_head, is_idempotent) = (request.is_head(), request.is_idempotent());
-        self.output.clear();
-        let plan = match self.hop.ready(request, held).await {
-            Ok(ready) => self.hop.plan(request, ready, &mut self.output),
-            Err(refusal) => Err(refusal),
-        };
-        self.input.consume(length);
+        let (plan, (to_head, is_idempotent)) = self.planned(length, held).await;
         let mut plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => return self.refuse(None, &refusal, to_head, started).await,
@@ -130,6 +123,26 @@ impl<C: Wire, H: Hop> Session<C, H> {
             }
         };
         self.answer(plan, lease, (buffer, length), upload, started).await
+    }
+
+    /// Has it decided what becomes of the request; says whether it is a HEAD and may be repeated.
+    async fn planned(
+        &mut self,
+        length: usize,
+        held: Option<Held>,
+    ) -> (Result<H::Plan, Refusal>, (bool, bool)) {
+        let request = self.request.on(&self.input.filled()[..length]);
+        let kind = (request.is_head(), request.is_idempotent());
+        self.output.clear();
+        let plan = match self.hop.ready(request, held).await {
+            Ok(ready) => self.hop.plan(request, ready, &mut self.output),
+            Err(refusal) => Err(refusal),
+        };
+        if plan.is_err() {
+            self.hop.refuses(request);
+        }
+        self.input.consume(length);
+        (plan, kind)
     }
 
     /// Gets a connection in time.
@@ -319,6 +332,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         };
         self.output.clear();
         let head = &buffer.filled()[..length];
+        self.hop.answered(&plan, (&self.response, head));
         let how = (emission, H::MESH_FIELDS);
         write_response_head(&self.response, head, connection, how, &mut self.output);
         buffer.consume(length);

@@ -63,6 +63,12 @@ pub(crate) trait Hop {
         out: &mut Vec<u8>,
     ) -> Result<Self::Plan, Refusal>;
 
+    /// Takes note of a request that is about to be refused before it has a plan.
+    fn refuses(&mut self, _request: RequestRef<'_>) {}
+
+    /// Takes note of the head of a request's answer, which lies in the bytes.
+    fn answered(&mut self, _plan: &Self::Plan, _head: (&ResponseHead, &[u8])) {}
+
     /// Gets a connection; called again for the next attempt.
     async fn connect(
         &mut self,

@@ -2,16 +2,20 @@
 
 use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use weft_core::config_entry::Protocol;
+use weft_core::local_address::LocalAddress;
+use weft_core::log_format::LogRecord;
 use weft_core::name::ServiceName;
 use weft_core::traffic::mux;
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
+use weft_runtime::tls::rustls::{ProtocolVersion, ServerConnection};
 use weft_runtime::tls::tokio_rustls::TlsAcceptor;
 use weft_runtime::tls::{PeerCertificate, peer_certificate};
 use weft_runtime::{clock, net};
@@ -24,7 +28,7 @@ use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::limits::Limits;
 use crate::listen::{Caller, Live, Local, Place, Worker};
-use crate::observe::Open;
+use crate::observe::{Carried, From, Open};
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
 
@@ -35,12 +39,12 @@ pub(crate) async fn accept(
     live: Rc<Live>,
 ) {
     let local = worker.current();
-    let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    let remote = stream.peer_addr().ok();
     if local.workload.snapshot.inbound.takes_plaintext && !plaintext::is_tls(&stream).await {
         // It may have become strict while the caller was silent.
         let local = worker.current();
         if local.workload.snapshot.inbound.takes_plaintext {
-            Box::pin(plaintext::carry(&worker, &local, (stream, address), &live)).await;
+            Box::pin(plaintext::carry((&worker, &local), (stream, remote), &live)).await;
         }
         return;
     }
@@ -50,7 +54,9 @@ pub(crate) async fn accept(
         Ok(shaken) => shaken,
         Err(error) => {
             local.inbound.handshakes_failed.add(1);
-            debug!(error = chain(&error), "handshake failed");
+            let reason = chain(&error);
+            debug!(error = reason, "handshake failed");
+            tell_unknown((&worker, &local), &live, remote, reason);
             return;
         }
     };
@@ -68,9 +74,7 @@ pub(crate) async fn accept(
         debug!(caller = %certificate.id, "the caller's root is no longer trusted");
         return;
     }
-    let sni = tls.get_ref().1.server_name().map(Into::into);
-    let PeerCertificate { id, valid_before, .. } = certificate;
-    let caller = Rc::new(Caller { id, service, address, sni, chain, valid_before });
+    let caller = Rc::new(who_calls(tls.get_ref().1, (certificate, service), remote, chain));
     live.set_caller(caller.clone());
     let _open = Open::new(&local.inbound);
     if tls.get_ref().1.alpn_protocol() == Some(mux::ALPN.as_bytes()) {
@@ -81,7 +85,7 @@ pub(crate) async fn accept(
     }
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (protocol, is_http2) {
-        (Protocol::Tcp, _) => Box::pin(copy(&local, tls, &caller, &live)).await,
+        (Protocol::Tcp, _) => Box::pin(copy((&worker, &local), tls, &caller, &live)).await,
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
             live.set_shared();
@@ -94,6 +98,23 @@ pub(crate) async fn accept(
             Session::new(tls, hop, live, Buffer::default()).run().await;
         }
     }
+}
+
+/// Puts together who calls.
+fn who_calls(
+    tls: &ServerConnection,
+    (certificate, service): (PeerCertificate, ServiceName),
+    remote: Option<SocketAddr>,
+    chain: Vec<CertificateDer<'static>>,
+) -> Caller {
+    let PeerCertificate { id, valid_before, .. } = certificate;
+    let (address, port) = (remote.map(|peer| peer.ip()), remote.map_or(0, |peer| peer.port()));
+    let sni = tls.server_name().map(Into::into);
+    let tls_version = match tls.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    Caller { id, service, address, port, sni, tls_version, chain, valid_before }
 }
 
 /// Finishes mTLS and reads the caller's identity. The verifier has checked chain and trust
@@ -121,43 +142,79 @@ async fn handshake(
 }
 
 /// Carries bytes to the local instance, if the caller may.
-pub(super) async fn copy<W: Wire>(local: &Local, mut wire: W, caller: &Caller, live: &Live) {
+pub(super) async fn copy<W: Wire>(
+    (worker, local): (&Worker, &Local),
+    mut wire: W,
+    caller: &Caller,
+    live: &Live,
+) {
     live.set_busy(true);
+    let carried = begin((worker, local), (live, caller.remote()), |record| caller.tell(record));
     if !may_connect(local, caller) {
-        return;
+        return carried.fail("intention-denied");
     }
-    let inbound = &local.workload.snapshot.inbound;
-    if inbound.ext_authz.is_some() {
-        local.inbound.cause("authoriser-failed");
+    if local.workload.snapshot.inbound.ext_authz.is_some() {
         warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
-        return;
+        return carried.fail("authoriser-failed");
     }
-    carry_bytes(local, &mut wire, &caller.id, live.limits()).await;
+    carry_bytes(local, &mut wire, (carried, &caller.id), live.limits()).await;
+}
+
+/// Begins to count a connection, and its line.
+pub(super) fn begin(
+    (worker, local): (&Worker, &Local),
+    (live, remote): (&Live, Option<SocketAddr>),
+    fill: impl FnOnce(&mut LogRecord),
+) -> Carried {
+    let log = (local.workload.logs.as_ref(), &worker.log);
+    Carried::begin(&local.inbound, log, &mut worker.random.borrow_mut(), |record| {
+        let (direction, connection) = ("inbound", live.number());
+        let bind = local.workload.snapshot.inbound.bind;
+        From { direction, connection, remote, local: LocalAddress::Tcp(bind) }.tell(record);
+        fill(record);
+    })
 }
 
 /// Carries bytes between a caller and the local instance.
 pub(super) async fn carry_bytes<W: Wire>(
     local: &Local,
     wire: &mut W,
-    caller: &dyn Display,
+    (mut carried, caller): (Carried, &dyn Display),
     limits: &Limits,
 ) {
     let inbound = &local.workload.snapshot.inbound;
     let mut app = match net::connect_local(&inbound.local_app, inbound.connect_timeout).await {
         Ok(app) => app,
         Err(error) => {
-            local.inbound.cause("app-unreachable");
             debug!(error = chain(&error), "cannot reach the local instance");
-            return;
+            carried.tell(|record| record.transport_failure = Some(chain(&error).into()));
+            return carried.fail("app-unreachable");
         }
     };
+    carried.tell(|record| record.upstream = Some(inbound.local_app.clone()));
     let (there, back) = (Buffer::default(), Buffer::default());
-    let copied = copy_both((wire, there), (&mut app, back), limits, Timer::default()).await;
-    local.inbound.bytes_sent.add(copied.sent);
-    local.inbound.bytes_received.add(copied.received);
-    if let Some(error) = copied.error {
-        local.inbound.cause("connection-broken");
-        debug!(%caller, error = chain(&error), "connection broke off");
+    let how = (limits, &carried.tally);
+    match copy_both((wire, there), (&mut app, back), how, Timer::default()).await {
+        None => carried.end(),
+        Some(error) => {
+            debug!(%caller, error = chain(&error), "connection broke off");
+            carried.fail("connection-broken");
+        }
+    }
+}
+
+/// Tells of a connection that ended before it was known who calls.
+fn tell_unknown(
+    (worker, local): (&Worker, &Local),
+    live: &Live,
+    remote: Option<SocketAddr>,
+    reason: String,
+) {
+    if local.workload.logs.as_ref().is_some_and(|logs| logs.tells_of_listeners()) {
+        let carried = begin((worker, local), (live, remote), |record| {
+            record.transport_failure = Some(reason.into());
+        });
+        carried.fail("handshake-refused");
     }
 }
 
@@ -175,7 +232,6 @@ fn may_connect(local: &Local, caller: &Caller) -> bool {
     let caller = &caller.id;
     if !judgement.allowed {
         local.inbound.denied.add(1);
-        local.inbound.cause("intention-denied");
         debug!(%caller, why = why(), "connection refused");
     } else if judgement.is_dry_run {
         local.inbound.dry_run_denied.add(1);

@@ -9,16 +9,18 @@ use tracing::info;
 use weft_core::canonical_path::CanonicalPath;
 use weft_core::config_entry::JwtProvider;
 use weft_core::intention::{Asked, Judgement, Standing};
+use weft_core::local_address::LocalAddress;
+use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
 use super::ext_authz::{Authoriser, Question};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
-use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
+use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{Edits, Held, Holding, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{Caller, InFlight, Live, Local, Worker};
-use crate::observe::{AccessRecord, SpanKind, Traced, Verdict};
+use crate::observe::{From, Lines, Logged, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
@@ -35,13 +37,15 @@ pub(crate) struct LocalApp {
     told: Option<Instant>,
     /// `x-forwarded-client-cert`, ready to be written.
     added_lines: Vec<u8>,
+    lines: Box<Lines>,
 }
 
 /// What was decided for one request.
 pub(crate) struct Plan {
     pub(super) worker: Rc<Worker>,
     pub(super) local: Rc<Local>,
-    logged: Option<Box<(String, String)>>,
+    /// Taken when the request has ended.
+    pub(super) logged: RefCell<Option<Box<Logged>>>,
     /// Taken when the request has ended.
     traced: RefCell<Option<Box<Traced>>>,
     is_dry_run: bool,
@@ -93,6 +97,10 @@ impl LocalApp {
         let added_lines = format!("x-forwarded-client-cert: {value}\r\n");
         let added_lines = added_lines.into_bytes();
         let under_way = live.under_way.clone();
+        let (remote, bind) = (caller.remote(), local.workload.snapshot.inbound.bind);
+        let (direction, connection) = ("inbound", live.number());
+        let lines =
+            Lines::new(From { direction, connection, remote, local: LocalAddress::Tcp(bind) });
         Self {
             worker,
             local,
@@ -102,6 +110,7 @@ impl LocalApp {
             under_way,
             told: None,
             added_lines,
+            lines,
         }
     }
 
@@ -145,11 +154,8 @@ impl LocalApp {
             return Err(refusal(judge, &judgement, &self.caller, &snapshot.service));
         }
         let is_respelled = is_by_content && path.is_ok();
-        let logged = self.worker.log.is_some().then(|| {
-            let path = if is_respelled { self.path.as_bytes() } else { request.path() };
-            let path = String::from_utf8_lossy(path).into_owned();
-            Box::new((request.method().to_owned(), path))
-        });
+        let logged_path = if is_respelled { self.path.as_bytes() } else { request.path() };
+        let logged = self.begin_line(&local, request, logged_path);
         let kept = is_by_content.then(|| Kept::new(request, path, checked.tokens));
         let mut changes = checked.edits;
         changes.extend(edits);
@@ -164,7 +170,7 @@ impl LocalApp {
         Ok(Plan {
             worker,
             local: self.local.clone(),
-            logged,
+            logged: RefCell::new(logged),
             traced: RefCell::new(traced),
             is_dry_run,
             is_respelled,
@@ -173,6 +179,21 @@ impl LocalApp {
             _in_flight: in_flight,
             entered: None,
         })
+    }
+
+    fn begin_line<R: RequestView + ?Sized>(
+        &self,
+        local: &Local,
+        request: &R,
+        path: &[u8],
+    ) -> Option<Box<Logged>> {
+        let plan = local.workload.logs.as_ref()?;
+        self.lines.begin(Some(plan), &mut self.worker.random.borrow_mut(), (request, path))
+    }
+
+    /// Keeps the line of a request that is about to be refused.
+    pub(super) fn refuse_line<R: RequestView + ?Sized>(&self, request: &R) {
+        self.lines.refuse(self.begin_line(&self.local, request, request.path()));
     }
 
     /// Returns what requests of this caller may have to wait for.
@@ -231,28 +252,35 @@ impl LocalApp {
     /// Counts and logs how a request ended.
     pub(super) fn note(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.local.inbound.request(outcome);
+        let mut trace = None;
         if let Some(plan) = plan {
             let own = self.local.workload.snapshot.service.as_str();
             let told = (SpanKind::Server, own, &self.caller.id as &dyn Display);
+            trace = plan.traced.borrow().as_ref().map(|traced| traced.trace());
             self.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
         }
+        let logged = match plan {
+            Some(plan) => plan.logged.take(),
+            None => {
+                let logs = self.local.workload.logs.as_ref();
+                let random = &mut self.worker.random.borrow_mut();
+                self.lines.refused(logs, random, outcome.cause)
+            }
+        };
+        let Some(line) = logged else { return };
         let is_dry_run = plan.is_some_and(|plan| plan.is_dry_run);
-        if let (Some(log), Some(logged)) =
-            (&self.worker.log, plan.and_then(|plan| plan.logged.as_ref()))
-        {
-            log.write(AccessRecord {
-                at: clock::wall(),
-                direction: "inbound",
-                peer: self.caller.id.to_string(),
-                method: logged.0.clone(),
-                path: logged.1.clone(),
-                status: outcome.status,
-                cause: outcome.cause.or(is_dry_run.then_some("intention-dry-run")),
-                duration: outcome.duration,
-                request_bytes: outcome.request_bytes,
-                response_bytes: outcome.response_bytes,
-            });
-        }
+        let outcome = Outcome {
+            cause: outcome.cause.or(is_dry_run.then_some("intention-dry-run")),
+            ..*outcome
+        };
+        line.end(&self.worker.log, &outcome, |record| {
+            let inbound = &self.local.workload.snapshot.inbound;
+            self.caller.tell(record);
+            if plan.is_some() {
+                record.upstream = Some(inbound.local_app.clone());
+            }
+            record.trace = trace;
+        });
     }
 }
 
@@ -414,6 +442,16 @@ impl Hop for LocalApp {
 
     fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
         plan.local.workload.snapshot.inbound.request_timeout
+    }
+
+    fn refuses(&mut self, request: RequestRef<'_>) {
+        self.refuse_line(&request);
+    }
+
+    fn answered(&mut self, plan: &Plan, (head, bytes): (&ResponseHead, &[u8])) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.answered(|name, visit| head.each_header(bytes, name, visit));
+        }
     }
 
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {

@@ -3,12 +3,12 @@
 //!
 //! **Source**: Consul: docs/connect/config-entries/service-defaults#mutualtlsmode.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use weft_runtime::net::TcpStream;
 
-use super::accept::carry_bytes;
+use super::accept::{begin, carry_bytes};
 use crate::listen::{Live, Local, Worker};
 use crate::observe::Open;
 
@@ -33,14 +33,17 @@ pub(super) async fn is_tls(stream: &TcpStream) -> bool {
 
 /// Carries bytes to the local instance.
 pub(super) async fn carry(
-    worker: &Worker,
-    local: &Local,
-    (mut stream, source): (TcpStream, Option<IpAddr>),
+    (worker, local): (&Worker, &Local),
+    (mut stream, remote): (TcpStream, Option<SocketAddr>),
     live: &Live,
 ) {
     live.set_plaintext();
     live.set_busy(true);
+    let source = remote.map(|remote| remote.ip());
     worker.note_plaintext(source);
     let _open = Open::new(&local.inbound);
-    carry_bytes(local, &mut stream, &format_args!("{source:?}"), live.limits()).await;
+    let carried = begin((worker, local), (live, remote), |record| {
+        record.cluster = "local_app".into();
+    });
+    carry_bytes(local, &mut stream, (carried, &format_args!("{source:?}")), live.limits()).await;
 }

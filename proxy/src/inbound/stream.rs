@@ -15,7 +15,7 @@ use weft_runtime::task::TaskTree;
 use super::forward::{LocalApp, Plan};
 use super::under_way::Cut;
 use crate::http::general::{
-    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, set_authority,
+    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, each_value, set_authority,
 };
 use crate::http::h1::MeshFields;
 use crate::http::{Edits, Held, Holding, Outcome, Refusal, chain};
@@ -87,6 +87,22 @@ impl StreamHop for LocalApp {
         let open = || net::connect_local(&inbound.local_app, inbound.connect_timeout);
         let pools = (&*local.app_http1, &*local.app_http2);
         send(request, (inbound.protocol, pools), open, &worker.tasks).await
+    }
+
+    fn refuses(&self, parts: &Parts) {
+        self.refuse_line(&PartsView(parts));
+    }
+
+    fn answered(plan: &Plan, headers: &HeaderMap) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.answered(|name, visit| each_value(headers, name, visit));
+        }
+    }
+
+    fn trailed(plan: &Plan, trailers: &HeaderMap) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.trailed(|name, visit| each_value(trailers, name, visit));
+        }
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

@@ -46,7 +46,7 @@ fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: MuxStream, kind: Stre
             match kind {
                 StreamKind::Bytes => {
                     let _open = Open::new(&local.inbound);
-                    copy(&local, stream, &caller, &live).await;
+                    copy((&worker, &local), stream, &caller, &live).await;
                 }
                 StreamKind::Http1 => {
                     let hop = LocalApp::new(worker, local, caller, &live);

@@ -39,7 +39,7 @@ pub(crate) struct CrewOptions {
     /// Files and sockets that the process may have open.
     pub(crate) descriptors_max: u64,
     pub(crate) metrics: Metrics,
-    pub(crate) log: Option<AccessLog>,
+    pub(crate) log: AccessLog,
     pub(crate) asker: Arc<KeyAsker>,
     pub(crate) decisions: Option<Decisions>,
     pub(crate) spans: Spans,

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Asked, Call};
+use weft_core::log_format::LogRecord;
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
@@ -22,6 +23,7 @@ use crate::observe::Asking;
 /// The worker's handle on one connection; shared with the task that serves it.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
+    number: u64,
     is_busy: Cell<bool>,
     is_cut: Cell<bool>,
     is_draining: Cell<bool>,
@@ -47,8 +49,11 @@ pub(crate) struct Caller {
     pub(crate) service: ServiceName,
     /// Where it called from; `None` when that cannot be told.
     pub(crate) address: Option<IpAddr>,
+    /// From which port; 0 when that cannot be told.
+    pub(crate) port: u16,
     /// The server name that it gave in TLS; `None` when it gave none.
     pub(crate) sni: Option<Box<str>>,
+    pub(crate) tls_version: &'static str,
     /// Leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Until when the leaf is valid.
@@ -66,6 +71,19 @@ impl Caller {
         Asking { caller, source, destination, address: self.address, sni, request }
     }
 
+    /// Returns where it called from.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.address.map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    /// Puts down who calls the local instance.
+    pub(crate) fn tell(&self, record: &mut LogRecord) {
+        record.peer = Some(self.id.to_string().into());
+        record.tls_version = Some(self.tls_version);
+        record.server_name = self.sni.clone();
+        record.cluster = "local_app".into();
+    }
+
     /// Tells what is judged of its call to a service that listens on a port.
     pub(crate) fn call<'a>(&'a self, port: Option<u16>, request: Option<Asked<'a>>) -> Call<'a> {
         Call { address: self.address, port, sni: self.sni.as_deref(), request }
@@ -74,8 +92,13 @@ impl Caller {
 
 impl Live {
     /// Makes the handle of a connection that has just begun.
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Self { limits, ..Self::default() }
+    pub(super) fn new(number: u64, limits: Arc<Limits>) -> Self {
+        Self { number, limits, ..Self::default() }
+    }
+
+    /// Returns a number that no other connection of the process has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Returns what its caller may take.
@@ -265,8 +288,10 @@ mod tests {
         let service = ServiceName::parse("web").expect("a name");
         let valid_before = Timestamp(5_000);
         let id = "spiffe://mesh/ns/default/dc/dc1/svc/web".parse().expect("an identity");
-        let (address, sni, chain) = (None, None, Vec::new());
-        live.set_caller(Rc::new(Caller { id, service, address, sni, chain, valid_before }));
+        let (address, port, sni, chain) = (None, 0, None, Vec::new());
+        let tls_version = "TLSv1.3";
+        let caller = Caller { id, service, address, port, sni, tls_version, chain, valid_before };
+        live.set_caller(Rc::new(caller));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());
         live.drain_expired(Timestamp(5_000));

@@ -43,7 +43,7 @@ pub(crate) struct Worker {
     number: usize,
     pub(crate) tasks: TaskTree,
     pub(crate) random: RefCell<Mix64>,
-    pub(crate) log: Option<AccessLog>,
+    pub(crate) log: AccessLog,
     pub(crate) spans: Spans,
     pub(crate) limits: Arc<Limits>,
     /// Requests under way.
@@ -102,7 +102,9 @@ impl Worker {
     pub(super) fn track(&self) -> (u64, Rc<Live>) {
         let number = self.next_life.get();
         self.next_life.set(number + 1);
-        let live = Rc::new(Live::new(self.limits.clone()));
+        // Beside other workers' numbers: a process does not see 2^48 connections.
+        let name = (self.number as u64) << 48 | number;
+        let live = Rc::new(Live::new(name, self.limits.clone()));
         if self.is_retired.get() {
             live.retire();
         }

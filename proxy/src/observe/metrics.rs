@@ -11,6 +11,7 @@ use weft_core::name::ServiceName;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
+use super::logs::LineCounts;
 use super::plaintext::{PlaintextReport, PlaintextSources};
 use super::spans::SpanCounts;
 use crate::handover::Standing;
@@ -143,6 +144,7 @@ pub(super) struct Registry {
     pub(super) plaintext: PlaintextSources,
     pub(super) standing: OnceLock<Standing>,
     pub(super) spans: Arc<SpanCounts>,
+    pub(super) lines: Arc<LineCounts>,
 }
 
 /// One worker's door to the counts.
@@ -191,6 +193,11 @@ impl Metrics {
     /// Returns the counts of spans.
     pub(crate) fn spans(&self) -> Arc<SpanCounts> {
         self.0.spans.clone()
+    }
+
+    /// Returns the counts of lines about requests.
+    pub(crate) fn lines(&self) -> Arc<LineCounts> {
+        self.0.lines.clone()
     }
 
     /// Returns who came without mutual TLS.

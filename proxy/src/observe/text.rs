@@ -153,6 +153,11 @@ fn write_process(registry: &Registry, text: &mut String) {
     for (outcome, count) in registry.spans.counts() {
         line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
     }
+    let name = "weft_proxy_access_log_lines_total";
+    head(text, name, "counter", "Lines of the access log, by what became of them.");
+    for (outcome, count) in registry.lines.counts() {
+        line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
+    }
     if let Some(audit) = registry.audit.get() {
         let name = "weft_proxy_audit_records_total";
         head(text, name, "counter", "Records of the audit log, by what became of them.");

@@ -1,5 +1,6 @@
 //! A connection from the local instance: which upstream it is for, and what speaks on it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tracing::debug;
@@ -14,6 +15,7 @@ use crate::http::general::{Engine, serve};
 use crate::http::h1::RequestRef;
 use crate::http::{Session, chain};
 use crate::listen::{Live, Worker};
+use crate::observe::{Carried, From};
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, Timer};
 
@@ -27,10 +29,11 @@ pub(crate) async fn accept(
     live: Rc<Live>,
 ) {
     let local = worker.current();
+    let remote = stream.peer_addr().ok();
     // The listener's upstream may be gone since the connection was queued.
     let Some(number) = local.workload.upstream_at(&bind) else { return };
     match local.workload.upstreams[number].protocol {
-        Protocol::Tcp => Box::pin(copy(&worker, stream, number, &live)).await,
+        Protocol::Tcp => Box::pin(copy(&worker, (stream, remote), (number, bind), &live)).await,
         Protocol::Http => {
             let mut timer = Timer::default();
             let Some((spoken, input)) = detect(&mut stream, &live, &mut timer).await else {
@@ -38,19 +41,19 @@ pub(crate) async fn accept(
             };
             match spoken {
                 Spoken::Http1 => {
-                    let hop = HttpUpstream::new(worker, local, bind, number);
+                    let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
                     Session::new(stream, hop, live, input).run().await;
                 }
                 Spoken::Http2 => {
                     let tasks = worker.tasks.clone();
-                    let hop = HttpUpstream::new(worker, local, bind, number);
+                    let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
                     Box::pin(serve((stream, input), Engine::Http2, hop, &live, &tasks)).await;
                 }
             }
         }
         Protocol::Grpc | Protocol::Http2 => {
             let tasks = worker.tasks.clone();
-            let hop = HttpUpstream::new(worker, local, bind, number);
+            let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
             let input = Buffer::default();
             Box::pin(serve((stream, input), Engine::Any, hop, &live, &tasks)).await;
         }
@@ -59,7 +62,12 @@ pub(crate) async fn accept(
 
 /// Carries bytes: one connection to another proxy for each of the local instance's. The
 /// service may speak first, so nothing is awaited from the caller.
-async fn copy(worker: &Rc<Worker>, mut stream: TcpStream, number: usize, live: &Live) {
+async fn copy(
+    worker: &Rc<Worker>,
+    (mut stream, remote): (TcpStream, Option<SocketAddr>),
+    (number, bind): (usize, LocalAddress),
+    live: &Live,
+) {
     let local = worker.current();
     let upstream = &local.workload.upstreams[number];
     let (target, limit) = {
@@ -67,25 +75,38 @@ async fn copy(worker: &Rc<Worker>, mut stream: TcpStream, number: usize, live: &
         let routed = upstream.table.route::<RequestRef<'_>>(None, splits);
         (routed.target, routed.connect_timeout)
     };
-    let series = local.upstreams[number].targets[target].series.clone();
+    let series = &local.upstreams[number].targets[target].series;
+    let mut carried = {
+        let random = &mut worker.random.borrow_mut();
+        let log = (local.workload.logs.as_ref(), &worker.log);
+        Carried::begin(series, log, random, |record| {
+            let (direction, connection) = ("outbound", live.number());
+            From { direction, connection, remote, local: bind }.tell(record);
+            record.cluster = upstream.targets[target].sni.as_str().into();
+            record.upstream_peer = Some(upstream.targets[target].spiffe_id.to_string().into());
+        })
+    };
     let opened = open_tcp(worker, &local, (number, target), limit).await;
-    let (mut tls, lease) = match opened {
+    let ((mut tls, lease), address) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
-            series.cause(refusal.cause);
             debug!(upstream = %upstream.service, cause = refusal.message, "connection refused");
+            carried.tell(|record| record.transport_failure = Some(refusal.message.into()));
+            carried.fail(refusal.cause);
             return;
         }
     };
+    carried.tell(|record| record.upstream = Some(LocalAddress::Tcp(address)));
     live.set_busy(true);
     let (there, back) = (Buffer::default(), Buffer::default());
-    let copied =
-        copy_both((&mut stream, there), (&mut tls, back), live.limits(), Timer::default()).await;
+    let how = (live.limits(), &carried.tally);
+    let failed = copy_both((&mut stream, there), (&mut tls, back), how, Timer::default()).await;
     drop(lease);
-    series.bytes_sent.add(copied.sent);
-    series.bytes_received.add(copied.received);
-    if let Some(error) = copied.error {
-        series.cause("connection-broken");
-        debug!(upstream = %upstream.service, error = chain(&error), "connection broke off");
+    match failed {
+        None => carried.end(),
+        Some(error) => {
+            debug!(upstream = %upstream.service, error = chain(&error), "connection broke off");
+            carried.fail("connection-broken");
+        }
     }
 }

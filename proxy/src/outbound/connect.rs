@@ -1,6 +1,7 @@
 //! A connection to another proxy: one that waits, or a new one with both identities shown.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,13 +68,13 @@ pub(super) async fn connect(
     }
 }
 
-/// Opens a connection that carries bytes.
+/// Opens a connection that carries bytes; returns where to, as well.
 pub(super) async fn open_tcp(
     worker: &Rc<Worker>,
     local: &Local,
     (upstream, target): (usize, usize),
     limit: Duration,
-) -> Result<(HopWire, Lease<HopWire>), Refusal> {
+) -> Result<((HopWire, Lease<HopWire>), SocketAddr), Refusal> {
     let spec = &local.workload.upstreams[upstream];
     let of_target = &spec.targets[target];
     let local_target = &local.upstreams[upstream].targets[target];
@@ -91,7 +92,7 @@ pub(super) async fn open_tcp(
         let how = (&local_target.series, limit);
         let dial = Dial::new(worker, (endpoint, &config), how);
         match Box::pin(dial.wire(StreamKind::Bytes)).await {
-            Ok(wire) => return Ok((wire, lease)),
+            Ok(wire) => return Ok(((wire, lease), endpoint.pools.address)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
                     error = chain(&error), "cannot reach an endpoint");
@@ -272,6 +273,9 @@ pub(super) fn failed(
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
         "cannot reach an endpoint");
+    if let Some(line) = &mut *plan.logged.borrow_mut() {
+        line.failed(&error);
+    }
     let (instance, target) = (&endpoint.instance, plan.target());
     let message = match &target.outside {
         Some(outside) => {

@@ -19,6 +19,11 @@ impl Tried {
         self.current = Some(number);
     }
 
+    /// Returns the endpoint that has the request now.
+    pub(super) fn current(&self) -> Option<usize> {
+        self.current
+    }
+
     /// Notes that the endpoint that has the request is not to be asked again.
     pub(super) fn give_up_current(&mut self) {
         self.failed.extend(self.current.take());

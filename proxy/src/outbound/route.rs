@@ -2,21 +2,21 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::{RequestView, Rewrite};
-use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
-use crate::http::h1::{MeshFields, RequestRef, RequestWriter};
+use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
-use crate::listen::{InFlight, Local, LocalTarget, LocalUpstream, Worker};
-use crate::observe::{AccessRecord, SpanKind, Traced};
+use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
+use crate::observe::{From, Lines, Logged, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
 
@@ -26,6 +26,7 @@ pub(crate) struct HttpUpstream {
     local: Rc<Local>,
     bind: LocalAddress,
     number: usize,
+    lines: Box<Lines>,
 }
 
 /// What was decided for one request.
@@ -38,7 +39,8 @@ pub(crate) struct Plan {
     pub(super) request_timeout: Duration,
     pub(super) tried: Tried,
     _in_flight: InFlight,
-    logged: Option<Box<(String, String)>>,
+    /// Taken when the request has ended.
+    pub(super) logged: RefCell<Option<Box<Logged>>>,
     /// Taken when the request has ended.
     traced: RefCell<Option<Box<Traced>>>,
 }
@@ -64,12 +66,13 @@ impl Plan {
 impl HttpUpstream {
     /// Makes the view of a connection that came in at `bind`.
     pub(super) fn new(
-        worker: Rc<Worker>,
-        local: Rc<Local>,
-        bind: LocalAddress,
-        number: usize,
+        (worker, local): (Rc<Worker>, Rc<Local>),
+        (bind, number): (LocalAddress, usize),
+        (live, remote): (&Live, Option<SocketAddr>),
     ) -> Self {
-        Self { worker, local, bind, number }
+        let (direction, connection) = ("outbound", live.number());
+        let lines = Lines::new(From { direction, connection, remote, local: bind.clone() });
+        Self { worker, local, bind, number, lines }
     }
 
     /// Walks the chain for one request; `write` puts down what the next hop gets.
@@ -94,10 +97,10 @@ impl HttpUpstream {
         });
         let target = &upstream.targets[routed.target];
         write((upstream, target), routed.rewrite, edits.as_ref());
-        let logged = self.worker.log.is_some().then(|| {
-            let path = String::from_utf8_lossy(request.path()).into_owned();
-            Box::new((request.method().to_owned(), path))
-        });
+        let mut logged = self.begin_line(request);
+        if let Some(line) = &mut logged {
+            line.takes(&upstream.service, routed.route);
+        }
         Ok(Plan {
             worker: self.worker.clone(),
             local: self.local.clone(),
@@ -107,9 +110,29 @@ impl HttpUpstream {
             request_timeout: routed.request_timeout,
             tried: Tried::default(),
             _in_flight: in_flight,
-            logged,
+            logged: RefCell::new(logged),
             traced: RefCell::new(traced),
         })
+    }
+
+    fn begin_line<R: RequestView + ?Sized>(&self, request: &R) -> Option<Box<Logged>> {
+        let plan = self.local.workload.logs.as_ref()?;
+        let random = &mut self.worker.random.borrow_mut();
+        self.lines.begin(Some(plan), random, (request, request.path()))
+    }
+
+    /// Keeps the line of a request that is about to be refused.
+    pub(super) fn refuse_line<R: RequestView + ?Sized>(&self, request: &R) {
+        self.lines.refuse(self.begin_line(request));
+    }
+
+    /// Tells of a request that never had a plan.
+    pub(super) fn record_unplanned(&self, outcome: &Outcome) {
+        let plan = self.local.workload.logs.as_ref();
+        let random = &mut self.worker.random.borrow_mut();
+        if let Some(line) = self.lines.refused(plan, random, outcome.cause) {
+            line.end(&self.worker.log, outcome, |_| {});
+        }
     }
 
     /// Takes the workload in force, which may have changed since the last request.
@@ -168,9 +191,20 @@ impl Hop for HttpUpstream {
         (!plan.request_timeout.is_zero()).then_some(plan.request_timeout)
     }
 
+    fn refuses(&mut self, request: RequestRef<'_>) {
+        self.refuse_line(&request);
+    }
+
+    fn answered(&mut self, plan: &Plan, (head, bytes): (&ResponseHead, &[u8])) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.answered(|name, visit| head.each_header(bytes, name, visit));
+        }
+    }
+
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {
-        if let Some(plan) = plan {
-            plan.record(outcome);
+        match plan {
+            Some(plan) => plan.record(outcome),
+            None => self.record_unplanned(outcome),
         }
     }
 }
@@ -182,20 +216,21 @@ impl Plan {
         plan.local_target().series.request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
+        let trace = plan.traced.borrow().as_ref().map(|traced| traced.trace());
         plan.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
-        if let (Some(log), Some(logged)) = (&plan.worker.log, &plan.logged) {
-            log.write(AccessRecord {
-                at: clock::wall(),
-                direction: "outbound",
-                peer: plan.target().id.to_string(),
-                method: logged.0.clone(),
-                path: logged.1.clone(),
-                status: outcome.status,
-                cause: outcome.cause,
-                duration: outcome.duration,
-                request_bytes: outcome.request_bytes,
-                response_bytes: outcome.response_bytes,
+        if let Some(line) = plan.logged.take() {
+            line.end(&plan.worker.log, outcome, |record| {
+                record.cluster = plan.target().sni.as_str().into();
+                record.upstream = plan.called().map(LocalAddress::Tcp);
+                record.upstream_peer = Some(plan.target().spiffe_id.to_string().into());
+                record.trace = trace;
             });
         }
+    }
+
+    /// Returns the address of the endpoint that has the request.
+    fn called(&self) -> Option<SocketAddr> {
+        let endpoint = self.local_target().endpoints.get(self.tried.current()?)?;
+        Some(endpoint.pools.address)
     }
 }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Request, Response, Uri, Version, header};
+use http::{HeaderMap, Request, Response, Uri, Version, header};
 use weft_core::traffic::RequestView;
 
 use super::connect::{CONNECTS_MAX, Dial, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
-use crate::http::general::{Incoming, PartsView, RequestBody, Stream, StreamHop, set_authority};
+use crate::http::general::{
+    Incoming, PartsView, RequestBody, Stream, StreamHop, each_value, set_authority,
+};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
 
@@ -88,9 +90,26 @@ impl StreamHop for HttpUpstream {
         }
     }
 
+    fn refuses(&self, parts: &Parts) {
+        self.refuse_line(&PartsView(parts));
+    }
+
+    fn answered(plan: &Plan, headers: &HeaderMap) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.answered(|name, visit| each_value(headers, name, visit));
+        }
+    }
+
+    fn trailed(plan: &Plan, trailers: &HeaderMap) {
+        if let Some(line) = &mut *plan.logged.borrow_mut() {
+            line.trailed(|name, visit| each_value(trailers, name, visit));
+        }
+    }
+
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {
-        if let Some(plan) = plan {
-            plan.record(outcome);
+        match plan {
+            Some(plan) => plan.record(outcome),
+            None => self.record_unplanned(outcome),
         }
     }
 }
@@ -108,7 +127,10 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         let limit = plan.connect_timeout;
         let dial = Dial::new(&worker, (endpoint, &config), (&target.series, limit));
         match dial.stream().await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                plan.tried.take(number);
+                return Ok(stream);
+            }
             Err(error) => {
                 let refusal = failed(plan, number, endpoint, &error);
                 plan.tried.fail(number);

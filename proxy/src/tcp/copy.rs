@@ -1,5 +1,6 @@
 //! Copying between two connections until both directions have ended.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -11,21 +12,19 @@ use weft_runtime::clock;
 use crate::limits::Limits;
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
-/// How a copy ended.
-#[derive(Debug)]
-pub(crate) struct Copied {
+/// How much has gone over a connection so far.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
     /// Bytes from the first connection to the second.
-    pub(crate) sent: u64,
+    pub(crate) sent: Cell<u64>,
     /// Bytes from the second to the first.
-    pub(crate) received: u64,
-    /// Why it ended early, if it did.
-    pub(crate) error: Option<io::Error>,
+    pub(crate) received: Cell<u64>,
 }
 
 /// One direction.
-struct Direction {
+struct Direction<'a> {
     state: State,
-    bytes: u64,
+    bytes: &'a Cell<u64>,
     is_unflushed: bool,
 }
 
@@ -44,20 +43,21 @@ pub(crate) async fn tunnel<A: Wire, B: Wire>(
     timer: Timer,
 ) {
     if let Some(upstream) = lease.wire.as_mut() {
-        copy_both((&mut client, from_client), (upstream, from_upstream), limits, timer).await;
+        let how = (limits, &Tally::default());
+        copy_both((&mut client, from_client), (upstream, from_upstream), how, timer).await;
     }
 }
 
 /// Copies both ways until both have ended, one fails, or nothing moves for long. The buffers
-/// may hold what was read before.
+/// may hold what was read before. Returns why it ended early, if it did.
 pub(crate) async fn copy_both<A: Wire, B: Wire>(
     (a, mut from_a): (&mut A, Buffer),
     (b, mut from_b): (&mut B, Buffer),
-    limits: &Limits,
+    (limits, tally): (&Limits, &Tally),
     mut timer: Timer,
-) -> Copied {
-    let mut there = Direction::new();
-    let mut back = Direction::new();
+) -> Option<io::Error> {
+    let mut there = Direction::new(&tally.sent);
+    let mut back = Direction::new(&tally.received);
     let mut idle = Idle { bytes: 0, since: clock::instant() };
     let mut ends = Ends { a, b, is_whole: false };
     let ended = poll_fn(|cx| {
@@ -70,14 +70,14 @@ pub(crate) async fn copy_both<A: Wire, B: Wire>(
             (sent, received) => {
                 let is_half_closed = sent.is_ready() || received.is_ready();
                 let limit = if is_half_closed { limits.half_closed } else { limits.tcp_idle };
-                ready!(idle.poll(cx, &mut timer, there.bytes + back.bytes, limit));
+                ready!(idle.poll(cx, &mut timer, tally.sent.get() + tally.received.get(), limit));
                 Poll::Ready(Some(io::ErrorKind::TimedOut.into()))
             }
         }
     })
     .await;
     ends.is_whole = ended.is_none();
-    Copied { sent: there.bytes, received: back.bytes, error: ended }
+    ended
 }
 
 /// Both connections. When the copy ends early, also by being dropped because the caller is
@@ -122,9 +122,9 @@ impl Idle {
     }
 }
 
-impl Direction {
-    fn new() -> Self {
-        Self { state: State::Copying, bytes: 0, is_unflushed: false }
+impl<'a> Direction<'a> {
+    fn new(bytes: &'a Cell<u64>) -> Self {
+        Self { state: State::Copying, bytes, is_unflushed: false }
     }
 
     /// Ready when the source has ended and the destination knows it.
@@ -149,7 +149,7 @@ impl Direction {
                             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                         }
                         buffer.consume(count);
-                        self.bytes += count as u64;
+                        self.bytes.set(self.bytes.get() + count as u64);
                         self.is_unflushed = true;
                     }
                     if self.is_unflushed

@@ -2,4 +2,4 @@
 
 mod copy;
 
-pub(crate) use copy::{copy_both, tunnel};
+pub(crate) use copy::{Tally, copy_both, tunnel};

@@ -119,6 +119,7 @@ fn snapshot(
             retired: Vec::new(),
         },
         tls: MeshTls::default(),
+        access_logs: None,
         tracing: None,
         exposed: Vec::new(),
         inbound: InboundConfig {

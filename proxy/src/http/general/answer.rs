@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -14,17 +14,26 @@ use crate::inbound::Cut;
 
 /// The body of an answer.
 pub(crate) enum AnswerBody {
-    /// Of the next hop; the closure runs when the last byte has gone, or none will.
+    /// Of the next hop.
     Passed {
         body: Incoming,
         bytes: u64,
         is_whole: bool,
         /// What ends it from outside.
         cut: Option<Rc<Cut>>,
-        done: Option<Box<dyn FnOnce(u64, bool)>>,
+        passage: Box<dyn Passage>,
     },
     /// Of the proxy.
     Own(Option<Bytes>),
+}
+
+/// Takes note of how a body gets on.
+pub(crate) trait Passage {
+    /// The fields after it have come.
+    fn trailed(&self, trailers: &HeaderMap);
+
+    /// The last byte of so many has gone, or none will; whether that was all.
+    fn ended(&self, bytes: u64, is_whole: bool);
 }
 
 /// States why an answer breaks off.
@@ -38,22 +47,16 @@ pub(crate) enum AnswerError {
 
 impl AnswerBody {
     /// Makes a body that reports how many bytes have passed, and whether that was all.
-    pub(super) fn passed(
-        body: Incoming,
-        cut: Option<Rc<Cut>>,
-        done: impl FnOnce(u64, bool) + 'static,
-    ) -> Self {
+    pub(super) fn passed(body: Incoming, cut: Option<Rc<Cut>>, passage: Box<dyn Passage>) -> Self {
         let is_whole = body.is_end_stream();
-        Self::Passed { body, bytes: 0, is_whole, cut, done: Some(Box::new(done)) }
+        Self::Passed { body, bytes: 0, is_whole, cut, passage }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        if let Self::Passed { bytes, is_whole, done, .. } = self
-            && let Some(done) = done.take()
-        {
-            done(*bytes, *is_whole);
+        if let Self::Passed { bytes, is_whole, passage, .. } = self {
+            passage.ended(*bytes, *is_whole);
         }
     }
 }
@@ -70,12 +73,15 @@ impl Body for AnswerBody {
             Self::Passed { cut: Some(cut), .. } if cut.poll_is_cut(cx) => {
                 Poll::Ready(Some(Err(AnswerError::NoLongerAllowed)))
             }
-            Self::Passed { body, bytes, is_whole, .. } => {
+            Self::Passed { body, bytes, is_whole, passage, .. } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
                         *bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                         *is_whole |= body.is_end_stream();
+                        if let Some(trailers) = frame.trailers_ref() {
+                            passage.trailed(trailers);
+                        }
                     }
                     Poll::Ready(None) => *is_whole = true,
                     Poll::Ready(Some(Err(_))) | Poll::Pending => {}

@@ -24,7 +24,7 @@ use super::super::h1::MeshFields;
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
-use super::answer::{AnswerBody, refuse};
+use super::answer::{AnswerBody, Passage, refuse};
 use super::asked::RequestBody;
 use super::progress::Progress;
 use super::rewound::Rewound;
@@ -67,6 +67,15 @@ pub(crate) trait StreamHop: 'static {
 
     /// Decides, and changes the head to what the next hop gets.
     fn plan(&mut self, parts: &mut Parts, ready: Self::Ready) -> Result<Self::Plan, Refusal>;
+
+    /// Takes note of a request that is about to be refused before it has a plan.
+    fn refuses(&self, _parts: &Parts) {}
+
+    /// Takes note of the head of a request's answer.
+    fn answered(_plan: &Self::Plan, _headers: &HeaderMap) {}
+
+    /// Takes note of the fields after an answer's body.
+    fn trailed(_plan: &Self::Plan, _trailers: &HeaderMap) {}
 
     /// Returns what ends the request from outside, if something may.
     fn cut(_plan: &Self::Plan) -> Option<Rc<Cut>> {
@@ -195,7 +204,10 @@ async fn handle<H: StreamHop>(
     let planned = ready.and_then(|ready| hop.borrow_mut().plan(&mut parts, ready));
     let plan = match planned {
         Ok(plan) => plan,
-        Err(refusal) => return refused(None, &refusal),
+        Err(refusal) => {
+            hop.borrow().refuses(&parts);
+            return refused(None, &refusal);
+        }
     };
     let cut = H::cut(&plan);
     let mut waiting = Waiting { hop, plan: Some(plan), started, progress: progress.clone() };
@@ -219,20 +231,39 @@ async fn handle<H: StreamHop>(
         Err(refusal) => return refused(Some(&plan), &refusal),
     };
     let (mut parts, body) = answer.into_parts();
+    H::answered(&plan, &parts.headers);
     clean_answer(&mut parts.headers, H::MESH_FIELDS);
     parts.version = http::Version::default();
-    let (status, hop) = (parts.status.as_u16(), hop.clone());
-    let body = AnswerBody::passed(body, cut, move |bytes, is_whole| {
-        let outcome = Outcome {
-            status,
-            cause: (!is_whole).then_some("answer-broken"),
-            request_bytes: progress.bytes(),
-            response_bytes: bytes,
-            duration: clock::instant() - started,
-        };
-        hop.borrow().record(Some(&plan), &outcome);
-    });
+    let status = parts.status.as_u16();
+    let passing = Passing { hop: hop.clone(), plan, status, progress, started };
+    let body = AnswerBody::passed(body, cut, Box::new(passing));
     Response::from_parts(parts, body)
+}
+
+/// An answer whose body is on its way.
+struct Passing<H: StreamHop> {
+    hop: Rc<RefCell<H>>,
+    plan: H::Plan,
+    status: u16,
+    progress: Rc<Progress>,
+    started: Instant,
+}
+
+impl<H: StreamHop> Passage for Passing<H> {
+    fn trailed(&self, trailers: &HeaderMap) {
+        H::trailed(&self.plan, trailers);
+    }
+
+    fn ended(&self, bytes: u64, is_whole: bool) {
+        let outcome = Outcome {
+            status: self.status,
+            cause: (!is_whole).then_some("answer-broken"),
+            request_bytes: self.progress.bytes(),
+            response_bytes: bytes,
+            duration: clock::instant() - self.started,
+        };
+        self.hop.borrow().record(Some(&self.plan), &outcome);
+    }
 }
 
 fn body_too_large() -> Refusal {

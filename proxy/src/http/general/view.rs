@@ -34,6 +34,14 @@ impl RequestView for PartsView<'_> {
         self.0.uri.path().as_bytes()
     }
 
+    fn protocol(&self) -> &'static str {
+        match self.0.version {
+            http::Version::HTTP_10 => "HTTP/1.0",
+            http::Version::HTTP_11 => "HTTP/1.1",
+            _ => "HTTP/2",
+        }
+    }
+
     fn query(&self) -> Option<&[u8]> {
         self.0.uri.query().map(str::as_bytes)
     }
@@ -67,6 +75,11 @@ impl WholeRequest for PartsView<'_> {
             .filter(|(name, _)| authority.is_none() || *name != header::HOST)
             .for_each(|(name, value)| visit(name.as_str().as_bytes(), value.as_bytes()));
     }
+}
+
+/// Shows each value of a header, in order.
+pub(crate) fn each_value(headers: &HeaderMap, name: &str, visit: &mut dyn FnMut(&[u8])) {
+    headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
 }
 
 /// Takes out what is of this hop or only the mesh may say, and checks that the host has one

@@ -219,6 +219,10 @@ impl RequestView for RequestRef<'_> {
         if self.head.path.is_empty() { b"/" } else { self.head.path.of(self.bytes) }
     }
 
+    fn protocol(&self) -> &'static str {
+        if self.head.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" }
+    }
+
     fn query(&self) -> Option<&[u8]> {
         self.head.query.map(|query| query.of(self.bytes))
     }
@@ -313,6 +317,13 @@ impl ResponseHead {
             drop_named_fields(&mut self.fields, bytes);
         }
         Ok(())
+    }
+
+    /// Shows each value of the header with this name (given in lower case), in order; the head lies in
+    /// `bytes`.
+    pub(crate) fn each_header(&self, bytes: &[u8], name: &str, visit: &mut dyn FnMut(&[u8])) {
+        let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(named).for_each(|field| visit(field.value.of(bytes)));
     }
 
     /// Whether a final answer follows this one.

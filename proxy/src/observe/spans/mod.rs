@@ -111,6 +111,11 @@ impl Traced {
         })
     }
 
+    /// Returns the trace's id.
+    pub(crate) fn trace(&self) -> u128 {
+        self.context.trace
+    }
+
     /// Whether somebody is told of a request that ended so.
     fn is_told(&self, outcome: &Outcome) -> bool {
         let is_error = outcome.status >= 500 || outcome.status == 0;

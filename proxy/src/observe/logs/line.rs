@@ -1,0 +1,189 @@
+//! One line from its request's beginning to its end.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use weft_core::local_address::LocalAddress;
+use weft_core::log_format::{LogRecord, shown_query};
+use weft_core::name::ServiceName;
+use weft_core::traffic::{Mix64, RequestView};
+use weft_runtime::clock;
+
+use super::{AccessLog, LogPlan};
+use crate::http::Outcome;
+
+/// Bytes of a method, and of a host: longer ones are cut.
+const WORD_BYTES_MAX: usize = 256;
+/// Bytes of a path.
+const PATH_BYTES_MAX: usize = weft_core::log_format::LOG_TEXT_BYTES_MAX;
+
+/// A line under way.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(super) plan: Arc<LogPlan>,
+    pub(super) record: LogRecord,
+    /// There is a line whatever becomes of it.
+    is_sampled: bool,
+    started: Instant,
+}
+
+/// The lines of one connection.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Of the request that was refused last, until its end is noted.
+    refused: RefCell<Option<Box<Logged>>>,
+    from: From,
+}
+
+/// Where the requests of a connection come from.
+#[derive(Debug)]
+pub(crate) struct From {
+    /// `inbound` or `outbound`.
+    pub(crate) direction: &'static str,
+    /// A number that no other connection has.
+    pub(crate) connection: u64,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) local: LocalAddress,
+}
+
+impl From {
+    /// Puts it down.
+    pub(crate) fn tell(&self, record: &mut LogRecord) {
+        record.direction = self.direction;
+        record.connection = self.connection;
+        (record.remote, record.local) = (self.remote, Some(self.local.clone()));
+    }
+}
+
+impl Lines {
+    /// Makes the lines of a connection; boxed, as every open connection holds this.
+    pub(crate) fn new(from: From) -> Box<Self> {
+        Box::new(Self { refused: RefCell::default(), from })
+    }
+
+    /// Begins the line of a request, if there may be one.
+    pub(crate) fn begin<R: RequestView + ?Sized>(
+        &self,
+        plan: Option<&Arc<LogPlan>>,
+        random: &mut Mix64,
+        (request, path): (&R, &[u8]),
+    ) -> Option<Box<Logged>> {
+        let filter = &plan?.config.filter;
+        if filter.excludes(path) {
+            return None;
+        }
+        let mut logged = Logged::new(plan?, random)?;
+        let record = &mut logged.record;
+        self.from.tell(record);
+        record.protocol = Some(request.protocol());
+        record.method = text(request.method().as_bytes(), WORD_BYTES_MAX);
+        record.path = text(path, PATH_BYTES_MAX);
+        record.query = request.query().map(|query| shown_query(query).into());
+        request.each_header("host", &mut |host| record.authority = text(host, WORD_BYTES_MAX));
+        record.request_headers =
+            plan?.format.request_headers(|name, visit| request.each_header(name, visit));
+        Some(logged)
+    }
+
+    /// Keeps the line of a request that is about to be refused.
+    pub(crate) fn refuse(&self, logged: Option<Box<Logged>>) {
+        *self.refused.borrow_mut() = logged;
+    }
+
+    /// Returns the line of the request that was refused; of one that could not be read it says little.
+    pub(crate) fn refused(
+        &self,
+        plan: Option<&Arc<LogPlan>>,
+        random: &mut Mix64,
+        cause: Option<&str>,
+    ) -> Option<Box<Logged>> {
+        if let Some(logged) = self.refused.borrow_mut().take() {
+            return Some(logged);
+        }
+        // Of one that was read there is no line because nobody wants one.
+        let is_unread = matches!(cause, Some("bad-request" | "body-timeout" | "head-timeout"));
+        let mut logged = Logged::new(plan.filter(|_| is_unread)?, random)?;
+        self.from.tell(&mut logged.record);
+        logged.record.protocol = Some("HTTP/1.1");
+        Some(logged)
+    }
+}
+
+impl Logged {
+    /// Begins a line that says nothing yet, if there may be one.
+    pub(super) fn new(plan: &Arc<LogPlan>, random: &mut Mix64) -> Option<Box<Self>> {
+        let is_sampled = plan.samples(random);
+        if !is_sampled && !plan.config.filter.has_conditions() {
+            return None;
+        }
+        let record = LogRecord { scope: plan.scope.clone(), ..LogRecord::default() };
+        let started = clock::instant();
+        Some(Box::new(Self { plan: plan.clone(), record, is_sampled, started }))
+    }
+
+    /// Notes which route it took: the upstream's service, and the number of the route of its router.
+    pub(crate) fn takes(&mut self, service: &ServiceName, route: Option<usize>) {
+        self.record.route = route.map(|number| format!("{service}#{number}").into());
+    }
+
+    /// Notes the head of the answer.
+    pub(crate) fn answered(&mut self, each_header: impl Fn(&str, &mut dyn FnMut(&[u8]))) {
+        self.record.response_duration = Some(clock::instant() - self.started);
+        self.note_grpc(&each_header);
+        self.record.response_headers = self.plan.format.response_headers(each_header);
+    }
+
+    /// Notes the fields after the answer's body.
+    pub(crate) fn trailed(&mut self, each_header: impl Fn(&str, &mut dyn FnMut(&[u8]))) {
+        self.note_grpc(&each_header);
+        self.record.trailers = self.plan.format.trailers(each_header);
+    }
+
+    /// Notes why there is no connection to where it should have gone.
+    pub(crate) fn failed(&mut self, reason: &str) {
+        self.record.transport_failure = Some(text(reason.as_bytes(), WORD_BYTES_MAX));
+    }
+
+    fn note_grpc(&mut self, each_header: &impl Fn(&str, &mut dyn FnMut(&[u8]))) {
+        each_header("grpc-status", &mut |status| {
+            let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+            self.record.grpc_status = status.or(self.record.grpc_status);
+        });
+    }
+
+    /// Ends the line; `fill` says what is known besides, and is asked only if it is wanted.
+    pub(crate) fn end(
+        mut self: Box<Self>,
+        door: &AccessLog,
+        outcome: &Outcome,
+        fill: impl FnOnce(&mut LogRecord),
+    ) {
+        let (status, cause) = (outcome.status, outcome.cause);
+        self.record.cause = cause;
+        let flag = self.record.flag();
+        let filter = &self.plan.config.filter;
+        if !self.is_sampled && !filter.keeps(status, cause.is_some(), flag, outcome.duration) {
+            return;
+        }
+        let record = &mut self.record;
+        record.status = status;
+        record.bytes_received = outcome.request_bytes;
+        record.bytes_sent = outcome.response_bytes;
+        record.duration = outcome.duration;
+        let took = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
+        record.start_ns = clock::unix_nanos().saturating_sub(took);
+        fill(record);
+        door.take(self);
+    }
+
+    /// Returns how long ago it began.
+    pub(super) fn age(&self) -> std::time::Duration {
+        clock::instant() - self.started
+    }
+}
+
+fn text(bytes: &[u8], max: usize) -> Box<str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into()
+}
