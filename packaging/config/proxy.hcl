@@ -54,6 +54,10 @@ limits {
 # Whether requests and connections share connections to other proxies: auto or off (docs/mux.md).
 # mux = "auto"
 
+# Whether QUIC is spoken with other proxies: auto or off (docs/transport.md). Services say when, in
+# MeshTransport of service-defaults.
+# quic = "auto"
+
 # Whoever is refused, would be refused or is cut off is written down, one JSON object a line
 # (docs/audit.md), and this share of those who are let in. Nothing is kept by default.
 audit {

@@ -72,6 +72,8 @@ pub struct FileConfig {
     pub limits: LimitsSection,
     /// `auto` or `off`: whether requests and connections share connections to other proxies.
     pub mux: Option<String>,
+    /// `auto` or `off`: whether QUIC is spoken with other proxies.
+    pub quic: Option<String>,
     /// Where it is written down who was refused.
     pub audit: AuditSection,
     /// Which share of those who are let in is written down there too, 0 to 1; 0 when left out.
@@ -101,6 +103,8 @@ pub struct Config {
     pub access_log: Option<AccessLogSetting>,
     /// Whether connections to and from other proxies are shared.
     pub mux: Sharing,
+    /// Whether QUIC is spoken with other proxies.
+    pub quic: Sharing,
     /// Where it is written down who was refused, and which share of the others; `None` for
     /// nowhere.
     pub audit: Option<(AuditConfig, f64)>,
@@ -138,6 +142,13 @@ pub enum WorkloadId {
     Proxy(String),
     /// The sidecar of the instance with this id.
     SidecarFor(String),
+}
+
+/// Over what other proxies are met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hops {
+    pub(crate) mux: Sharing,
+    pub(crate) quic: Sharing,
 }
 
 /// Whether many requests and connections share a connection between two proxies.
@@ -207,14 +218,15 @@ impl Config {
                 None
             }
         };
-        let mux = match file.mux.as_deref() {
+        let mut sharing = |path: &str, word: &Option<String>| match word.as_deref() {
             None | Some("auto") => Sharing::Auto,
             Some("off") => Sharing::Off,
             Some(other) => {
-                fault("mux", format!("{other:?} is not auto or off"));
+                fault(path, format!("{other:?} is not auto or off"));
                 Sharing::Off
             }
         };
+        let (mux, quic) = (sharing("mux", &file.mux), sharing("quic", &file.quic));
         let limits = file.limits.resolve(&mut faults);
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
@@ -240,6 +252,7 @@ impl Config {
                 limits,
                 access_log,
                 mux,
+                quic,
                 audit,
             }),
             _ => Err(faults),
@@ -364,10 +377,11 @@ mod tests {
             workers: Some(0),
             access_log: Some("xml".into()),
             mux: Some("on".into()),
+            quic: Some("h3".into()),
             ..FileConfig::default()
         };
-        let faults = Config::resolve(file).expect_err("five faults");
+        let faults = Config::resolve(file).expect_err("six faults");
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(paths, ["sidecar_for", "admin_addr", "workers", "access_log", "mux"]);
+        assert_eq!(paths, ["sidecar_for", "admin_addr", "workers", "access_log", "mux", "quic"]);
     }
 }

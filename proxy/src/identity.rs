@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weft_core::ca::{Leaf, TrustBundle};
-use weft_core::config_entry::{MeshTls, Protocol};
+use weft_core::config_entry::{CongestionControl, MeshTls, Protocol, TlsDirection};
 use weft_core::identity::SpiffeId;
 use weft_core::time::Timestamp;
 use weft_runtime::clock;
@@ -20,6 +20,7 @@ use weft_runtime::tls::{
 };
 
 use crate::config::Sharing;
+use crate::transport::quic;
 
 /// HTTP/1.1 between proxies.
 pub(crate) const ALPN_HTTP1: &str = "http/1.1";
@@ -45,9 +46,16 @@ pub(crate) struct ClientConfigs {
     tcp: Arc<ClientConfig>,
     /// Of connections that carry bytes; those with requests are kept open and resume nothing.
     sessions: Sessions,
+    /// QUIC needs TLS 1.3.
+    speaks_quic: bool,
 }
 
 impl ClientConfigs {
+    /// Makes how to call over QUIC; `None` where TLS 1.3 is not to be spoken.
+    pub(crate) fn quic(&self, congestion: CongestionControl) -> Option<quic::CallerConfig> {
+        if self.speaks_quic { quic::CallerConfig::new(&self.http1, congestion) } else { None }
+    }
+
     /// Returns how to call the one at an address for connections that carry bytes.
     pub(crate) fn tcp(&self, address: SocketAddr) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.tcp);
@@ -172,7 +180,18 @@ impl Credentials {
             http2: with(&[ALPN_HTTP2])?,
             tcp: with(&[shared(mux), &[ALPN_TCP]].concat())?,
             sessions: Sessions::default(),
+            speaks_quic: tls.outgoing.as_ref().is_none_or(TlsDirection::speaks_tls13),
         })
+    }
+
+    /// Makes the configuration for callers over QUIC of that for those over TCP; `None` where TLS 1.3
+    /// is not to be spoken.
+    pub(crate) fn quic_server(
+        over_tcp: &ServerConfig,
+        (tls, congestion): (&MeshTls, CongestionControl),
+    ) -> Option<quic::ServerConfig> {
+        let speaks = tls.incoming.as_ref().is_none_or(TlsDirection::speaks_tls13);
+        if speaks { quic::ServerConfig::new(over_tcp, congestion) } else { None }
     }
 }
 

@@ -13,11 +13,11 @@ use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::audit::{AuditLog, AuditOptions};
 
 use crate::admin::Admin;
-use crate::config::Config;
+use crate::config::{Config, Hops};
 use crate::control::{KeyAsker, drive};
 use crate::handover::{Estate, Standing, Succession};
 use crate::http::chain;
-use crate::listen::{Crew, CrewOptions, UnixDoors};
+use crate::listen::{Crew, CrewOptions, UnixDoors, docks};
 use crate::observe::{AccessLog, Decisions, Metrics, Spans};
 use crate::workload::Workload;
 
@@ -121,6 +121,7 @@ impl Proxy {
             descriptors_max: descriptors::raise_limit(),
             metrics: metrics.clone(),
             unix_doors: UnixDoors::default(),
+            docks: docks(config.workers.count),
             log: AccessLog::start(metrics.lines(), &tasks),
         };
         info!(workers = config.workers.count, reason = config.workers.reason, "workers start");
@@ -135,7 +136,7 @@ impl Proxy {
         };
         let driving = drive(
             config.source,
-            (crew.clone(), (config.mux, config.access_log)),
+            (crew.clone(), (Hops { mux: config.mux, quic: config.quic }, config.access_log)),
             metrics,
             (cell, tell_started, standing.clone()),
             (questions, tasks.child("control")),

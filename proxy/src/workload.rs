@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use weft_core::chain::{Target, TargetId};
-use weft_core::config_entry::{Protocol, ServiceDestination, Tracing};
+use weft_core::config_entry::{MeshTransport, Protocol, ServiceDestination, Tracing};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::Judge;
 use weft_core::local_address::LocalAddress;
@@ -18,9 +18,10 @@ use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
 use weft_runtime::tls::rustls::ServerConfig;
 
-use crate::config::Sharing;
+use crate::config::{Hops, Sharing};
 use crate::identity::{ClientConfigs, Credentials};
 use crate::observe::LogPlan;
+use crate::transport::quic;
 
 /// One version of everything that the workers follow.
 #[derive(Debug)]
@@ -39,10 +40,14 @@ pub(crate) struct Workload {
     pub(crate) tracing: Option<Arc<Tracing>>,
     /// How callers are met.
     pub(crate) inbound_tls: Arc<ServerConfig>,
+    /// How callers are met over QUIC; `None` where it is not spoken.
+    pub(crate) inbound_quic: Option<quic::ServerConfig>,
     /// In the order of the snapshot.
     pub(crate) upstreams: Vec<Upstream>,
     /// Whether connections to other proxies are shared.
     pub(crate) mux: Sharing,
+    /// Whether QUIC is spoken.
+    pub(crate) quic: Sharing,
 }
 
 /// The keys of a provider of tokens.
@@ -78,6 +83,10 @@ pub(crate) struct UpstreamTarget {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Where it is, if it is outside the mesh; `endpoints` are then its addresses, in order.
     pub(crate) outside: Option<Arc<ServiceDestination>>,
+    /// Over what it is to be called.
+    pub(crate) transport: MeshTransport,
+    /// How it is called over QUIC; `None` where that is not spoken.
+    pub(crate) quic: Option<quic::CallerConfig>,
 }
 
 /// States why a snapshot is refused; the one before stays in force.
@@ -100,7 +109,7 @@ impl Workload {
     /// for resumption included.
     pub(crate) fn new(
         snapshot: ProxySnapshot,
-        mux: Sharing,
+        hops: Hops,
         before: Option<&Self>,
     ) -> Result<Self, UnusableSnapshot> {
         let same = before.filter(|b| b.credentials.is_of(&snapshot.leaf, &snapshot.trust_bundle));
@@ -114,6 +123,7 @@ impl Workload {
                 snapshot: snapshot.spiffe_id.clone(),
             });
         }
+        let Hops { mux, quic } = hops;
         let protocol = snapshot.inbound.protocol;
         let inbound_tls = match same {
             Some(before)
@@ -124,13 +134,12 @@ impl Workload {
             }
             _ => credentials.server_config(protocol, (&snapshot.tls, mux))?,
         };
-        // Targets with the same identity share configurations, and so sessions.
-        let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
-        let same = same.filter(|before| before.snapshot.tls.outgoing == snapshot.tls.outgoing);
-        for target in same.iter().flat_map(|b| &b.upstreams).flat_map(|u| &u.targets) {
-            configs.insert(target.spiffe_id.clone(), target.tls.clone());
-        }
-        let upstreams = ready(&snapshot, (&credentials, mux), &mut configs)?;
+        let congestion = snapshot.inbound.congestion_control;
+        let inbound_quic = match quic {
+            Sharing::Auto => Credentials::quic_server(&inbound_tls, (&snapshot.tls, congestion)),
+            Sharing::Off => None,
+        };
+        let upstreams = upstreams(&snapshot, (&credentials, hops), same)?;
         let intentions = &snapshot.inbound.intentions;
         let judge = match before.filter(|before| before.judge.set() == intentions) {
             Some(before) => before.judge.clone(),
@@ -155,8 +164,10 @@ impl Workload {
             logs,
             tracing,
             inbound_tls,
+            inbound_quic,
             upstreams,
             mux,
+            quic,
         })
     }
 
@@ -166,12 +177,17 @@ impl Workload {
     }
 }
 
-/// Makes the upstreams ready.
-fn ready(
+/// Makes the upstreams ready. Targets with the same identity share configurations, and so sessions.
+fn upstreams(
     snapshot: &ProxySnapshot,
-    with: (&Credentials, Sharing),
-    configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
+    with: (&Credentials, Hops),
+    same: Option<&Workload>,
 ) -> Result<Vec<Upstream>, UnusableSnapshot> {
+    let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
+    let same = same.filter(|before| before.snapshot.tls.outgoing == snapshot.tls.outgoing);
+    for target in same.iter().flat_map(|b| &b.upstreams).flat_map(|u| &u.targets) {
+        configs.insert(target.spiffe_id.clone(), target.tls.clone());
+    }
     let mut upstreams: Vec<Upstream> = Vec::with_capacity(snapshot.upstreams.len());
     for upstream in &snapshot.upstreams {
         if upstreams.iter().any(|other| other.bind == upstream.bind) {
@@ -179,7 +195,7 @@ fn ready(
         }
         let mut targets = Vec::with_capacity(upstream.chain.targets.len());
         for target in upstream.chain.targets.values() {
-            targets.push(upstream_target(target, snapshot, with, configs)?);
+            targets.push(upstream_target(target, snapshot, with, &mut configs)?);
         }
         upstreams.push(Upstream {
             bind: upstream.bind.clone(),
@@ -215,19 +231,22 @@ fn door(host: &str, port: u16) -> Option<Endpoint> {
 fn upstream_target(
     target: &Target,
     snapshot: &ProxySnapshot,
-    (credentials, mux): (&Credentials, Sharing),
+    (credentials, hops): (&Credentials, Hops),
     configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
 ) -> Result<UpstreamTarget, TlsError> {
     let tls = match configs.get(&target.spiffe_id) {
         Some(configs) => configs.clone(),
         None => {
             let made =
-                Arc::new(credentials.client_configs(&target.spiffe_id, (&snapshot.tls, mux))?);
+                Arc::new(credentials.client_configs(&target.spiffe_id, (&snapshot.tls, hops.mux))?);
             configs.insert(target.spiffe_id.clone(), made.clone());
             made
         }
     };
+    let over_quic = || tls.quic(target.transport.congestion_control);
     Ok(UpstreamTarget {
+        transport: target.transport.mesh_transport,
+        quic: if hops.quic == Sharing::Auto { over_quic() } else { None },
         id: target.id.clone(),
         spiffe_id: target.spiffe_id.clone(),
         sni: target.sni.clone(),

@@ -11,17 +11,21 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 mod datagrams;
+mod group;
 mod local;
 mod member;
 mod passing;
 mod peer;
 
 pub use datagrams::{Batch, DatagramSocket};
+pub use group::{Headers, bind_udp_for, bind_udp_group};
 pub use local::{LocalListener, SocketFile, connect_local, listen_unix};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
 pub use passing::{ListeningSocket, PASSED_MAX, Passage, Passed, activated, adopt_unix_listener};
 pub use peer::{PeerError, PeerProcess, own_uid, peer_uid};
 
+/// A UDP socket that belongs to no runtime yet.
+pub use std::net::UdpSocket as StdUdpSocket;
 pub use tokio::net::tcp;
 pub use tokio::net::unix;
 pub use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};

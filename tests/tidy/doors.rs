@@ -39,7 +39,7 @@ const DOORS: [Door; 12] = [
         thing: "quinn",
         paths: &["quinn", "quinn_proto", "quinn_udp"],
         endings: &[],
-        at: &["proxy/src/transport/"],
+        at: &["proxy/src/transport/quic/"],
         advice: "ask proxy::transport for a stream",
     },
     Door {

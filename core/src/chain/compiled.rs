@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config_entry::{EntryKey, HttpMatch, Protocol, ServiceDestination, Weight};
+use crate::config_entry::{
+    EntryKey, HopTransport, HttpMatch, Protocol, ServiceDestination, Weight,
+};
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
 
@@ -168,4 +170,11 @@ pub struct Target {
     /// Where it is, if it is outside the mesh; then no instance of the catalog is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<ServiceDestination>,
+    /// Over what its proxies are reached.
+    #[serde(default, skip_serializing_if = "says_nothing")]
+    pub transport: HopTransport,
+}
+
+fn says_nothing(transport: &HopTransport) -> bool {
+    *transport == HopTransport::default()
 }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, Protocol, ProxyDefaults, ServiceDestination, ServiceResolver,
-    ServiceRouter, ServiceSplitter,
+    ConfigEntry, EntryKey, EntryKind, HopTransport, Protocol, ProxyDefaults, ServiceDefaults,
+    ServiceDestination, ServiceResolver, ServiceRouter, ServiceSplitter,
 };
 use crate::name::ServiceName;
 
@@ -65,6 +65,16 @@ impl<'a> Entries<'a> {
     pub(super) fn outside(&self, service: &ServiceName) -> Option<&'a ServiceDestination> {
         let own = self.find(EntryKind::ServiceDefaults, service.as_str())?;
         own.as_service_defaults()?.destination.as_ref()
+    }
+
+    /// Returns over what a service's proxies are reached.
+    pub(super) fn transport(&self, service: &ServiceName) -> HopTransport {
+        let own = self.find(EntryKind::ServiceDefaults, service.as_str());
+        let own = own.and_then(ConfigEntry::as_service_defaults);
+        let all = self.find(EntryKind::ProxyDefaults, ProxyDefaults::NAME);
+        let all = all.and_then(ConfigEntry::as_proxy_defaults);
+        let own = own.map(ServiceDefaults::hop_transport).unwrap_or_default();
+        own.or(all.map(ProxyDefaults::hop_transport).unwrap_or_default())
     }
 
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {

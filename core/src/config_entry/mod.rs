@@ -25,6 +25,7 @@ mod kind;
 mod leads;
 mod load_balancer;
 mod mesh;
+mod mesh_transport;
 mod proxy_defaults;
 mod request_conditions;
 mod resource_reference;
@@ -89,6 +90,7 @@ pub use mesh::{
     EscapedSlashesAction, IntentionPrecedence, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering,
     MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,
 };
+pub use mesh_transport::{CongestionControl, HopTransport, MeshTransport};
 pub use proxy_defaults::ProxyDefaults;
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::Findings;
 use super::{
-    AccessLogs, EnvoyExtension, Expose, FailoverPolicy, InvalidEntry, MeshGateway, MutualTlsMode,
-    PrioritizeByLocality, Protocol, ProxyMode, Tracing, TransparentProxy,
+    AccessLogs, CongestionControl, EnvoyExtension, Expose, FailoverPolicy, HopTransport,
+    InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode, PrioritizeByLocality, Protocol,
+    ProxyMode, Tracing, TransparentProxy,
 };
 use crate::index::Index;
 
@@ -53,6 +54,12 @@ pub struct ProxyDefaults {
     /// Of which requests spans are sent to a collector.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub tracing: Option<Tracing>,
+    /// Over what callers' proxies come to those of services; `auto` where no entry says it.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_transport: MeshTransport,
+    /// How fast, over QUIC.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_congestion_control: CongestionControl,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -71,6 +78,13 @@ impl ProxyDefaults {
     /// Returns what services speak unless their own defaults say otherwise.
     pub fn protocol(&self) -> Option<Protocol> {
         self.config.get("protocol")?.as_str()?.parse().ok()
+    }
+
+    /// Returns over what its proxies are reached, as far as it says so.
+    pub fn hop_transport(&self) -> HopTransport {
+        let (mesh_transport, congestion_control) =
+            (self.mesh_transport, self.mesh_congestion_control);
+        HopTransport { mesh_transport, congestion_control }
     }
 
     pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    AccessLogs, BalanceConnections, DestinationTls, EnvoyExtension, Expose, InvalidEntry,
-    MeshGateway, MutualTlsMode, ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
+    AccessLogs, BalanceConnections, CongestionControl, DestinationTls, EnvoyExtension, Expose,
+    HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode, ProxyMode, Tracing,
+    TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -146,6 +147,13 @@ pub struct ServiceDefaults {
     /// out.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub tracing: Option<Tracing>,
+    /// Over what callers' proxies come to those of this service; proxy-defaults counts where
+    /// it is left out.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_transport: MeshTransport,
+    /// How fast, over QUIC.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub mesh_congestion_control: CongestionControl,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -229,10 +237,19 @@ impl ServiceDefaults {
             envoy_extensions: Vec::new(),
             access_logs: None,
             tracing: None,
+            mesh_transport: MeshTransport::default(),
+            mesh_congestion_control: CongestionControl::default(),
             meta: BTreeMap::new(),
             create_index: Index::default(),
             modify_index: Index::default(),
         }
+    }
+
+    /// Returns over what its proxies are reached, as far as it says so.
+    pub fn hop_transport(&self) -> HopTransport {
+        let (mesh_transport, congestion_control) =
+            (self.mesh_transport, self.mesh_congestion_control);
+        HopTransport { mesh_transport, congestion_control }
     }
 
     pub(super) fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {

@@ -387,6 +387,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         connect_timeout: millis(defaults.local_connect_timeout_ms)
             .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),
         request_timeout: millis(defaults.local_request_timeout_ms),
+        congestion_control: defaults.mesh_congestion_control,
     })
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
-use crate::config_entry::{AccessLogs, ExtAuthzConfig, MeshTls, Protocol, Tracing};
+use crate::config_entry::{
+    AccessLogs, CongestionControl, ExtAuthzConfig, MeshTls, Protocol, Tracing,
+};
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
 use crate::local_address::LocalAddress;
@@ -78,6 +80,9 @@ pub struct InboundConfig {
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; `None` for no limit.
     pub request_timeout: Option<Duration>,
+    /// How fast answers go, over QUIC.
+    #[serde(default)]
+    pub congestion_control: CongestionControl,
 }
 
 /// A door without mutual TLS, for some paths of the local instance.

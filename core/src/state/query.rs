@@ -172,6 +172,10 @@ impl State {
         if defaults.tracing.is_none() {
             defaults.tracing = all.and_then(|all| all.tracing.clone());
         }
+        let transport = all.map(|all| defaults.hop_transport().or(all.hop_transport()));
+        let transport = transport.unwrap_or_else(|| defaults.hop_transport());
+        defaults.mesh_transport = transport.mesh_transport;
+        defaults.mesh_congestion_control = transport.congestion_control;
         defaults
     }
 

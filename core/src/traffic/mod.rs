@@ -3,12 +3,13 @@
 //!
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`pick_two`] chooses among the target's endpoints, [`Rewrite`] says what
-//! the path becomes.
+//! the path becomes. [`path`] says over what an endpoint is called.
 
 mod balance;
 pub(crate) mod condition;
 mod mix;
 pub mod mux;
+pub mod path;
 mod request;
 mod rewrite;
 mod route;

@@ -9,6 +9,8 @@ use arc_swap::ArcSwapOption;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use weft_core::config_entry::MeshTransport;
+use weft_core::proxycfg::Endpoint;
 use weft_runtime::http::{Body, ServeOptions, full, serve};
 use weft_runtime::net::TcpListener;
 use weft_runtime::task::TaskTree;
@@ -84,7 +86,7 @@ impl Admin {
                 reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
             }
             ("/config_dump", Some(workload)) => json_reply(&config_dump(&workload)),
-            ("/clusters", Some(workload)) => json_reply(&clusters(&workload)),
+            ("/clusters", Some(workload)) => json_reply(&clusters(&workload, &self.metrics)),
             _ => {
                 let text = "weft: see /ready, /metrics, /config_dump, /clusters, /server_info\n"
                     .to_owned();
@@ -112,18 +114,19 @@ fn config_dump(workload: &Workload) -> Value {
     if let Some(key) = dump.pointer_mut("/leaf/private_key_pem") {
         *key = json!("(not shown)");
     }
-    let mux = match workload.mux {
+    let word = |sharing| match sharing {
         Sharing::Auto => "auto",
         Sharing::Off => "off",
     };
     if let Some(dump) = dump.as_object_mut() {
-        dump.insert("mux".to_owned(), json!(mux));
+        dump.insert("mux".to_owned(), json!(word(workload.mux)));
+        dump.insert("quic".to_owned(), json!(word(workload.quic)));
     }
     dump
 }
 
 /// Each upstream with its targets and the endpoints behind them.
-fn clusters(workload: &Workload) -> Value {
+fn clusters(workload: &Workload, metrics: &Metrics) -> Value {
     let upstreams: Vec<Value> = workload
         .upstreams
         .iter()
@@ -132,9 +135,11 @@ fn clusters(workload: &Workload) -> Value {
                 .targets
                 .iter()
                 .map(|target| {
+                    let endpoints = target.endpoints.iter().map(|it| endpoint(it, metrics));
                     json!({
                         "target": target.id, "spiffe_id": target.spiffe_id,
-                        "endpoints": target.endpoints,
+                        "mesh_transport": transport_word(target.transport),
+                        "endpoints": endpoints.collect::<Vec<_>>(),
                     })
                 })
                 .collect();
@@ -145,6 +150,24 @@ fn clusters(workload: &Workload) -> Value {
         })
         .collect();
     json!({ "version": workload.snapshot.version, "upstreams": upstreams })
+}
+
+/// An endpoint, with what each worker speaks with it where there is a choice.
+fn endpoint(endpoint: &Endpoint, metrics: &Metrics) -> Value {
+    let mut value = json!(endpoint);
+    let spoken = metrics.spoken(endpoint.address);
+    if let (Some(fields), false) = (value.as_object_mut(), spoken.is_empty()) {
+        fields.insert("transport".to_owned(), json!(spoken));
+    }
+    value
+}
+
+fn transport_word(policy: MeshTransport) -> &'static str {
+    match policy {
+        MeshTransport::Auto | MeshTransport::Unset => "auto",
+        MeshTransport::Quic => "quic",
+        MeshTransport::Tcp => "tcp",
+    }
 }
 
 fn json_reply(value: &Value) -> Response<Body> {

@@ -13,7 +13,7 @@ use weft_runtime::task::TaskTree;
 use super::static_file;
 use super::subscribe::subscribe;
 use crate::StartError;
-use crate::config::{AccessLogSetting, Sharing, SnapshotSource};
+use crate::config::{AccessLogSetting, Hops, SnapshotSource};
 use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
@@ -29,7 +29,7 @@ pub(crate) type Started = oneshot::Sender<Result<(), StartError>>;
 /// The task's own state.
 pub(super) struct Driver {
     crew: Crew,
-    mux: Sharing,
+    hops: Hops,
     /// What is said on the host about access logs.
     access_log: Option<AccessLogSetting>,
     metrics: Metrics,
@@ -43,14 +43,14 @@ pub(super) struct Driver {
 /// Follows the source until the tree is cancelled.
 pub(crate) async fn drive(
     source: SnapshotSource,
-    (crew, (mux, access_log)): (Crew, (Sharing, Option<AccessLogSetting>)),
+    (crew, (hops, access_log)): (Crew, (Hops, Option<AccessLogSetting>)),
     metrics: Metrics,
     (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
     (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
     let (started, has_unbound) = (Some(started), false);
     let mut driver =
-        Driver { crew, mux, access_log, metrics, cell, started, has_unbound, standing };
+        Driver { crew, hops, access_log, metrics, cell, started, has_unbound, standing };
     match source {
         SnapshotSource::File(path) => match static_file::read(&path) {
             Ok(snapshot) => {
@@ -81,7 +81,7 @@ impl Driver {
         if let Some(setting) = self.access_log {
             snapshot.access_logs = setting.instead().map(Box::new);
         }
-        let workload = match Workload::new(snapshot, self.mux, before.as_deref()) {
+        let workload = match Workload::new(snapshot, self.hops, before.as_deref()) {
             Ok(workload) => Arc::new(workload),
             Err(error) => {
                 let reason = chain(&error);
@@ -151,7 +151,8 @@ impl Driver {
         self.metrics.listeners_failed(unbound.len());
         self.cell.store(Some(workload));
         self.has_unbound = !unbound.is_empty();
-        let reasons: Vec<String> = unbound.iter().map(Unbound::to_string).collect();
+        let grave = unbound.iter().filter(|unbound| !unbound.has_choice);
+        let reasons: Vec<String> = grave.map(Unbound::to_string).collect();
         match (self.started.take(), reasons.is_empty()) {
             (Some(started), true) => drop(started.send(Ok(()))),
             // At the start a person waits for the answer; later the other listeners serve on.

@@ -61,21 +61,8 @@ pub(crate) async fn accept(
         }
     };
     let protocol = local.workload.snapshot.inbound.protocol;
-    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain: Vec<CertificateDer<'static>> =
-        chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    // A caller decides how long its handshake takes: roots that were taken away meanwhile are
-    // judged here, intentions below.
-    let (then, local) = (local, worker.current());
-    let credentials = &local.workload.credentials;
-    let loss = credentials.loss_since(&then.workload.credentials);
-    if !credentials.still_trusts(&chain, loss) {
-        local.inbound.handshakes_failed.add(1);
-        debug!(caller = %certificate.id, "the caller's root is no longer trusted");
-        return;
-    }
-    let caller = Rc::new(who_calls(tls.get_ref().1, (certificate, service), remote, chain));
-    live.set_caller(caller.clone());
+    let caller = who_calls(tls.get_ref().1, (certificate, service), remote);
+    let Some((local, caller)) = recognise(&worker, &local, caller, &live) else { return };
     let _open = Open::new(&local.inbound);
     if tls.get_ref().1.alpn_protocol() == Some(mux::ALPN.as_bytes()) {
         // Its streams have places of their own.
@@ -105,8 +92,9 @@ fn who_calls(
     tls: &ServerConnection,
     (certificate, service): (PeerCertificate, ServiceName),
     remote: Option<SocketAddr>,
-    chain: Vec<CertificateDer<'static>>,
 ) -> Caller {
+    let chain = tls.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let PeerCertificate { id, valid_before, .. } = certificate;
     let (address, port) = (remote.map(|peer| peer.ip()), remote.map_or(0, |peer| peer.port()));
     let sni = tls.server_name().map(Into::into);
@@ -124,11 +112,20 @@ async fn handshake(
     stream: TcpStream,
     limit: Duration,
 ) -> io::Result<(ServerTls, PeerCertificate, ServiceName)> {
-    let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let acceptor = TlsAcceptor::from(Arc::clone(&local.workload.inbound_tls));
     let tls = tokio::time::timeout(limit, acceptor.accept(Socket::new(stream))).await??;
     let tls = Box::new(tls);
-    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let (certificate, service) =
+        identify(local, tls.get_ref().1.peer_certificates().unwrap_or_default())?;
+    Ok((tls, certificate, service))
+}
+
+/// Reads the identity of who has shown a chain that was verified.
+pub(super) fn identify(
+    local: &Local,
+    chain: &[CertificateDer<'_>],
+) -> io::Result<(PeerCertificate, ServiceName)> {
+    let refused = |reason: &str| io::Error::new(io::ErrorKind::PermissionDenied, reason.to_owned());
     let certificate = peer_certificate(chain).map_err(|error| refused(&error.to_string()))?;
     if certificate.valid_before <= clock::wall() {
         return Err(refused("the caller's certificate has expired"));
@@ -138,7 +135,28 @@ async fn handshake(
     }
     let service = certificate.id.service_name().cloned();
     let service = service.ok_or_else(|| refused("only services call services"))?;
-    Ok((tls, certificate, service))
+    Ok((certificate, service))
+}
+
+/// Notes who calls on a connection, with the workload in force by now. A caller decides how long its
+/// handshake takes: roots that were taken away meanwhile are judged here, intentions later.
+pub(super) fn recognise(
+    worker: &Worker,
+    then: &Local,
+    caller: Caller,
+    live: &Live,
+) -> Option<(Rc<Local>, Rc<Caller>)> {
+    let local = worker.current();
+    let credentials = &local.workload.credentials;
+    let loss = credentials.loss_since(&then.workload.credentials);
+    if !credentials.still_trusts(&caller.chain, loss) {
+        local.inbound.handshakes_failed.add(1);
+        debug!(caller = %caller.id, "the caller's root is no longer trusted");
+        return None;
+    }
+    let caller = Rc::new(caller);
+    live.set_caller(caller.clone());
+    Some((local, caller))
 }
 
 /// Carries bytes to the local instance, if the caller may.
@@ -204,7 +222,7 @@ pub(super) async fn carry_bytes<W: Wire>(
 }
 
 /// Tells of a connection that ended before it was known who calls.
-fn tell_unknown(
+pub(super) fn tell_unknown(
     (worker, local): (&Worker, &Local),
     live: &Live,
     remote: Option<SocketAddr>,

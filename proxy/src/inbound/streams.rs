@@ -12,28 +12,70 @@ use super::forward::LocalApp;
 use crate::http::Session;
 use crate::listen::{Caller, Live, Place, Worker, serve_stream};
 use crate::observe::Open;
-use crate::transport::{Buffer, MuxStream, ServerTls, serve};
+use crate::transport::quic::{self, Greeted, QuicStream};
+use crate::transport::{Buffer, MuxStream, ServerTls, Wire, serve};
 
 /// Serves a connection to its end.
 pub(super) async fn carry(worker: Rc<Worker>, tls: ServerTls, caller: Rc<Caller>, live: Rc<Live>) {
     live.set_carrier();
     let (workers, counts) = (worker.mux.workers, worker.mux.inbound.clone());
     let carrier = live.clone();
-    let accept = move |stream: MuxStream, kind| {
-        if caller.valid_before <= clock::wall() {
-            // A new connection would not be let in; the caller has a newer certificate by now.
-            carrier.close_carrier();
-        }
-        match carrier.is_closed() {
-            true => stream.refuse(ResetCode::Refused),
-            false => start(&worker, &caller, stream, kind),
-        }
-    };
+    let accept = move |stream: MuxStream, kind| receive(&worker, &caller, &carrier, stream, kind);
     serve(tls, workers, &counts, live, accept).await;
 }
 
+/// Serves a connection over QUIC to its end.
+pub(super) async fn carry_quic(
+    worker: Rc<Worker>,
+    greeted: Greeted,
+    caller: Rc<Caller>,
+    live: Rc<Live>,
+) {
+    live.set_carrier();
+    let (counts, tasks) = (worker.quic_counts.clone(), worker.tasks.clone());
+    let carrier = live.clone();
+    let accept = move |stream: QuicStream, kind| receive(&worker, &caller, &carrier, stream, kind);
+    quic::serve(greeted, (&counts, &tasks), live, accept).await;
+}
+
+/// A stream of a caller's connection.
+trait Carried: Wire + 'static {
+    /// Breaks the stream off and says why.
+    fn refuse(self, why: ResetCode);
+}
+
+impl Carried for MuxStream {
+    fn refuse(self, why: ResetCode) {
+        Self::refuse(self, why);
+    }
+}
+
+impl Carried for QuicStream {
+    fn refuse(self, why: ResetCode) {
+        Self::refuse(self, why);
+    }
+}
+
+/// Begins to serve a stream if its connection lets any in.
+fn receive(
+    worker: &Rc<Worker>,
+    caller: &Rc<Caller>,
+    carrier: &Live,
+    stream: impl Carried,
+    kind: StreamKind,
+) {
+    if caller.valid_before <= clock::wall() {
+        // A new connection would not be let in; the caller has a newer certificate by now.
+        carrier.close_carrier();
+    }
+    match carrier.is_closed() {
+        true => stream.refuse(ResetCode::Refused),
+        false => start(worker, caller, stream, kind),
+    }
+}
+
 /// Begins to serve a stream, or refuses it.
-fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: MuxStream, kind: StreamKind) {
+fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: impl Carried, kind: StreamKind) {
     let local = worker.current();
     let is_bytes = local.workload.snapshot.inbound.protocol == Protocol::Tcp;
     if is_bytes != (kind == StreamKind::Bytes) {

@@ -170,9 +170,9 @@ pub(crate) fn serve_stream<F: Future<Output = ()> + 'static>(
 }
 
 /// Takes the connection out of the worker's list, also when serving it panics.
-struct Tracked<'a> {
-    worker: &'a Worker,
-    number: u64,
+pub(super) struct Tracked<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) number: u64,
 }
 
 impl Drop for Tracked<'_> {
@@ -196,7 +196,7 @@ impl Place {
         place
     }
 
-    fn take(open: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
+    pub(super) fn take(open: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
         let before = open.fetch_add(1, Ordering::Relaxed);
         let place = Self(open.clone());
         (before < limit).then_some(place)

@@ -16,6 +16,7 @@ use super::worker::run_thread;
 use crate::control::KeyAsker;
 use crate::limits::Limits;
 use crate::observe::{AccessLog, Decisions, Metrics, Spans};
+use crate::transport::quic::Docks;
 use crate::workload::Workload;
 
 /// Commands on their way to a worker: who sends one waits for its answer.
@@ -44,6 +45,8 @@ pub(crate) struct CrewOptions {
     pub(crate) decisions: Option<Decisions>,
     pub(crate) spans: Spans,
     pub(crate) unix_doors: UnixDoors,
+    /// For callers over QUIC.
+    pub(crate) docks: Arc<Docks>,
 }
 
 /// A listener that could not be opened.
@@ -51,6 +54,8 @@ pub(crate) struct CrewOptions {
 #[error("{error}")]
 pub(crate) struct Unbound {
     error: Arc<io::Error>,
+    /// Whether callers have another way in.
+    pub(crate) has_choice: bool,
 }
 
 /// What a worker can be told, and where it answers.
@@ -68,7 +73,12 @@ pub(super) enum Command {
 
 impl Unbound {
     pub(super) fn new(error: io::Error) -> Self {
-        Self { error: Arc::new(error) }
+        Self { error: Arc::new(error), has_choice: false }
+    }
+
+    /// One without which callers have another way in.
+    pub(super) fn of_choice(error: io::Error) -> Self {
+        Self { error: Arc::new(error), has_choice: true }
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
-use weft_core::identity::SpiffeId;
 use weft_core::name::InstanceId;
 use weft_core::proxycfg::ExposedRoute;
 use weft_core::traffic::{Mix64, Splits};
@@ -18,11 +17,12 @@ use weft_runtime::tls::called_name;
 use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::ServerName;
 
-use crate::config::Sharing;
+use super::hops::{Shared, SharedPools, shared_key, shared_pools};
 use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::{Authoriser, ExposedPools, TokenCache};
 use crate::observe::{Decisions, Series, WorkerMetrics};
 use crate::outbound::Outside;
+use crate::transport::quic::QuicPool;
 use crate::transport::{Endpoint, HopWire, MuxPool};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
 
@@ -87,15 +87,17 @@ pub(crate) struct Pools {
     pub(crate) outside: Option<Outside>,
     /// Where streams on shared connections come from; `None` while none are wanted.
     pub(crate) mux: Option<Rc<MuxPool>>,
+    /// Where they come from over QUIC.
+    pub(crate) quic: Option<Rc<QuicPool>>,
 }
 
 impl Pools {
     fn new(
         address: SocketAddr,
-        (outside, mux): (Option<Outside>, Option<Rc<MuxPool>>),
+        (outside, Shared { mux, quic }): (Option<Outside>, Shared),
     ) -> Rc<Self> {
         let http1 = Endpoint::new();
-        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, mux })
+        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, mux, quic })
     }
 
     /// Returns the requests and connections on their way.
@@ -108,11 +110,6 @@ impl Pools {
         self.http2.retire();
     }
 }
-
-/// Shared connections, by whom they lead to: all targets with the same identity at the same address
-/// have the same, if they are called by the same name.
-type MuxPools = BTreeMap<MuxKey, Rc<MuxPool>>;
-type MuxKey = (SpiffeId, String, SocketAddr);
 
 /// What pools are found by when a workload replaces another.
 type PoolKey = (Box<str>, SocketAddr);
@@ -129,7 +126,7 @@ impl Local {
         let mut pools: BTreeMap<PoolKey, Rc<Pools>> = BTreeMap::new();
         let is_same =
             before.is_some_and(|it| Arc::ptr_eq(&it.workload.credentials, &workload.credentials));
-        let muxes = mux_pools(&workload, before, is_same);
+        let shared = shared_pools(&workload, (before, is_same), metrics);
         if let Some(before) = before {
             for (upstream, target, local) in before.targets() {
                 for endpoint in &local.endpoints {
@@ -146,7 +143,7 @@ impl Local {
         let upstreams = workload
             .upstreams
             .iter()
-            .map(|upstream| local_upstream(upstream, (&mut pools, &muxes), metrics, random))
+            .map(|upstream| local_upstream(upstream, (&mut pools, &shared), metrics, random))
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
         let address = &workload.snapshot.inbound.local_app;
@@ -198,12 +195,15 @@ impl Local {
             for endpoint in &target.endpoints {
                 endpoint.pools.http1.close_idle(now, idle_max);
                 endpoint.pools.mux.iter().for_each(|mux| mux.close_idle(now, idle_max));
+                endpoint.pools.quic.iter().for_each(|quic| quic.close_idle(now, idle_max));
             }
         }
         self.app.close_idle(now, idle_max);
     }
 
-    fn targets(&self) -> impl Iterator<Item = (&Upstream, &UpstreamTarget, &LocalTarget)> {
+    pub(super) fn targets(
+        &self,
+    ) -> impl Iterator<Item = (&Upstream, &UpstreamTarget, &LocalTarget)> {
         self.workload.upstreams.iter().zip(&self.upstreams).flat_map(|(upstream, local)| {
             let both = upstream.targets.iter().zip(&local.targets);
             both.map(move |(target, local)| (upstream, target, local))
@@ -213,14 +213,14 @@ impl Local {
 
 fn local_upstream(
     upstream: &Upstream,
-    (pools, muxes): (&mut BTreeMap<PoolKey, Rc<Pools>>, &MuxPools),
+    (pools, shared): (&mut BTreeMap<PoolKey, Rc<Pools>>, &SharedPools),
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
     let is_tcp = upstream.protocol == Protocol::Tcp;
-    let mux = |target: &UpstreamTarget, address| {
-        let pool = muxes.get(&mux_key(target, address));
-        pool.filter(|_| target.outside.is_none()).cloned()
+    let shared = |target: &UpstreamTarget, address| {
+        let pools = shared.get(&shared_key(target, address));
+        pools.filter(|_| target.outside.is_none()).cloned().unwrap_or_default()
     };
     let local_target = |target: &UpstreamTarget| LocalTarget {
         endpoints: target
@@ -232,7 +232,7 @@ fn local_upstream(
                 pools: pools
                     .remove(&pool_key(upstream, target, (endpoint.address, &endpoint.instance)))
                     .unwrap_or_else(|| {
-                        let how = (outside(target, endpoint), mux(target, endpoint.address));
+                        let how = (outside(target, endpoint), shared(target, endpoint.address));
                         Pools::new(endpoint.address, how)
                     }),
                 name: called_name(&target.sni, endpoint.address),
@@ -264,35 +264,4 @@ fn pool_key(
         Some(outside) => (format!("{within} {instance} {outside:?}").into(), address),
         None => (within.into(), address),
     }
-}
-
-/// Finds or makes the pools of shared connections, and retires those that are not kept: all of them
-/// when the identity is not the same as before.
-fn mux_pools(workload: &Workload, before: Option<&Local>, is_same: bool) -> MuxPools {
-    let mut kept = MuxPools::new();
-    for (_, target, local) in before.iter().flat_map(|before| before.targets()) {
-        for pools in local.endpoints.iter().map(|endpoint| &endpoint.pools) {
-            let key = mux_key(target, pools.address);
-            kept.extend(pools.mux.clone().map(|mux| (key, mux)));
-        }
-    }
-    let mut muxes = MuxPools::new();
-    for key in workload.upstreams.iter().flat_map(|upstream| mux_keys(workload, upstream)) {
-        let pool = if is_same { kept.remove(&key) } else { None };
-        muxes.entry(key).or_insert_with(|| pool.unwrap_or_default());
-    }
-    kept.into_values().for_each(|gone| gone.retire());
-    muxes
-}
-
-/// Whom an upstream leads to, where connections are shared.
-fn mux_keys(workload: &Workload, upstream: &Upstream) -> impl Iterator<Item = MuxKey> {
-    let is_wanted = workload.mux == Sharing::Auto;
-    let targets = upstream.targets.iter();
-    let targets = targets.filter(move |target| is_wanted && target.outside.is_none());
-    targets.flat_map(|target| target.endpoints.iter().map(|it| mux_key(target, it.address)))
-}
-
-fn mux_key(target: &UpstreamTarget, address: SocketAddr) -> MuxKey {
-    (target.spiffe_id.clone(), target.sni.clone(), address)
 }

@@ -5,9 +5,11 @@
 mod accept;
 mod crew;
 mod descriptors;
+mod hops;
 mod live;
 mod load;
 mod local;
+mod quic;
 mod unix;
 mod worker;
 
@@ -16,5 +18,6 @@ pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
 pub(crate) use load::InFlight;
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};
+pub(crate) use quic::docks;
 pub(crate) use unix::UnixDoors;
 pub(crate) use worker::Worker;

@@ -24,23 +24,29 @@ use super::accept::{Door, accept};
 use super::crew::{Command, CrewOptions, Inherited, Unbound};
 use super::descriptors::Descriptors;
 use super::load::Load;
+use super::quic::QuicDoor;
 use super::unix::{UnixDoor, UnixDoors};
 use super::{Live, Local};
 use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
-use crate::observe::{AccessLog, Decisions, MuxCounts, Side, Spans, Verdict, WorkerMetrics};
+use crate::observe::{
+    AccessLog, Decisions, MuxCounts, QuicCounts, Side, Spans, Verdict, WorkerMetrics,
+};
+use crate::transport::quic;
 use crate::workload::Workload;
 
 /// How long a connection to another proxy or to the local instance waits for its next request:
 /// shorter than servers usually keep an idle client (nginx: 75 s), so that we close first.
 const POOL_IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long the last words over QUIC may take: some round trips.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(250);
 /// How often idle connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// One worker. Everything in it belongs to its thread.
 pub(crate) struct Worker {
-    number: usize,
+    pub(super) number: usize,
     pub(crate) tasks: TaskTree,
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: AccessLog,
@@ -59,6 +65,11 @@ pub(crate) struct Worker {
     decisions: Option<Decisions>,
     metrics: WorkerMetrics,
     pub(crate) mux: MuxSides,
+    /// For calls over QUIC.
+    pub(crate) quic: quic::Caller,
+    pub(crate) quic_counts: Arc<QuicCounts>,
+    quic_door: QuicDoor,
+    pub(super) docks: Arc<quic::Docks>,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
     /// Connections to other proxies: each is cut when who is there is trusted no more.
@@ -87,6 +98,45 @@ struct Listening {
 type Opened = (Vec<LocalListener>, Option<Arc<UnixDoor>>);
 
 impl Worker {
+    fn new(
+        number: usize,
+        options: &CrewOptions,
+        ((callers_open, inbound_open), inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
+        tasks: &TaskTree,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            number,
+            tasks: tasks.clone(),
+            random: RefCell::new(seeded()),
+            log: options.log.clone(),
+            spans: options.spans.clone(),
+            asker: options.asker.clone(),
+            changed: Notify::new(),
+            decisions: options.decisions.clone(),
+            limits: options.limits.clone(),
+            load: Load::new(options.limits.overload_delay),
+            descriptors: Descriptors::new(options.descriptors_max),
+            callers_open,
+            inbound_open,
+            mux: MuxSides::new(options, number),
+            quic: quic::Caller::new(tasks.clone()),
+            quic_counts: options.metrics.worker(number).quic(Side::Inbound),
+            quic_door: QuicDoor::default(),
+            docks: options.docks.clone(),
+            metrics: options.metrics.worker(number),
+            local: RefCell::new(None),
+            lives: RefCell::default(),
+            servers: RefCell::default(),
+            next_life: Cell::new(0),
+            all_gone: Notify::new(),
+            listeners: RefCell::default(),
+            unix_doors: options.unix_doors.clone(),
+            inherited: RefCell::new(inherited),
+            is_retired: Cell::new(false),
+            is_drained: Cell::new(false),
+        })
+    }
+
     /// Returns the workload in force.
     pub(crate) fn current(&self) -> Rc<Local> {
         let local = self.local.borrow();
@@ -222,7 +272,7 @@ impl Worker {
             }
             stays
         });
-        let mut unbound = Vec::new();
+        let mut unbound: Vec<Unbound> = self.quic_door.follow(self, workload).into_iter().collect();
         for (address, (door, mode)) in wanted {
             let mode = mode.unwrap_or(SOCKET_MODE_DEFAULT);
             if let Some(listening) = listeners.get(&address) {
@@ -298,6 +348,24 @@ impl Worker {
     fn stop_listening(&self) {
         let listeners = std::mem::take(&mut *self.listeners.borrow_mut());
         listeners.values().for_each(|listening| listening.stop.cancel());
+        self.quic_door.close();
+    }
+
+    /// Ends what is left over QUIC: nobody else would say so in the place of a process that is gone.
+    async fn say_goodbye(&self) {
+        let ended = async {
+            self.quic.end().await;
+            self.quic_door.end().await;
+        };
+        // Who does not hear it learns it by silence.
+        let _ = tokio::time::timeout(GOODBYE_LIMIT, ended).await;
+    }
+
+    /// Returns the connections over QUIC whose handshake is over.
+    pub(super) fn quic_open(&self) -> usize {
+        let QuicCounts { connections_opened, connections_closed, .. } = &*self.quic_counts;
+        usize::try_from(connections_opened.value().saturating_sub(connections_closed.value()))
+            .unwrap_or(usize::MAX)
     }
 
     /// Waits until the last connection has ended.
@@ -379,7 +447,7 @@ fn seeded() -> Mix64 {
 pub(super) fn run_thread(
     number: usize,
     options: &CrewOptions,
-    ((callers_open, inbound_open), inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
+    (counts, inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
     mut commands: mpsc::Receiver<Command>,
     tasks: TaskTree,
 ) {
@@ -393,33 +461,7 @@ pub(super) fn run_thread(
             return;
         }
     };
-    let worker = Rc::new(Worker {
-        number,
-        tasks: tasks.clone(),
-        random: RefCell::new(seeded()),
-        log: options.log.clone(),
-        spans: options.spans.clone(),
-        asker: options.asker.clone(),
-        changed: Notify::new(),
-        decisions: options.decisions.clone(),
-        limits: options.limits.clone(),
-        load: Load::new(options.limits.overload_delay),
-        descriptors: Descriptors::new(options.descriptors_max),
-        callers_open,
-        inbound_open,
-        mux: MuxSides::new(options, number),
-        metrics: options.metrics.worker(number),
-        local: RefCell::new(None),
-        lives: RefCell::default(),
-        servers: RefCell::default(),
-        next_life: Cell::new(0),
-        all_gone: Notify::new(),
-        listeners: RefCell::default(),
-        unix_doors: options.unix_doors.clone(),
-        inherited: RefCell::new(inherited),
-        is_retired: Cell::new(false),
-        is_drained: Cell::new(false),
-    });
+    let worker = Worker::new(number, options, (counts, inherited), &tasks);
     runtime.block_on(async {
         worker.load.watch(&tasks);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -442,6 +484,7 @@ pub(super) fn run_thread(
             }
         }
         worker.drain(options.drain_limit).await;
+        worker.say_goodbye().await;
     });
     info!(number, "worker ended");
 }

@@ -1,7 +1,7 @@
 //! Counts. Each worker writes its own, without locks; a scrape adds them up.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use weft_runtime::telemetry::audit::AuditLog;
 
 use super::logs::LineCounts;
 use super::plaintext::{PlaintextReport, PlaintextSources};
+use super::quic::{Board, QuicCounts};
 use super::spans::SpanCounts;
 use crate::handover::Standing;
 use crate::http::Outcome;
@@ -135,6 +136,8 @@ pub(crate) struct Metrics(pub(super) Arc<Registry>);
 pub(super) struct Registry {
     pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
     pub(super) mux: Mutex<BTreeMap<Side, Vec<Arc<MuxCounts>>>>,
+    pub(super) quic: Mutex<BTreeMap<Side, BTreeMap<usize, Arc<QuicCounts>>>>,
+    board: Board,
     pub(super) snapshot_version: Count,
     pub(super) snapshots_refused: Count,
     pub(super) leaf_valid_before_ms: Count,
@@ -200,6 +203,11 @@ impl Metrics {
         self.0.lines.clone()
     }
 
+    /// Returns what is spoken with an endpoint, each once; nothing where there is no choice.
+    pub(crate) fn spoken(&self, endpoint: SocketAddr) -> Vec<&'static str> {
+        self.0.board.spoken(endpoint)
+    }
+
     /// Returns who came without mutual TLS.
     pub(crate) fn plaintext(&self) -> PlaintextReport {
         self.0.plaintext.report()
@@ -218,6 +226,17 @@ impl WorkerMetrics {
         let mut all = self.metrics.0.mux.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(side).or_default().push(counts.clone());
         counts
+    }
+
+    /// Returns this worker's counts of QUIC connections.
+    pub(crate) fn quic(&self, side: Side) -> Arc<QuicCounts> {
+        let mut all = self.metrics.0.quic.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(side).or_default().entry(self.worker).or_default().clone()
+    }
+
+    /// Returns where it is written what is spoken with endpoints.
+    pub(crate) fn board(&self) -> &Board {
+        &self.metrics.0.board
     }
 
     /// Returns the counts of calls to one target.

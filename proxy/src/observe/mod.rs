@@ -4,6 +4,7 @@ mod decisions;
 mod logs;
 mod metrics;
 mod plaintext;
+mod quic;
 mod spans;
 mod text;
 
@@ -11,4 +12,5 @@ pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub(crate) use logs::{AccessLog, Carried, From, Lines, LogPlan, Logged};
 pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics};
 pub(crate) use plaintext::PlaintextReport;
+pub(crate) use quic::{QuicCounts, Slot};
 pub(crate) use spans::{SpanKind, Spans, Traced};

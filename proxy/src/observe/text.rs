@@ -11,6 +11,7 @@ use crate::handover::Standing;
 use super::metrics::{
     Count, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Registry, Series, Side,
 };
+use super::quic::QUIC_COUNTS;
 
 /// One kind of count of a series.
 type Pick = fn(&Series) -> &Count;
@@ -75,6 +76,7 @@ impl Metrics {
         write_process(registry, &mut text);
         write_plaintext(registry, &mut text);
         write_mux(registry, &mut text);
+        write_quic(registry, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -186,12 +188,27 @@ fn write_mux(registry: &Registry, text: &mut String) {
     for (name, help, pick) in MUX_COUNTS {
         head(text, name, "counter", help);
         for (side, workers) in all.iter() {
-            let labels = match side {
-                Side::Inbound => "{direction=\"inbound\"}",
-                Side::Outbound => "{direction=\"outbound\"}",
-            };
+            let labels = side_labels(*side);
             line(text, name, labels, workers.iter().map(|it| pick(it).value()).sum::<u64>());
         }
+    }
+}
+
+fn write_quic(registry: &Registry, text: &mut String) {
+    let all = registry.quic.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, help, pick) in QUIC_COUNTS {
+        head(text, name, "counter", help);
+        for (side, workers) in all.iter() {
+            let labels = side_labels(*side);
+            line(text, name, labels, workers.values().map(|it| pick(it).value()).sum::<u64>());
+        }
+    }
+}
+
+fn side_labels(side: Side) -> &'static str {
+    match side {
+        Side::Inbound => "{direction=\"inbound\"}",
+        Side::Outbound => "{direction=\"outbound\"}",
     }
 }
 

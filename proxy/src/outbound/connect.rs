@@ -12,7 +12,7 @@ use weft_core::traffic::mux::{self, StreamKind};
 use weft_runtime::clock;
 use weft_runtime::net::connect_tcp;
 use weft_runtime::tls::rustls::ClientConfig;
-use weft_runtime::tls::rustls::pki_types::ServerName;
+use weft_runtime::tls::rustls::pki_types::{CertificateDer, ServerName};
 use weft_runtime::tls::tokio_rustls::TlsConnector;
 
 use super::endpoint::{Tried, choose, none_left};
@@ -21,6 +21,7 @@ use crate::http::general::Stream;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Pools, Worker};
 use crate::observe::Series;
+use crate::transport::quic::{self, Company, Dialled};
 use crate::transport::{ClientTls, HopWire, Host, Lease, Socket};
 
 /// Endpoints that one request or connection tries to reach. Nothing was sent to those that
@@ -47,6 +48,9 @@ pub(super) async fn connect(
             Reuse::Allowed => endpoint.pools.http1.lease_reused(),
             Reuse::Fresh => endpoint.pools.http1.lease(),
         };
+        if is_outdone(worker, &lease, (endpoint, plan)) {
+            lease = endpoint.pools.http1.lease();
+        }
         if lease.wire.is_none() {
             let series = &plan.local_target().series;
             // Boxed: rare beside the requests that find a connection, and large.
@@ -65,6 +69,22 @@ pub(super) async fn connect(
         }
         plan.tried.take(number);
         return Ok(lease);
+    }
+}
+
+/// Whether a connection that waited is one over TCP, and QUIC has come since.
+fn is_outdone(
+    worker: &Rc<Worker>,
+    lease: &Lease<HopWire>,
+    (endpoint, plan): (&LocalEndpoint, &Plan),
+) -> bool {
+    let (Some(wire), Some(quic)) = (&lease.wire, &endpoint.pools.quic) else { return false };
+    match wire {
+        HopWire::Quic(_) | HopWire::Plain(_) => false,
+        HopWire::Mux(_) | HopWire::Own(_) => quic.is_better(&worker.tasks, || {
+            let how = (&plan.local_target().series, plan.connect_timeout);
+            OverQuic(Dial::new(worker, (endpoint, plan.tls()), how))
+        }),
     }
 }
 
@@ -153,6 +173,12 @@ impl Dial {
 
     /// Gets a stream on a connection shared with others, or a connection of its own.
     async fn wire(self, kind: StreamKind) -> io::Result<HopWire> {
+        if let Some(quic) = &self.pools.quic {
+            let over_quic = OverQuic(self.clone());
+            if let Some(stream) = quic.stream(kind, &self.worker.tasks, over_quic).await {
+                return Ok(HopWire::Quic(Box::new(stream)));
+            }
+        }
         let Some(pool) = self.pools.mux.clone() else { return self.own().await };
         let worker = self.worker.clone();
         if pool.wants_spread() {
@@ -191,7 +217,9 @@ impl Dial {
         let Self { worker, pools, name, config, series, limit } = self;
         let before = worker.current();
         let connect = async {
+            let began = clock::instant();
             let stream = connect_tcp(pools.address, limit).await?;
+            pools.quic.iter().for_each(|quic| quic.note_round_trip(clock::instant() - began));
             if !worker.descriptors.has_room_onwards(&stream) {
                 return Err(io::Error::other("too many open files"));
             }
@@ -219,6 +247,22 @@ async fn apart<T: 'static>(
     told.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionAborted.into()))
 }
 
+/// Opens a connection over QUIC.
+struct OverQuic(Dial);
+
+impl quic::Dial for OverQuic {
+    async fn dial(self, config: quic::CallerConfig) -> io::Result<(Dialled, Company)> {
+        let Dial { worker, pools, name, series, .. } = self.0;
+        let before = worker.current();
+        let dialled = worker.quic.call(config, pools.address, &name.to_str()).await;
+        let dialled = dialled.inspect_err(|error| count_handshake(error, &series))?;
+        let shown = dialled.chain();
+        check_shown(&worker, &before, &series, &shown)?;
+        let live = worker.watch_server(shown);
+        Ok((dialled, Dialled::company(live, &series)))
+    }
+}
+
 fn host(worker: &Worker) -> Host<'_> {
     Host { tasks: &worker.tasks, counts: &worker.mux.outbound, workers: worker.mux.workers }
 }
@@ -230,29 +274,34 @@ fn welcome(
     series: &Arc<Series>,
     connected: io::Result<ClientTls>,
 ) -> io::Result<ClientTls> {
-    match connected {
-        Ok(mut tls) => {
-            let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
-            let shown: Vec<_> = shown.iter().map(|it| it.clone().into_owned()).collect();
-            // Who was revoked during the handshake is judged here, later ones by the worker.
-            let credentials = &worker.current().workload.credentials;
-            let loss = credentials.loss_since(&before.workload.credentials);
-            if !credentials.still_trusts(&shown, loss) {
-                series.handshakes_failed.add(1);
-                return Err(io::Error::other("who answers is no longer trusted"));
-            }
-            let socket = tls.get_mut().0;
-            socket.watch(worker.watch_server(shown));
-            socket.count(series);
-            Ok(tls)
-        }
-        Err(error) => {
-            if is_of_handshake(&error) {
-                series.handshakes_failed.add(1);
-            }
-            Err(error)
-        }
+    let mut tls = connected.inspect_err(|error| count_handshake(error, series))?;
+    let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let shown: Vec<_> = shown.iter().map(|it| it.clone().into_owned()).collect();
+    check_shown(worker, before, series, &shown)?;
+    let socket = tls.get_mut().0;
+    socket.watch(worker.watch_server(shown));
+    socket.count(series);
+    Ok(tls)
+}
+
+/// Judges who was revoked during the handshake; later ones are judged by the worker.
+fn check_shown(
+    worker: &Worker,
+    before: &Local,
+    series: &Series,
+    shown: &[CertificateDer<'static>],
+) -> io::Result<()> {
+    let credentials = &worker.current().workload.credentials;
+    let loss = credentials.loss_since(&before.workload.credentials);
+    if credentials.still_trusts(shown, loss) {
+        return Ok(());
     }
+    series.handshakes_failed.add(1);
+    Err(io::Error::other("who answers is no longer trusted"))
+}
+
+fn count_handshake(error: &io::Error, series: &Series) {
+    series.handshakes_failed.add(u64::from(is_of_handshake(error)));
 }
 
 /// Whether TLS refused; it reports that as invalid data, the rest is the network's.

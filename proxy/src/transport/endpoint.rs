@@ -79,7 +79,7 @@ impl<W: Wire> Endpoint<W> {
     pub(crate) fn lease_reused(self: &Rc<Self>) -> Lease<W> {
         let mut lease = self.lease();
         while let Some(mut idle) = self.idle.borrow_mut().pop().map(|idle| idle.wire) {
-            if is_quiet(&mut idle) {
+            if is_quiet(&mut idle) && idle.is_fit() {
                 lease.wire = Some(idle);
                 lease.is_reused = true;
                 break;

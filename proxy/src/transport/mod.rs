@@ -7,6 +7,7 @@ mod buffer;
 mod deadline;
 mod endpoint;
 mod mux;
+pub(crate) mod quic;
 mod socket;
 mod wire;
 

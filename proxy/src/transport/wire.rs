@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::quic::QuicStream;
 use super::{Buffer, MuxStream, Socket};
 use crate::observe::Series;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -34,6 +35,11 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Makes sure that the peer takes what it got for broken off once the connection is
     /// dropped. TLS says so by itself: its farewell is missing.
     fn mark_broken(&self) {}
+
+    /// Whether a connection that has waited is worth a request, as far as can be told at once.
+    fn is_fit(&self) -> bool {
+        true
+    }
 }
 
 impl Wire for TcpStream {
@@ -71,13 +77,15 @@ pub(crate) enum HopWire {
     Own(ClientTls),
     /// To who speaks no TLS outside the mesh.
     Plain(Box<Socket>),
+    /// A stream beside others over QUIC, to a proxy.
+    Quic(Box<QuicStream>),
 }
 
 impl HopWire {
     /// Counts the connection as open until it is dropped; streams are counted by their own.
     pub(crate) fn counted(mut self, series: &Arc<Series>) -> Self {
         match &mut self {
-            Self::Mux(_) => {}
+            Self::Mux(_) | Self::Quic(_) => {}
             Self::Own(tls) => tls.get_mut().0.count(series),
             Self::Plain(socket) => socket.count(series),
         }
@@ -91,6 +99,7 @@ impl Wire for HopWire {
             Self::Mux(stream) => stream.poll_readable(cx),
             Self::Own(tls) => tls.poll_readable(cx),
             Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Quic(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -99,6 +108,7 @@ impl Wire for HopWire {
             Self::Mux(stream) => stream.poll_fill(cx, buffer),
             Self::Own(tls) => tls.poll_fill(cx, buffer),
             Self::Plain(socket) => buffer.poll_fill(cx, socket),
+            Self::Quic(stream) => stream.poll_fill(cx, buffer),
         }
     }
 
@@ -107,6 +117,15 @@ impl Wire for HopWire {
             Self::Mux(stream) => stream.mark_broken(),
             Self::Own(tls) => tls.mark_broken(),
             Self::Plain(socket) => socket.mark_broken(),
+            // Dropping it says so.
+            Self::Quic(_) => {}
+        }
+    }
+
+    fn is_fit(&self) -> bool {
+        match self {
+            Self::Mux(_) | Self::Own(_) | Self::Plain(_) => true,
+            Self::Quic(stream) => stream.is_fit(),
         }
     }
 }
@@ -121,6 +140,7 @@ impl AsyncRead for HopWire {
             Self::Mux(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Own(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Quic(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -135,6 +155,7 @@ impl AsyncWrite for HopWire {
             Self::Mux(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Own(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Quic(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -147,6 +168,7 @@ impl AsyncWrite for HopWire {
             Self::Mux(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Own(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Quic(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -154,6 +176,7 @@ impl AsyncWrite for HopWire {
         match self {
             Self::Mux(stream) => stream.is_write_vectored(),
             Self::Own(_) | Self::Plain(_) => true,
+            Self::Quic(_) => false,
         }
     }
 
@@ -162,6 +185,7 @@ impl AsyncWrite for HopWire {
             Self::Mux(stream) => Pin::new(stream).poll_flush(cx),
             Self::Own(tls) => Pin::new(tls).poll_flush(cx),
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Quic(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -170,6 +194,7 @@ impl AsyncWrite for HopWire {
             Self::Mux(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Own(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Quic(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

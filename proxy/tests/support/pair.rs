@@ -62,6 +62,7 @@ impl Running {
             limits: Limits::default(),
             access_log: None,
             mux: Sharing::Auto,
+            quic: Sharing::Auto,
             audit: None,
         };
         change(&mut config);

@@ -10,7 +10,9 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
-use weft_core::config_entry::{IntentionAction, MeshTls, Protocol};
+use weft_core::config_entry::{
+    CongestionControl, HopTransport, IntentionAction, MeshTls, Protocol,
+};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Intention, IntentionSet};
 use weft_core::name::{Datacenter, InstanceId, ServiceName, TrustDomain};
@@ -62,6 +64,7 @@ fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)>
         sni: format!("web.default.dc1.internal.{TRUST_DOMAIN}"),
         spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
         outside: None,
+        transport: HopTransport::default(),
     };
     let resolver = ResolverNode {
         target: id.clone(),
@@ -135,6 +138,7 @@ fn snapshot(
             },
             jwt_keys: BTreeMap::new(),
             ext_authz: None,
+            congestion_control: CongestionControl::default(),
             connections_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,

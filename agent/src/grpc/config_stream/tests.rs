@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use weft_core::ca::KeyKind;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
-use weft_core::config_entry::{IntentionAction, MeshTls, Protocol, ServiceDefaults};
+use weft_core::config_entry::{HopTransport, IntentionAction, MeshTls, Protocol, ServiceDefaults};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::IntentionSet;
 use weft_core::name::{Datacenter, ServiceName, TrustDomain};
@@ -144,6 +144,7 @@ fn chain(service: &str) -> CompiledChain {
         only_passing: false,
         sni: String::new(),
         outside: None,
+        transport: HopTransport::default(),
         spiffe_id: SpiffeId::service(domain(), dc(), name(service)),
     };
     let node = ResolverNode {

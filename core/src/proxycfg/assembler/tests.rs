@@ -3,7 +3,7 @@
 use super::*;
 use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights};
 use crate::chain::{ChainNode, ResolverNode, Target};
-use crate::config_entry::{IntentionAction, Protocol, TlsDirection, TlsVersion};
+use crate::config_entry::{HopTransport, IntentionAction, Protocol, TlsDirection, TlsVersion};
 use crate::index::Index;
 use crate::time::Timestamp;
 
@@ -141,6 +141,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
             only_passing: false,
             sni: String::new(),
             outside: None,
+            transport: HopTransport::default(),
         };
         (id, target)
     };

@@ -16,7 +16,8 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    pub(super) fn of(number: u8) -> Option<Self> {
+    /// Reads what stands on the wire; `None` for what is not spoken here.
+    pub fn of(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Bytes),
             2 => Some(Self::Http1),
@@ -24,7 +25,8 @@ impl StreamKind {
         }
     }
 
-    pub(super) fn number(self) -> u8 {
+    /// Returns what stands for it on the wire, not 0.
+    pub fn number(self) -> u8 {
         match self {
             Self::Bytes => 1,
             Self::Http1 => 2,
@@ -44,8 +46,9 @@ pub enum ResetCode {
 }
 
 impl ResetCode {
-    /// What is not known means no more than that the stream is broken.
-    pub(super) fn of(number: u32) -> Self {
+    /// Reads what stands on the wire. What is not known means no more than that the stream is
+    /// broken.
+    pub fn of(number: u32) -> Self {
         match number {
             2 => Self::Refused,
             3 => Self::WrongKind,
@@ -53,7 +56,8 @@ impl ResetCode {
         }
     }
 
-    pub(super) fn number(self) -> u32 {
+    /// Returns what stands for it on the wire.
+    pub fn number(self) -> u32 {
         match self {
             Self::Broken => 1,
             Self::Refused => 2,

@@ -1,0 +1,96 @@
+//! Where streams on shared connections come from, for each endpoint of a workload.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use weft_core::config_entry::Protocol;
+use weft_core::identity::SpiffeId;
+
+use super::Local;
+use crate::config::Sharing;
+use crate::observe::{Side, WorkerMetrics};
+use crate::transport::MuxPool;
+use crate::transport::quic::QuicPool;
+use crate::workload::{UpstreamTarget, Workload};
+
+/// Where streams to one endpoint come from.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Shared {
+    pub(super) mux: Option<Rc<MuxPool>>,
+    pub(super) quic: Option<Rc<QuicPool>>,
+}
+
+impl Shared {
+    /// Makes what a target's endpoint has, of what it had.
+    fn new(
+        before: Self,
+        (workload, target, address, is_carried): (&Workload, &UpstreamTarget, SocketAddr, bool),
+        metrics: &WorkerMetrics,
+    ) -> Self {
+        let mux = match workload.mux {
+            Sharing::Auto => Some(before.mux.unwrap_or_default()),
+            Sharing::Off => None,
+        };
+        let config = target.quic.clone().filter(|_| is_carried);
+        let quic = config.map(|config| match before.quic {
+            Some(quic) => {
+                quic.configure(target.transport, config);
+                quic
+            }
+            None => {
+                let slot = metrics.board().slot(address);
+                QuicPool::new((target.transport, config), metrics.quic(Side::Outbound), slot)
+            }
+        });
+        Self { mux, quic }
+    }
+
+    fn retire(&self) {
+        self.mux.iter().for_each(|mux| mux.retire());
+        self.quic.iter().for_each(|quic| quic.retire());
+    }
+}
+
+/// Shared connections, by whom they lead to: all targets with the same identity at the same address
+/// have the same, if they are called by the same name.
+pub(super) type SharedPools = BTreeMap<SharedKey, Shared>;
+pub(super) type SharedKey = (SpiffeId, String, SocketAddr);
+
+/// Finds or makes the pools of shared connections, and retires those that are not kept: all of them
+/// when the identity is not the same as before.
+pub(super) fn shared_pools(
+    workload: &Workload,
+    (before, is_same): (Option<&Local>, bool),
+    metrics: &WorkerMetrics,
+) -> SharedPools {
+    let mut kept = SharedPools::new();
+    for (_, target, local) in before.iter().flat_map(|before| before.targets()) {
+        for pools in local.endpoints.iter().map(|endpoint| &endpoint.pools) {
+            let shared = Shared { mux: pools.mux.clone(), quic: pools.quic.clone() };
+            kept.insert(shared_key(target, pools.address), shared);
+        }
+    }
+    let mut all = SharedPools::new();
+    for upstream in &workload.upstreams {
+        // With HTTP/2 many requests share a connection by themselves.
+        let is_carried = matches!(upstream.protocol, Protocol::Http | Protocol::Tcp);
+        for target in upstream.targets.iter().filter(|target| target.outside.is_none()) {
+            for endpoint in &target.endpoints {
+                let key = shared_key(target, endpoint.address);
+                if all.contains_key(&key) {
+                    continue;
+                }
+                let before = if is_same { kept.remove(&key) } else { None };
+                let how = (workload, target, endpoint.address, is_carried);
+                all.insert(key, Shared::new(before.unwrap_or_default(), how, metrics));
+            }
+        }
+    }
+    kept.into_values().for_each(|gone| gone.retire());
+    all
+}
+
+pub(super) fn shared_key(target: &UpstreamTarget, address: SocketAddr) -> SharedKey {
+    (target.spiffe_id.clone(), target.sni.clone(), address)
+}
