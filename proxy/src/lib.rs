@@ -19,6 +19,7 @@ mod outbound;
 mod proxy;
 mod tcp;
 mod transport;
+pub mod untrusted;
 mod workload;
 
 pub use handover::HandOver;

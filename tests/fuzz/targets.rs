@@ -3,6 +3,9 @@
 //! None may panic, overflow the stack or take memory without bound, whatever the bytes; what they
 //! accept must survive being written and read again where there is a writer.
 
+#[path = "../../proxy/tests/support/strict.rs"]
+mod strict;
+
 use std::collections::BTreeMap;
 use std::str::from_utf8;
 
@@ -25,7 +28,7 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 20] = [
+pub(crate) const TARGETS: [Target; 21] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
@@ -35,6 +38,7 @@ pub(crate) const TARGETS: [Target; 20] = [
     ("dns_question", dns_question),
     ("filter", filter),
     ("hcl", hcl),
+    ("http1", http1),
     ("join_token", join_token),
     ("json_acl", json_acl),
     ("json_config_entry", json_config_entry),
@@ -55,6 +59,36 @@ fn acl_rules(bytes: &[u8]) {
         let written = rules.to_string();
         let again = text::parse_rules(&written).expect("what was written is readable");
         assert_eq!(again, rules, "{written}");
+    }
+}
+
+/// A caller's bytes and a service's, apart at a line with a caret. What the service gets is requests
+/// that nobody can read in two ways, the last of them perhaps broken off; an answer that was cut is not
+/// taken for whole.
+fn http1(bytes: &[u8]) {
+    let apart = bytes.windows(3).position(|three| three == b"\n^\n");
+    let (caller, service) = match apart {
+        Some(at) => (&bytes[..at], &bytes[at + 3..]),
+        None => (bytes, &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..]),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let carried = runtime.block_on(weft_proxy::untrusted::http1(caller, service));
+    assert!(carried.answered.len() <= 64 * (caller.len() + service.len()) + (64 << 10));
+    let mut asked = &carried.asked[..];
+    if asked.windows(21).any(|part| part == b"\r\nconnection: upgrade") {
+        // Bytes may follow that are no request.
+        return;
+    }
+    loop {
+        match strict::first_request(asked, None) {
+            Ok(Some((_, length))) => asked = &asked[length..],
+            Ok(None) => break,
+            Err(why) => panic!("{why}: {:?}", String::from_utf8_lossy(asked)),
+        }
     }
 }
 

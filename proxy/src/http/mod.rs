@@ -8,11 +8,13 @@ pub(crate) mod h1;
 mod held;
 mod pump;
 mod refusal;
+mod scripted;
 mod session;
 mod watch;
 
 pub(crate) use edits::Edits;
 pub(crate) use held::{Extent, Held, Holding};
 pub(crate) use refusal::Refusal;
+pub(crate) use scripted::Scripted;
 pub(crate) use session::{Hop, Outcome, Reuse, Session};
 pub(crate) use weft_runtime::telemetry::chain;

@@ -199,7 +199,7 @@ impl AsyncWrite for HopWire {
     }
 }
 
-#[cfg(test)]
+// In memory, for tests and fuzzing.
 impl Wire for tokio::io::DuplexStream {
     fn poll_readable(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // It cannot tell without reading.

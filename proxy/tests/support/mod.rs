@@ -5,6 +5,7 @@
 pub(crate) mod origin;
 pub(crate) mod pair;
 pub(crate) mod road;
+pub(crate) mod strict;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

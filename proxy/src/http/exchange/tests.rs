@@ -4,59 +4,13 @@ use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::super::h1::{MeshFields, RequestRef, RequestWriter};
+use super::super::scripted::Scripted;
 use super::*;
 use crate::listen::Live;
-use crate::transport::Endpoint;
-
-/// Hands out the connections that it was given, the last one first.
-struct Given {
-    endpoint: Rc<Endpoint<DuplexStream>>,
-    wires: Vec<DuplexStream>,
-}
-
-impl Hop for Given {
-    type Wire = DuplexStream;
-    type Plan = ();
-    type Ready = ();
-    const MESH_FIELDS: MeshFields = MeshFields::Strip;
-
-    fn plan(
-        &mut self,
-        request: RequestRef<'_>,
-        _ready: (),
-        out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
-        RequestWriter::default().write(request, out);
-        Ok(())
-    }
-
-    async fn connect(
-        &mut self,
-        _plan: &mut (),
-        reuse: Reuse,
-    ) -> Result<Lease<DuplexStream>, Refusal> {
-        let mut lease = self.endpoint.lease();
-        lease.is_reused = reuse == Reuse::Allowed;
-        lease.wire = self.wires.pop();
-        Ok(lease)
-    }
-
-    fn has_alternative(&self, _plan: &()) -> bool {
-        false
-    }
-
-    fn answer_limit(&self, _plan: &()) -> Option<Duration> {
-        Some(Duration::from_secs(5))
-    }
-
-    fn record(&mut self, _plan: Option<&()>, _outcome: &Outcome) {}
-}
 
 async fn served(request: &str, wires: Vec<DuplexStream>) -> String {
     let (mut caller, client) = tokio::io::duplex(4096);
-    let endpoint = Endpoint::new();
-    let hop = Given { endpoint, wires };
+    let hop = Scripted::new(wires);
     let session = Session::new(client, hop, Rc::new(Live::default()), Buffer::default());
     let calling = async {
         caller.write_all(request.as_bytes()).await.expect("sent");
