@@ -182,7 +182,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| from_utf8(digits).ok());
+        let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| from_utf8(digits).ok());
         match digits.filter(|_| *first == b'%').map(|digits| u8::from_str_radix(digits, 16)) {
             Some(Ok(byte)) => {
                 out.push(byte);
