@@ -15,6 +15,8 @@ pub const HOST_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a SPIFFE ID that every implementation must take (SPIFFE-ID §2.3).
 pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
 
+/// Networks of load balancers that a proxy believes: each connection is compared with all.
+pub const PROXY_NETWORKS_MAX: usize = 64;
 /// Bytes of the path of a unix socket: the kernel's `sun_path` has 108, the last of them a zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 

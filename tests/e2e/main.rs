@@ -44,6 +44,7 @@ mod plaintext;
 mod pods;
 mod prometheus;
 mod proxy_life;
+mod proxy_protocol;
 mod real_programs;
 mod restart;
 mod revocation;

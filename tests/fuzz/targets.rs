@@ -20,6 +20,7 @@ use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
 use weft_core::traffic::mux::{Event, Mux, Side, StreamKind};
+use weft_core::traffic::proxy_protocol::{HEADER_BYTES_MAX, Header};
 use weft_proto::join_token::JoinToken;
 use weft_proto::text::Unknown;
 use weft_proto::{envelope, json, text};
@@ -28,7 +29,7 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 21] = [
+pub(crate) const TARGETS: [Target; 22] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
@@ -48,6 +49,7 @@ pub(crate) const TARGETS: [Target; 21] = [
     ("json_txn", json_txn),
     ("jwt", weft_server::untrusted::login),
     ("mux", mux),
+    ("proxy_protocol", proxy_protocol),
     ("raft", weft_server::untrusted::raft),
     ("snapshot", snapshot),
 ];
@@ -89,6 +91,17 @@ fn http1(bytes: &[u8]) {
             Ok(None) => break,
             Err(why) => panic!("{why}: {:?}", String::from_utf8_lossy(asked)),
         }
+    }
+}
+
+/// The header before a connection; what was read can be written, and says the same.
+fn proxy_protocol(bytes: &[u8]) {
+    if let Ok(Some((header, length))) = Header::parse(bytes) {
+        assert!(length <= bytes.len() && length <= HEADER_BYTES_MAX);
+        let written = header.write_v2();
+        let read = Header::parse(&written).expect("what was written is readable").expect("whole");
+        assert_eq!(read.0.ends.is_some(), header.ends.is_some());
+        Header::parse(&header.write_v1()).expect("what was written is readable").expect("whole");
     }
 }
 

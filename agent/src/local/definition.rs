@@ -363,6 +363,11 @@ fn check_expose(proxy: &ProxyConfig, own_port: u16, faults: &mut Faults) {
             InvalidEntry::Name(error) => faults.add("Proxy.Expose", error.to_string()),
         }
     }
+    if proxy.accept_proxy_protocol.len() > limits::PROXY_NETWORKS_MAX {
+        let (count, limit) = (proxy.accept_proxy_protocol.len(), limits::PROXY_NETWORKS_MAX);
+        faults
+            .add("Proxy.AcceptProxyProtocol", format!("{count} are more than the {limit} allowed"));
+    }
     for (at, exposed) in proxy.expose.paths.iter().enumerate() {
         let port = exposed.listener_port;
         if port != 0 && port == own_port {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::TaggedAddress;
@@ -179,6 +180,10 @@ pub struct ProxyConfig {
     /// Paths of the local instance that are reached without mutual TLS.
     #[serde(skip_serializing_if = "Expose::is_empty")]
     pub expose: Expose,
+    /// From which networks connections to doors without TLS begin with a PROXY header, such as
+    /// those of a load balancer. Ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accept_proxy_protocol: Vec<IpNet>,
     /// What the local instance calls, and where it finds it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,

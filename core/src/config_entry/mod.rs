@@ -94,7 +94,9 @@ pub use mesh_transport::{CongestionControl, HopTransport, MeshTransport};
 pub use proxy_defaults::ProxyDefaults;
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;
-pub use service_defaults::{Protocol, ServiceDefaults, ServiceDestination, UnknownProtocol};
+pub use service_defaults::{
+    Protocol, ProxyProtocol, ServiceDefaults, ServiceDestination, UnknownProtocol,
+};
 pub use service_intentions::{
     IntentionAction, IntentionSource, ServiceIntentions, SourceName, precedence,
 };

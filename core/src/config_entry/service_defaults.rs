@@ -81,6 +81,18 @@ impl FromStr for Protocol {
     }
 }
 
+/// The header that says who is at the other end of a connection.
+///
+/// **Source**: HAProxy: doc/proxy-protocol.txt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text with the addresses.
+    V1,
+    /// Binary, with the name asked for, the TLS spoken and the caller's identity.
+    V2,
+}
+
 /// Defaults of one service.
 ///
 /// **Source**: Consul: docs/connect/config-entries/service-defaults.
@@ -143,6 +155,9 @@ pub struct ServiceDefaults {
     /// What its proxies write about requests; proxy-defaults counts where it is left out. Ours.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub access_logs: Option<Box<AccessLogs>>,
+    /// The header that its instances get before each connection; none when left out. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Of which requests its proxies send spans to a collector; proxy-defaults counts where it is left
     /// out.
     #[serde(default, skip_serializing_if = "is_blank")]
@@ -175,6 +190,9 @@ pub struct ServiceDestination {
     /// Its port.
     #[serde(skip_serializing_if = "is_blank")]
     pub port: u16,
+    /// The header before each connection; none when left out. Ours.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// TLS that is spoken with it; none when left out. Ours.
     #[serde(rename = "TLS", skip_serializing_if = "is_blank")]
     pub tls: Option<Box<DestinationTls>>,
@@ -236,6 +254,7 @@ impl ServiceDefaults {
             max_request_headers_kb: None,
             envoy_extensions: Vec::new(),
             access_logs: None,
+            proxy_protocol: None,
             tracing: None,
             mesh_transport: MeshTransport::default(),
             mesh_congestion_control: CongestionControl::default(),

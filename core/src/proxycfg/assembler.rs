@@ -323,6 +323,7 @@ impl Assembler {
             access_logs: facts.defaults.as_deref()?.access_logs.clone().filter(|logs| logs.enabled),
             tracing: facts.defaults.as_deref()?.tracing.clone(),
             inbound: inbound(doors, facts)?,
+            proxy_protocol_from: doors.proxy_protocol_from.clone(),
             exposed: exposed::listeners(doors, &facts.defaults.as_deref()?.expose).0,
             upstreams,
             endpoints,
@@ -377,6 +378,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
     Some(InboundConfig {
         bind: doors.inbound,
         local_app: doors.local_app.clone(),
+        proxy_protocol: defaults.proxy_protocol,
         protocol: defaults.protocol.unwrap_or_default(),
         takes_plaintext: defaults.mutual_tls_mode == MutualTlsMode::Permissive,
         intentions: intentions.clone(),

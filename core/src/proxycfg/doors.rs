@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::Site;
 use crate::catalog::{Service, ServiceKind, Upstream};
 use crate::config_entry::Expose;
@@ -45,6 +47,7 @@ pub(super) struct Doors {
     /// Where other ports of the local instance are.
     pub(super) local_ip: IpAddr,
     pub(super) expose: Expose,
+    pub(super) proxy_protocol_from: Vec<IpNet>,
     /// In the order of the registration; no two listen on the same address.
     pub(super) upstreams: Vec<Door>,
     /// Upstreams that cannot be opened, with the reason.
@@ -85,6 +88,7 @@ impl Doors {
             local_app,
             local_ip,
             expose: proxy.expose.clone(),
+            proxy_protocol_from: proxy.accept_proxy_protocol.clone(),
             upstreams: Vec::new(),
             refused: Vec::new(),
         };

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::{
-    AccessLogs, CongestionControl, ExtAuthzConfig, MeshTls, Protocol, Tracing,
+    AccessLogs, CongestionControl, ExtAuthzConfig, MeshTls, Protocol, ProxyProtocol, Tracing,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -45,6 +46,9 @@ pub struct ProxySnapshot {
     pub tracing: Option<Tracing>,
     /// The door for others.
     pub inbound: InboundConfig,
+    /// From which networks connections without TLS begin with a PROXY header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol_from: Vec<IpNet>,
     /// The doors for those who have no identity, such as probes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<ExposedListener>,
@@ -61,6 +65,9 @@ pub struct InboundConfig {
     pub bind: SocketAddr,
     /// Where the local instance listens.
     pub local_app: LocalAddress,
+    /// The header that it gets before each connection; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// What the local instance speaks.
     pub protocol: Protocol,
     /// Whether callers without mutual TLS are let through to the local instance, unjudged.

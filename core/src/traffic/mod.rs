@@ -10,6 +10,7 @@ pub(crate) mod condition;
 mod mix;
 pub mod mux;
 pub mod path;
+pub mod proxy_protocol;
 mod request;
 mod rewrite;
 mod route;

@@ -13,15 +13,16 @@ use weft_core::local_address::LocalAddress;
 use weft_core::log_format::LogRecord;
 use weft_core::name::ServiceName;
 use weft_core::traffic::mux;
+use weft_runtime::clock;
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::tls::rustls::{ProtocolVersion, ServerConnection};
 use weft_runtime::tls::tokio_rustls::TlsAcceptor;
 use weft_runtime::tls::{PeerCertificate, peer_certificate};
-use weft_runtime::{clock, net};
 
 use super::authorize::judge_connection;
 use super::forward::LocalApp;
+use super::own_app::{header, open_with};
 use super::{plaintext, streams};
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
@@ -39,7 +40,7 @@ pub(crate) async fn accept(
     live: Rc<Live>,
 ) {
     let local = worker.current();
-    let remote = stream.peer_addr().ok();
+    let (remote, called) = (stream.peer_addr().ok(), stream.local_addr().ok());
     if local.workload.snapshot.inbound.takes_plaintext && !plaintext::is_tls(&stream).await {
         // It may have become strict while the caller was silent.
         let local = worker.current();
@@ -61,7 +62,7 @@ pub(crate) async fn accept(
         }
     };
     let protocol = local.workload.snapshot.inbound.protocol;
-    let caller = who_calls(tls.get_ref().1, (certificate, service), remote);
+    let caller = who_calls(tls.get_ref().1, (certificate, service), (remote, called));
     let Some((local, caller)) = recognise(&worker, &local, caller, &live) else { return };
     let _open = Open::new(&local.inbound);
     if tls.get_ref().1.alpn_protocol() == Some(mux::ALPN.as_bytes()) {
@@ -91,7 +92,7 @@ pub(crate) async fn accept(
 fn who_calls(
     tls: &ServerConnection,
     (certificate, service): (PeerCertificate, ServiceName),
-    remote: Option<SocketAddr>,
+    (remote, called): (Option<SocketAddr>, Option<SocketAddr>),
 ) -> Caller {
     let chain = tls.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
@@ -102,7 +103,7 @@ fn who_calls(
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    Caller { id, service, address, port, sni, tls_version, chain, valid_before }
+    Caller { id, service, address, port, called, sni, tls_version, chain, valid_before }
 }
 
 /// Finishes mTLS and reads the caller's identity. The verifier has checked chain and trust
@@ -175,7 +176,8 @@ pub(super) async fn copy<W: Wire>(
         warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
         return carried.fail("authoriser-failed");
     }
-    carry_bytes(local, &mut wire, (carried, &caller.id), live.limits()).await;
+    let header = header(local, caller);
+    carry_bytes(local, &mut wire, (carried, &caller.id, header), live.limits()).await;
 }
 
 /// Begins to count a connection, and its line.
@@ -197,11 +199,12 @@ pub(super) fn begin(
 pub(super) async fn carry_bytes<W: Wire>(
     local: &Local,
     wire: &mut W,
-    (mut carried, caller): (Carried, &dyn Display),
+    (mut carried, caller, header): (Carried, &dyn Display, Option<Vec<u8>>),
     limits: &Limits,
 ) {
     let inbound = &local.workload.snapshot.inbound;
-    let mut app = match net::connect_local(&inbound.local_app, inbound.connect_timeout).await {
+    let limit = inbound.connect_timeout;
+    let mut app = match open_with(&inbound.local_app, limit, header.as_deref()).await {
         Ok(app) => app,
         Err(error) => {
             debug!(error = chain(&error), "cannot reach the local instance");

@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
+use tracing::debug;
 use weft_core::canonical_path::CanonicalPath;
 use weft_core::local_address::LocalAddress;
 use weft_core::proxycfg::ExposedRoute;
-use weft_runtime::net::{self, TcpStream};
+use weft_core::traffic::proxy_protocol::Header;
+use weft_runtime::net::TcpStream;
 
+use super::own_app::open_with;
 use super::stream::{direct, send, with_query};
 use crate::http::general::{AppPool, Engine, Incoming, Multiplexed, RequestBody, StreamHop, serve};
 use crate::http::h1::MeshFields;
-use crate::http::{Outcome, Refusal};
+use crate::http::{Outcome, Refusal, chain};
 use crate::listen::{InFlight, Live, Local, Worker};
 use crate::observe::Open;
-use crate::transport::Buffer;
+use crate::transport::{Buffer, preamble, write_header};
 
 /// How long the local instance may take to answer: nothing that probes waits longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -49,11 +52,15 @@ struct Plan {
 /// Serves one connection to its end.
 pub(crate) async fn accept_exposed(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     bind: SocketAddr,
     live: Rc<Live>,
 ) {
-    let _open = Open::new(&worker.current().inbound);
+    let local = worker.current();
+    if let Err(error) = preamble(&local.workload, &mut stream).await {
+        return debug!(error = chain(&error), "connection refused");
+    }
+    let _open = Open::new(&local.inbound);
     live.set_shared();
     let tasks = worker.tasks.clone();
     let hop = ExposedApp { worker, bind };
@@ -101,7 +108,11 @@ impl StreamHop for ExposedApp {
         let Plan { worker, local, route, .. } = plan;
         let limit = local.workload.snapshot.inbound.connect_timeout;
         let address = LocalAddress::Tcp(route.local);
-        let open = || net::connect_local(&address, limit);
+        let inbound = &local.workload.snapshot.inbound;
+        // The same port expects a header from everybody; connections are used for many callers.
+        let header = inbound.proxy_protocol.filter(|_| inbound.local_app == address);
+        let header = header.map(|version| write_header(version, &Header::default()));
+        let open = || open_with(&address, limit, header.as_deref());
         let pools = local.exposed_pools(route);
         let speaks = (route.protocol, (&pools.http1, &pools.http2));
         send(request, speaks, open, &worker.tasks).await

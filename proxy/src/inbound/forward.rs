@@ -15,6 +15,7 @@ use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
 use super::ext_authz::{Authoriser, Question};
+use super::own_app::{OwnApp, open_with};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
@@ -33,6 +34,8 @@ pub(crate) struct LocalApp {
     /// Of the request that was judged last.
     path: CanonicalPath,
     under_way: Rc<UnderWay>,
+    /// Where its requests go, if the local instance wants to be told who calls.
+    own: Option<Rc<OwnApp>>,
     /// When it was last said that a request would be refused.
     told: Option<Instant>,
     /// `x-forwarded-client-cert`, ready to be written.
@@ -51,6 +54,8 @@ pub(crate) struct Plan {
     is_dry_run: bool,
     /// Whether the request goes on with the path that was judged.
     pub(super) is_respelled: bool,
+    /// Where it goes, if not to the connections that all callers share.
+    pub(super) own: Option<Rc<OwnApp>>,
     /// What else becomes of it.
     pub(super) edits: Option<Box<Edits>>,
     /// Of the content that was judged, for the next judgement.
@@ -101,6 +106,7 @@ impl LocalApp {
         let (direction, connection) = ("inbound", live.number());
         let lines =
             Lines::new(From { direction, connection, remote, local: LocalAddress::Tcp(bind) });
+        let own = OwnApp::of(&local, &caller);
         Self {
             worker,
             local,
@@ -108,6 +114,7 @@ impl LocalApp {
             standing,
             path: CanonicalPath::default(),
             under_way,
+            own,
             told: None,
             added_lines,
             lines,
@@ -174,6 +181,7 @@ impl LocalApp {
             traced: RefCell::new(traced),
             is_dry_run,
             is_respelled,
+            own: self.own.clone(),
             edits: (!changes.is_empty()).then(|| Box::new(changes)),
             kept,
             _in_flight: in_flight,
@@ -216,7 +224,15 @@ impl LocalApp {
 
     fn follow_workload(&mut self) {
         if !self.worker.is_current(&self.local) {
-            self.local = self.worker.current();
+            let local = self.worker.current();
+            let inbound = |local: &Local| {
+                let inbound = &local.workload.snapshot.inbound;
+                (inbound.proxy_protocol, inbound.local_app.clone(), inbound.protocol)
+            };
+            if inbound(&self.local) != inbound(&local) {
+                self.own = OwnApp::of(&local, &self.caller);
+            }
+            self.local = local;
             self.standing = self.local.workload.judge.standing(&self.caller.service);
         }
     }
@@ -418,7 +434,7 @@ impl Hop for LocalApp {
         plan: &mut Plan,
         reuse: Reuse,
     ) -> Result<Lease<net::TcpStream>, Refusal> {
-        let app = &plan.local.app;
+        let app = plan.own.as_ref().map_or(&plan.local.app, |own| &own.http1);
         let mut lease = match reuse {
             Reuse::Allowed => app.lease_reused(),
             Reuse::Fresh => app.lease(),
@@ -426,8 +442,9 @@ impl Hop for LocalApp {
         if lease.wire.is_none() {
             let inbound = &plan.local.workload.snapshot.inbound;
             let limit = inbound.connect_timeout;
+            let header = plan.own.as_ref().map(|own| own.header.as_slice());
             let connected =
-                net::connect_local(&inbound.local_app, limit).await.map_err(|error| {
+                open_with(&inbound.local_app, limit, header).await.map_err(|error| {
                     let message = format!("cannot reach the local instance: {error}");
                     Refusal::new(503, "app-unreachable", message).unreached()
                 })?;

@@ -7,6 +7,7 @@ mod authorize;
 mod exposed;
 mod ext_authz;
 mod forward;
+mod own_app;
 mod plaintext;
 mod quic;
 mod stream;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use weft_runtime::net::TcpStream;
 
 use super::accept::{begin, carry_bytes};
+use super::own_app::bare_header;
 use crate::listen::{Live, Local, Worker};
 use crate::observe::Open;
 
@@ -45,5 +46,7 @@ pub(super) async fn carry(
     let carried = begin((worker, local), (live, remote), |record| {
         record.cluster = "local_app".into();
     });
-    carry_bytes(local, &mut stream, (carried, &format_args!("{source:?}")), live.limits()).await;
+    let header = bare_header(&stream, local.workload.snapshot.inbound.proxy_protocol);
+    let caller = format!("{source:?}");
+    carry_bytes(local, &mut stream, (carried, &caller, header), live.limits()).await;
 }

@@ -43,6 +43,8 @@ async fn handshake(local: &Local, knock: Knock, live: &Live) -> io::Result<(Gree
     let (address, port) = (Some(remote.ip()), remote.port());
     let PeerCertificate { id, valid_before, .. } = certificate;
     let tls_version = "TLSv1.3";
-    let caller = Caller { id, service, address, port, sni, tls_version, chain, valid_before };
+    let called = Some(local.workload.snapshot.inbound.bind);
+    let caller =
+        Caller { id, service, address, port, called, sni, tls_version, chain, valid_before };
     Ok((greeted, caller))
 }

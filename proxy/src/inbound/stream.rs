@@ -9,10 +9,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body as _;
 use weft_core::config_entry::Protocol;
-use weft_runtime::net::{self, TcpStream};
+use weft_runtime::net::TcpStream;
 use weft_runtime::task::TaskTree;
 
 use super::forward::{LocalApp, Plan};
+use super::own_app::open_with;
 use super::under_way::Cut;
 use crate::http::general::{
     AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, each_value, set_authority,
@@ -84,8 +85,11 @@ impl StreamHop for LocalApp {
     ) -> Result<Response<Incoming>, Refusal> {
         let (worker, local) = (&plan.worker, &plan.local);
         let inbound = &local.workload.snapshot.inbound;
-        let open = || net::connect_local(&inbound.local_app, inbound.connect_timeout);
-        let pools = (&*local.app_http1, &*local.app_http2);
+        let (header, pools) = match &plan.own {
+            Some(own) => (Some(own.header.as_slice()), (&own.general1, &own.general2)),
+            None => (None, (&*local.app_http1, &*local.app_http2)),
+        };
+        let open = || open_with(&inbound.local_app, inbound.connect_timeout, header);
         send(request, (inbound.protocol, pools), open, &worker.tasks).await
     }
 

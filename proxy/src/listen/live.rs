@@ -51,6 +51,8 @@ pub(crate) struct Caller {
     pub(crate) address: Option<IpAddr>,
     /// From which port; 0 when that cannot be told.
     pub(crate) port: u16,
+    /// Where it came in; `None` when that cannot be told.
+    pub(crate) called: Option<SocketAddr>,
     /// The server name that it gave in TLS; `None` when it gave none.
     pub(crate) sni: Option<Box<str>>,
     pub(crate) tls_version: &'static str,
@@ -288,9 +290,10 @@ mod tests {
         let service = ServiceName::parse("web").expect("a name");
         let valid_before = Timestamp(5_000);
         let id = "spiffe://mesh/ns/default/dc/dc1/svc/web".parse().expect("an identity");
-        let (address, port, sni, chain) = (None, 0, None, Vec::new());
+        let (address, port, called, sni, chain) = (None, 0, None, None, Vec::new());
         let tls_version = "TLSv1.3";
-        let caller = Caller { id, service, address, port, sni, tls_version, chain, valid_before };
+        let caller =
+            Caller { id, service, address, port, called, sni, tls_version, chain, valid_before };
         live.set_caller(Rc::new(caller));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());

@@ -17,7 +17,7 @@ use crate::http::{Session, chain};
 use crate::listen::{Live, Worker};
 use crate::observe::{Carried, From};
 use crate::tcp::copy_both;
-use crate::transport::{Buffer, Timer};
+use crate::transport::{Buffer, Timer, preamble};
 
 /// Serves one connection to its end.
 ///
@@ -29,7 +29,12 @@ pub(crate) async fn accept(
     live: Rc<Live>,
 ) {
     let local = worker.current();
-    let remote = stream.peer_addr().ok();
+    let told = match preamble(&local.workload, &mut stream).await {
+        Ok(told) => told,
+        Err(error) => return debug!(error = chain(&error), "connection refused"),
+    };
+    let from = told.as_ref().and_then(|told| told.ends).map(|(from, _)| from);
+    let remote = from.or_else(|| stream.peer_addr().ok());
     // The listener's upstream may be gone since the connection was queued.
     let Some(number) = local.workload.upstream_at(&bind) else { return };
     match local.workload.upstreams[number].protocol {
@@ -41,19 +46,22 @@ pub(crate) async fn accept(
             };
             match spoken {
                 Spoken::Http1 => {
-                    let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
+                    let from = (&*live, remote, told);
+                    let hop = HttpUpstream::new((worker, local), (bind, number), from);
                     Session::new(stream, hop, live, input).run().await;
                 }
                 Spoken::Http2 => {
                     let tasks = worker.tasks.clone();
-                    let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
+                    let from = (&*live, remote, told);
+                    let hop = HttpUpstream::new((worker, local), (bind, number), from);
                     Box::pin(serve((stream, input), Engine::Http2, hop, &live, &tasks)).await;
                 }
             }
         }
         Protocol::Grpc | Protocol::Http2 => {
             let tasks = worker.tasks.clone();
-            let hop = HttpUpstream::new((worker, local), (bind, number), (&live, remote));
+            let from = (&*live, remote, told);
+            let hop = HttpUpstream::new((worker, local), (bind, number), from);
             let input = Buffer::default();
             Box::pin(serve((stream, input), Engine::Any, hop, &live, &tasks)).await;
         }

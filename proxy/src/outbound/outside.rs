@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
 use tracing::{info, warn};
 use weft_core::config_entry::{DestinationTls, DestinationTlsMode, ServiceDestination};
+use weft_core::traffic::proxy_protocol::Header;
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::Origination;
 use weft_runtime::tls::rustls::ClientConfig;
@@ -18,7 +20,7 @@ use weft_runtime::{clock, net};
 
 use crate::http::chain;
 use crate::identity::{ALPN_HTTP2, ALPN_TCP};
-use crate::transport::{HopWire, Socket};
+use crate::transport::{HopWire, Socket, write_header};
 
 /// How often files are looked at, when there is somebody to connect: a new certificate is there
 /// hours before the old one ends.
@@ -92,10 +94,17 @@ impl Outside {
 
     async fn connect(&self, limit: Duration) -> io::Result<net::TcpStream> {
         let port = self.destination.port;
-        match self.host.parse::<IpAddr>() {
-            Ok(ip) => net::connect_tcp((ip, port).into(), limit).await,
-            Err(_) => net::connect_host(&format!("{}:{port}", self.host), limit).await,
+        let mut stream = match self.host.parse::<IpAddr>() {
+            Ok(ip) => net::connect_tcp((ip, port).into(), limit).await?,
+            Err(_) => net::connect_host(&format!("{}:{port}", self.host), limit).await?,
+        };
+        if let Some(version) = self.destination.proxy_protocol {
+            // Connections are used for many callers, so it tells their own ends.
+            let ends = Some((stream.local_addr()?, stream.peer_addr()?));
+            let header = write_header(version, &Header { ends, ..Header::default() });
+            stream.write_all(&header).await?;
         }
+        Ok(stream)
     }
 
     async fn shake(

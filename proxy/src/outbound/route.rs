@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use weft_core::local_address::LocalAddress;
+use weft_core::traffic::proxy_protocol::Header;
 use weft_core::traffic::{RequestView, Rewrite};
 use weft_runtime::tls::rustls::ClientConfig;
 
@@ -27,6 +28,8 @@ pub(crate) struct HttpUpstream {
     bind: LocalAddress,
     number: usize,
     lines: Box<Lines>,
+    /// Who is at the other end, where a proxy has said so.
+    told: Option<Box<Header>>,
 }
 
 /// What was decided for one request.
@@ -68,11 +71,11 @@ impl HttpUpstream {
     pub(super) fn new(
         (worker, local): (Rc<Worker>, Rc<Local>),
         (bind, number): (LocalAddress, usize),
-        (live, remote): (&Live, Option<SocketAddr>),
+        (live, remote, told): (&Live, Option<SocketAddr>, Option<Box<Header>>),
     ) -> Self {
         let (direction, connection) = ("outbound", live.number());
         let lines = Lines::new(From { direction, connection, remote, local: bind.clone() });
-        Self { worker, local, bind, number, lines }
+        Self { worker, local, bind, number, lines, told }
     }
 
     /// Walks the chain for one request; `write` puts down what the next hop gets.
@@ -95,6 +98,9 @@ impl HttpUpstream {
             let random = &mut self.worker.random.borrow_mut();
             Traced::new(config, request, random, edits.insert(Edits::default()))
         });
+        if let Some(told) = &self.told {
+            tell(told, edits.get_or_insert_default());
+        }
         let target = &upstream.targets[routed.target];
         write((upstream, target), routed.rewrite, edits.as_ref());
         let mut logged = self.begin_line(request);
@@ -145,6 +151,16 @@ impl HttpUpstream {
             Refusal::new(503, "upstream-removed", "this upstream was taken out of the registration")
         })?;
         Ok(())
+    }
+}
+
+/// Tells the service who is at the other end, as a proxy has said it.
+fn tell(told: &Header, edits: &mut Edits) {
+    if let Some((from, _)) = told.ends {
+        edits.append("x-forwarded-for", from.ip().to_canonical().to_string().as_bytes());
+    }
+    if told.ssl.is_some() {
+        edits.set("x-forwarded-proto", b"https");
     }
 }
 

@@ -124,11 +124,13 @@ fn snapshot(
         tls: MeshTls::default(),
         access_logs: None,
         tracing: None,
+        proxy_protocol_from: Vec::new(),
         exposed: Vec::new(),
         inbound: InboundConfig {
             takes_plaintext: false,
             bind,
             local_app: local_app.into(),
+            proxy_protocol: None,
             protocol: Protocol::Http,
             intentions: IntentionSet {
                 intentions: vec![intention],
