@@ -57,7 +57,11 @@ fn shown(chain: &CompiledChain) -> String {
                 writeln!(out, "{name}").expect("text");
                 for route in &router.routes {
                     let matches = serde_json::to_value(&route.matches).expect("JSON");
-                    write!(out, "  {matches} -> {}", route.next_node).expect("text");
+                    match route.sni.as_slice() {
+                        [] => write!(out, "  {matches}").expect("text"),
+                        names => write!(out, "  SNI {}", names.join(" ")).expect("text"),
+                    }
+                    write!(out, " -> {}", route.next_node).expect("text");
                     if let Some(path) = &route.action.prefix_rewrite {
                         write!(out, " path {path}").expect("text");
                     }

@@ -51,6 +51,7 @@ mod revocation;
 mod rotation;
 mod storage;
 mod story;
+mod tls_pass_through;
 mod tokens;
 mod tracing;
 mod unix_sockets;

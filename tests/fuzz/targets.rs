@@ -19,6 +19,7 @@ use weft_core::limits;
 use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
+use weft_core::traffic::client_hello::server_name;
 use weft_core::traffic::mux::{Event, Mux, Side, StreamKind};
 use weft_core::traffic::proxy_protocol::{HEADER_BYTES_MAX, Header};
 use weft_proto::join_token::JoinToken;
@@ -29,11 +30,12 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 22] = [
+pub(crate) const TARGETS: [Target; 23] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
     ("canonical_path", canonical_path),
+    ("client_hello", client_hello),
     ("command", command),
     ("dns_message", weft_agent::dns::untrusted::message),
     ("dns_question", dns_question),
@@ -91,6 +93,15 @@ fn http1(bytes: &[u8]) {
             Ok(None) => break,
             Err(why) => panic!("{why}: {:?}", String::from_utf8_lossy(asked)),
         }
+    }
+}
+
+/// The first message of TLS; what is decided does not depend on what follows.
+fn client_hello(bytes: &[u8]) {
+    let decided = server_name(bytes);
+    if let Ok(Some(name)) = &decided {
+        assert!(name.as_ref().is_none_or(|name| name.len() <= limits::HOST_NAME_BYTES_MAX));
+        assert_eq!(server_name(&[bytes, b"more"].concat()), decided);
     }
 }
 

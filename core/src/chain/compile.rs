@@ -167,7 +167,18 @@ impl<'a> Compiler<'a> {
 
     fn router(&mut self, router: &'a ServiceRouter) -> Option<String> {
         let entry = EntryKey::new(EntryKind::ServiceRouter, router.name.as_str());
-        self.check_http(&entry, "routing by content");
+        let is_tls =
+            |route: &ServiceRoute| route.matches.as_ref().is_some_and(|it| it.tls.is_some());
+        let is_http = self.protocol.is_http_like();
+        if router.routes.is_empty() || !router.routes.iter().all(is_tls) {
+            self.check_http(&entry, "routing by content");
+        }
+        for (at, _) in router.routes.iter().enumerate().filter(|it| is_http && is_tls(it.1)) {
+            let field = format!("Routes[{at}].Match.TLS");
+            let (service, protocol) = (self.service, self.protocol);
+            let reason = format!("{service} speaks {protocol}, and only tcp carries other TLS");
+            self.error(Place { entry: entry.clone(), field }, reason);
+        }
         let mut routes = Vec::new();
         for (at, route) in router.routes.iter().enumerate() {
             routes.extend(self.route(route, &entry, at));
@@ -176,7 +187,8 @@ impl<'a> Compiler<'a> {
         let place = Place { entry, field };
         let next_node = self.splitter_or_resolver(self.service, &place)?;
         let everything = HttpMatch { path_prefix: Some("/".to_owned()), ..HttpMatch::default() };
-        routes.push(ChainRoute { matches: everything, action: RouteAction::default(), next_node });
+        let (action, sni) = (RouteAction::default(), Vec::new());
+        routes.push(ChainRoute { matches: everything, sni, action, next_node });
         let name = format!("router:{}", router.name);
         self.add(name, ChainNode::Router(RouterNode { routes }), &place)
     }
@@ -193,10 +205,13 @@ impl<'a> Compiler<'a> {
         } else {
             self.resolver(&service, &destination.service_subset, &place(".ServiceSubset"))
         }?;
+        let tls = route.matches.as_ref().and_then(|matches| matches.tls.as_ref());
+        let sni = tls.map(|tls| tls.sni.clone()).unwrap_or_default();
         let matches = route.matches.as_ref().and_then(|matches| matches.http.clone());
         let request_timeout = destination.request_timeout.map(|timeout| timeout.0);
         Some(ChainRoute {
             matches: matches.unwrap_or_default(),
+            sni,
             action: RouteAction { prefix_rewrite: destination.prefix_rewrite, request_timeout },
             next_node,
         })

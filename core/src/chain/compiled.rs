@@ -107,6 +107,9 @@ pub struct ChainRoute {
     /// What it takes.
     #[serde(rename = "Match")]
     pub matches: HttpMatch,
+    /// Server names of which a connection over TLS must have asked for one; empty for any.
+    #[serde(rename = "SNI", default, skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<String>,
     /// What is done with the request on the way.
     pub action: RouteAction,
     /// The node that it leads to.

@@ -101,7 +101,9 @@ pub use service_intentions::{
     IntentionAction, IntentionSource, ServiceIntentions, SourceName, precedence,
 };
 pub use service_resolver::{ResolverRedirect, ResolverSubset, ServiceResolver};
-pub use service_router::{HttpMatch, RouteDestination, RouteMatch, ServiceRoute, ServiceRouter};
+pub use service_router::{
+    HttpMatch, RouteDestination, RouteMatch, ServiceRoute, ServiceRouter, TlsMatch,
+};
 pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
 pub use standing::{KindStanding, standing_table};
 pub use tcp_route::{TcpRoute, TcpRouteService};

@@ -55,6 +55,19 @@ pub struct RouteMatch {
     /// Conditions on an HTTP request.
     #[serde(rename = "HTTP", skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpMatch>,
+    /// Conditions on a connection over which its callers speak TLS with the service itself, for
+    /// services that speak tcp. Ours; Istio has the like in `VirtualService`.
+    #[serde(rename = "TLS", skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsMatch>,
+}
+
+/// Conditions on a connection that carries TLS of the callers' own.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TlsMatch {
+    /// Server names, any of them: whole ones, or `*.` and the end of some.
+    #[serde(rename = "SNI", skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<String>,
 }
 
 /// Conditions on an HTTP request; all that are given must hold.
@@ -149,6 +162,22 @@ impl ServiceRouter {
 
 impl ServiceRoute {
     fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        if let Some(RouteMatch { http, tls: Some(tls) }) = &mut self.matches {
+            let field = format!("{field}.Match.TLS");
+            if http.is_some() {
+                findings.add(&field, "stands beside HTTP, and inside TLS no request can be seen");
+            }
+            tls.normalise(&field, findings);
+            let changes = RouteDestination {
+                service: None,
+                service_subset: String::new(),
+                ..self.destination.clone().unwrap_or_default()
+            };
+            if changes != RouteDestination::default() {
+                let reason = "only Service and ServiceSubset go with it: bytes go on as they come";
+                findings.add(&field, reason);
+            }
+        }
         let http = self.matches.as_mut().and_then(|matches| matches.http.as_mut());
         let mut has_path = false;
         if let Some(http) = http {
@@ -162,6 +191,20 @@ impl ServiceRoute {
                 let reason = "needs a PathExact or PathPrefix to replace";
                 findings.add(format!("{field}.PrefixRewrite"), reason);
             }
+        }
+    }
+}
+
+impl TlsMatch {
+    fn normalise(&mut self, field: &str, findings: &mut Findings) {
+        let field = format!("{field}.SNI");
+        if self.sni.is_empty() {
+            findings.add(&field, "must name at least one");
+        }
+        findings.count(&field, self.sni.len(), limits::CONDITIONS_PER_ROUTE_MAX);
+        for (at, name) in self.sni.iter_mut().enumerate() {
+            name.make_ascii_lowercase();
+            findings.host(&format!("{field}[{at}]"), name.strip_prefix("*.").unwrap_or(name));
         }
     }
 }

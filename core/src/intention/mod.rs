@@ -14,7 +14,7 @@ mod permission;
 mod permission_tests;
 #[cfg(test)]
 mod precedence_tests;
-mod server_name;
+pub(crate) mod server_name;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -2,7 +2,7 @@
 
 /// Whether a name that a caller gave in TLS is one that a rule means; case and a final dot play no
 /// part, as in DNS (RFC 6066 §3, RFC 4343).
-pub(super) fn is_meant(rule: &str, name: &str) -> bool {
+pub(crate) fn is_meant(rule: &str, name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
     match rule.strip_prefix('*') {
         // With its dot, so that at least one label stands before it.
@@ -15,7 +15,7 @@ pub(super) fn is_meant(rule: &str, name: &str) -> bool {
 }
 
 /// Whether each name that `inner` means is meant by `outer`.
-pub(super) fn is_within(inner: &str, outer: &str) -> bool {
+pub(crate) fn is_within(inner: &str, outer: &str) -> bool {
     inner == outer || is_meant(outer, inner.strip_prefix("*.").unwrap_or(inner))
 }
 

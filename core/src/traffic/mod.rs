@@ -6,6 +6,7 @@
 //! the path becomes. [`path`] says over what an endpoint is called.
 
 mod balance;
+pub mod client_hello;
 pub(crate) mod condition;
 mod mix;
 pub mod mux;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::condition::Conditions;
 use super::{Mix64, RequestView, Rewrite, SplitCounter};
 use crate::chain::{ChainNode, CompiledChain, TargetId};
+use crate::intention::server_name::is_meant;
 use crate::limits;
 
 /// A discovery chain, ready to be walked: names are numbers, expressions are compiled.
@@ -88,6 +89,7 @@ enum Node {
 #[derive(Debug)]
 struct Route {
     conditions: Conditions,
+    sni: Vec<Box<str>>,
     prefix_rewrite: Option<Box<str>>,
     request_timeout: Option<Duration>,
     next: usize,
@@ -123,12 +125,34 @@ impl RouteTable {
         Splits(self.split_totals.iter().map(|total| SplitCounter::new(*total, start)).collect())
     }
 
+    /// Whether the server name that a caller asks for in TLS decides where its connection goes.
+    pub fn needs_server_name(&self) -> bool {
+        let routers = self.nodes.iter().filter_map(|node| match node {
+            Node::Router(routes) => Some(routes),
+            Node::Resolver { .. } | Node::Splitter { .. } => None,
+        });
+        routers.flatten().any(|route| !route.sni.is_empty())
+    }
+
+    /// Says where a connection goes whose caller asks for a server name in TLS, or for none.
+    pub fn route_tls(&self, name: Option<&str>, splits: &mut Splits) -> Routed<'_> {
+        self.walk(splits, |routes| (choose_tls(routes, name), 0))
+    }
+
     /// Says where a request goes; without a request (bytes that are not HTTP) routers take
     /// their last route.
     pub fn route<'a, R: RequestView + ?Sized>(
         &'a self,
         request: Option<&R>,
         splits: &mut Splits,
+    ) -> Routed<'a> {
+        self.walk(splits, |routes| choose(routes, request))
+    }
+
+    fn walk<'a>(
+        &'a self,
+        splits: &mut Splits,
+        choose: impl Fn(&'a [Route]) -> (usize, usize),
     ) -> Routed<'a> {
         let mut at = self.start;
         let mut rewrite = None;
@@ -147,7 +171,7 @@ impl RouteTable {
                     };
                 }
                 Node::Router(routes) => {
-                    let (number, matched_bytes) = choose(routes, request);
+                    let (number, matched_bytes) = choose(routes);
                     let route = &routes[number];
                     taken.get_or_insert(number + 1);
                     if let Some(replacement) = &route.prefix_rewrite {
@@ -163,6 +187,14 @@ impl RouteTable {
             }
         }
     }
+}
+
+/// Returns the number of the first route that means the name, else of the last one.
+fn choose_tls(routes: &[Route], name: Option<&str>) -> usize {
+    let others = routes.split_last().map_or(&[][..], |(_, others)| others);
+    let is_meant = |rule: &str| name.is_some_and(|name| is_meant(rule, name));
+    let found = others.iter().position(|route| route.sni.iter().any(|rule| is_meant(rule)));
+    found.unwrap_or(others.len())
 }
 
 /// Returns the number of the first route whose conditions hold, else of the last one, and how much
@@ -220,6 +252,7 @@ impl<'a> Build<'a> {
                     })?;
                     routes.push(Route {
                         conditions,
+                        sni: route.sni.iter().map(|name| name.as_str().into()).collect(),
                         prefix_rewrite: route.action.prefix_rewrite.as_deref().map(Into::into),
                         request_timeout: route.action.request_timeout,
                         next: self.node(&route.next_node, depth + 1)?,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tracing::debug;
 use weft_core::config_entry::Protocol;
@@ -9,12 +10,13 @@ use weft_core::local_address::LocalAddress;
 use weft_runtime::net::TcpStream;
 
 use super::connect::open_tcp;
+use super::hello::server_name;
 use super::protocol::{Spoken, detect};
 use super::route::HttpUpstream;
 use crate::http::general::{Engine, serve};
 use crate::http::h1::RequestRef;
 use crate::http::{Session, chain};
-use crate::listen::{Live, Worker};
+use crate::listen::{Live, Local, Worker};
 use crate::observe::{Carried, From};
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, Timer, preamble};
@@ -68,21 +70,51 @@ pub(crate) async fn accept(
     }
 }
 
-/// Carries bytes: one connection to another proxy for each of the local instance's. The
-/// service may speak first, so nothing is awaited from the caller.
+/// Says where a connection that carries bytes goes; `None` when it has not said what it must.
+async fn target(
+    (worker, number): (&Worker, usize),
+    stream: &mut TcpStream,
+    there: &mut Buffer,
+    live: &Live,
+) -> Option<(Rc<Local>, usize, Duration)> {
+    let local = worker.current();
+    let upstream = &local.workload.upstreams[number];
+    let named = match upstream.table.needs_server_name() {
+        true => match Box::pin(server_name(stream, there, live)).await {
+            Ok(name) => Some(name),
+            Err(error) => {
+                if let Some(target) = local.upstreams[number].targets.first() {
+                    target.series.cause("no-server-name");
+                }
+                debug!(upstream = %upstream.service, error = chain(&error), "connection refused");
+                return None;
+            }
+        },
+        // The service may speak first, so nothing is awaited from the caller.
+        false => None,
+    };
+    let (target, limit) = {
+        let splits = &mut *local.upstreams[number].splits.borrow_mut();
+        let routed = match named {
+            Some(name) => upstream.table.route_tls(name.as_deref(), splits),
+            None => upstream.table.route::<RequestRef<'_>>(None, splits),
+        };
+        (routed.target, routed.connect_timeout)
+    };
+    Some((local, target, limit))
+}
+
+/// Carries bytes: one connection to another proxy for each of the local instance's.
 async fn copy(
     worker: &Rc<Worker>,
     (mut stream, remote): (TcpStream, Option<SocketAddr>),
     (number, bind): (usize, LocalAddress),
     live: &Live,
 ) {
-    let local = worker.current();
+    let mut there = Buffer::default();
+    let found = target((worker, number), &mut stream, &mut there, live).await;
+    let Some((local, target, limit)) = found else { return };
     let upstream = &local.workload.upstreams[number];
-    let (target, limit) = {
-        let splits = &mut *local.upstreams[number].splits.borrow_mut();
-        let routed = upstream.table.route::<RequestRef<'_>>(None, splits);
-        (routed.target, routed.connect_timeout)
-    };
     let series = &local.upstreams[number].targets[target].series;
     let mut carried = {
         let random = &mut worker.random.borrow_mut();
@@ -106,7 +138,7 @@ async fn copy(
     };
     carried.tell(|record| record.upstream = Some(LocalAddress::Tcp(address)));
     live.set_busy(true);
-    let (there, back) = (Buffer::default(), Buffer::default());
+    let back = Buffer::default();
     let how = (live.limits(), &carried.tally);
     let failed = copy_both((&mut stream, there), (&mut tls, back), how, Timer::default()).await;
     drop(lease);

@@ -5,6 +5,7 @@
 mod accept;
 mod connect;
 mod endpoint;
+mod hello;
 mod outside;
 mod protocol;
 mod route;

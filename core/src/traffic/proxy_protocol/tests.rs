@@ -1,3 +1,5 @@
+//! Headers as others write them, cut anywhere and damaged, and what is read of them.
+
 use super::*;
 
 fn end(text: &str) -> SocketAddr {

@@ -169,3 +169,31 @@ fn a_chain_that_cannot_be_walked_is_refused() {
         { "Match": { "PathRegex": "(" }, "Action": {}, "NextNode": "v1" }] });
     assert!(refused(expression).contains("does not compile"));
 }
+
+#[test]
+fn connections_of_tls_go_by_the_name_that_they_ask_for() {
+    let route = |sni: &[&str], next: &str| serde_json::json!({ "Match": {}, "SNI": sni, "Action": {}, "NextNode": next });
+    let routes = [route(&["a.example", "*.b.example"], "v1"), route(&["*.example"], "v2")];
+    let last = serde_json::json!({ "Match": {}, "Action": {}, "NextNode": "rest" });
+    let routes = [&routes[..], std::slice::from_ref(&last)].concat();
+    let chain_by = |routes: &[serde_json::Value]| {
+        chain(serde_json::json!({ "Type": "router", "Routes": routes }))
+    };
+    let table = RouteTable::compile(&chain_by(&routes)).expect("a table");
+    assert!(table.needs_server_name());
+    let mut splits = table.splits(&mut Mix64::new(1));
+    for (name, want) in [
+        (Some("a.example"), "v1"),
+        (Some("x.b.example"), "v1"),
+        (Some("b.example"), "v2"),
+        (Some("x.a.example"), "v2"),
+        (Some("example"), "rest"),
+        (Some("other.test"), "rest"),
+        (None, "rest"),
+    ] {
+        let target = table.route_tls(name, &mut splits).target;
+        assert_eq!(table.targets()[target].as_str(), want, "{name:?}");
+    }
+    let table = RouteTable::compile(&chain_by(&[last])).expect("a table");
+    assert!(!table.needs_server_name());
+}
