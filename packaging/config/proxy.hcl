@@ -37,6 +37,9 @@ sidecar_for = "web-1"
 # logs (docs/access-logs.md).
 # access_log = "off"
 
+# Further names in which it is counted who calls whom (docs/metrics.md): "istio", "envoy".
+# metric_dialects = []
+
 # What one caller may take (docs/proxy.md).
 limits {
   # head           = "15s"

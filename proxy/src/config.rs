@@ -2,6 +2,7 @@
 //!
 //! What the proxy does with traffic is not here: that comes from the agent as snapshots.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use weft_runtime::digest;
 
 use crate::handover::HandOver;
 use crate::limits::{Limits, LimitsSection};
+use crate::observe::Dialect;
 
 /// Where the admin interface listens when nothing else is said (DESIGN: ports).
 const ADMIN_ADDR_DEFAULT: &str = "127.0.0.1:19000";
@@ -68,6 +70,8 @@ pub struct FileConfig {
     pub replaced_limit: Option<Span>,
     /// `off`, `text` or `json` (on the standard output), whatever the agent says; else as it says.
     pub access_log: Option<String>,
+    /// `istio` and `envoy`: further names in which it is counted who calls whom.
+    pub metric_dialects: Vec<String>,
     /// What one caller may take.
     pub limits: LimitsSection,
     /// `auto` or `off`: whether requests and connections share connections to other proxies.
@@ -101,6 +105,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether and how requests are logged; `None` as the agent says.
     pub access_log: Option<AccessLogSetting>,
+    /// Names beside our own in which it is counted who calls whom.
+    pub metric_dialects: BTreeSet<Dialect>,
     /// Whether connections to and from other proxies are shared.
     pub mux: Sharing,
     /// Whether QUIC is spoken with other proxies.
@@ -208,16 +214,7 @@ impl Config {
             }
         };
         let workers = workers(file.workers, &mut fault);
-        let access_log = match file.access_log.as_deref() {
-            None => None,
-            Some("off") => Some(AccessLogSetting::Off),
-            Some("json") => Some(AccessLogSetting::Json),
-            Some("text") => Some(AccessLogSetting::Text),
-            Some(other) => {
-                fault("access_log", format!("{other:?} is not off, text or json"));
-                None
-            }
-        };
+        let access_log = access_log(file.access_log.as_deref(), &mut fault);
         let mut sharing = |path: &str, word: &Option<String>| match word.as_deref() {
             None | Some("auto") => Sharing::Auto,
             Some("off") => Sharing::Off,
@@ -227,6 +224,7 @@ impl Config {
             }
         };
         let (mux, quic) = (sharing("mux", &file.mux), sharing("quic", &file.quic));
+        let metric_dialects = dialects(&file.metric_dialects, &mut faults);
         let limits = file.limits.resolve(&mut faults);
         let audit = audit(&file, &mut faults);
         let drain_limit = file.drain_limit.map_or(DRAIN_LIMIT_DEFAULT, |limit| limit.0);
@@ -251,6 +249,7 @@ impl Config {
                 hand_over,
                 limits,
                 access_log,
+                metric_dialects,
                 mux,
                 quic,
                 audit,
@@ -276,6 +275,37 @@ fn workers(asked: Option<u32>, fault: &mut impl FnMut(&str, String)) -> Workers 
         fault("workers", format!("{} is not from 1 to {WORKERS_MAX}", workers.count));
     }
     workers
+}
+
+fn access_log(
+    word: Option<&str>,
+    fault: &mut impl FnMut(&str, String),
+) -> Option<AccessLogSetting> {
+    match word {
+        None => None,
+        Some("off") => Some(AccessLogSetting::Off),
+        Some("json") => Some(AccessLogSetting::Json),
+        Some("text") => Some(AccessLogSetting::Text),
+        Some(other) => {
+            fault("access_log", format!("{other:?} is not off, text or json"));
+            None
+        }
+    }
+}
+
+fn dialects(words: &[String], faults: &mut Vec<Fault>) -> BTreeSet<Dialect> {
+    let mut dialects = BTreeSet::new();
+    for word in words {
+        match word.as_str() {
+            "envoy" => drop(dialects.insert(Dialect::Envoy)),
+            "istio" => drop(dialects.insert(Dialect::Istio)),
+            other => {
+                let reason = format!("{other:?} is neither istio nor envoy");
+                faults.push(Fault::new("metric_dialects", reason));
+            }
+        }
+    }
+    dialects
 }
 
 /// Names the socket after the source, so that the proxies of a host do not meet, and a proxy

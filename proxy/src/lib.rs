@@ -24,4 +24,5 @@ mod workload;
 
 pub use handover::HandOver;
 pub use limits::{Limits, LimitsSection};
+pub use observe::Dialect;
 pub use proxy::{Proxy, ProxyHandle, StartError};

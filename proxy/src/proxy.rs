@@ -108,6 +108,7 @@ impl Proxy {
         standing.follows(estate.generation);
         let metrics = Metrics::default();
         metrics.stands(standing.clone());
+        metrics.speaks(config.metric_dialects);
         let cell: Arc<ArcSwapOption<Workload>> = Arc::default();
         let (asker, questions) = KeyAsker::new();
         let decisions = decisions(config.audit.as_ref(), &metrics, &tasks)?;

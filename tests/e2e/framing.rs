@@ -208,13 +208,15 @@ fn authorised(log: &str, start: &str) -> BTreeMap<(String, String), Authorised> 
     let lines = log.lines().filter(|line| line.starts_with('{'));
     for value in lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
-        if text("direction") != "inbound" || !text("path").starts_with(start) {
+        // Of what was refused the log tells as well, but not that it went anywhere.
+        let is_inbound = text("upstream_cluster") == "local_app";
+        if !is_inbound || value["upstream_host"].is_null() || !text("path").starts_with(start) {
             continue;
         }
         let entry = out.entry((text("method"), text("path"))).or_default();
         entry.let_in += 1;
-        if value["cause"].is_null() && value["status"] == 200 {
-            entry.answered.push(value["request_bytes"].as_u64().unwrap_or(0));
+        if value["response_code_details"] == "via_upstream" && value["response_code"] == 200 {
+            entry.answered.push(value["bytes_received"].as_u64().unwrap_or(0));
         }
     }
     out

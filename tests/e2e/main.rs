@@ -24,6 +24,7 @@ mod estate;
 mod external_checks;
 mod first_path;
 mod floods;
+mod flows;
 mod framing;
 mod hot_restart;
 mod identity;

@@ -312,7 +312,7 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "overload" => "OM",
         "request-timeout" => "UT",
         "upstream-malformed" => "UPE",
-        "not-exposed" | "upstream-removed" => "NR",
+        "no-server-name" | "not-exposed" | "upstream-removed" => "NR",
         _ => return None,
     })
 }

@@ -70,7 +70,7 @@ impl Admin {
         }
         let workload = self.cell.load_full();
         match (path, workload) {
-            ("/metrics", _) => {
+            ("/metrics" | "/stats/prometheus", _) => {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
                 reply(StatusCode::OK, kind, self.metrics.encode())
             }

@@ -29,7 +29,7 @@ use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
 use crate::limits::Limits;
 use crate::listen::{Caller, Live, Local, Place, Worker};
-use crate::observe::{Carried, From, Open};
+use crate::observe::{Carried, Flow, FlowKey, From, Open, Party, Side};
 use crate::tcp::copy_both;
 use crate::transport::{Buffer, ServerTls, Socket, Timer, Wire};
 
@@ -62,7 +62,8 @@ pub(crate) async fn accept(
         }
     };
     let protocol = local.workload.snapshot.inbound.protocol;
-    let caller = who_calls(tls.get_ref().1, (certificate, service), (remote, called));
+    let by = (&*worker, &*local, tls.get_ref().1);
+    let caller = who_calls(by, (certificate, service), (remote, called));
     let Some((local, caller)) = recognise(&worker, &local, caller, &live) else { return };
     let _open = Open::new(&local.inbound);
     if tls.get_ref().1.alpn_protocol() == Some(mux::ALPN.as_bytes()) {
@@ -90,7 +91,7 @@ pub(crate) async fn accept(
 
 /// Puts together who calls.
 fn who_calls(
-    tls: &ServerConnection,
+    (worker, local, tls): (&Worker, &Local, &ServerConnection),
     (certificate, service): (PeerCertificate, ServiceName),
     (remote, called): (Option<SocketAddr>, Option<SocketAddr>),
 ) -> Caller {
@@ -103,7 +104,8 @@ fn who_calls(
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    Caller { id, service, address, port, called, sni, tls_version, chain, valid_before }
+    let flow = flow((worker, local), Party::of(&service, &id), true);
+    Caller { id, service, address, port, called, sni, tls_version, chain, valid_before, flow }
 }
 
 /// Finishes mTLS and reads the caller's identity. The verifier has checked chain and trust
@@ -168,7 +170,8 @@ pub(super) async fn copy<W: Wire>(
     live: &Live,
 ) {
     live.set_busy(true);
-    let carried = begin((worker, local), (live, caller.remote()), |record| caller.tell(record));
+    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote()));
+    let carried = begin((worker, local, flow), from, |record| caller.tell(record));
     if !may_connect(local, caller) {
         return carried.fail("intention-denied");
     }
@@ -182,12 +185,12 @@ pub(super) async fn copy<W: Wire>(
 
 /// Begins to count a connection, and its line.
 pub(super) fn begin(
-    (worker, local): (&Worker, &Local),
+    (worker, local, flow): (&Worker, &Local, Option<Arc<Flow>>),
     (live, remote): (&Live, Option<SocketAddr>),
     fill: impl FnOnce(&mut LogRecord),
 ) -> Carried {
     let log = (local.workload.logs.as_ref(), &worker.log);
-    Carried::begin(&local.inbound, log, &mut worker.random.borrow_mut(), |record| {
+    Carried::begin((&local.inbound, flow), log, &mut worker.random.borrow_mut(), |record| {
         let (direction, connection) = ("inbound", live.number());
         let bind = local.workload.snapshot.inbound.bind;
         From { direction, connection, remote, local: LocalAddress::Tcp(bind) }.tell(record);
@@ -224,6 +227,24 @@ pub(super) async fn carry_bytes<W: Wire>(
     }
 }
 
+/// Returns the counts of what a caller asks of the local instance.
+pub(super) fn flow(
+    (worker, local): (&Worker, &Local),
+    source: Party,
+    is_mutual: bool,
+) -> Arc<Flow> {
+    let snapshot = &local.workload.snapshot;
+    worker.flow(FlowKey {
+        side: Side::Inbound,
+        source,
+        destination: Party::of(&snapshot.service, &snapshot.spiffe_id),
+        cluster: "local_app".into(),
+        route: 0,
+        protocol: snapshot.inbound.protocol,
+        is_mutual,
+    })
+}
+
 /// Tells of a connection that ended before it was known who calls.
 pub(super) fn tell_unknown(
     (worker, local): (&Worker, &Local),
@@ -232,7 +253,7 @@ pub(super) fn tell_unknown(
     reason: String,
 ) {
     if local.workload.logs.as_ref().is_some_and(|logs| logs.tells_of_listeners()) {
-        let carried = begin((worker, local), (live, remote), |record| {
+        let carried = begin((worker, local, None), (live, remote), |record| {
             record.transport_failure = Some(reason.into());
         });
         carried.fail("handshake-refused");

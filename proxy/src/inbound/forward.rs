@@ -268,6 +268,7 @@ impl LocalApp {
     /// Counts and logs how a request ended.
     pub(super) fn note(&self, plan: Option<&Plan>, outcome: &Outcome) {
         self.local.inbound.request(outcome);
+        self.caller.flow.request(outcome);
         let mut trace = None;
         if let Some(plan) = plan {
             let own = self.local.workload.snapshot.service.as_str();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use weft_runtime::net::TcpStream;
 
-use super::accept::{begin, carry_bytes};
+use super::accept::{begin, carry_bytes, flow};
 use super::own_app::bare_header;
 use crate::listen::{Live, Local, Worker};
-use crate::observe::Open;
+use crate::observe::{Open, Party};
 
 /// The first byte of every TLS connection: a record of the handshake.
 ///
@@ -43,7 +43,8 @@ pub(super) async fn carry(
     let source = remote.map(|remote| remote.ip());
     worker.note_plaintext(source);
     let _open = Open::new(&local.inbound);
-    let carried = begin((worker, local), (live, remote), |record| {
+    let flow = flow((worker, local), Party::unknown(), false);
+    let carried = begin((worker, local, Some(flow)), (live, remote), |record| {
         record.cluster = "local_app".into();
     });
     let header = bare_header(&stream, local.workload.snapshot.inbound.proxy_protocol);

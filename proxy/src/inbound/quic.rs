@@ -6,18 +6,18 @@ use std::rc::Rc;
 use tracing::debug;
 use weft_runtime::tls::PeerCertificate;
 
-use super::accept::{identify, recognise, tell_unknown};
+use super::accept::{flow, identify, recognise, tell_unknown};
 use super::streams;
 use crate::http::chain;
 use crate::listen::{Caller, Live, Local, Worker};
-use crate::observe::Open;
+use crate::observe::{Open, Party};
 use crate::transport::quic::{Greeted, Knock};
 
 /// Serves one connection to its end.
 pub(crate) async fn accept_quic(worker: Rc<Worker>, knock: Knock, live: Rc<Live>) {
     let (local, remote) = (worker.current(), knock.address());
     // Boxed, so that its size is given back once it is done.
-    let shaken = Box::pin(handshake(&local, knock, &live)).await;
+    let shaken = Box::pin(handshake((&worker, &local), knock, &live)).await;
     let (greeted, caller) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
@@ -35,7 +35,11 @@ pub(crate) async fn accept_quic(worker: Rc<Worker>, knock: Knock, live: Rc<Live>
 }
 
 /// Finishes mTLS and reads the caller's identity, as over TCP. There are no resumed sessions.
-async fn handshake(local: &Local, knock: Knock, live: &Live) -> io::Result<(Greeted, Caller)> {
+async fn handshake(
+    (worker, local): (&Worker, &Local),
+    knock: Knock,
+    live: &Live,
+) -> io::Result<(Greeted, Caller)> {
     let greeted = tokio::time::timeout(live.limits().handshake, knock.greet()).await??;
     let chain = greeted.chain();
     let (certificate, service) = identify(local, &chain)?;
@@ -44,7 +48,8 @@ async fn handshake(local: &Local, knock: Knock, live: &Live) -> io::Result<(Gree
     let PeerCertificate { id, valid_before, .. } = certificate;
     let tls_version = "TLSv1.3";
     let called = Some(local.workload.snapshot.inbound.bind);
+    let flow = flow((worker, local), Party::of(&service, &id), true);
     let caller =
-        Caller { id, service, address, port, called, sni, tls_version, chain, valid_before };
+        Caller { id, service, address, port, called, sni, tls_version, chain, valid_before, flow };
     Ok((greeted, caller))
 }

@@ -18,7 +18,7 @@ use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
 use crate::inbound::UnderWay;
 use crate::limits::Limits;
-use crate::observe::Asking;
+use crate::observe::{Asking, Flow};
 
 /// The worker's handle on one connection; shared with the task that serves it.
 #[derive(Debug, Default)]
@@ -60,6 +60,8 @@ pub(crate) struct Caller {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Until when the leaf is valid.
     pub(crate) valid_before: Timestamp,
+    /// Counts of what it asks for.
+    pub(crate) flow: Arc<Flow>,
 }
 
 impl Caller {
@@ -292,8 +294,19 @@ mod tests {
         let id = "spiffe://mesh/ns/default/dc/dc1/svc/web".parse().expect("an identity");
         let (address, port, called, sni, chain) = (None, 0, None, None, Vec::new());
         let tls_version = "TLSv1.3";
-        let caller =
-            Caller { id, service, address, port, called, sni, tls_version, chain, valid_before };
+        let flow = Arc::default();
+        let caller = Caller {
+            id,
+            service,
+            address,
+            port,
+            called,
+            sni,
+            tls_version,
+            chain,
+            valid_before,
+            flow,
+        };
         live.set_caller(Rc::new(caller));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());

@@ -20,7 +20,7 @@ use weft_runtime::tls::rustls::pki_types::ServerName;
 use super::hops::{Shared, SharedPools, shared_key, shared_pools};
 use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::{Authoriser, ExposedPools, TokenCache};
-use crate::observe::{Decisions, Series, WorkerMetrics};
+use crate::observe::{Decisions, Flow, Series, WorkerMetrics};
 use crate::outbound::Outside;
 use crate::transport::quic::QuicPool;
 use crate::transport::{Endpoint, HopWire, MuxPool};
@@ -63,6 +63,8 @@ pub(crate) struct LocalTarget {
     /// As `target.endpoints`.
     pub(crate) endpoints: Vec<LocalEndpoint>,
     pub(crate) series: Arc<Series>,
+    /// Counts of what goes there, by the number of the route; 0 without one.
+    pub(crate) flows: RefCell<Vec<(u32, Arc<Flow>)>>,
 }
 
 /// This worker's side of one usable instance.
@@ -240,6 +242,7 @@ fn local_upstream(
             })
             .collect(),
         series: metrics.outbound(&upstream.service, &target.id),
+        flows: RefCell::default(),
     };
     LocalUpstream {
         splits: RefCell::new(upstream.table.splits(random)),

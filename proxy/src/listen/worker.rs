@@ -32,7 +32,8 @@ use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
 use crate::observe::{
-    AccessLog, Decisions, MuxCounts, QuicCounts, Side, Spans, Verdict, WorkerMetrics,
+    AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, Verdict,
+    WorkerMetrics,
 };
 use crate::transport::quic;
 use crate::workload::Workload;
@@ -51,6 +52,7 @@ pub(crate) struct Worker {
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: AccessLog,
     pub(crate) spans: Spans,
+    flows: Flows,
     pub(crate) limits: Arc<Limits>,
     /// Requests under way.
     pub(crate) load: Rc<Load>,
@@ -110,6 +112,7 @@ impl Worker {
             random: RefCell::new(seeded()),
             log: options.log.clone(),
             spans: options.spans.clone(),
+            flows: options.metrics.flows(),
             asker: options.asker.clone(),
             changed: Notify::new(),
             decisions: options.decisions.clone(),
@@ -160,6 +163,11 @@ impl Worker {
         }
         self.lives.borrow_mut().insert(number, live.clone());
         (number, live)
+    }
+
+    /// Returns this worker's counts of a flow.
+    pub(crate) fn flow(&self, key: FlowKey) -> Arc<Flow> {
+        self.flows.flow(self.number, key)
     }
 
     /// Counts a connection without mutual TLS.

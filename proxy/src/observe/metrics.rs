@@ -1,6 +1,6 @@
 //! Counts. Each worker writes its own, without locks; a scrape adds them up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +11,7 @@ use weft_core::name::ServiceName;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
+use super::flows::{Dialect, Flows};
 use super::logs::LineCounts;
 use super::plaintext::{PlaintextReport, PlaintextSources};
 use super::quic::{Board, QuicCounts};
@@ -148,6 +149,9 @@ pub(super) struct Registry {
     pub(super) standing: OnceLock<Standing>,
     pub(super) spans: Arc<SpanCounts>,
     pub(super) lines: Arc<LineCounts>,
+    pub(super) flows: Flows,
+    /// Names beside our own in which flows are told.
+    pub(super) dialects: OnceLock<BTreeSet<Dialect>>,
 }
 
 /// One worker's door to the counts.
@@ -196,6 +200,17 @@ impl Metrics {
     /// Returns the counts of spans.
     pub(crate) fn spans(&self) -> Arc<SpanCounts> {
         self.0.spans.clone()
+    }
+
+    /// Returns who calls whom.
+    pub(crate) fn flows(&self) -> Flows {
+        self.0.flows.clone()
+    }
+
+    /// Has flows told in further names.
+    pub(crate) fn speaks(&self, dialects: BTreeSet<Dialect>) {
+        // Started once.
+        let _ = self.0.dialects.set(dialects);
     }
 
     /// Returns the counts of lines about requests.

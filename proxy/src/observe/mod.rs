@@ -1,6 +1,7 @@
 //! What the proxy tells about itself: counts for Prometheus, and access logs.
 
 mod decisions;
+mod flows;
 mod logs;
 mod metrics;
 mod plaintext;
@@ -9,6 +10,8 @@ mod spans;
 mod text;
 
 pub(crate) use decisions::{Asking, Decisions, Verdict};
+pub use flows::Dialect;
+pub(crate) use flows::{Flow, FlowKey, Flows, Party};
 pub(crate) use logs::{AccessLog, Carried, From, Lines, LogPlan, Logged};
 pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics};
 pub(crate) use plaintext::PlaintextReport;

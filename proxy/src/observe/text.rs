@@ -2,7 +2,7 @@
 //!
 //! **Source**: Spec: Prometheus text exposition format 0.0.4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
@@ -97,6 +97,8 @@ impl Metrics {
                 line(&mut text, name, &labels.text(&format!(",cause=\"{cause}\"")), count);
             }
         }
+        let none = BTreeSet::new();
+        registry.flows.encode(registry.dialects.get().unwrap_or(&none), &mut text);
         text
     }
 }

@@ -12,7 +12,7 @@ use weft_runtime::net::TcpStream;
 use super::connect::open_tcp;
 use super::hello::server_name;
 use super::protocol::{Spoken, detect};
-use super::route::HttpUpstream;
+use super::route::{HttpUpstream, flow, route_number};
 use crate::http::general::{Engine, serve};
 use crate::http::h1::RequestRef;
 use crate::http::{Session, chain};
@@ -70,13 +70,13 @@ pub(crate) async fn accept(
     }
 }
 
-/// Says where a connection that carries bytes goes; `None` when it has not said what it must.
+/// Says where a connection that carries bytes goes and by which route; `None` when it has not said what it must.
 async fn target(
     (worker, number): (&Worker, usize),
     stream: &mut TcpStream,
     there: &mut Buffer,
     live: &Live,
-) -> Option<(Rc<Local>, usize, Duration)> {
+) -> Option<(Rc<Local>, (usize, u32), Duration)> {
     let local = worker.current();
     let upstream = &local.workload.upstreams[number];
     let named = match upstream.table.needs_server_name() {
@@ -93,15 +93,15 @@ async fn target(
         // The service may speak first, so nothing is awaited from the caller.
         false => None,
     };
-    let (target, limit) = {
+    let (taken, limit) = {
         let splits = &mut *local.upstreams[number].splits.borrow_mut();
         let routed = match named {
             Some(name) => upstream.table.route_tls(name.as_deref(), splits),
             None => upstream.table.route::<RequestRef<'_>>(None, splits),
         };
-        (routed.target, routed.connect_timeout)
+        ((routed.target, route_number(&routed)), routed.connect_timeout)
     };
-    Some((local, target, limit))
+    Some((local, taken, limit))
 }
 
 /// Carries bytes: one connection to another proxy for each of the local instance's.
@@ -113,13 +113,14 @@ async fn copy(
 ) {
     let mut there = Buffer::default();
     let found = target((worker, number), &mut stream, &mut there, live).await;
-    let Some((local, target, limit)) = found else { return };
+    let Some((local, (target, route), limit)) = found else { return };
     let upstream = &local.workload.upstreams[number];
     let series = &local.upstreams[number].targets[target].series;
     let mut carried = {
         let random = &mut worker.random.borrow_mut();
         let log = (local.workload.logs.as_ref(), &worker.log);
-        Carried::begin(series, log, random, |record| {
+        let flow = flow(worker, &local, (number, target), route);
+        Carried::begin((series, Some(flow)), log, random, |record| {
             let (direction, connection) = ("outbound", live.number());
             From { direction, connection, remote, local: bind }.tell(record);
             record.cluster = upstream.targets[target].sni.as_str().into();

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::proxy_protocol::Header;
-use weft_core::traffic::{RequestView, Rewrite};
+use weft_core::traffic::{RequestView, Rewrite, Routed};
 use weft_runtime::tls::rustls::ClientConfig;
 
 use super::connect::connect;
@@ -17,7 +18,7 @@ use super::outside::own_host;
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
-use crate::observe::{From, Lines, Logged, SpanKind, Traced};
+use crate::observe::{Flow, FlowKey, From, Lines, Logged, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
 
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     pub(super) request_timeout: Duration,
     pub(super) tried: Tried,
     _in_flight: InFlight,
+    /// The number of the route of the router, from 1; 0 without one.
+    route: u32,
     /// Taken when the request has ended.
     pub(super) logged: RefCell<Option<Box<Logged>>>,
     /// Taken when the request has ended.
@@ -117,6 +120,7 @@ impl HttpUpstream {
             tried: Tried::default(),
             _in_flight: in_flight,
             logged: RefCell::new(logged),
+            route: route_number(&routed),
             traced: RefCell::new(traced),
         })
     }
@@ -162,6 +166,38 @@ fn tell(told: &Header, edits: &mut Edits) {
     if told.ssl.is_some() {
         edits.set("x-forwarded-proto", b"https");
     }
+}
+
+/// Returns a route's number as flows are told apart by it.
+pub(super) fn route_number(routed: &Routed<'_>) -> u32 {
+    routed.route.and_then(|route| u32::try_from(route).ok()).unwrap_or(0)
+}
+
+/// Returns the counts of what goes to a target by a route.
+pub(super) fn flow(
+    worker: &Worker,
+    local: &Local,
+    (upstream, target): (usize, usize),
+    route: u32,
+) -> Arc<Flow> {
+    let flows = &local.upstreams[upstream].targets[target].flows;
+    if let Some((_, flow)) = flows.borrow().iter().find(|(number, _)| *number == route) {
+        return flow.clone();
+    }
+    let (snapshot, upstream) = (&local.workload.snapshot, &local.workload.upstreams[upstream]);
+    let target = &upstream.targets[target];
+    let called = target.spiffe_id.service_name().unwrap_or(&upstream.service);
+    let flow = worker.flow(FlowKey {
+        side: Side::Outbound,
+        source: Party::of(&snapshot.service, &snapshot.spiffe_id),
+        destination: Party::of(called, &target.spiffe_id),
+        cluster: target.sni.as_str().into(),
+        route,
+        protocol: upstream.protocol,
+        is_mutual: target.outside.is_none(),
+    });
+    flows.borrow_mut().push((route, flow.clone()));
+    flow
 }
 
 /// Refuses a request because there is too much to do, and counts it where it would have gone.
@@ -230,6 +266,7 @@ impl Plan {
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;
         plan.local_target().series.request(outcome);
+        flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
         let trace = plan.traced.borrow().as_ref().map(|traced| traced.trace());

@@ -61,6 +61,7 @@ impl Running {
             hand_over: None,
             limits: Limits::default(),
             access_log: None,
+            metric_dialects: Default::default(),
             mux: Sharing::Auto,
             quic: Sharing::Auto,
             audit: None,

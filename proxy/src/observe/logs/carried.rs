@@ -8,12 +8,13 @@ use weft_core::traffic::Mix64;
 
 use super::{AccessLog, LogPlan, Logged};
 use crate::http::Outcome;
-use crate::observe::Series;
+use crate::observe::{Flow, Series};
 use crate::tcp::Tally;
 
 /// A connection from its beginning until this is dropped.
 pub(crate) struct Carried {
     series: Arc<Series>,
+    flow: Option<Arc<Flow>>,
     line: Option<(Box<Logged>, AccessLog)>,
     /// Why it ends.
     cause: Cell<Option<&'static str>>,
@@ -24,7 +25,7 @@ pub(crate) struct Carried {
 impl Carried {
     /// Begins it; `fill` says what its line tells, and is asked only if there may be one.
     pub(crate) fn begin(
-        series: &Arc<Series>,
+        (series, flow): (&Arc<Series>, Option<Arc<Flow>>),
         (plan, door): (Option<&Arc<LogPlan>>, &AccessLog),
         random: &mut Mix64,
         fill: impl FnOnce(&mut LogRecord),
@@ -36,7 +37,8 @@ impl Carried {
         });
         // What drops it unasked cuts it.
         let cause = Cell::new(Some("connection-cut"));
-        Self { series: series.clone(), line, cause, tally: Tally::default() }
+        flow.iter().for_each(|flow| flow.opened());
+        Self { series: series.clone(), flow, line, cause, tally: Tally::default() }
     }
 
     /// Adds to what the line tells.
@@ -63,6 +65,9 @@ impl Drop for Carried {
         let (sent, received) = (self.tally.sent.get(), self.tally.received.get());
         self.series.bytes_sent.add(sent);
         self.series.bytes_received.add(received);
+        if let Some(flow) = &self.flow {
+            flow.closed(self.cause.get().is_some(), (sent, received));
+        }
         if let Some((line, door)) = self.line.take() {
             let outcome = Outcome {
                 status: 0,

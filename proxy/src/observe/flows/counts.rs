@@ -1,0 +1,189 @@
+//! What one worker counts of a flow, and what all of them have counted together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use weft_core::log_format::flag_of;
+
+use super::super::metrics::Count;
+use crate::http::Outcome;
+
+/// Upper bounds of all histograms: those that Envoy and Istio have, so that queries for them fit.
+///
+/// **Units**: milliseconds, or bytes.
+pub(super) const BOUNDS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1_000.0,
+    2_500.0,
+    5_000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// One worker's counts of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// Requests without a flag, by status: hundreds, then the rest. Made when the first comes.
+    by_status: [OnceLock<Box<[Count; 100]>>; 6],
+    /// Rare beside the others, and of few values.
+    flagged: Mutex<BTreeMap<(u16, &'static str), u64>>,
+    durations: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    opened: Count,
+    closed: Count,
+    failed: Count,
+    sent: Count,
+    received: Count,
+}
+
+#[derive(Debug)]
+struct Histogram {
+    buckets: [Count; BOUNDS.len() + 1],
+    /// In thousandths.
+    sum: Count,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| Count::default()), sum: Count::default() }
+    }
+}
+
+impl Histogram {
+    fn add(&self, thousandths: u64) {
+        let value = thousandths as f64 / 1e3;
+        let bucket = BOUNDS.iter().position(|bound| value <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].add(1);
+        self.sum.add(thousandths);
+    }
+}
+
+impl Flow {
+    /// Counts a request.
+    pub(crate) fn request(&self, outcome: &Outcome) {
+        let flag = outcome.cause.and_then(flag_of);
+        match flag {
+            None => {
+                let class = usize::from(outcome.status / 100).min(5);
+                let rest = usize::from(outcome.status % 100);
+                let made = || Box::new(std::array::from_fn(|_| Count::default()));
+                self.by_status[class].get_or_init(made)[rest].add(1);
+            }
+            Some(flag) => {
+                let mut all = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
+                *all.entry((outcome.status, flag)).or_default() += 1;
+            }
+        }
+        self.durations.add(u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX));
+        self.request_bytes.add(outcome.request_bytes.saturating_mul(1000));
+        self.response_bytes.add(outcome.response_bytes.saturating_mul(1000));
+    }
+
+    /// Counts a connection of bytes that begins.
+    pub(crate) fn opened(&self) {
+        self.opened.add(1);
+    }
+
+    /// Counts a connection of bytes that has ended.
+    pub(crate) fn closed(&self, has_failed: bool, (sent, received): (u64, u64)) {
+        self.closed.add(1);
+        self.failed.add(u64::from(has_failed));
+        self.sent.add(sent);
+        self.received.add(received);
+    }
+
+    /// Returns a number that rises with everything that is counted.
+    pub(super) fn activity(&self) -> u64 {
+        let requests: u64 = self.durations.buckets.iter().map(Count::value).sum();
+        requests + self.opened.value() + self.closed.value()
+    }
+}
+
+/// What all workers have counted of a flow.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    /// By status and flag; `-` where there is none.
+    pub(super) requests: BTreeMap<(u16, &'static str), u64>,
+    pub(super) durations: Buckets,
+    pub(super) request_bytes: Buckets,
+    pub(super) response_bytes: Buckets,
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+    pub(super) failed: u64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// A histogram of a sum.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    /// As [`BOUNDS`], and one for what is above; not yet added up.
+    pub(super) counts: [u64; BOUNDS.len() + 1],
+    thousandths: u64,
+}
+
+impl Buckets {
+    fn add(&mut self, histogram: &Histogram) {
+        for (sum, count) in self.counts.iter_mut().zip(&histogram.buckets) {
+            *sum += count.value();
+        }
+        self.thousandths = self.thousandths.wrapping_add(histogram.sum.value());
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub(super) fn sum(&self) -> f64 {
+        self.thousandths as f64 / 1e3
+    }
+}
+
+impl Sum {
+    pub(super) fn of<'a>(workers: impl Iterator<Item = &'a Arc<Flow>>) -> Self {
+        let mut sum = Self::default();
+        for flow in workers {
+            for (class, rests) in flow.by_status.iter().enumerate() {
+                let rests = rests.get().into_iter().flat_map(|rests| rests.iter().enumerate());
+                for (rest, count) in rests.filter(|(_, count)| count.value() > 0) {
+                    let status = u16::try_from(class * 100 + rest).unwrap_or_default();
+                    *sum.requests.entry((status, "-")).or_default() += count.value();
+                }
+            }
+            let flagged = flow.flagged.lock().unwrap_or_else(PoisonError::into_inner);
+            flagged.iter().for_each(|(key, count)| *sum.requests.entry(*key).or_default() += count);
+            sum.durations.add(&flow.durations);
+            sum.request_bytes.add(&flow.request_bytes);
+            sum.response_bytes.add(&flow.response_bytes);
+            sum.opened += flow.opened.value();
+            sum.closed += flow.closed.value();
+            sum.failed += flow.failed.value();
+            sum.sent += flow.sent.value();
+            sum.received += flow.received.value();
+        }
+        sum
+    }
+
+    /// Returns the requests by the hundreds of their status.
+    pub(super) fn by_class(&self) -> BTreeMap<u16, u64> {
+        let mut classes = BTreeMap::new();
+        for ((status, _), count) in &self.requests {
+            *classes.entry(status / 100).or_default() += count;
+        }
+        classes
+    }
+}

@@ -1,0 +1,47 @@
+//! Our own names.
+
+use super::page::{Page, Sums};
+use super::{FlowKey, Side};
+
+/// Names and identities come from configuration and certificates, and hold no character that
+/// would need an escape.
+fn labels(key: &FlowKey) -> String {
+    let FlowKey { side, source, destination, cluster, route, protocol, .. } = key;
+    let direction = match side {
+        Side::Inbound => "inbound",
+        Side::Outbound => "outbound",
+    };
+    let route = if *route == 0 { String::new() } else { route.to_string() };
+    format!(
+        "direction=\"{direction}\",source=\"{}\",destination=\"{}\",cluster=\"{cluster}\",\
+         route=\"{route}\",protocol=\"{protocol}\"",
+        source.service, destination.service
+    )
+}
+
+pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
+    let name = "weft_proxy_flow_requests_total";
+    page.head(name, ("counter", "Requests by who calls whom, route, status and Envoy's flag."));
+    for (key, sum) in sums {
+        for ((status, flag), count) in &sum.requests {
+            let labels = format!("{},code=\"{status}\",flags=\"{flag}\"", labels(key));
+            page.line(name, &labels, count);
+        }
+    }
+    let with = (sums, &labels);
+    let name = "weft_proxy_flow_request_duration_seconds";
+    let about = (name, "From the head of a request to the end of its answer.");
+    page.histogram(about, with, (|sum| &sum.durations, 1e3));
+    let name = "weft_proxy_flow_connections_opened_total";
+    page.counter((name, "Connections of bytes that were opened."), with, |sum| sum.opened);
+    let name = "weft_proxy_flow_connections_closed_total";
+    page.counter((name, "Connections of bytes that have ended."), with, |sum| sum.closed);
+    let name = "weft_proxy_flow_connections_failed_total";
+    page.counter((name, "Of those, such as broke off or never came about."), with, |sum| {
+        sum.failed
+    });
+    let name = "weft_proxy_flow_sent_bytes_total";
+    page.counter((name, "Bytes of connections towards the destination."), with, |sum| sum.sent);
+    let name = "weft_proxy_flow_received_bytes_total";
+    page.counter((name, "Bytes of connections back to the source."), with, |sum| sum.received);
+}

@@ -1,0 +1,72 @@
+//! Lines of Prometheus' text form.
+
+use std::fmt::{Display, Write as _};
+
+use super::FlowKey;
+use super::counts::{BOUNDS, Buckets, Sum};
+
+/// A page under way. Writing into a String cannot fail.
+pub(super) struct Page<'a>(pub(super) &'a mut String);
+
+/// All flows, with what was counted.
+pub(super) type Sums = [(FlowKey, Sum)];
+
+impl Page<'_> {
+    /// Begins a metric.
+    pub(super) fn head(&mut self, name: &str, (kind, help): (&str, &str)) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Writes a metric without labels.
+    pub(super) fn single(&mut self, name: &str, about: (&str, &str), value: u64) {
+        self.head(name, about);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    /// Writes one value; `labels` stand without braces.
+    pub(super) fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    /// Writes a count of each flow that has one.
+    pub(super) fn counter(
+        &mut self,
+        (name, help): (&str, &str),
+        (sums, labels): (&Sums, &impl Fn(&FlowKey) -> String),
+        pick: impl Fn(&Sum) -> u64,
+    ) {
+        self.head(name, ("counter", help));
+        for (key, sum) in sums {
+            if pick(sum) > 0 {
+                self.line(name, &labels(key), pick(sum));
+            }
+        }
+    }
+
+    /// Writes a histogram of each flow that has one, its values divided by `per`.
+    pub(super) fn histogram(
+        &mut self,
+        (name, help): (&str, &str),
+        (sums, labels): (&Sums, &impl Fn(&FlowKey) -> String),
+        (pick, per): (impl Fn(&Sum) -> &Buckets, f64),
+    ) {
+        self.head(name, ("histogram", help));
+        for (key, sum) in sums {
+            let buckets = pick(sum);
+            if buckets.total() == 0 {
+                continue;
+            }
+            let labels = labels(key);
+            let mut below = 0;
+            for (count, bound) in buckets.counts.iter().zip(BOUNDS) {
+                below += count;
+                let bound = bound / per;
+                let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+            }
+            let total = buckets.total();
+            let _ = writeln!(self.0, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
+            let _ = writeln!(self.0, "{name}_sum{{{labels}}} {}", buckets.sum() / per);
+            let _ = writeln!(self.0, "{name}_count{{{labels}}} {total}");
+        }
+    }
+}
