@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_core::config_entry::Protocol;
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::proxy_protocol::Header;
 use weft_core::traffic::{RequestView, Rewrite, Routed};
@@ -79,6 +80,11 @@ impl HttpUpstream {
         let (direction, connection) = ("outbound", live.number());
         let lines = Lines::new(From { direction, connection, remote, local: bind.clone() });
         Self { worker, local, bind, number, lines, told }
+    }
+
+    /// Returns what the upstream speaks.
+    pub(super) fn speaks(&self) -> Protocol {
+        self.local.workload.upstreams[self.number].protocol
     }
 
     /// Walks the chain for one request; `write` puts down what the next hop gets.

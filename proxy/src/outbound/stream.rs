@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, Uri, Version, header};
+use weft_core::config_entry::Protocol;
 use weft_core::traffic::RequestView;
 
 use super::connect::{CONNECTS_MAX, Dial, failed};
@@ -25,6 +26,10 @@ impl StreamHop for HttpUpstream {
     type Ready = ();
 
     const MESH_FIELDS: MeshFields = MeshFields::Keep;
+
+    fn takes_grpc_web(&self) -> bool {
+        self.speaks() == Protocol::Grpc
+    }
 
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();

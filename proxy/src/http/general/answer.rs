@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::super::refusal::Refusal;
+use super::web::WebBody;
 use crate::inbound::Cut;
 
 /// The body of an answer.
@@ -25,6 +26,8 @@ pub(crate) enum AnswerBody {
     },
     /// Of the proxy.
     Own(Option<Bytes>),
+    /// For a caller that speaks gRPC-Web.
+    Web(Box<WebBody>),
 }
 
 /// Takes note of how a body gets on.
@@ -89,6 +92,7 @@ impl Body for AnswerBody {
                 polled.map_err(AnswerError::NextHop)
             }
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Web(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -96,12 +100,14 @@ impl Body for AnswerBody {
         match self {
             Self::Passed { body, .. } => body.is_end_stream(),
             Self::Own(bytes) => bytes.is_none(),
+            Self::Web(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Passed { body, .. } => body.size_hint(),
+            Self::Web(body) => body.size_hint(),
             Self::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

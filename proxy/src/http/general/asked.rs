@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use weft_runtime::telemetry::chain;
 
+use weft_core::traffic::grpc_web::{Decoder, InvalidText, WebForm};
+
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::progress::Progress;
@@ -30,6 +32,8 @@ pub(crate) struct RequestBody {
     body: Incoming,
     progress: Rc<Progress>,
     bytes_max: u64,
+    /// What reads it, if it is text.
+    decoder: Option<Box<Decoder>>,
 }
 
 /// States why a request's body breaks off.
@@ -39,6 +43,8 @@ pub(crate) enum AskedError {
     Caller(#[source] hyper::Error),
     #[error("the body is larger than this proxy lets through")]
     TooLarge,
+    #[error("the caller's request cannot be read")]
+    Text(#[source] InvalidText),
 }
 
 impl RequestBody {
@@ -47,7 +53,13 @@ impl RequestBody {
         if body.is_end_stream() {
             progress.end();
         }
-        Self { held: VecDeque::new(), body, progress, bytes_max }
+        Self { held: VecDeque::new(), body, progress, bytes_max, decoder: None }
+    }
+
+    /// Has a body of gRPC-Web read as its form wants.
+    pub(super) fn read_as(mut self, form: Option<WebForm>) -> Self {
+        self.decoder = (form == Some(WebForm::Text)).then(Box::default);
+        self
     }
 
     /// Waits for the body as far as it is held back, if it is, and shows that.
@@ -115,6 +127,18 @@ impl Body for RequestBody {
                 strip_mesh(trailers);
             }
         }
+        if let Some(decoder) = &mut self.decoder {
+            polled = match polled {
+                Poll::Ready(Some(Ok(frame))) => match read(decoder, frame) {
+                    Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                    Err(error) => return Poll::Ready(Some(Err(AskedError::Text(error)))),
+                },
+                Poll::Ready(None) if !decoder.is_whole() => {
+                    return Poll::Ready(Some(Err(AskedError::Text(InvalidText))));
+                }
+                other => other,
+            };
+        }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.is_end_stream() {
             self.progress.end();
         }
@@ -127,6 +151,9 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.body.size_hint();
+        if self.decoder.is_some() {
+            return SizeHint::default();
+        }
         if self.held.iter().any(Frame::is_trailers) {
             // Framed by its length it would lose them.
             return SizeHint::default();
@@ -139,5 +166,13 @@ impl Body for RequestBody {
             whole.set_upper(upper.saturating_add(held));
         }
         whole
+    }
+}
+
+/// Reads a frame of text; others go on as they are.
+fn read(decoder: &mut Decoder, frame: Frame<Bytes>) -> Result<Frame<Bytes>, InvalidText> {
+    match frame.into_data() {
+        Ok(text) => decoder.decode(&text).map(|bytes| Frame::data(bytes.into())),
+        Err(other) => Ok(other),
     }
 }

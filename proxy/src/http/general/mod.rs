@@ -8,6 +8,7 @@ mod progress;
 mod rewound;
 mod serve;
 mod view;
+mod web;
 
 pub(crate) use asked::RequestBody;
 pub(crate) use pool::{AppPool, Multiplexed, Stream};

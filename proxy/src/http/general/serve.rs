@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::debug;
 use weft_core::limits::HTTP_HEAD_BYTES_MAX;
+use weft_core::traffic::grpc_web::WebForm;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
@@ -29,6 +30,7 @@ use super::asked::RequestBody;
 use super::progress::Progress;
 use super::rewound::Rewound;
 use super::view::{clean, clean_request, strip_mesh};
+use super::web::{unweb, web};
 use crate::inbound::Cut;
 use crate::listen::Live;
 use crate::transport::{Buffer, Timer, Wire};
@@ -50,6 +52,11 @@ pub(crate) trait StreamHop: 'static {
 
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
+
+    /// Whether callers may speak gRPC-Web.
+    fn takes_grpc_web(&self) -> bool {
+        false
+    }
 
     /// Returns how much of the next body is shown to somebody before it goes on.
     fn holding(&mut self) -> Option<Holding> {
@@ -133,7 +140,7 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let service = service_fn(move |request| {
         asked.set(true);
         let hop = hop.clone();
-        async move { Ok::<_, Infallible>(handle(&hop, request, body_limits).await) }
+        async move { Ok::<_, Infallible>(handle_any(&hop, request, body_limits).await) }
     });
     let mut builder = auto::Builder::new(LocalExecutor(tasks.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
@@ -172,6 +179,22 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     }
 }
 
+/// One request, in gRPC or gRPC-Web.
+async fn handle_any<H: StreamHop>(
+    hop: &Rc<RefCell<H>>,
+    mut request: Request<Incoming>,
+    limits: (u64, Duration),
+) -> Response<AnswerBody> {
+    if !hop.borrow().takes_grpc_web() {
+        return handle(hop, request, limits).await;
+    }
+    let Some(form) = unweb(request.headers_mut()) else {
+        return handle(hop, request, limits).await;
+    };
+    request.extensions_mut().insert(form);
+    web(handle(hop, request, limits).await, form)
+}
+
 /// One request.
 async fn handle<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
@@ -181,7 +204,8 @@ async fn handle<H: StreamHop>(
     let started = clock::instant();
     let (mut parts, body) = request.into_parts();
     let progress = Rc::new(Progress::default());
-    let mut body = RequestBody::new(body, progress.clone(), body_bytes_max);
+    let form = parts.extensions.remove::<WebForm>();
+    let mut body = RequestBody::new(body, progress.clone(), body_bytes_max).read_as(form);
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
