@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-servers bench-storage e2e restarts kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -55,6 +55,11 @@ bench: ## our proxy pair and its peers in interleaved rounds, about six minutes 
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
 	$(TARGET)/release/weft-bench
+
+bench-quic: ## QUIC beside TCP between our proxies, with packets lost, in a network of its own (root, nftables)
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
+	unshare --net sh -c 'ip link set lo up && BENCH_WORK=quic exec $(TARGET)/release/weft-bench'
 
 bench-agents: ## an agent's DNS beside unbound's, BIND's, dnsmasq's and Consul's; its checks (BENCH_ARGS="--rounds 1")
 	$(CARGO) build --release --locked -p weft

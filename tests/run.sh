@@ -5,7 +5,7 @@
 #   tests/run.sh e2e    only the end-to-end tests
 #
 # The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, Envoy, dig, curl, python3, unbound, dnsmasq, HAProxy,
-# dnsperf, Prometheus, Patroni with PostgreSQL, testssl.sh and sslyze. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
+# dnsperf, nftables, Prometheus, Patroni with PostgreSQL, testssl.sh and sslyze. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
@@ -118,6 +118,7 @@ install_tools() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     command -v curl >/dev/null || missing+=(curl)
     command -v ip >/dev/null || missing+=(iproute2)
+    command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul.api.config, dns' 2>/dev/null ||
         missing+=(python3-pip)

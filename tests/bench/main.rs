@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `BENCH_ROUNDS` | rounds over all pairs | 3 |
 //! | `BENCH_SECONDS` | length of one measurement | 2.5 |
-//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `short`: short TCP connections alone | all |
+//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `short`: short TCP connections alone; `quic`: QUIC beside TCP alone (`make bench-quic`) | all |
 //! | `BENCH_ONLY` | pairs whose name contains this text | all |
 //! | `BENCH_RR` | measure in the real-time class (root; when other work disturbs) | off |
 //! | `BENCH_JSON` | where the figures are written | `<target>/bench/result.json` |
@@ -21,6 +21,7 @@ mod measure;
 mod pairs;
 mod process;
 mod report;
+mod transports;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ struct Wanted {
     is_handshakes: bool,
     /// Whether only short TCP connections are measured.
     is_short: bool,
+    /// Whether QUIC is measured beside TCP, and nothing else.
+    is_quic: bool,
     json: PathBuf,
 }
 
@@ -54,6 +57,7 @@ impl Wanted {
             only: read("BENCH_ONLY", ""),
             is_handshakes: read("BENCH_WORK", "") == "handshakes",
             is_short: read("BENCH_WORK", "") == "short",
+            is_quic: read("BENCH_WORK", "") == "quic",
             json: read("BENCH_JSON", &format!("{target}/bench/result.json")).into(),
         })
     }
@@ -69,6 +73,9 @@ fn main() -> anyhow::Result<()> {
         certificates: certificates::make(folder.path())?,
         backend: backend::start()?,
     };
+    if wanted.is_quic {
+        return transports::run(&rig, wanted.cell, &wanted.json);
+    }
     let mut report = report::Report::new(wanted.rounds, wanted.cell);
     // The rig's own row comes first in the table.
     report.of(report::NO_PROXY, "");

@@ -35,7 +35,7 @@ fn note(figures: &mut Figures, name: &'static str, value: f64) {
 }
 
 /// Runs some work after a warm-up, and returns what was seen and the processor time it took.
-fn measured(
+pub(crate) fn measured(
     cpu_seconds: &impl Fn() -> f64,
     time: Duration,
     work: impl Fn(Duration) -> anyhow::Result<Seen>,

@@ -46,6 +46,7 @@ mod pods;
 mod prometheus;
 mod proxy_life;
 mod proxy_protocol;
+mod quic;
 mod real_programs;
 mod restart;
 mod revocation;

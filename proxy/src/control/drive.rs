@@ -1,13 +1,14 @@
 //! Puts snapshots in force, one after the other.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
+use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::static_file;
@@ -36,7 +37,8 @@ pub(super) struct Driver {
     /// What is in force, for the admin interface.
     cell: Arc<ArcSwapOption<Workload>>,
     started: Option<Started>,
-    has_unbound: bool,
+    /// When listeners that could not be opened are tried again.
+    rebind_at: Option<Instant>,
     standing: Standing,
 }
 
@@ -48,9 +50,8 @@ pub(crate) async fn drive(
     (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
     (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
 ) {
-    let (started, has_unbound) = (Some(started), false);
-    let mut driver =
-        Driver { crew, hops, access_log, metrics, cell, started, has_unbound, standing };
+    let (started, rebind_at) = (Some(started), None);
+    let mut driver = Driver { crew, hops, access_log, metrics, cell, started, rebind_at, standing };
     match source {
         SnapshotSource::File(path) => match static_file::read(&path) {
             Ok(snapshot) => {
@@ -111,17 +112,16 @@ impl Driver {
 
     /// Tries again to open listeners, if some are missing.
     pub(super) async fn rebind(&mut self) {
-        if let (true, Some(workload)) = (self.has_unbound, self.cell.load_full()) {
+        if let (true, Some(workload)) = (self.rebind_at.is_some(), self.cell.load_full()) {
             self.put_in_force(workload).await;
         }
     }
 
     /// Waits until listeners should be tried again.
     pub(super) async fn rebind_due(&self) {
-        if self.has_unbound {
-            tokio::time::sleep(REBIND_EVERY).await;
-        } else {
-            std::future::pending::<()>().await;
+        match self.rebind_at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending::<()>().await,
         }
     }
 
@@ -150,7 +150,8 @@ impl Driver {
         self.metrics.applied(workload.snapshot.version, leaf_ms);
         self.metrics.listeners_failed(unbound.len());
         self.cell.store(Some(workload));
-        self.has_unbound = !unbound.is_empty();
+        // A moment, not a pause: whoever waits for it is interrupted by other things.
+        self.rebind_at = (!unbound.is_empty()).then(|| clock::instant() + REBIND_EVERY);
         let grave = unbound.iter().filter(|unbound| !unbound.has_choice);
         let reasons: Vec<String> = grave.map(Unbound::to_string).collect();
         match (self.started.take(), reasons.is_empty()) {

@@ -59,10 +59,13 @@ impl QuicDoor {
     pub(super) fn close(&self) {
         if let Some((berth, stop)) = self.open.borrow_mut().take() {
             stop.cancel();
-            let mut closed = self.closed.borrow_mut();
-            closed.retain(|berth| berth.connections() > 0);
-            closed.push(berth);
+            self.closed.borrow_mut().push(berth);
         }
+    }
+
+    /// Gives up the sockets of those that have ended.
+    fn give_up(&self) {
+        self.closed.borrow_mut().retain(|berth| berth.connections() > 0);
     }
 
     /// Ends the connections that are left.
@@ -100,13 +103,14 @@ async fn accept(worker: Rc<Worker>, berth: Berth, stop: CancellationToken) {
     loop {
         tokio::select! {
             // Both are cancel-safe.
-            () = berth.idle() => return,
+            () = berth.idle() => break,
             knock = berth.knock() => match knock {
                 Some(knock) => knock.refuse(),
                 None => return,
             },
         }
     }
+    worker.quic_door.give_up();
 }
 
 fn serve(worker: &Rc<Worker>, berth: &Berth, knock: Knock) {

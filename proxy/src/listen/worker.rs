@@ -70,7 +70,7 @@ pub(crate) struct Worker {
     /// For calls over QUIC.
     pub(crate) quic: quic::Caller,
     pub(crate) quic_counts: Arc<QuicCounts>,
-    quic_door: QuicDoor,
+    pub(super) quic_door: QuicDoor,
     pub(super) docks: Arc<quic::Docks>,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,

@@ -79,6 +79,9 @@ fn is_outdone(
     (endpoint, plan): (&LocalEndpoint, &Plan),
 ) -> bool {
     let (Some(wire), Some(quic)) = (&lease.wire, &endpoint.pools.quic) else { return false };
+    if quic.has_left() {
+        endpoint.pools.http1.close_unfit();
+    }
     match wire {
         HopWire::Quic(_) | HopWire::Plain(_) => false,
         HopWire::Mux(_) | HopWire::Own(_) => quic.is_better(&worker.tasks, || {

@@ -75,12 +75,22 @@ impl<W> Endpoint<W> {
 }
 
 impl<W: Wire> Endpoint<W> {
+    /// Closes what waits and is not worth a request any more.
+    pub(crate) fn close_unfit(&self) {
+        self.idle.borrow_mut().retain(|idle| idle.wire.is_fit());
+    }
+
     /// Begins a loan, with the connection used last if one waits and is sound.
     pub(crate) fn lease_reused(self: &Rc<Self>) -> Lease<W> {
         let mut lease = self.lease();
-        while let Some(mut idle) = self.idle.borrow_mut().pop().map(|idle| idle.wire) {
-            if is_quiet(&mut idle) && idle.is_fit() {
-                lease.wire = Some(idle);
+        loop {
+            let waiting = self.idle.borrow_mut().pop();
+            let Some(Idle { mut wire, .. }) = waiting else { break };
+            if !wire.is_fit() {
+                // Nor are those that wait on the same connection.
+                self.close_unfit();
+            } else if is_quiet(&mut wire) {
+                lease.wire = Some(wire);
                 lease.is_reused = true;
                 break;
             }
@@ -89,12 +99,13 @@ impl<W: Wire> Endpoint<W> {
     }
 }
 
-impl<W> Lease<W> {
-    /// Ends the loan and keeps the connection for the next one.
+impl<W: Wire> Lease<W> {
+    /// Ends the loan and keeps the connection for the next one, if it is worth one.
     pub(crate) fn give_back(mut self, now: Instant) {
         let mut idle = self.endpoint.idle.borrow_mut();
         if !self.endpoint.retired.get() && idle.len() < IDLE_PER_ENDPOINT_MAX {
-            idle.extend(self.wire.take().map(|wire| Idle { wire, since: now }));
+            let wire = self.wire.take().filter(Wire::is_fit);
+            idle.extend(wire.map(|wire| Idle { wire, since: now }));
         }
     }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use weft_core::config_entry::HopTransport;
 use weft_tests::ports::free_port;
 
 use crate::backend::Backend;
@@ -101,7 +102,10 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// Starts a pair and waits for the first answer through it.
 pub(crate) fn start(start: Start, rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
-    let mut pair = start(rig, layer)?;
+    awaited(start(rig, layer)?, layer)
+}
+
+fn awaited(mut pair: Pair, layer: Layer) -> anyhow::Result<Pair> {
     let began = Instant::now();
     loop {
         let answered = match layer {
@@ -119,6 +123,11 @@ pub(crate) fn start(start: Start, rig: &Rig, layer: Layer) -> anyhow::Result<Pai
             Err(_) => thread::sleep(Duration::from_millis(30)),
         }
     }
+}
+
+/// Starts our own pair with what it is to speak between its proxies.
+pub(crate) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> anyhow::Result<Pair> {
+    awaited(weft::start_over(rig, layer, transport)?, layer)
 }
 
 fn last_words(pair: &Pair) -> String {

@@ -25,6 +25,11 @@ use crate::process::Measured;
 
 /// Starts the pair.
 pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
+    start_over(rig, layer, HopTransport::default())
+}
+
+/// Starts the pair with what it is to speak between its proxies.
+pub(super) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> anyhow::Result<Pair> {
     let binary = std::env::current_exe()?.with_file_name("weft");
     ensure!(binary.is_file(), "not built: `cargo build --release -p weft`");
     let (front, back) = (free_addr(), free_addr());
@@ -32,13 +37,14 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
         Layer::Http => Protocol::Http,
         Layer::Short | Layer::Tcp => Protocol::Tcp,
     };
-    let (chain, target) = chain_to_web(protocol)?;
+    let (chain, target) = chain_to_web(protocol, transport)?;
     let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
     a.upstreams = vec![UpstreamConfig { bind: front.into(), socket_mode: None, chain }];
     let endpoint = Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")? };
     a.endpoints = BTreeMap::from([(target, vec![endpoint])]);
     let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;
     b.inbound.protocol = protocol;
+    b.inbound.congestion_control = transport.congestion_control;
     Ok(Pair {
         name: "weft",
         version: version(&binary, "version"),
@@ -50,7 +56,10 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     })
 }
 
-fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)> {
+fn chain_to_web(
+    protocol: Protocol,
+    transport: HopTransport,
+) -> anyhow::Result<(CompiledChain, TargetId)> {
     let service = ServiceName::parse("web")?;
     let datacenter = Datacenter::parse("dc1")?;
     let id = TargetId::new(&service, "", &datacenter);
@@ -64,7 +73,7 @@ fn chain_to_web(protocol: Protocol) -> anyhow::Result<(CompiledChain, TargetId)>
         sni: format!("web.default.dc1.internal.{TRUST_DOMAIN}"),
         spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
         outside: None,
-        transport: HopTransport::default(),
+        transport,
     };
     let resolver = ResolverNode {
         target: id.clone(),

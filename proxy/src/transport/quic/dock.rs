@@ -151,7 +151,8 @@ impl Caller {
             let kind = match &error {
                 quinn::ConnectionError::TimedOut => io::ErrorKind::TimedOut,
                 quinn::ConnectionError::TransportError(_) => io::ErrorKind::InvalidData,
-                _ => io::ErrorKind::ConnectionRefused,
+                quinn::ConnectionError::ConnectionClosed(_) => io::ErrorKind::ConnectionRefused,
+                _ => io::ErrorKind::Other,
             };
             io::Error::new(kind, error)
         })?;

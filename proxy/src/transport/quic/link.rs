@@ -36,6 +36,8 @@ pub(super) struct Tally {
     idle_since: Cell<Instant>,
     /// Told when the last stream has ended.
     emptied: Notify,
+    /// Whether there are to be no further streams.
+    is_leaving: Cell<bool>,
     counts: Arc<QuicCounts>,
     /// Datagrams that had come when it was looked at last, and when that was.
     datagrams: Cell<u64>,
@@ -55,6 +57,7 @@ impl Tally {
             ever: Cell::new(0),
             idle_since: Cell::new(now),
             emptied: Notify::new(),
+            is_leaving: Cell::new(false),
             counts,
             datagrams: Cell::new(0),
             looked_at: Cell::new(now),
@@ -101,6 +104,11 @@ impl Tally {
     /// Returns the counts that it adds to.
     pub(super) fn counts(&self) -> &Arc<QuicCounts> {
         &self.counts
+    }
+
+    /// Whether a stream that has waited is worth a request.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.is_leaving.get() && self.is_fresh()
     }
 
     /// Whether something was heard lately.
@@ -166,7 +174,6 @@ pub(super) fn chain_of(connection: &quinn::Connection) -> Vec<CertificateDer<'st
 pub(super) struct Link {
     connection: quinn::Connection,
     tally: Rc<Tally>,
-    is_leaving: Rc<Cell<bool>>,
 }
 
 impl Link {
@@ -178,14 +185,14 @@ impl Link {
     ) -> (Self, impl Future<Output = ()> + 'static) {
         let connection = dialled.connection;
         let tally = Tally::new(connection.clone(), counts.clone());
-        let link = Self { connection, tally, is_leaving: Rc::default() };
+        let link = Self { connection, tally };
         let attended = link.clone().attend(company);
         (link, attended)
     }
 
     /// Whether it takes further streams, as far as is known.
     pub(super) fn is_open(&self) -> bool {
-        !self.is_leaving.get() && self.connection.close_reason().is_none()
+        !self.tally.is_leaving.get() && self.connection.close_reason().is_none()
     }
 
     /// Whether it has ended since nothing was heard any more.
@@ -234,7 +241,7 @@ impl Link {
 
     /// Takes no further streams, and ends with those that are left.
     pub(super) fn leave(&self) {
-        self.is_leaving.set(true);
+        self.tally.is_leaving.set(true);
         self.tally.emptied.notify_one();
     }
 
@@ -260,7 +267,7 @@ impl Link {
         let (mut closed, mut farewell) =
             (pin!(self.connection.closed()), pin!(self.connection.accept_uni()));
         loop {
-            let is_leaving = self.is_leaving.get();
+            let is_leaving = self.tally.is_leaving.get();
             tokio::select! {
                 // All of them only wait.
                 () = cut(&live) => {
@@ -269,17 +276,17 @@ impl Link {
                 }
                 _ = &mut closed => break,
                 _ = &mut farewell, if !is_leaving => {
-                    self.is_leaving.set(true);
+                    self.tally.is_leaving.set(true);
                     self.answer_farewell();
                 }
                 () = self.tally.emptied() => {}
             }
-            if self.is_leaving.get() && self.tally.streams.get() == 0 {
+            if self.tally.is_leaving.get() && self.tally.streams.get() == 0 {
                 self.connection.close(DONE, b"");
                 break;
             }
         }
-        self.is_leaving.set(true);
+        self.tally.is_leaving.set(true);
         drop(open);
     }
 }

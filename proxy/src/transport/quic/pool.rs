@@ -36,6 +36,8 @@ pub(crate) struct QuicPool {
     config: RefCell<CallerConfig>,
     random: RefCell<Mix64>,
     is_retired: Cell<bool>,
+    /// Whether a connection has been left whose streams may wait for requests still.
+    has_left: Cell<bool>,
     counts: Arc<QuicCounts>,
     /// Where it is shown what is spoken.
     slot: Slot,
@@ -73,6 +75,7 @@ impl QuicPool {
             config: RefCell::new(config),
             random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
             is_retired: Cell::new(false),
+            has_left: Cell::new(false),
             counts,
             slot,
         })
@@ -139,6 +142,12 @@ impl QuicPool {
         false
     }
 
+    /// Whether a connection has been left since this was asked last: streams on it that wait are to be
+    /// given up, so that it can end.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.take()
+    }
+
     /// Takes note of how long a TCP connection took to open.
     pub(crate) fn note_round_trip(&self, round_trip: Duration) {
         self.path.borrow_mut().handle_round_trip(round_trip);
@@ -161,6 +170,7 @@ impl QuicPool {
     fn leave(&self) {
         if let Some(link) = self.link.borrow_mut().take() {
             link.leave();
+            self.has_left.set(true);
         }
         self.slot.say("tcp");
     }
@@ -171,6 +181,7 @@ impl QuicPool {
             return Some(link);
         }
         *self.link.borrow_mut() = None;
+        self.has_left.set(true);
         self.slot.say("tcp");
         if link.has_fallen_silent() {
             self.fall_silent();
@@ -232,7 +243,10 @@ impl QuicPool {
                     info!(%endpoint, error = chain(&error), "QUIC does not work: TCP is spoken");
                     self.slot.say("tcp, no answer over UDP");
                 }
-                (None, Attempt::Unanswered)
+                match error.kind() {
+                    io::ErrorKind::ConnectionRefused => (None, Attempt::Refused),
+                    _ => (None, Attempt::Unanswered),
+                }
             }
         };
         let (mut random, now) = (self.random.borrow_mut(), clock::instant());

@@ -47,9 +47,9 @@ impl QuicStream {
         self.break_off(why);
     }
 
-    /// Whether something was heard of the other end lately: else it is not worth waiting for.
+    /// Whether it is worth a request: its connection stays, and something was heard on it lately.
     pub(crate) fn is_fit(&self) -> bool {
-        self.tally.is_fresh()
+        self.tally.is_fit()
     }
 
     /// Takes the first byte, which says what the stream carries.
