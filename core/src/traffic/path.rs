@@ -11,7 +11,7 @@ use crate::config_entry::MeshTransport;
 /// How long a call waits for a first answer over UDP before it goes by TCP.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 /// The round trip from which `auto` takes QUIC: on shorter paths hardly a packet is lost, and without
-/// loss TCP costs less for bytes and single calls. Longer ones leave a rack or a site, where a lost
+/// loss TCP costs less (`docs/bench.md`). Longer ones leave a rack or a site, where a lost
 /// packet of one stream holds up all others on the same TCP connection.
 pub const LONG_ROUND_TRIP: Duration = Duration::from_millis(10);
 /// After the first attempt without an answer; doubles with each further one.
