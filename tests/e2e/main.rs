@@ -14,6 +14,7 @@ mod bypass;
 mod cli;
 mod clients;
 mod clusters;
+mod conformance;
 mod demo;
 mod dns;
 mod dns_oddities;
