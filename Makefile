@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts soak kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -30,6 +30,11 @@ RESTARTS ?= 20
 restarts: ## sidecars replaced by new processes under load (RESTARTS=20): no request fails, no connection breaks
 	$(CARGO) build --locked -p weft
 	WEFT_HOT_RESTARTS=$(RESTARTS) $(CARGO) test --locked -p weft-tests --test e2e hot_restart::sidecars -- --nocapture
+
+SOAK_SECONDS ?= 1800
+soak: ## sidecars under load and churn for half an hour (SOAK_SECONDS=1800): memory and descriptors stay the same
+	$(CARGO) build --locked -p weft
+	WEFT_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p weft-tests --test e2e soak -- --nocapture
 
 KILLS ?= 100
 kills: ## agents and servers killed while services come and go (KILLS=100): nothing lost, no ghosts

@@ -16,6 +16,11 @@ pub fn rss_mb(pid: u32) -> f64 {
     rss_kib(pid).unwrap_or(0) as f64 * 1024.0 / 1e6
 }
 
+/// Returns how many descriptors a process has open; 0 when it is gone.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// User and system time, fields 14 and 15 of /proc/PID/stat; the name before may hold blanks.
 fn cpu_ticks(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -37,6 +42,8 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_one_that_is_none_has_not() {
         assert!(rss_mb(std::process::id()) > 0.1);
+        assert!(descriptors(std::process::id()) > 2);
+        assert_eq!(descriptors(u32::MAX), 0);
         assert_eq!((rss_mb(u32::MAX), cpu_seconds(u32::MAX)), (0.0, 0.0));
     }
 }
