@@ -49,6 +49,44 @@ fn short_connections(echo: std::net::SocketAddr, counts: Arc<Counts>) -> thread:
     })
 }
 
+/// Changes what proxies are told all the time, in ways that concern no caller; returns what each
+/// proxy held at most in each third of the time, and how many changes there were.
+fn watched(
+    cluster: &Cluster,
+    seconds: u64,
+    proxies: [&TestProxy; 3],
+    counts: &Counts,
+) -> ([[Peak; 3]; 3], u64) {
+    let third = Duration::from_secs(seconds.div_ceil(3));
+    let mut thirds = [[Peak::default(); 3]; 3];
+    let another = App::start("web-2");
+    let mut changes = 0_u64;
+    for peaks in &mut thirds {
+        let begun = Instant::now();
+        while begun.elapsed() < third {
+            changes += 1;
+            let action = if changes.is_multiple_of(2) { "allow" } else { "deny" };
+            cluster.agent.configure(&json!({
+                "Kind": "service-intentions", "Name": "web", "Sources": [
+                    { "Name": "shop", "Action": "allow" },
+                    { "Name": "nobody", "Action": action },
+                ],
+            }));
+            cluster.agent.register(&meshed("other-1", "other", another.port(), &[]));
+            consistently(Duration::from_millis(500), "calls succeed", || {
+                for (peak, proxy) in peaks.iter_mut().zip(proxies) {
+                    peak.note(proxy);
+                }
+                match counts.failed.load(Ordering::SeqCst) {
+                    0 => Ok(()),
+                    failed => Err(format!("{failed} calls failed")),
+                }
+            });
+        }
+    }
+    (thirds, changes)
+}
+
 #[test]
 fn what_sidecars_hold_stays_the_same_under_load_and_churn() {
     let seconds = std::env::var("WEFT_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -81,34 +119,7 @@ fn what_sidecars_hold_stays_the_same_under_load_and_churn() {
     callers.extend([true, true, false].map(|keeps| calls(door, keeps, counts.clone())));
     callers.push(short_connections(echo_door, counts.clone()));
 
-    let third = Duration::from_secs(seconds.div_ceil(3));
-    let mut thirds = [[Peak::default(); 3]; 3];
-    let another = App::start("web-2");
-    let mut changes = 0_u64;
-    for peaks in &mut thirds {
-        let begun = Instant::now();
-        while begun.elapsed() < third {
-            // What proxies are told changes all the time, in ways that concern no caller.
-            changes += 1;
-            let action = if changes.is_multiple_of(2) { "allow" } else { "deny" };
-            cluster.agent.configure(&json!({
-                "Kind": "service-intentions", "Name": "web", "Sources": [
-                    { "Name": "shop", "Action": "allow" },
-                    { "Name": "nobody", "Action": action },
-                ],
-            }));
-            cluster.agent.register(&meshed("other-1", "other", another.port(), &[]));
-            consistently(Duration::from_millis(500), "calls succeed", || {
-                for (peak, proxy) in peaks.iter_mut().zip(proxies) {
-                    peak.note(proxy);
-                }
-                match counts.failed.load(Ordering::SeqCst) {
-                    0 => Ok(()),
-                    failed => Err(format!("{failed} calls failed")),
-                }
-            });
-        }
-    }
+    let (thirds, changes) = watched(&cluster, seconds, proxies, &counts);
     counts.is_over.store(true, Ordering::SeqCst);
     callers.into_iter().for_each(|caller| caller.join().expect("a caller ends"));
     let answered = counts.answered.load(Ordering::SeqCst);
