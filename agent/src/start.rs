@@ -231,7 +231,7 @@ async fn open_sockets(
     let keys = KeySets::start(kept, metrics.registry(), tasks).await?;
     let sources = Sources { views: views.clone(), keys, leaves: leaves.clone() };
     let proxies = Proxies::start(local, sources, (membership, config.bind_addr), tasks);
-    serve_proxies(&config.proxy_socket, proxies.clone(), tasks)?;
+    serve_proxies(&config.proxy_socket, (proxies.clone(), config.host_proxy.clone()), tasks)?;
     if let Some(workload_api) = &config.workload_api {
         let (local, membership) = (local.clone(), membership.clone());
         let (leaves, views) = (leaves.clone(), views.clone());

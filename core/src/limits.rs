@@ -292,6 +292,9 @@ pub const ACL_TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
 /// The longest lifetime of a token that ends (Consul: 24 h).
 pub const ACL_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Services of one host proxy: each has listeners on every worker thread, and a stream of its own to
+/// the agent.
+pub const HOSTED_PROXIES_MAX: usize = 1_000;
 /// Entries of a host that say which processes speak for which service: all are looked at when one
 /// asks.
 pub const WORKLOAD_ENTRIES_MAX: usize = 1_000;

@@ -173,6 +173,13 @@ leaf {
 #   }
 # }
 
+# One proxy for all services of this host, weft proxy --host (docs/proxy.md), and which process may
+# be it: all that is given must be so; if nothing is, the agent's own user.
+# host_proxy {
+#   enabled = true
+#   unit    = "weft-host-proxy.service" # or uid, gid, cgroup
+# }
+
 # Services of this host; others are registered over the HTTP API.
 # service {
 #   name = "web"

@@ -5,6 +5,8 @@
 
 # The id of the service instance whose sidecar this is, as it is registered.
 sidecar_for = "web-1"
+# Instead of that, for all services of the host, if the agent's host_proxy allows it:
+# host = true
 
 # The agent's unix socket for proxies. Left out, the agent's HTTP API is asked for it
 # (--http-addr or WEFT_HTTP_ADDR, 127.0.0.1:8500 by default).

@@ -2,7 +2,7 @@
 //!
 //! What the proxy does with traffic is not here: that comes from the agent as snapshots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use weft_core::config_entry::AccessLogs;
 use weft_core::limits::SOCKET_PATH_BYTES_MAX;
 use weft_core::log_format::PLAIN_LOG_FORMAT;
+use weft_core::name::InstanceId;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::time::Span;
 use weft_proto::text::{AuditConfig, AuditSection, Fault};
@@ -48,6 +49,8 @@ pub struct FileConfig {
     pub sidecar_for: Option<String>,
     /// The id of the sidecar's own registration, instead of `sidecar_for`.
     pub proxy_id: Option<String>,
+    /// Whether this is the proxy of all services of the host, instead of one.
+    pub host: bool,
     /// The agent's unix socket for proxies.
     pub agent_socket: Option<String>,
     /// A file with a snapshot (JSON, or the binary envelope) to follow instead of an agent.
@@ -139,6 +142,26 @@ pub enum SnapshotSource {
     File(PathBuf),
     /// Given by the program that embeds the proxy; for tests and measurements.
     Given(tokio::sync::watch::Receiver<Arc<ProxySnapshot>>),
+    /// The same for a host proxy, by the ids of the proxies' registrations.
+    GivenMany(tokio::sync::watch::Receiver<Snapshots>),
+    /// An agent, over its unix socket, for all services of the host.
+    Host {
+        /// The socket.
+        socket: PathBuf,
+    },
+}
+
+/// Snapshots by the ids of the proxies' registrations.
+pub type Snapshots = BTreeMap<InstanceId, Arc<ProxySnapshot>>;
+
+impl SnapshotSource {
+    /// Whether it has the snapshots of many services.
+    pub(crate) fn is_of_host(&self) -> bool {
+        match self {
+            Self::GivenMany(_) | Self::Host { .. } => true,
+            Self::Agent { .. } | Self::File(_) | Self::Given(_) => false,
+        }
+    }
 }
 
 /// Whose proxy this is.
@@ -324,7 +347,8 @@ fn hand_over(
     let of = match source {
         SnapshotSource::Agent { socket, workload } => format!("{workload:?} {}", socket.display()),
         SnapshotSource::File(path) => format!("file {}", path.display()),
-        SnapshotSource::Given(_) => return None,
+        SnapshotSource::Host { socket } => format!("host {}", socket.display()),
+        SnapshotSource::Given(_) | SnapshotSource::GivenMany(_) => return None,
     };
     let digest = digest::of_bytes(of.as_bytes());
     let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -361,21 +385,31 @@ fn source(file: &FileConfig, fault: &mut impl FnMut(&str, String)) -> Option<Sna
             return None;
         }
     };
+    if file.host && workload.is_some() {
+        let named = if file.proxy_id.is_some() { "proxy_id" } else { "sidecar_for" };
+        fault("host", format!("is for all services of the host; leave {named} out"));
+        return None;
+    }
+    let is_named = file.host || workload.is_some();
     match (&file.snapshot_file, workload, &file.agent_socket) {
-        (Some(path), None, None) => Some(SnapshotSource::File(path.into())),
+        (Some(path), None, None) if !is_named => Some(SnapshotSource::File(path.into())),
         (Some(_), _, _) => {
             fault("snapshot_file", "stands instead of an agent, not beside it".to_owned());
             None
         }
+        (None, None, Some(socket)) if file.host => {
+            Some(SnapshotSource::Host { socket: socket.into() })
+        }
         (None, Some(workload), Some(socket)) => {
             Some(SnapshotSource::Agent { socket: socket.into(), workload })
         }
-        (None, None, _) => {
-            fault("sidecar_for", "name the service instance whose sidecar this is".to_owned());
+        (None, _, None) if is_named => {
+            fault("agent_socket", "name the agent's unix socket for proxies".to_owned());
             None
         }
-        (None, Some(_), None) => {
-            fault("agent_socket", "name the agent's unix socket for proxies".to_owned());
+        (None, _, _) => {
+            let reason = "name the service instance whose sidecar this is, or say host = true";
+            fault("sidecar_for", reason.to_owned());
             None
         }
     }

@@ -1,4 +1,5 @@
-//! Weft's data plane: one sidecar's way out and way in.
+//! Weft's data plane: the way out and the way in of one service (a sidecar), or of each service
+//! of a host (a host proxy).
 //!
 //! The corridor of a request: `listen` accepts; `outbound` goes `accept` → `protocol` → `route`
 //! → `endpoint` → `connect`; the other proxy's `inbound` goes `accept` → `authorize` →
@@ -18,6 +19,7 @@ mod observe;
 mod outbound;
 mod proxy;
 mod tcp;
+mod tenant;
 mod transport;
 pub mod untrusted;
 mod workload;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 use tracing::info;
 use weft_proto::text::AuditConfig;
@@ -14,12 +13,12 @@ use weft_runtime::telemetry::audit::{AuditLog, AuditOptions};
 
 use crate::admin::Admin;
 use crate::config::{Config, Hops};
-use crate::control::{KeyAsker, drive};
+use crate::control::{HostMeans, Means, drive};
 use crate::handover::{Estate, Standing, Succession};
 use crate::http::chain;
 use crate::listen::{Crew, CrewOptions, UnixDoors, docks};
 use crate::observe::{AccessLog, Decisions, Metrics, Spans};
-use crate::workload::Workload;
+use crate::tenant::Tenants;
 
 /// A proxy; see [`Proxy::start`].
 #[derive(Debug)]
@@ -31,6 +30,7 @@ pub struct ProxyHandle {
     admin_addr: SocketAddr,
     started: oneshot::Receiver<Result<(), StartError>>,
     succession: Succession,
+    tenants: Tenants,
     start_limit: Duration,
     /// Delay and limit.
     drains: (Duration, Duration),
@@ -109,20 +109,18 @@ impl Proxy {
         let metrics = Metrics::default();
         metrics.stands(standing.clone());
         metrics.speaks(config.metric_dialects);
-        let cell: Arc<ArcSwapOption<Workload>> = Arc::default();
-        let (asker, questions) = KeyAsker::new();
+        let tenants = Tenants::new(metrics.clone(), config.source.is_of_host());
         let decisions = decisions(config.audit.as_ref(), &metrics, &tasks)?;
         let options = CrewOptions {
-            asker: Arc::new(asker),
             decisions,
             spans: Spans::start(metrics.spans(), &tasks),
             workers: config.workers.count,
             drain_limit: config.drain_limit,
             limits: Arc::new(config.limits),
             descriptors_max: descriptors::raise_limit(),
-            metrics: metrics.clone(),
             unix_doors: UnixDoors::default(),
             docks: docks(config.workers.count),
+            flows: metrics.flows(),
             log: AccessLog::start(metrics.lines(), &tasks),
         };
         info!(workers = config.workers.count, reason = config.workers.reason, "workers start");
@@ -130,18 +128,21 @@ impl Proxy {
             .map_err(|error| StartError::TakeOver { reason: error.to_string() })?;
         let (tell_started, started) = oneshot::channel();
         let admin = Admin {
-            cell: cell.clone(),
-            metrics: metrics.clone(),
+            tenants: tenants.clone(),
+            metrics,
             standing: standing.clone(),
             workers: config.workers,
         };
-        let driving = drive(
-            config.source,
-            (crew.clone(), (Hops { mux: config.mux, quic: config.quic }, config.access_log)),
-            metrics,
-            (cell, tell_started, standing.clone()),
-            (questions, tasks.child("control")),
-        );
+        let means = Means {
+            crew: crew.clone(),
+            hops: Hops { mux: config.mux, quic: config.quic },
+            access_log: config.access_log,
+            standing: standing.clone(),
+        };
+        let (drain_limit, patience) = (config.drain_limit, config.start_limit / 2);
+        let means = HostMeans { means, drain_limit, patience };
+        let inner = tasks.child("control");
+        let driving = drive(config.source, (means, tenants.clone()), tell_started, inner);
         tasks.spawn("control", driving);
         let mut succession = Succession {
             admin: Some((admin, estate.admin)),
@@ -159,7 +160,7 @@ impl Proxy {
             succession.open_admin();
         }
         let (start_limit, drains) = (config.start_limit, (config.drain_delay, config.drain_limit));
-        Ok(ProxyHandle { admin_addr, started, succession, start_limit, drains })
+        Ok(ProxyHandle { admin_addr, started, succession, tenants, start_limit, drains })
     }
 }
 
@@ -217,9 +218,10 @@ impl ProxyHandle {
         let started = tokio::time::timeout(self.start_limit, &mut self.started).await;
         let late = |_| StartError::Late {
             limit_seconds: self.start_limit.as_secs(),
-            reason: self.succession.standing.waited_for(),
+            reason: self.tenants.waited_for(),
         };
         started.map_err(late)?.unwrap_or(Err(StartError::Cancelled))?;
+        self.succession.crew.settle().await;
         self.succession.succeed().await
     }
 }

@@ -28,6 +28,7 @@ mod first_path;
 mod floods;
 mod flows;
 mod framing;
+mod host_proxy;
 mod hot_restart;
 mod identity;
 mod issuer;

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use weft_core::catalog::{CheckDefinition, Locality, ServiceDefinition};
 use weft_proto::text::{AuditSection, HttpsSection};
 
-use super::{AclSection, DnsSection, ExternalChecksSection, HttpSection, WorkloadApiSection};
+use super::{
+    AclSection, DnsSection, ExternalChecksSection, HostProxySection, HttpSection,
+    WorkloadApiSection,
+};
 
 /// A configuration file, or several merged; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,8 @@ pub struct FileConfig {
     pub dns: DnsSection,
     /// The interface for local proxies.
     pub proxy: ProxySection,
+    /// Whether one proxy may serve all services of the host, and which process it is.
+    pub host_proxy: HostProxySection,
     /// The certificates of services.
     pub leaf: LeafSection,
     /// SPIFFE's Workload API.

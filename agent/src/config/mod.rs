@@ -8,6 +8,7 @@ mod definitions;
 mod dns;
 mod external;
 mod file;
+mod host_proxy;
 mod http;
 mod resolve;
 mod workload;
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weft_core::attestation::Processes;
 use weft_core::ca::KeyKind;
 use weft_core::catalog::Locality;
 use weft_core::name::{Datacenter, NodeName};
@@ -29,6 +31,7 @@ pub use definitions::{Reread, read_definitions};
 pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
 pub use external::{ExternalChecks, ExternalChecksSection};
 pub use file::{FileConfig, LeafSection, ProxySection};
+pub use host_proxy::HostProxySection;
 pub use http::{HttpConfig, HttpSection, HttpSocket};
 pub use workload::{WorkloadApiConfig, WorkloadApiSection, WorkloadEntrySection};
 
@@ -63,6 +66,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The unix socket on which local proxies are configured.
     pub proxy_socket: PathBuf,
+    /// Which processes may be the proxy of all services of this host; `None` for none.
+    pub host_proxy: Option<Processes>,
     /// The kind of key of each certificate of a service.
     pub leaf_key: KeyKind,
     /// The SPIFFE Workload API; `None` when it is off.

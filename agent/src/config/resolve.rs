@@ -53,6 +53,7 @@ impl Config {
             None => data_dir.join("proxy.sock"),
         };
         check_socket_path("proxy.socket", &proxy_socket, &mut faults);
+        let host_proxy = super::host_proxy::resolve(&file.host_proxy, &mut faults);
         let leaf_key = leaf_key(&file.leaf, &mut faults);
         let workload_api = super::workload::resolve(&file.workload_api, &mut faults);
         let scripts = match (file.enable_script_checks, file.enable_local_script_checks) {
@@ -77,6 +78,7 @@ impl Config {
                 audit,
                 dns,
                 proxy_socket,
+                host_proxy,
                 leaf_key,
                 workload_api,
                 checks: ChecksConfig { scripts, docker_socket },

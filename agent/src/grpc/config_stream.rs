@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use futures::Stream;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info, warn};
+use weft_core::attestation::Processes;
 use weft_core::limits;
-use weft_core::name::ServiceName;
+use weft_core::name::{InstanceId, ServiceName};
 use weft_core::time::Timestamp;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_server::{ProxyControl, ProxyControlServer};
 use weft_proto::grpc::v1::proxy_request::Request as Said;
 use weft_proto::grpc::v1::{
-    ProxyAck, ProxyConfiguration, ProxyHello, ProxyPlaintext, ProxyRequest,
+    HostHello, HostedProxies, ProxyAck, ProxyConfiguration, ProxyHello, ProxyPlaintext,
+    ProxyRequest,
 };
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
+use super::proxy_callers::{Callers, ProxyPeer, incoming};
 use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Proxies, Proxy};
 
 /// Processes of the agent's user and group may configure themselves here; keys pass through.
@@ -34,6 +37,12 @@ const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// read, the next one waits where the newest always is.
 const CONFIGURATIONS_IN_FLIGHT: usize = 1;
 
+/// Listeners of one proxy of which it is shown that they are missing: more need no further ones to be
+/// looked into.
+const MISSING_LISTENERS_MAX: usize = 16;
+/// Characters of one reason of a proxy: some lines.
+const REASON_CHARS_MAX: usize = 1_024;
+
 /// States that the socket for proxies cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("the socket for proxies {path:?} cannot be opened")]
@@ -43,13 +52,13 @@ pub struct ProxyDoorError {
     source: io::Error,
 }
 
-/// Opens the door; it closes when the tasks are cancelled, and takes its socket file along.
+/// Opens the door, also for a host proxy if some processes may be it; it closes when the tasks are cancelled, and takes its socket file along.
 ///
 /// # Errors
 /// [`ProxyDoorError`] when the socket cannot be bound.
 pub fn serve_proxies(
     path: &Path,
-    proxies: Proxies,
+    (proxies, host_proxy): (Proxies, Option<Processes>),
     tasks: &TaskTree,
 ) -> Result<(), ProxyDoorError> {
     let fail = |source| ProxyDoorError { path: path.display().to_string(), source };
@@ -58,17 +67,15 @@ pub fn serve_proxies(
     }
     let listener = net::bind_unix(path, SOCKET_MODE).map_err(fail)?;
     let tasks = tasks.child("proxy-door");
-    let door = ProxyControlServer::new(Door { proxies, tasks: tasks.clone() })
+    let callers = Callers::new(host_proxy);
+    let door = ProxyControlServer::new(Door { proxies, callers, tasks: tasks.clone() })
         .max_decoding_message_size(limits::API_BODY_BYTES_MAX);
     let path = path.to_owned();
     let token = tasks.token();
     tasks.spawn("serve", async move {
         let served = tonic::transport::Server::builder()
             .add_service(door)
-            .serve_with_incoming_shutdown(
-                UnixListenerStream::new(listener),
-                token.cancelled_owned(),
-            )
+            .serve_with_incoming_shutdown(incoming(listener), token.cancelled_owned())
             .await;
         if let Err(failure) = served {
             error!(error = %failure, "the door for proxies failed");
@@ -81,6 +88,7 @@ pub fn serve_proxies(
 
 struct Door {
     proxies: Proxies,
+    callers: Arc<Callers>,
     tasks: TaskTree,
 }
 
@@ -95,15 +103,22 @@ impl ProxyControl for Door {
         &self,
         request: Request<Streaming<ProxyRequest>>,
     ) -> Result<Response<Self::ConfigureStream>, Status> {
+        let peer = request.extensions().get::<ProxyPeer>().cloned();
         let mut requests = request.into_inner();
         let hello = hello(&mut requests).await?;
         let proxy = find(&self.proxies, &hello)?;
-        info!(proxy = %proxy.id, program = hello.weft_version, "a proxy connected");
-        let connected = proxy.clone().connect(hello.weft_version);
+        let is_hosted = hello.is_hosted;
+        let claim = self.callers.claim(peer.as_ref(), (&proxy.id, is_hosted));
+        let claim = claim.inspect_err(|refusal| {
+            warn!(proxy = %proxy.id, reason = refusal.message(), "a process may not be a proxy");
+        })?;
+        info!(proxy = %proxy.id, program = hello.weft_version, is_hosted, "a proxy connected");
+        let connected = proxy.clone().connect((hello.weft_version, is_hosted));
         let (sender, receiver) = mpsc::channel(CONFIGURATIONS_IN_FLIGHT);
         let name = format!("proxy/{}", proxy.id);
         let (proxies, tasks) = (self.proxies.clone(), self.tasks.clone());
         self.tasks.spawn(name, async move {
+            let _claim = claim;
             tokio::select! {
                 () = tasks.cancelled() => {}
                 status = converse((&proxies, &proxy), &connected, requests, &sender) => {
@@ -116,6 +131,50 @@ impl ProxyControl for Door {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type HostStream = Pin<Box<dyn Stream<Item = Result<HostedProxies, Status>> + Send + 'static>>;
+
+    async fn host(
+        &self,
+        request: Request<HostHello>,
+    ) -> Result<Response<Self::HostStream>, Status> {
+        let peer = request.extensions().get::<ProxyPeer>().cloned();
+        self.callers.check_host(peer.as_ref()).inspect_err(|refusal| {
+            warn!(reason = refusal.message(), "a process may not be the host proxy");
+        })?;
+        info!(program = request.get_ref().weft_version, "a host proxy connected");
+        let (sender, receiver) = mpsc::channel(CONFIGURATIONS_IN_FLIGHT);
+        let (proxies, tasks) = (self.proxies.clone(), self.tasks.clone());
+        self.tasks.spawn("host-proxy", async move {
+            tokio::select! {
+                () = tasks.cancelled() => {}
+                () = list(&proxies, &sender) => info!("a host proxy disconnected"),
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Says whom a host proxy serves, now and whenever that changes, until it leaves.
+async fn list(proxies: &Proxies, sender: &mpsc::Sender<Result<HostedProxies, Status>>) {
+    let mut changes = proxies.changes();
+    let mut told = None;
+    loop {
+        changes.mark_unchanged();
+        let newest = proxies.hosted();
+        if told.as_ref() != Some(&newest) {
+            let proxy_ids = newest.iter().map(InstanceId::to_string).collect();
+            if sender.send(Ok(HostedProxies { proxy_ids })).await.is_err() {
+                return;
+            }
+            told = Some(newest);
+        }
+        tokio::select! {
+            // Both only wait.
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+        }
     }
 }
 
@@ -225,13 +284,16 @@ async fn ready<'a, T>(
 }
 
 fn note(proxy: &Proxy, connected: &Connected, ack: ProxyAck) {
-    let ProxyAck { version, refusal } = ack;
+    let ProxyAck { version, refusal, missing_listeners: missing } = ack;
+    let missing = missing.into_iter().take(MISSING_LISTENERS_MAX);
+    let missing: Vec<String> =
+        missing.map(|it| it.chars().take(REASON_CHARS_MAX).collect()).collect();
     if refusal.is_empty() {
-        info!(proxy = %proxy.id, version, "a configuration is in force");
-        connected.acknowledged(version);
+        info!(proxy = %proxy.id, version, missing = missing.join("; "), "a configuration is in force");
+        connected.acknowledged((version, missing));
     } else {
         warn!(proxy = %proxy.id, version, reason = refusal, "a proxy refused its configuration");
-        connected.refused(version, refusal);
+        connected.refused(version, refusal.chars().take(REASON_CHARS_MAX).collect());
     }
 }
 

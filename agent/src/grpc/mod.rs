@@ -2,9 +2,11 @@
 //!
 //! What is said is decided further in; here it is carried in domain types.
 
+mod attested;
 mod calls;
 mod config_stream;
 mod health;
+mod proxy_callers;
 mod workload;
 
 pub use calls::{CallError, Calls};

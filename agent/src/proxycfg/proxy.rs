@@ -27,8 +27,12 @@ pub struct ProxyStatus {
     pub connections: u32,
     /// The version of the program that connected last.
     pub program: String,
+    /// Whether the program that connected last is a host proxy.
+    pub is_hosted: bool,
     /// The configuration that it has in force.
     pub acknowledged: Option<u64>,
+    /// The listeners of that configuration that it could not open, and why.
+    pub missing_listeners: Vec<String>,
     /// The configuration that it refused last, unless it took a later one.
     pub refusal: Option<Refusal>,
     /// What keeps the proxy, or an upstream, from working as asked.
@@ -96,20 +100,22 @@ impl Proxy {
     }
 
     /// Takes note that a program connected.
-    pub(crate) fn connect(self: Arc<Self>, program: String) -> Connected {
+    pub(crate) fn connect(self: Arc<Self>, (program, is_hosted): (String, bool)) -> Connected {
         {
             let mut status = self.status.lock();
             status.connections += 1;
             status.program = program;
+            status.is_hosted = is_hosted;
         }
         Connected { proxy: self }
     }
 }
 
 impl Connected {
-    /// Takes note of what the program has in force.
-    pub(crate) fn acknowledged(&self, version: u64) {
+    /// Takes note of what the program has in force, and which listeners of it are missing.
+    pub(crate) fn acknowledged(&self, (version, missing_listeners): (u64, Vec<String>)) {
         let mut status = self.proxy.status.lock();
+        status.missing_listeners = missing_listeners;
         status.acknowledged = Some(version);
         status.refusal = None;
     }

@@ -20,6 +20,10 @@ use crate::local::{Local, LocalServices};
 use crate::servers::Membership;
 use crate::views::Views;
 
+/// The setting in a proxy's registration (`Proxy.Config`) that is false for one with a process of
+/// its own where a host proxy serves the others.
+const HOST_PROXY: &str = "host_proxy";
+
 /// Where configuration comes from.
 #[derive(Clone)]
 pub struct Sources {
@@ -93,6 +97,23 @@ impl Proxies {
     /// Has the keys of a provider of tokens fetched again soon.
     pub fn want_keys(&self, provider: &ServiceName) {
         self.shared.sources.keys.want(provider);
+    }
+
+    /// Returns the proxies that the host proxy is, if there is one: all but those whose registration
+    /// says that they have a process of their own.
+    pub(crate) fn hosted(&self) -> Vec<InstanceId> {
+        self.shared.adopt();
+        let table = self.shared.table.lock();
+        let is_hosted = |entry: &&Entry| {
+            let sidecar = entry.sidecar.borrow();
+            sidecar.proxy.config.get(HOST_PROXY) != Some(&serde_json::Value::Bool(false))
+        };
+        table.values().filter(is_hosted).map(|entry| entry.proxy.id.clone()).collect()
+    }
+
+    /// Returns what tells that registrations have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<LocalServices>> {
+        self.shared.local.subscribe()
     }
 
     /// Returns every proxy, by id.

@@ -25,6 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   Run the sidecar of a service that is registered with the agent of this host:
     weft proxy --sidecar-for web-1
+  Run one proxy for all services of this host (host_proxy { enabled = true } in the agent's file):
+    weft proxy --host
   Put a new version of the program, or new settings, in the place of the one that runs:
     weft proxy --sidecar-for web-1 --take-over
   The agent's HTTP API is elsewhere than on 127.0.0.1:8500:
@@ -56,6 +58,10 @@ pub(crate) struct ProxyArgs {
     /// The id of the sidecar's own registration, instead of --sidecar-for
     #[arg(long, value_name = "PROXY-ID", conflicts_with = "sidecar_for")]
     proxy_id: Option<String>,
+    /// Be the proxy of all services of this host, each with its own identity, instead of one's; the
+    /// agent must allow it (host_proxy)
+    #[arg(long, conflicts_with_all = ["sidecar_for", "proxy_id"])]
+    host: bool,
     /// The agent's HTTP API, which tells where proxies are configured: ip:port or unix:///path
     #[arg(long, value_name = "ADDR", env = "WEFT_HTTP_ADDR", default_value = "127.0.0.1:8500")]
     http_addr: String,
@@ -118,12 +124,13 @@ pub(crate) fn run(args: &ProxyArgs) -> Result<ExitCode, Failure> {
     let drain_delay = given.drain_delay.map(Span);
     origins.set(("--drain-delay", "drain_delay"), drain_delay, &mut settings.drain_delay);
     settings.take_over |= given.take_over;
+    settings.host |= given.host;
     settings.runtime_dir.get_or_insert_with(runtime_dir);
     let drain_limit = args.process.drain_limit.map(Span);
     origins.set(("--drain-limit", "drain_limit"), drain_limit, &mut settings.drain_limit);
     start_logging(&args.process, &log)?;
     let limit = settings.start_limit.map_or(START_LIMIT_DEFAULT, |limit| limit.0);
-    let is_named = settings.sidecar_for.is_some() || settings.proxy_id.is_some();
+    let is_named = settings.host || settings.sidecar_for.is_some() || settings.proxy_id.is_some();
     if is_named && settings.agent_socket.is_none() && settings.snapshot_file.is_none() {
         settings.agent_socket = Some(ask_agent(&args.http_addr, limit)?);
     }

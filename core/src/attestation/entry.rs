@@ -1,4 +1,4 @@
-//! An entry of the configuration: a service, and by what its processes are known.
+//! Entries of the configuration: by what processes are known, and for which service they speak.
 
 use super::cgroup::is_unit;
 use super::pod::is_uid;
@@ -24,11 +24,15 @@ pub struct Selectors {
     pub pod: Option<String>,
 }
 
+/// Some processes of a host, by what they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processes(Selectors);
+
 /// A service, and by what its processes are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub(super) service: ServiceName,
-    selectors: Selectors,
+    processes: Processes,
 }
 
 /// States why an entry would match nobody, or everybody.
@@ -44,7 +48,7 @@ pub enum InvalidEntry {
         cgroup: String,
     },
     /// Nothing is said of the processes.
-    #[error("say whose processes speak for the service: uid, gid, unit, cgroup or pod")]
+    #[error("say which processes are meant: uid, gid, unit, cgroup or pod")]
     NoSelector,
     /// The pod is no UID of one.
     #[error(
@@ -63,12 +67,12 @@ pub enum InvalidEntry {
     },
 }
 
-impl Entry {
-    /// Makes an entry.
+impl Processes {
+    /// Takes those that meet all that is given.
     ///
     /// # Errors
     /// [`InvalidEntry`] when there is no selector, or one that cannot be met.
-    pub fn new(service: ServiceName, selectors: Selectors) -> Result<Self, InvalidEntry> {
+    pub fn new(selectors: Selectors) -> Result<Self, InvalidEntry> {
         if selectors == Selectors::default() {
             return Err(InvalidEntry::NoSelector);
         }
@@ -82,7 +86,27 @@ impl Entry {
         if let Some(pod) = pod.as_deref().filter(|pod| !is_uid(pod)) {
             return Err(InvalidEntry::Pod { pod: pod.to_owned() });
         }
-        Ok(Self { service, selectors })
+        Ok(Self(selectors))
+    }
+
+    /// Whether a caller has all that is asked for.
+    pub fn contain(&self, caller: &Caller) -> bool {
+        let Selectors { uid, gid, unit, cgroup, pod } = &self.0;
+        uid.is_none_or(|uid| uid == caller.uid)
+            && gid.is_none_or(|gid| gid == caller.gid)
+            && unit.as_deref().is_none_or(|unit| caller.cgroup.unit() == Some(unit))
+            && cgroup.as_deref().is_none_or(|path| caller.cgroup.is_in(path))
+            && pod.as_deref().is_none_or(|uid| caller.cgroup.pod().map(Pod::uid) == Some(uid))
+    }
+}
+
+impl Entry {
+    /// Makes an entry.
+    ///
+    /// # Errors
+    /// [`InvalidEntry`] when there is no selector, or one that cannot be met.
+    pub fn new(service: ServiceName, selectors: Selectors) -> Result<Self, InvalidEntry> {
+        Ok(Self { service, processes: Processes::new(selectors)? })
     }
 
     /// Returns the service.
@@ -92,12 +116,7 @@ impl Entry {
 
     /// Whether a caller has all that is asked for.
     pub fn matches(&self, caller: &Caller) -> bool {
-        let Selectors { uid, gid, unit, cgroup, pod } = &self.selectors;
-        uid.is_none_or(|uid| uid == caller.uid)
-            && gid.is_none_or(|gid| gid == caller.gid)
-            && unit.as_deref().is_none_or(|unit| caller.cgroup.unit() == Some(unit))
-            && cgroup.as_deref().is_none_or(|path| caller.cgroup.is_in(path))
-            && pod.as_deref().is_none_or(|uid| caller.cgroup.pod().map(Pod::uid) == Some(uid))
+        self.processes.contain(caller)
     }
 }
 

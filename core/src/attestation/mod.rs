@@ -9,7 +9,7 @@ mod pod;
 use std::fmt;
 
 pub use cgroup::{Cgroup, InvalidCgroup};
-pub use entry::{Entry, InvalidEntry, Selectors};
+pub use entry::{Entry, InvalidEntry, Processes, Selectors};
 pub use pod::Pod;
 
 use crate::name::ServiceName;

@@ -3,9 +3,7 @@
 //! Never keys, never anything that changes the proxy. Runs apart from the workers.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -17,13 +15,14 @@ use weft_runtime::task::TaskTree;
 
 use crate::config::{Sharing, Workers};
 use crate::handover::Standing;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, WorkloadMetrics};
+use crate::tenant::{Tenant, TenantState, Tenants};
 use crate::workload::Workload;
 
 /// What the answers are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
-    pub(crate) cell: Arc<ArcSwapOption<Workload>>,
+    pub(crate) tenants: Tenants,
     pub(crate) metrics: Metrics,
     pub(crate) standing: Standing,
     pub(crate) workers: Workers,
@@ -33,7 +32,7 @@ pub(crate) struct Admin {
 pub(crate) fn start(admin: Admin, listener: TcpListener, tasks: &TaskTree) {
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = match is_local_name(&request) {
-            true => admin.answer(request.method(), request.uri().path()),
+            true => admin.answer(request.method(), (request.uri().path(), request.uri().query())),
             false => {
                 let text = "weft: call the admin interface by its address or localhost\n";
                 reply(StatusCode::FORBIDDEN, "text/plain", text.to_owned())
@@ -63,37 +62,93 @@ fn is_local_name(request: &Request<Body>) -> bool {
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+    fn answer(&self, method: &Method, (path, query): (&str, Option<&str>)) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let text = "weft: the admin interface only answers GET\n".to_owned();
             return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
         }
-        let workload = self.cell.load_full();
-        match (path, workload) {
-            ("/metrics" | "/stats/prometheus", _) => {
+        match path {
+            "/metrics" | "/stats/prometheus" => {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
                 reply(StatusCode::OK, kind, self.metrics.encode())
             }
-            ("/ready", _) if self.standing.is_ending() => {
+            "/ready" if self.standing.is_ending() => {
                 let text = format!("weft: this proxy is {}\n", self.standing.word());
                 reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
             }
-            ("/server_info", _) => json_reply(&self.server_info()),
-            ("/ready", Some(_)) => reply(StatusCode::OK, "text/plain", "ready\n".to_owned()),
-            ("/ready" | "/config_dump" | "/clusters", None) => {
-                let reason = self.standing.waited_for();
-                let text = format!("weft: no configuration has come yet: {reason}\n");
-                reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+            "/ready" if self.tenants.is_serving() => {
+                reply(StatusCode::OK, "text/plain", "ready\n".to_owned())
             }
-            ("/config_dump", Some(workload)) => json_reply(&config_dump(&workload)),
-            ("/clusters", Some(workload)) => json_reply(&clusters(&workload, &self.metrics)),
+            "/ready" => self.not_yet(),
+            "/server_info" => json_reply(&self.server_info()),
+            "/config_dump" => self.of_workloads(query, |_, workload| config_dump(workload)),
+            "/clusters" => self.of_workloads(query, clusters),
+            "/workloads" => json_reply(&self.tenants.all().iter().map(|it| shown(it)).collect()),
             _ => {
-                let text = "weft: see /ready, /metrics, /config_dump, /clusters, /server_info\n"
-                    .to_owned();
-                reply(StatusCode::NOT_FOUND, "text/plain", text)
+                let text = "weft: see /ready, /metrics, /config_dump, /clusters, /workloads, \
+                            /server_info\n";
+                reply(StatusCode::NOT_FOUND, "text/plain", text.to_owned())
             }
         }
     }
+
+    fn not_yet(&self) -> Response<Body> {
+        let reason = self.tenants.waited_for();
+        let text = format!("weft: no configuration has come yet: {reason}\n");
+        reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", text)
+    }
+
+    /// Shows something of the one workload of a sidecar; of a host proxy's, that of all by proxy, or
+    /// of the one that is asked for with `?proxy=ID`.
+    fn of_workloads(
+        &self,
+        query: Option<&str>,
+        show: fn(&Tenant, &Workload) -> Value,
+    ) -> Response<Body> {
+        let asked = query.and_then(|query| query.strip_prefix("proxy="));
+        let all = self.tenants.all();
+        let mut in_force = all.iter().filter_map(|it| Some((&**it, it.cell.load_full()?)));
+        let is_asked = |workload: &Workload, id: &str| workload.snapshot.proxy_id.as_str() == id;
+        match (asked, self.tenants.is_host()) {
+            (Some(id), _) => match in_force.find(|(_, workload)| is_asked(workload, id)) {
+                Some((tenant, workload)) => json_reply(&show(tenant, &workload)),
+                None => {
+                    let text = "weft: that proxy has no configuration here; see /workloads\n";
+                    reply(StatusCode::NOT_FOUND, "text/plain", text.to_owned())
+                }
+            },
+            (None, true) => {
+                let shown = in_force
+                    .map(|(tenant, it)| (it.snapshot.proxy_id.to_string(), show(tenant, &it)));
+                json_reply(&json!({ "workloads": shown.collect::<serde_json::Map<_, _>>() }))
+            }
+            (None, false) => match in_force.next() {
+                Some((tenant, workload)) => json_reply(&show(tenant, &workload)),
+                None => self.not_yet(),
+            },
+        }
+    }
+}
+
+/// How one workload stands.
+fn shown(tenant: &Tenant) -> Value {
+    let TenantState { waits_for, refusal, missing } = tenant.state();
+    let workload = tenant.cell.load_full();
+    let snapshot = workload.as_ref().map(|workload| &workload.snapshot);
+    let state = match (&snapshot, &refusal) {
+        (Some(_), None) => "in force",
+        (Some(_), Some(_)) => "in force, a newer one refused",
+        (None, Some(_)) => "refused",
+        (None, None) => "waiting",
+    };
+    json!({
+        "proxy": tenant.shown(), "service": snapshot.map(|it| &it.service),
+        "spiffe_id": snapshot.map(|it| &it.spiffe_id), "version": snapshot.map(|it| it.version),
+        "leaf_valid_before": workload.as_ref().map(|it| it.credentials.valid_before().rfc3339()),
+        "inbound": snapshot.map(|it| it.inbound.bind), "state": state, "waits_for": waits_for,
+        "refusal": refusal.map(|(version, reason)| json!({ "version": version, "reason": reason })),
+        "missing_listeners": missing,
+    })
 }
 
 impl Admin {
@@ -103,6 +158,7 @@ impl Admin {
             "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
             "state": self.standing.word(), "generation": self.standing.generation(),
             "workers": self.workers,
+            "shape": if self.tenants.is_host() { "host proxy" } else { "sidecar" },
         })
     }
 }
@@ -126,7 +182,7 @@ fn config_dump(workload: &Workload) -> Value {
 }
 
 /// Each upstream with its targets and the endpoints behind them.
-fn clusters(workload: &Workload, metrics: &Metrics) -> Value {
+fn clusters(tenant: &Tenant, workload: &Workload) -> Value {
     let upstreams: Vec<Value> = workload
         .upstreams
         .iter()
@@ -135,7 +191,7 @@ fn clusters(workload: &Workload, metrics: &Metrics) -> Value {
                 .targets
                 .iter()
                 .map(|target| {
-                    let endpoints = target.endpoints.iter().map(|it| endpoint(it, metrics));
+                    let endpoints = target.endpoints.iter().map(|it| endpoint(it, &tenant.metrics));
                     json!({
                         "target": target.id, "spiffe_id": target.spiffe_id,
                         "mesh_transport": transport_word(target.transport),
@@ -153,7 +209,7 @@ fn clusters(workload: &Workload, metrics: &Metrics) -> Value {
 }
 
 /// An endpoint, with what each worker speaks with it where there is a choice.
-fn endpoint(endpoint: &Endpoint, metrics: &Metrics) -> Value {
+fn endpoint(endpoint: &Endpoint, metrics: &WorkloadMetrics) -> Value {
     let mut value = json!(endpoint);
     let spoken = metrics.spoken(endpoint.address);
     if let (Some(fields), false) = (value.as_object_mut(), spoken.is_empty()) {

@@ -1,126 +1,117 @@
-//! Puts snapshots in force, one after the other.
+//! Puts the snapshots of one workload in force, one after the other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
-use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
-use weft_runtime::clock;
+use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
+use weft_runtime::{clock, entropy};
 
-use super::static_file;
-use super::subscribe::subscribe;
 use crate::StartError;
-use crate::config::{AccessLogSetting, Hops, SnapshotSource};
+use crate::config::{AccessLogSetting, Hops};
 use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
-use crate::observe::{Metrics, PlaintextReport};
+use crate::observe::PlaintextReport;
+use crate::tenant::Tenant;
 use crate::workload::Workload;
 
-/// How often listeners that could not be opened are tried again.
-const REBIND_EVERY: Duration = Duration::from_secs(2);
+/// The shortest and longest time until listeners that could not be opened are tried again: who
+/// had the address before may be about to close it.
+const REBIND_AFTER_MIN: Duration = Duration::from_millis(50);
+const REBIND_AFTER_MAX: Duration = Duration::from_secs(2);
 
 /// Tells once whether the first snapshot is in force.
 pub(crate) type Started = oneshot::Sender<Result<(), StartError>>;
 
-/// The task's own state.
-pub(super) struct Driver {
-    crew: Crew,
-    hops: Hops,
+/// What the drivers of all workloads work with.
+#[derive(Debug, Clone)]
+pub(crate) struct Means {
+    pub(crate) crew: Crew,
+    pub(crate) hops: Hops,
     /// What is said on the host about access logs.
-    access_log: Option<AccessLogSetting>,
-    metrics: Metrics,
-    /// What is in force, for the admin interface.
-    cell: Arc<ArcSwapOption<Workload>>,
-    started: Option<Started>,
-    /// When listeners that could not be opened are tried again.
-    rebind_at: Option<Instant>,
-    standing: Standing,
+    pub(crate) access_log: Option<AccessLogSetting>,
+    pub(crate) standing: Standing,
 }
 
-/// Follows the source until the tree is cancelled.
-pub(crate) async fn drive(
-    source: SnapshotSource,
-    (crew, (hops, access_log)): (Crew, (Hops, Option<AccessLogSetting>)),
-    metrics: Metrics,
-    (cell, started, standing): (Arc<ArcSwapOption<Workload>>, Started, Standing),
-    (questions, tasks): (mpsc::Receiver<ServiceName>, TaskTree),
-) {
-    let (started, rebind_at) = (Some(started), None);
-    let mut driver = Driver { crew, hops, access_log, metrics, cell, started, rebind_at, standing };
-    match source {
-        SnapshotSource::File(path) => match static_file::read(&path) {
-            Ok(snapshot) => {
-                // The reason was told already.
-                let _ = driver.apply(snapshot).await;
-                driver.rebind_until_cancelled(&tasks).await;
-            }
-            Err(error) => {
-                let path = path.display().to_string();
-                driver.fail(StartError::SnapshotFile { path, reason: chain(&error) });
-            }
-        },
-        SnapshotSource::Given(snapshots) => driver.follow(snapshots, &tasks).await,
-        SnapshotSource::Agent { socket, workload } => {
-            subscribe(&mut driver, (&socket, &workload), questions, &tasks).await;
-        }
-    }
+/// What puts the snapshots of one workload in force.
+pub(super) struct Driver {
+    means: Means,
+    tenant: Arc<Tenant>,
+    started: Option<Started>,
+    /// When listeners are tried again, and the pauses between.
+    rebinds: Option<(Instant, Backoff)>,
 }
 
 impl Driver {
-    /// Puts a snapshot in force.
+    pub(super) fn new(means: Means, tenant: Arc<Tenant>, started: Started) -> Self {
+        Self { means, tenant, started: Some(started), rebinds: None }
+    }
+
+    /// Puts a snapshot in force. Listeners may be missing: see [`Driver::missing`].
     ///
     /// # Errors
     /// The reason in words, when it cannot be: then the one before stays in force.
     pub(super) async fn apply(&mut self, mut snapshot: ProxySnapshot) -> Result<(), String> {
-        let version = snapshot.version;
-        let before = self.cell.load_full();
-        if let Some(setting) = self.access_log {
+        let (version, proxy) = (snapshot.version, snapshot.proxy_id.clone());
+        let before = self.tenant.cell.load_full();
+        if let Some(setting) = self.means.access_log {
             snapshot.access_logs = setting.instead().map(Box::new);
         }
-        let workload = match Workload::new(snapshot, self.hops, before.as_deref()) {
+        let workload = match Workload::new(snapshot, self.means.hops, before.as_deref()) {
             Ok(workload) => Arc::new(workload),
             Err(error) => {
                 let reason = chain(&error);
-                self.metrics.refused();
-                error!(version, reason, "configuration refused, the one before stays in force");
+                self.tenant.metrics.refused();
+                self.tenant.stands(|it| it.refusal = Some((version, reason.clone())));
+                error!(%proxy, version, reason, "configuration refused, the one before stays in force");
                 self.fail(StartError::Snapshot { reason: reason.clone() });
                 return Err(reason);
             }
         };
         self.put_in_force(workload).await;
-        info!(version, "configuration in force");
+        info!(%proxy, version, "configuration in force");
         Ok(())
+    }
+
+    /// Returns the version in force; 0 for none.
+    pub(super) fn version(&self) -> u64 {
+        self.tenant.cell.load().as_ref().map_or(0, |workload| workload.snapshot.version)
+    }
+
+    /// Returns the listeners that cannot be opened at present, with the reasons.
+    pub(super) fn missing(&self) -> Vec<String> {
+        self.tenant.state().missing
     }
 
     /// Returns who came without mutual TLS; `None` while nobody may and nobody did.
     pub(super) fn plaintext(&self) -> Option<PlaintextReport> {
-        let workload = self.cell.load();
+        let workload = self.tenant.cell.load();
         let may = workload.as_ref().is_some_and(|it| it.snapshot.inbound.takes_plaintext);
-        Some(self.metrics.plaintext()).filter(|report| may || !report.sources.is_empty())
+        let report = self.tenant.metrics.plaintext();
+        Some(report).filter(|report| may || !report.sources.is_empty())
     }
 
     /// Whether another process speaks to the source in this one's place. Policy is followed on, as
     /// connections are judged by it.
     pub(super) fn is_replaced(&self) -> bool {
-        self.standing.is_replaced()
+        self.means.standing.is_replaced()
     }
 
     /// Tries again to open listeners, if some are missing.
     pub(super) async fn rebind(&mut self) {
-        if let (true, Some(workload)) = (self.rebind_at.is_some(), self.cell.load_full()) {
+        if let (Some(_), Some(workload)) = (&self.rebinds, self.tenant.cell.load_full()) {
             self.put_in_force(workload).await;
         }
     }
 
     /// Waits until listeners should be tried again.
     pub(super) async fn rebind_due(&self) {
-        match self.rebind_at {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
+        match &self.rebinds {
+            Some((at, _)) => tokio::time::sleep_until((*at).into()).await,
             None => std::future::pending::<()>().await,
         }
     }
@@ -132,7 +123,7 @@ impl Driver {
 
     /// Notes why there is no configuration yet.
     pub(super) fn wait_for(&self, reason: &str) {
-        self.standing.waits_for(reason);
+        self.tenant.waits_for(reason);
     }
 
     /// Ends the start with an error, if it has not ended yet.
@@ -140,20 +131,36 @@ impl Driver {
         match self.started.take() {
             // Nobody waits for the start any more.
             Some(started) => drop(started.send(Err(error))),
-            None => warn!(error = chain(&error), "configuration source failed"),
+            None => {
+                let proxy = self.tenant.shown();
+                warn!(proxy, error = chain(&error), "configuration source failed");
+            }
         }
     }
 
     async fn put_in_force(&mut self, workload: Arc<Workload>) {
-        let unbound = self.crew.apply(&workload).await;
+        let Self { means, tenant, .. } = self;
+        let unbound = means.crew.apply(tenant, &workload).await;
         let leaf_ms = workload.credentials.valid_before().0;
-        self.metrics.applied(workload.snapshot.version, leaf_ms);
-        self.metrics.listeners_failed(unbound.len());
-        self.cell.store(Some(workload));
-        // A moment, not a pause: whoever waits for it is interrupted by other things.
-        self.rebind_at = (!unbound.is_empty()).then(|| clock::instant() + REBIND_EVERY);
+        tenant.metrics.applied(workload.snapshot.version, leaf_ms);
+        tenant.metrics.listeners_failed(unbound.len());
+        tenant.cell.store(Some(workload));
         let grave = unbound.iter().filter(|unbound| !unbound.has_choice);
         let reasons: Vec<String> = grave.map(Unbound::to_string).collect();
+        let is_news = tenant.state().missing != reasons;
+        tenant.stands(|state| {
+            state.refusal = None;
+            state.waits_for = None;
+            state.missing.clone_from(&reasons);
+        });
+        self.rebinds = match unbound.is_empty() {
+            true => None,
+            false => {
+                let fresh = || Backoff::new(REBIND_AFTER_MIN, REBIND_AFTER_MAX, entropy::rng());
+                let mut pauses = self.rebinds.take().map_or_else(fresh, |(_, pauses)| pauses);
+                Some((clock::instant() + pauses.next(), pauses))
+            }
+        };
         match (self.started.take(), reasons.is_empty()) {
             (Some(started), true) => drop(started.send(Ok(()))),
             // At the start a person waits for the answer; later the other listeners serve on.
@@ -161,11 +168,16 @@ impl Driver {
                 drop(started.send(Err(StartError::Listen { reason: reasons.join("; ") })));
             }
             (None, true) => {}
-            (None, false) => warn!(reason = reasons.join("; "), "a listener is missing"),
+            (None, false) if is_news => {
+                let proxy = self.tenant.shown();
+                warn!(proxy, reason = reasons.join("; "), "a listener is missing");
+            }
+            (None, false) => {}
         }
     }
 
-    async fn follow(
+    /// Puts what the program gives in force until the tree is cancelled.
+    pub(super) async fn follow(
         &mut self,
         mut snapshots: watch::Receiver<Arc<ProxySnapshot>>,
         tasks: &TaskTree,
@@ -189,7 +201,8 @@ impl Driver {
         }
     }
 
-    async fn rebind_until_cancelled(&mut self, tasks: &TaskTree) {
+    /// Has only listeners left to open, until the tree is cancelled.
+    pub(super) async fn rebind_until_cancelled(&mut self, tasks: &TaskTree) {
         loop {
             tokio::select! {
                 // Both only wait.

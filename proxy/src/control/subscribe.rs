@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tracing::{debug, warn};
-use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
@@ -26,11 +25,12 @@ use crate::StartError;
 use crate::config::WorkloadId;
 use crate::http::chain;
 use crate::observe::PlaintextReport;
+use crate::tenant::Questions;
 
 /// The shortest and longest pause before the agent is called again: it restarts in a second,
 /// and being called twice a minute costs nothing.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(100);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Requests on their way to the agent: one acknowledgement follows one configuration.
 const REQUESTS_MAX: usize = 4;
 /// How often the agent is told who came without mutual TLS, if that has changed.
@@ -38,27 +38,39 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of one configuration: a thousand upstreams with their endpoints.
 const CONFIGURATION_BYTES_MAX: usize = 64 << 20;
 
+/// How an agent is asked for one workload.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) workload: WorkloadId,
+    /// Whether it is one of many of a host proxy.
+    pub(super) is_hosted: bool,
+}
+
 /// Follows the agent until the tree is cancelled.
 pub(super) async fn subscribe(
     driver: &mut Driver,
-    (socket, workload): (&Path, &WorkloadId),
-    mut questions: mpsc::Receiver<ServiceName>,
+    (socket, subject): (&Path, &Subject),
+    mut questions: Questions,
     tasks: &TaskTree,
 ) {
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, entropy::rng());
     loop {
         let ended = tokio::select! {
             // Dropping the stream ends the call; the next one begins with the newest snapshot.
-            ended = follow(driver, (socket, workload), &mut questions, &mut backoff) => ended,
+            ended = follow(driver, (socket, subject), &mut questions, &mut backoff) => ended,
             () = tasks.cancelled() => return,
         };
-        let refuses = matches!(ended.code(), Code::NotFound | Code::InvalidArgument);
+        let refuses = refuses(&ended);
         match (driver.is_started(), refuses) {
             // It may be registered a moment later, as hosts start everything at once.
             (false, true) => driver.wait_for(&format!("the agent refuses: {}", ended.message())),
             (false, false) => {
                 driver.wait_for(&format!("no agent answers at {}", socket.display()));
                 debug!(error = chain(&ended), "the agent's stream ended");
+            }
+            // The list of those that are served says so, too.
+            (true, true) if subject.is_hosted && ended.code() == Code::NotFound => {
+                debug!(error = chain(&ended), "the agent knows the proxy no more");
             }
             (true, true) => {
                 driver.fail(StartError::Unknown { reason: ended.message().to_owned() });
@@ -73,6 +85,11 @@ pub(super) async fn subscribe(
         }
         driver.rebind().await;
     }
+}
+
+/// Whether the agent has heard, and will not.
+pub(super) fn refuses(ended: &Status) -> bool {
+    matches!(ended.code(), Code::NotFound | Code::InvalidArgument | Code::PermissionDenied)
 }
 
 /// Tells the agent who came without mutual TLS, if that has changed and there is room.
@@ -104,19 +121,20 @@ fn plaintext(report: PlaintextReport) -> ProxyRequest {
 /// One stream, to its end.
 async fn follow(
     driver: &mut Driver,
-    (socket, workload): (&Path, &WorkloadId),
-    questions: &mut mpsc::Receiver<ServiceName>,
+    (socket, subject): (&Path, &Subject),
+    questions: &mut Questions,
     backoff: &mut Backoff,
 ) -> Status {
     let mut client = ProxyControlClient::new(rpc::channel_unix(socket))
         .max_decoding_message_size(CONFIGURATION_BYTES_MAX);
     let (requests, stream) = mpsc::channel(REQUESTS_MAX);
-    let (sidecar_for, proxy_id) = match workload {
+    let (sidecar_for, proxy_id) = match &subject.workload {
         WorkloadId::Proxy(id) => (String::new(), id.clone()),
         WorkloadId::SidecarFor(id) => (id.clone(), String::new()),
     };
     let weft_version = env!("CARGO_PKG_VERSION").to_owned();
-    let hello = Request::Hello(ProxyHello { sidecar_for, proxy_id, weft_version });
+    let is_hosted = subject.is_hosted;
+    let hello = Request::Hello(ProxyHello { sidecar_for, proxy_id, weft_version, is_hosted });
     if requests.send(ProxyRequest { request: Some(hello) }).await.is_err() {
         return Status::internal("the request stream closed by itself");
     }
@@ -145,7 +163,7 @@ async fn follow(
                 continue;
             }
             () = driver.rebind_due() => {
-                driver.rebind().await;
+                rebind(driver, &requests).await;
                 continue;
             }
         };
@@ -160,10 +178,23 @@ async fn follow(
         if driver.is_replaced() {
             continue;
         }
-        let ack = Request::Ack(ProxyAck { version, refusal });
+        let missing_listeners = driver.missing();
+        let ack = Request::Ack(ProxyAck { version, refusal, missing_listeners });
         if requests.send(ProxyRequest { request: Some(ack) }).await.is_err() {
             return Status::unavailable("the agent ended the stream");
         }
+    }
+}
+
+/// Tries again to open listeners, and tells the agent if that has changed what is missing.
+async fn rebind(driver: &mut Driver, requests: &mpsc::Sender<ProxyRequest>) {
+    let missing = driver.missing();
+    driver.rebind().await;
+    let (version, newest) = (driver.version(), driver.missing());
+    if newest != missing && !driver.is_replaced() {
+        let ack = ProxyAck { version, missing_listeners: newest, ..Default::default() };
+        // Without room for it, the next acknowledgement tells.
+        let _ = requests.try_send(ProxyRequest { request: Some(Request::Ack(ack)) });
     }
 }
 

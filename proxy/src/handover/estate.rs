@@ -9,7 +9,7 @@ use super::take::{Predecessor, take};
 use crate::StartError;
 use crate::config::Config;
 use crate::http::chain;
-use crate::listen::Inherited;
+use crate::listen::{Bequest, Inherited};
 
 /// The name that the service manager gives the socket of the admin interface, unless it listens
 /// where the configuration says.
@@ -55,7 +55,12 @@ impl Estate {
                 if name == ADMIN_NAME || address == config.admin_addr.into() {
                     heir.admin.get_or_insert(socket);
                 } else {
-                    heir.traffic.entry(address).or_insert_with(|| vec![socket]);
+                    // The service manager keeps its own handle of it.
+                    let bequest = heir.traffic.entry(address).or_insert_with(|| {
+                        let sockets = vec![socket];
+                        Bequest { sockets, ..Bequest::default() }
+                    });
+                    bequest.stays = true;
                 }
             }
         }

@@ -38,6 +38,9 @@ pub(crate) struct Giver {
     pub(crate) path: PathBuf,
 }
 
+/// A socket with its use, and the proxy that accepts from it.
+type Given = (Use, Option<Box<str>>, OwnedFd);
+
 /// States why a process did not take over.
 #[derive(Debug, thiserror::Error)]
 enum GiveError {
@@ -159,33 +162,34 @@ impl Giver {
     }
 
     /// Collects every socket with its use.
-    async fn sockets(&self, door: &UnixListener) -> io::Result<Vec<(Use, OwnedFd)>> {
+    async fn sockets(&self, door: &UnixListener) -> io::Result<Vec<Given>> {
         use std::os::fd::AsFd as _;
         let mut sockets = vec![
-            (Use::Admin, self.admin.0.try_clone()?.into_descriptor()),
-            (Use::HandOver, door.as_fd().try_clone_to_owned()?),
+            (Use::Admin, None, self.admin.0.try_clone()?.into_descriptor()),
+            (Use::HandOver, None, door.as_fd().try_clone_to_owned()?),
         ];
         let traffic = self.crew.share().await?;
-        sockets.extend(traffic.into_iter().map(|it| (Use::Traffic, it.into_descriptor())));
+        sockets
+            .extend(traffic.into_iter().map(|(it, of)| (Use::Traffic, of, it.into_descriptor())));
         if sockets.len() > SOCKETS_MAX {
             return Err(io::Error::other(format!("there are more than {SOCKETS_MAX} of them")));
         }
         Ok(sockets)
     }
 
-    async fn send(
-        &self,
-        passage: &mut Passage,
-        sockets: Vec<(Use, OwnedFd)>,
-    ) -> Result<(), GiveError> {
+    async fn send(&self, passage: &mut Passage, sockets: Vec<Given>) -> Result<(), GiveError> {
         let generation = self.standing.generation() + 1;
         let mut left = sockets.len();
         let mut sockets = sockets.into_iter();
         while left > 0 {
-            let (uses, passed): (Vec<Use>, Vec<OwnedFd>) =
-                sockets.by_ref().take(PASSED_MAX).unzip();
+            let (mut uses, mut of, mut passed) = (Vec::new(), Vec::new(), Vec::new());
+            for (for_what, of_whom, socket) in sockets.by_ref().take(PASSED_MAX) {
+                uses.push(for_what);
+                of.push(of_whom);
+                passed.push(socket);
+            }
             left -= uses.len();
-            say(passage, &Message::Sockets { uses, left, generation }, &passed).await?;
+            say(passage, &Message::Sockets { uses, of, left, generation }, &passed).await?;
         }
         Ok(())
     }

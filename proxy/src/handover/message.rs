@@ -40,6 +40,10 @@ pub(super) enum Message {
     Sockets {
         /// What each is for.
         uses: Vec<Use>,
+        /// The id of the proxy that accepts from each; a process may leave it out that is the proxy
+        /// of one service.
+        #[serde(default)]
+        of: Vec<Option<Box<str>>>,
         /// 0 in the last message.
         left: usize,
         /// How many processes had them before the new one.

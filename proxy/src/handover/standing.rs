@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use tracing::info;
-
 /// It serves, or will once it has a configuration.
 const SERVES: u8 = 0;
 /// It was told to end, and takes nobody new.
@@ -21,7 +18,6 @@ pub(crate) struct Standing(Arc<Inner>);
 struct Inner {
     state: AtomicU8,
     generation: AtomicU64,
-    waits_for: Mutex<Option<String>>,
 }
 
 impl Standing {
@@ -54,21 +50,6 @@ impl Standing {
     /// Returns how many processes had these listeners before.
     pub(crate) fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::SeqCst)
-    }
-
-    /// Notes why there is no configuration yet; tells it once.
-    pub(crate) fn waits_for(&self, reason: &str) {
-        let mut waits_for = self.0.waits_for.lock();
-        if waits_for.as_deref() != Some(reason) {
-            info!(reason, "waiting for the first configuration");
-            *waits_for = Some(reason.to_owned());
-        }
-    }
-
-    /// Returns why there is no configuration yet.
-    pub(crate) fn waited_for(&self) -> String {
-        let reason = self.0.waits_for.lock().clone();
-        reason.unwrap_or_else(|| "the agent has none to give yet".to_owned())
     }
 
     /// Returns it in a word, for people.

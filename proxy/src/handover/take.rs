@@ -76,10 +76,10 @@ pub(crate) async fn take(path: &Path) -> Result<Option<Heir>, TakeError> {
     loop {
         let heard = tokio::time::timeout(ANSWER_LIMIT, hear(&mut passage)).await;
         let heard = heard.map_err(|_| TakeError::Unanswered)??;
-        let (uses, left, sockets) = match heard {
-            Some((Message::Sockets { uses, left, generation }, sockets)) => {
+        let (uses, mut of, left, sockets) = match heard {
+            Some((Message::Sockets { uses, of, left, generation }, sockets)) => {
                 heir.generation = generation;
-                (uses, left, sockets)
+                (uses, of, left, sockets)
             }
             Some((Message::Refused { reason }, _)) => return Err(TakeError::Refused(reason)),
             Some((other @ (Message::Done | Message::Hello { .. } | Message::Ready), _)) => {
@@ -92,13 +92,16 @@ pub(crate) async fn take(path: &Path) -> Result<Option<Heir>, TakeError> {
             let what = format!("{} sockets for {} uses", sockets.len(), uses.len());
             return Err(TakeError::Unexpected(what));
         }
-        for (of, socket) in uses.into_iter().zip(sockets) {
-            match of {
+        of.resize(uses.len(), None);
+        for ((for_what, of), socket) in uses.into_iter().zip(of).zip(sockets) {
+            match for_what {
                 Use::Admin => heir.admin = Some(ListeningSocket::adopt(socket)?),
                 Use::HandOver => heir.door = Some(net::adopt_unix_listener(socket)?),
                 Use::Traffic => {
                     let socket = ListeningSocket::adopt(socket)?;
-                    heir.traffic.entry(socket.address().clone()).or_default().push(socket);
+                    let bequest = heir.traffic.entry(socket.address().clone()).or_default();
+                    bequest.sockets.push(socket);
+                    bequest.of = of;
                 }
             }
         }

@@ -203,7 +203,7 @@ pub(super) async fn wait_for_keys(
             continue;
         }
         let answered = known(&local).map_or(0, |known| known.answered);
-        if !worker.asker.ask(&provider.name, answered) {
+        if !worker.tenant.asker.ask(&provider.name, answered) {
             continue;
         }
         let come = async {

@@ -125,7 +125,7 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
         Door::Inbound => local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX),
         Door::Exposed(_) | Door::Outbound(_) => u32::MAX,
     };
-    let counter = if *door == Door::Inbound { Some(&worker.inbound_open) } else { None };
+    let counter = if *door == Door::Inbound { Some(&worker.tenant.inbound_open) } else { None };
     let inbound = match counter.map(|open| Place::take(open, inbound_max)) {
         Some(None) => return turn_away(worker, &stream, door, "connection-limit"),
         taken => taken.flatten(),
@@ -189,7 +189,7 @@ impl Place {
     pub(crate) fn of_stream(worker: &Worker) -> Option<Self> {
         let local = worker.current();
         let limit = local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX);
-        let place = Self::take(&worker.inbound_open, limit);
+        let place = Self::take(&worker.tenant.inbound_open, limit);
         if place.is_none() {
             local.inbound.cause("connection-limit");
         }

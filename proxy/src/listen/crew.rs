@@ -1,6 +1,6 @@
-//! All workers together: what they are started with, and what they can be told.
+//! All worker threads together: what they are started with, and what they can be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,19 +11,29 @@ use weft_core::local_address::LocalAddress;
 use weft_runtime::net::ListeningSocket;
 use weft_runtime::task::TaskTree;
 
+use super::thread::run_thread;
 use super::unix::UnixDoors;
-use super::worker::run_thread;
-use crate::control::KeyAsker;
 use crate::limits::Limits;
-use crate::observe::{AccessLog, Decisions, Metrics, Spans};
+use crate::observe::{AccessLog, Decisions, Flows, Spans};
+use crate::tenant::Tenant;
 use crate::transport::quic::Docks;
 use crate::workload::Workload;
 
-/// Commands on their way to a worker: who sends one waits for its answer.
+/// Commands on their way to a worker thread: who sends one waits for its answer.
 const COMMANDS_MAX: usize = 2;
 
 /// Sockets that another process has opened, by where they listen.
-pub(crate) type Inherited = BTreeMap<LocalAddress, Vec<ListeningSocket>>;
+pub(crate) type Inherited = BTreeMap<LocalAddress, Bequest>;
+
+/// Sockets at one address that another process has opened.
+#[derive(Debug, Default)]
+pub(crate) struct Bequest {
+    pub(crate) sockets: Vec<ListeningSocket>,
+    /// The proxy that accepted from them; `None` when anyone may.
+    pub(crate) of: Option<Box<str>>,
+    /// Whether whoever opened them keeps them open, so that nobody else can open others there.
+    pub(crate) stays: bool,
+}
 
 /// All workers, as the rest of the proxy sees them. Clones are the same.
 #[derive(Debug, Clone)]
@@ -39,46 +49,67 @@ pub(crate) struct CrewOptions {
     pub(crate) limits: Arc<Limits>,
     /// Files and sockets that the process may have open.
     pub(crate) descriptors_max: u64,
-    pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
-    pub(crate) asker: Arc<KeyAsker>,
     pub(crate) decisions: Option<Decisions>,
     pub(crate) spans: Spans,
     pub(crate) unix_doors: UnixDoors,
     /// For callers over QUIC.
     pub(crate) docks: Arc<Docks>,
+    /// Who calls whom.
+    pub(crate) flows: Flows,
 }
 
 /// A listener that could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{error}")]
 pub(crate) struct Unbound {
+    /// Where, if nobody accepts there.
+    address: Option<LocalAddress>,
     error: Arc<io::Error>,
     /// Whether callers have another way in.
     pub(crate) has_choice: bool,
 }
 
-/// What a worker can be told, and where it answers.
+/// A socket where a worker accepts, and the id of the proxy for which it does.
+pub(crate) type Shared = (ListeningSocket, Option<Box<str>>);
+
+/// What a worker thread can be told, and where it answers.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Puts a workload in force.
-    Apply { workload: Arc<Workload>, done: oneshot::Sender<Vec<Unbound>> },
+    /// Puts a workload in force, with all listeners but those that another thread cannot open.
+    Apply {
+        tenant: Arc<Tenant>,
+        workload: Arc<Workload>,
+        except: Arc<BTreeSet<LocalAddress>>,
+        done: oneshot::Sender<Vec<Unbound>>,
+    },
     /// Accepts no more, and answers when every connection has ended or the time is over.
     Drain { limit: Duration, done: oneshot::Sender<()> },
+    /// Accepts no more for one workload, tells so, and tells when its last connection has ended or
+    /// was cut at the limit. The others go on.
+    Remove { number: u64, limit: Duration, closed: oneshot::Sender<()>, gone: oneshot::Sender<()> },
     /// Accepts no more, because another process does, and tells when every connection has ended.
     Retire { retired: oneshot::Sender<()>, gone: oneshot::Sender<()> },
+    /// Closes what another process has left and nobody wanted.
+    Settle,
     /// Gives further handles of its sockets.
-    Share { answer: oneshot::Sender<io::Result<Vec<ListeningSocket>>> },
+    Share { answer: oneshot::Sender<io::Result<Vec<Shared>>> },
 }
 
 impl Unbound {
+    /// One that accepts, but not as it should.
     pub(super) fn new(error: io::Error) -> Self {
-        Self { error: Arc::new(error), has_choice: false }
+        Self { address: None, error: Arc::new(error), has_choice: false }
+    }
+
+    /// One at an address where nobody accepts.
+    pub(super) fn at(address: LocalAddress, error: io::Error) -> Self {
+        Self { address: Some(address), ..Self::new(error) }
     }
 
     /// One without which callers have another way in.
     pub(super) fn of_choice(error: io::Error) -> Self {
-        Self { error: Arc::new(error), has_choice: true }
+        Self { has_choice: true, ..Self::new(error) }
     }
 }
 
@@ -92,20 +123,18 @@ impl Crew {
         inherited: Inherited,
         tasks: &TaskTree,
     ) -> io::Result<Self> {
-        let (callers_open, inbound_open) = (Arc::default(), Arc::default());
+        let callers_open: Arc<AtomicU32> = Arc::default();
         let shares = deal(inherited, options.workers)?;
         let doors = shares
             .into_iter()
             .enumerate()
             .map(|(number, share)| {
                 let (door, commands) = mpsc::channel(COMMANDS_MAX);
-                let counts: (Arc<AtomicU32>, Arc<AtomicU32>) =
-                    (Arc::clone(&callers_open), Arc::clone(&inbound_open));
-                let options = options.clone();
+                let (options, callers_open) = (options.clone(), callers_open.clone());
                 let tasks = tasks.child(format!("worker {number}"));
                 let inner = tasks.clone();
                 let thread = tasks.blocking(move || {
-                    run_thread(number, &options, (counts, share), commands, inner);
+                    run_thread(number, options, (callers_open, share), commands, inner);
                 });
                 tasks.spawn("thread", async move {
                     // A panic there was logged by the task tree.
@@ -117,13 +146,20 @@ impl Crew {
         Ok(Self { doors })
     }
 
-    /// Puts a workload in force on every worker; returns the listeners that could not be
-    /// opened.
-    pub(crate) async fn apply(&self, workload: &Arc<Workload>) -> Vec<Unbound> {
-        let mut unbound = Vec::new();
+    /// Puts a workload in force on every thread; returns the listeners that could not be opened.
+    /// Those that the first thread cannot open are not opened by the others: another process, or
+    /// another workload of this one, has the address.
+    pub(crate) async fn apply(
+        &self,
+        tenant: &Arc<Tenant>,
+        workload: &Arc<Workload>,
+    ) -> Vec<Unbound> {
+        let mut unbound: Vec<Unbound> = Vec::new();
         for door in &self.doors {
             let (done, answer) = oneshot::channel();
-            let command = Command::Apply { workload: workload.clone(), done };
+            let except = Arc::new(unbound.iter().filter_map(|it| it.address.clone()).collect());
+            let (tenant, workload) = (tenant.clone(), workload.clone());
+            let command = Command::Apply { tenant, workload, except, done };
             if door.send(command).await.is_ok() {
                 unbound.extend(answer.await.unwrap_or_default());
             }
@@ -131,11 +167,43 @@ impl Crew {
         unbound
     }
 
+    /// Accepts no more for a workload, while the others go on. What is returned is ready when its
+    /// last connection has ended, or was cut at the limit.
+    pub(crate) async fn remove(
+        &self,
+        tenant: &Tenant,
+        limit: Duration,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let number = tenant.number;
+        let mut ends = Vec::new();
+        for door in &self.doors {
+            let ((closed, done), (gone, end)) = (oneshot::channel(), oneshot::channel());
+            let command = Command::Remove { number, limit, closed, gone };
+            if door.send(command).await.is_ok() && done.await.is_ok() {
+                ends.push(end);
+            }
+        }
+        async move {
+            for end in ends {
+                // A thread that has ended has no connections either.
+                let _ = end.await;
+            }
+        }
+    }
+
+    /// Closes what another process has left and no workload wanted.
+    pub(crate) async fn settle(&self) {
+        for door in &self.doors {
+            // A thread that has ended has closed everything.
+            let _ = door.send(Command::Settle).await;
+        }
+    }
+
     /// Returns further handles of every socket where a worker accepts, worker by worker.
     ///
     /// # Errors
     /// Those of the operating system, such as too many open files.
-    pub(crate) async fn share(&self) -> io::Result<Vec<ListeningSocket>> {
+    pub(crate) async fn share(&self) -> io::Result<Vec<Shared>> {
         let mut sockets = Vec::new();
         for door in &self.doors {
             let (answer, shared) = oneshot::channel();
@@ -185,13 +253,20 @@ impl Crew {
 /// in it would wait for ever; a worker for which none is left shares that of another.
 fn deal(inherited: Inherited, workers: usize) -> io::Result<Vec<Inherited>> {
     let mut shares: Vec<Inherited> = (0..workers).map(|_| Inherited::new()).collect();
-    for (address, sockets) in inherited {
+    for (address, Bequest { sockets, of, stays }) in inherited {
+        let mut give = |number: usize, socket| {
+            let share = shares[number].entry(address.clone()).or_insert_with(|| Bequest {
+                sockets: Vec::new(),
+                of: of.clone(),
+                stays,
+            });
+            share.sockets.push(socket);
+        };
         for number in sockets.len()..workers {
-            let shared = sockets[number % sockets.len()].try_clone()?;
-            shares[number].entry(address.clone()).or_default().push(shared);
+            give(number, sockets[number % sockets.len()].try_clone()?);
         }
         for (number, socket) in sockets.into_iter().enumerate() {
-            shares[number % workers].entry(address.clone()).or_default().push(socket);
+            give(number % workers, socket);
         }
     }
     Ok(shares)
@@ -218,9 +293,11 @@ mod tests {
             (4, 4, vec![1, 1, 1, 1]),
         ] {
             let sockets = (0..sockets).map(|_| first.share().expect("a handle"));
-            let inherited = Inherited::from([(address.clone(), sockets.collect())]);
+            let bequest = Bequest { sockets: sockets.collect(), ..Bequest::default() };
+            let inherited = Inherited::from([(address.clone(), bequest)]);
             let shares = deal(inherited, workers).expect("dealt");
-            let counts: Vec<usize> = shares.iter().map(|share| share[&address].len()).collect();
+            let counts: Vec<usize> =
+                shares.iter().map(|share| share[&address].sockets.len()).collect();
             assert_eq!(counts, want);
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
-use weft_core::name::InstanceId;
+use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::ExposedRoute;
 use weft_core::traffic::{Mix64, Splits};
 use weft_runtime::net::TcpStream;
@@ -145,7 +145,10 @@ impl Local {
         let upstreams = workload
             .upstreams
             .iter()
-            .map(|upstream| local_upstream(upstream, (&mut pools, &shared), metrics, random))
+            .map(|upstream| {
+                let of = (&workload.snapshot.service, upstream);
+                local_upstream(of, (&mut pools, &shared), metrics, random)
+            })
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
         let address = &workload.snapshot.inbound.local_app;
@@ -191,6 +194,18 @@ impl Local {
         self.exposed.borrow_mut().entry(key).or_default().clone()
     }
 
+    /// Closes connections that wait for a request, and keeps none from now on.
+    pub(crate) fn retire(&self) {
+        for (_, _, target) in self.targets() {
+            for endpoint in &target.endpoints {
+                endpoint.pools.retire();
+                endpoint.pools.mux.iter().for_each(|mux| mux.retire());
+                endpoint.pools.quic.iter().for_each(|quic| quic.retire());
+            }
+        }
+        self.app.retire();
+    }
+
     /// Closes connections that have waited too long for a request.
     pub(crate) fn close_idle(&self, now: Instant, idle_max: Duration) {
         for (_, _, target) in self.targets() {
@@ -214,7 +229,7 @@ impl Local {
 }
 
 fn local_upstream(
-    upstream: &Upstream,
+    (source, upstream): (&ServiceName, &Upstream),
     (pools, shared): (&mut BTreeMap<PoolKey, Rc<Pools>>, &SharedPools),
     metrics: &WorkerMetrics,
     random: &mut Mix64,
@@ -241,7 +256,7 @@ fn local_upstream(
                 tcp: is_tcp.then(|| target.tls.tcp(endpoint.address)),
             })
             .collect(),
-        series: metrics.outbound(&upstream.service, &target.id),
+        series: metrics.outbound((source, &upstream.service), &target.id),
         flows: RefCell::default(),
     };
     LocalUpstream {

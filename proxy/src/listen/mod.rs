@@ -1,4 +1,4 @@
-//! Accepting: worker threads, their listeners, and the connections that live on them.
+//! Accepting: worker threads, the listeners of each workload on them, and their connections.
 //!
 //! What is done with a connection is `outbound`'s and `inbound`'s affair.
 
@@ -10,11 +10,12 @@ mod live;
 mod load;
 mod local;
 mod quic;
+mod thread;
 mod unix;
 mod worker;
 
 pub(crate) use accept::{Place, serve_stream};
-pub(crate) use crew::{Crew, CrewOptions, Inherited, Unbound};
+pub(crate) use crew::{Bequest, Crew, CrewOptions, Inherited, Unbound};
 pub(crate) use live::{Caller, Live};
 pub(crate) use load::InFlight;
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};

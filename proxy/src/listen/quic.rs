@@ -32,7 +32,7 @@ impl QuicDoor {
     pub(super) fn follow(&self, worker: &Rc<Worker>, workload: &Workload) -> Option<Unbound> {
         let bind = workload.snapshot.inbound.bind;
         let Some(config) = &workload.inbound_quic else {
-            self.close();
+            self.close(worker);
             return None;
         };
         if let Some((berth, _)) = &*self.open.borrow()
@@ -41,7 +41,7 @@ impl QuicDoor {
             berth.set_config(config);
             return None;
         }
-        self.close();
+        self.close(worker);
         match worker.docks.open(worker.number, bind, config, &worker.tasks) {
             Ok(Some(berth)) => {
                 let stop = CancellationToken::new();
@@ -56,9 +56,12 @@ impl QuicDoor {
     }
 
     /// Lets nobody in any more.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, worker: &Worker) {
         if let Some((berth, stop)) = self.open.borrow_mut().take() {
             stop.cancel();
+            if worker.number == 0 {
+                worker.docks.forget(berth.address());
+            }
             self.closed.borrow_mut().push(berth);
         }
     }
@@ -69,8 +72,8 @@ impl QuicDoor {
     }
 
     /// Ends the connections that are left.
-    pub(super) async fn end(&self) {
-        self.close();
+    pub(super) async fn end(&self, worker: &Worker) {
+        self.close(worker);
         let closed = self.closed.take();
         for berth in &closed {
             berth.end().await;

@@ -20,6 +20,8 @@ pub(super) struct UnixDoor {
     /// while somebody listens there.
     file: Mutex<Option<SocketFile>>,
     socket: ListeningSocket,
+    /// The number of the tenant whose callers come here.
+    owner: u64,
 }
 
 impl UnixDoors {
@@ -31,17 +33,23 @@ impl UnixDoors {
         &self,
         (path, mode): (&SocketPath, u32),
         inherited: Option<ListeningSocket>,
+        owner: u64,
     ) -> io::Result<Arc<UnixDoor>> {
         let mut doors = self.0.lock();
         doors.retain(|_, door| door.strong_count() > 0);
-        if let Some(door) = doors.get(path).and_then(Weak::upgrade) {
-            return Ok(door);
+        match doors.get(path).and_then(Weak::upgrade) {
+            Some(door) if door.owner == owner => return Ok(door),
+            Some(_) => {
+                let text = format!("another service of this host listens at {path}");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            None => {}
         }
         let (socket, file) = match inherited {
             Some(socket) => (socket, None),
             None => listen_unix(path, mode).map(|(socket, file)| (socket, Some(file)))?,
         };
-        let door = Arc::new(UnixDoor { socket, file: Mutex::new(file) });
+        let door = Arc::new(UnixDoor { socket, file: Mutex::new(file), owner });
         doors.insert(path.clone(), Arc::downgrade(&door));
         Ok(door)
     }

@@ -1,7 +1,8 @@
-//! Worker threads: one runtime each, nothing shared between them on the way of a request.
+//! One workload on one thread: its listeners, its connections, and what it needs for them. Nothing
+//! on the way of a request is shared with another workload or another thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -9,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 use weft_core::catalog::SOCKET_MODE_DEFAULT;
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::Mix64;
@@ -21,13 +22,13 @@ use weft_runtime::tls::rustls::pki_types::CertificateDer;
 use weft_runtime::{clock, entropy, net};
 
 use super::accept::{Door, accept};
-use super::crew::{Command, CrewOptions, Inherited, Unbound};
+use super::crew::{Bequest, Inherited, Shared, Unbound};
 use super::descriptors::Descriptors;
 use super::load::Load;
 use super::quic::QuicDoor;
+use super::thread::Thread;
 use super::unix::{UnixDoor, UnixDoors};
 use super::{Live, Local};
-use crate::control::KeyAsker;
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
@@ -35,33 +36,28 @@ use crate::observe::{
     AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, Verdict,
     WorkerMetrics,
 };
+use crate::tenant::Tenant;
 use crate::transport::quic;
 use crate::workload::Workload;
 
-/// How long a connection to another proxy or to the local instance waits for its next request:
-/// shorter than servers usually keep an idle client (nginx: 75 s), so that we close first.
-const POOL_IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long the last words over QUIC may take: some round trips.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(250);
-/// How often idle connections are looked through.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// One worker. Everything in it belongs to its thread.
+
+/// One workload on one thread. Everything in it belongs to the thread.
 pub(crate) struct Worker {
     pub(super) number: usize,
+    pub(crate) tenant: Arc<Tenant>,
     pub(crate) tasks: TaskTree,
     pub(crate) random: RefCell<Mix64>,
     pub(crate) log: AccessLog,
     pub(crate) spans: Spans,
     flows: Flows,
     pub(crate) limits: Arc<Limits>,
-    /// Requests under way.
+    /// Requests under way on the thread.
     pub(crate) load: Rc<Load>,
-    pub(crate) descriptors: Descriptors,
-    /// Connections from callers at every door, over all workers.
+    pub(crate) descriptors: Rc<Descriptors>,
+    /// Connections from callers at every door of the process.
     pub(super) callers_open: Arc<AtomicU32>,
-    pub(crate) inbound_open: Arc<AtomicU32>,
-    /// For newer keys of providers of tokens.
-    pub(crate) asker: Arc<KeyAsker>,
     /// Told when a workload is put in force.
     pub(crate) changed: Notify,
     decisions: Option<Decisions>,
@@ -72,6 +68,7 @@ pub(crate) struct Worker {
     pub(crate) quic_counts: Arc<QuicCounts>,
     pub(super) quic_door: QuicDoor,
     pub(super) docks: Arc<quic::Docks>,
+    thread: Weak<Thread>,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
     /// Connections to other proxies: each is cut when who is there is trusted no more.
@@ -80,9 +77,9 @@ pub(crate) struct Worker {
     all_gone: Notify,
     listeners: RefCell<BTreeMap<LocalAddress, Listening>>,
     unix_doors: UnixDoors,
-    /// What another process has left, until the first workload says what is wanted.
-    inherited: RefCell<Inherited>,
-    /// Another process has the listeners now: none is opened any more.
+    /// What another process has left on this thread.
+    inherited: Rc<RefCell<Inherited>>,
+    /// No listener is opened any more: another process has them, or nobody.
     is_retired: Cell<bool>,
     /// Told to end once already: there is nothing to wait for any more.
     is_drained: Cell<bool>,
@@ -94,39 +91,47 @@ struct Listening {
     sockets: Vec<Rc<LocalListener>>,
     /// What keeps the file of a unix socket.
     unix: Option<Arc<UnixDoor>>,
+    /// See [`Bequest::stays`].
+    stays: bool,
 }
 
-/// One worker's share of a listener, and what keeps the file of a unix socket.
-type Opened = (Vec<LocalListener>, Option<Arc<UnixDoor>>);
+/// One worker's share of a listener.
+struct Opened {
+    sockets: Vec<LocalListener>,
+    unix: Option<Arc<UnixDoor>>,
+    stays: bool,
+}
 
 impl Worker {
-    fn new(
-        number: usize,
-        options: &CrewOptions,
-        ((callers_open, inbound_open), inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
-        tasks: &TaskTree,
-    ) -> Rc<Self> {
+    /// Makes the worker of a workload that comes to a thread.
+    pub(super) fn new(thread: &Rc<Thread>, tenant: &Arc<Tenant>) -> Rc<Self> {
+        let options = &thread.options;
+        let metrics = tenant.metrics.worker(thread.number);
+        let tasks = match &tenant.id {
+            // What goes wrong with one is no affair of the others.
+            Some(id) => thread.tasks.isolated(id.as_str()),
+            None => thread.tasks.clone(),
+        };
         Rc::new(Self {
-            number,
-            tasks: tasks.clone(),
+            number: thread.number,
+            tenant: tenant.clone(),
             random: RefCell::new(seeded()),
             log: options.log.clone(),
             spans: options.spans.clone(),
-            flows: options.metrics.flows(),
-            asker: options.asker.clone(),
+            flows: options.flows.clone(),
             changed: Notify::new(),
             decisions: options.decisions.clone(),
             limits: options.limits.clone(),
-            load: Load::new(options.limits.overload_delay),
-            descriptors: Descriptors::new(options.descriptors_max),
-            callers_open,
-            inbound_open,
-            mux: MuxSides::new(options, number),
+            load: thread.load.clone(),
+            descriptors: thread.descriptors.clone(),
+            callers_open: thread.callers_open.clone(),
+            mux: MuxSides::new(&metrics, options.workers),
             quic: quic::Caller::new(tasks.clone()),
-            quic_counts: options.metrics.worker(number).quic(Side::Inbound),
+            quic_counts: metrics.quic(Side::Inbound),
             quic_door: QuicDoor::default(),
             docks: options.docks.clone(),
-            metrics: options.metrics.worker(number),
+            metrics,
+            thread: Rc::downgrade(thread),
             local: RefCell::new(None),
             lives: RefCell::default(),
             servers: RefCell::default(),
@@ -134,9 +139,10 @@ impl Worker {
             all_gone: Notify::new(),
             listeners: RefCell::default(),
             unix_doors: options.unix_doors.clone(),
-            inherited: RefCell::new(inherited),
-            is_retired: Cell::new(false),
+            inherited: thread.inherited.clone(),
+            is_retired: Cell::new(thread.is_retired.get()),
             is_drained: Cell::new(false),
+            tasks,
         })
     }
 
@@ -185,11 +191,25 @@ impl Worker {
         live
     }
 
-    /// Closes connections that wait for a request, to have their descriptors.
+    /// Closes connections that wait for a request, those of others on this thread too, to have
+    /// their descriptors.
     pub(super) fn close_waiting(&self) {
-        if let Some(local) = &*self.local.borrow() {
-            local.close_idle(clock::instant(), Duration::ZERO);
+        if let Some(thread) = self.thread.upgrade() {
+            thread.close_idle(Duration::ZERO);
         }
+    }
+
+    /// Closes connections to others that have waited too long for a request.
+    pub(super) fn close_idle(&self, idle_max: Duration) {
+        if let Some(local) = &*self.local.borrow() {
+            local.close_idle(clock::instant(), idle_max);
+        }
+    }
+
+    /// Has callers leave whose certificates have ended.
+    pub(super) fn drain_expired(&self) {
+        let now = clock::wall();
+        self.lives.borrow().values().for_each(|live| live.drain_expired(now));
     }
 
     /// Takes a connection out.
@@ -201,7 +221,12 @@ impl Worker {
         }
     }
 
-    fn apply(self: &Rc<Self>, workload: Arc<Workload>) -> Vec<Unbound> {
+    /// Puts a configuration in force, with all listeners but those excepted.
+    pub(super) fn apply(
+        self: &Rc<Self>,
+        workload: Arc<Workload>,
+        except: &BTreeSet<LocalAddress>,
+    ) -> Vec<Unbound> {
         let before = self.local.borrow().clone();
         let local = {
             let random = &mut *self.random.borrow_mut();
@@ -227,7 +252,7 @@ impl Worker {
                 }
             }
         }
-        self.listen(&workload)
+        self.listen(&workload, except)
     }
 
     fn tell_of_cut(&self, workload: &Workload, live: &Live) {
@@ -261,7 +286,11 @@ impl Worker {
     }
 
     /// Opens the listeners that are wanted and not yet there, closes those no longer wanted.
-    fn listen(self: &Rc<Self>, workload: &Workload) -> Vec<Unbound> {
+    fn listen(
+        self: &Rc<Self>,
+        workload: &Workload,
+        except: &BTreeSet<LocalAddress>,
+    ) -> Vec<Unbound> {
         if self.is_retired.get() {
             return Vec::new();
         }
@@ -271,12 +300,14 @@ impl Worker {
         });
         let exposed = workload.snapshot.exposed.iter().map(|it| it.bind);
         let exposed = exposed.map(|bind| (bind.into(), (Door::Exposed(bind), None)));
-        let wanted: BTreeMap<LocalAddress, _> = exposed.chain(outbound).chain([inbound]).collect();
+        let wanted = exposed.chain(outbound).chain([inbound]);
+        let wanted: BTreeMap<LocalAddress, _> =
+            wanted.filter(|(address, _)| !except.contains(address)).collect();
         let mut listeners = self.listeners.borrow_mut();
         listeners.retain(|address, listening| {
             let stays = wanted.contains_key(address);
             if !stays {
-                listening.stop.cancel();
+                self.close(address, listening);
             }
             stays
         });
@@ -288,8 +319,8 @@ impl Worker {
                 unbound.extend(changed.err().map(Unbound::new));
                 continue;
             }
-            match self.open(&address, mode) {
-                Ok((sockets, unix)) => {
+            match self.open((&address, mode), workload.snapshot.proxy_id.as_str()) {
+                Ok(Opened { sockets, unix, stays }) => {
                     let stop = CancellationToken::new();
                     let sockets: Vec<_> = sockets.into_iter().map(Rc::new).collect();
                     for socket in &sockets {
@@ -297,37 +328,56 @@ impl Worker {
                         let accepting = accept(self.clone(), with, stop.clone());
                         self.tasks.spawn_local(format!("listener {address}"), accepting);
                     }
-                    listeners.insert(address, Listening { stop, sockets, unix });
+                    listeners.insert(address, Listening { stop, sockets, unix, stays });
                 }
-                Err(error) => unbound.push(Unbound::new(error)),
+                Err(error) => unbound.push(Unbound::at(address, error)),
             }
         }
-        // What else there was is for an upstream that is no more.
-        self.inherited.borrow_mut().clear();
         unbound
     }
 
-    /// Takes over or opens one worker's share of a listener.
-    fn open(&self, address: &LocalAddress, mode: u32) -> io::Result<Opened> {
-        let inherited = self.inherited.borrow_mut().remove(address);
-        match (address, inherited) {
-            (LocalAddress::Unix(path), inherited) => {
-                let inherited = inherited.and_then(|mut sockets| sockets.pop());
-                let door = self.unix_doors.open((path, mode), inherited)?;
-                Ok((vec![door.listener()?], Some(door)))
-            }
-            (LocalAddress::Tcp(_), Some(sockets)) => {
-                let sockets = sockets.into_iter().map(ListeningSocket::into_listener);
-                Ok((sockets.collect::<io::Result<_>>()?, None))
-            }
-            (LocalAddress::Tcp(address), None) => {
-                Ok((vec![LocalListener::Tcp(self.bind(*address)?)], None))
-            }
+    /// Accepts no more at an address. A socket that stays open elsewhere is kept, as no other could
+    /// be opened.
+    fn close(&self, address: &LocalAddress, listening: &Listening) {
+        listening.stop.cancel();
+        if listening.stays {
+            let sockets = listening.sockets.iter().filter_map(|it| it.share().ok());
+            let bequest = Bequest { sockets: sockets.collect(), of: None, stays: true };
+            self.inherited.borrow_mut().insert(address.clone(), bequest);
         }
     }
 
-    /// Opens one worker's share of a listener. The first worker makes sure that no other
-    /// process has the address: sharing it would silently take half of its connections.
+    /// Takes over or opens one worker's share of a listener.
+    fn open(&self, (address, mode): (&LocalAddress, u32), proxy: &str) -> io::Result<Opened> {
+        let mut inherited = self.inherited.borrow_mut();
+        if let Some(of) = inherited.get(address).and_then(|bequest| bequest.of.as_deref())
+            && of != proxy
+        {
+            let text = format!("{address} is that of the proxy {of}");
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        let bequest = inherited.remove(address);
+        let stays = bequest.as_ref().is_some_and(|bequest| bequest.stays);
+        let (sockets, unix) = match (address, bequest.map(|bequest| bequest.sockets)) {
+            (LocalAddress::Unix(path), inherited) => {
+                let inherited = inherited.and_then(|mut sockets| sockets.pop());
+                let owner = self.tenant.number;
+                let door = self.unix_doors.open((path, mode), inherited, owner)?;
+                (vec![door.listener()?], Some(door))
+            }
+            (LocalAddress::Tcp(_), Some(sockets)) => {
+                let sockets = sockets.into_iter().map(ListeningSocket::into_listener);
+                (sockets.collect::<io::Result<_>>()?, None)
+            }
+            (LocalAddress::Tcp(address), None) => {
+                (vec![LocalListener::Tcp(self.bind(*address)?)], None)
+            }
+        };
+        Ok(Opened { sockets, unix, stays })
+    }
+
+    /// Opens one worker's share of a listener. The first worker makes sure that nobody else has the
+    /// address, in this process or another: sharing it would silently take half of the connections.
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         if self.number == 0 {
             net::probe_tcp(address)?;
@@ -336,34 +386,40 @@ impl Worker {
     }
 
     /// Returns further handles of the sockets where this worker accepts.
-    fn share(&self) -> io::Result<Vec<ListeningSocket>> {
+    pub(super) fn share(&self) -> io::Result<Vec<Shared>> {
+        let local = self.local.borrow();
+        let of = local.as_ref().map(|local| local.workload.snapshot.proxy_id.as_str().into());
         let listeners = self.listeners.borrow();
         let sockets = listeners.values().flat_map(|listening| &listening.sockets);
-        sockets.map(|socket| socket.share()).collect()
+        sockets.map(|socket| Ok((socket.share()?, of.clone()))).collect()
     }
 
     /// Accepts no more, as another process does; what is open goes on as long as it likes, and
     /// is asked to leave when it next would not notice.
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.is_retired.set(true);
         let unix = self.listeners.borrow();
         unix.values().filter_map(|listening| listening.unix.as_ref()).for_each(|it| it.leave());
         drop(unix);
         self.stop_listening();
         self.lives.borrow().values().for_each(|live| live.retire());
+        // What waits here for further calls may be what another worker of this process waits for.
+        if let Some(local) = &*self.local.borrow() {
+            local.retire();
+        }
     }
 
     fn stop_listening(&self) {
         let listeners = std::mem::take(&mut *self.listeners.borrow_mut());
-        listeners.values().for_each(|listening| listening.stop.cancel());
-        self.quic_door.close();
+        listeners.iter().for_each(|(address, listening)| self.close(address, listening));
+        self.quic_door.close(self);
     }
 
     /// Ends what is left over QUIC: nobody else would say so in the place of a process that is gone.
-    async fn say_goodbye(&self) {
+    pub(super) async fn say_goodbye(&self) {
         let ended = async {
             self.quic.end().await;
-            self.quic_door.end().await;
+            self.quic_door.end(self).await;
         };
         // Who does not hear it learns it by silence.
         let _ = tokio::time::timeout(GOODBYE_LIMIT, ended).await;
@@ -377,7 +433,7 @@ impl Worker {
     }
 
     /// Waits until the last connection has ended.
-    async fn gone(&self) {
+    pub(super) async fn gone(&self) {
         loop {
             let gone = self.all_gone.notified();
             if self.lives.borrow().is_empty() {
@@ -387,45 +443,29 @@ impl Worker {
         }
     }
 
-    async fn drain(&self, limit: Duration) {
+    /// Accepts no more, and waits until connections have ended, or the time is over.
+    pub(super) async fn drain(&self, limit: Duration) {
         let limit = if self.is_drained.replace(true) { Duration::ZERO } else { limit };
-        self.is_retired.set(true);
-        self.stop_listening();
-        self.lives.borrow().values().for_each(|live| live.drain());
+        self.leave();
         if tokio::time::timeout(limit, self.gone()).await.is_err() {
-            let count = self.lives.borrow().len();
-            warn!(worker = self.number, count, "connections cut at the end of the drain limit");
+            let (proxy, count) = (self.tenant.shown(), self.lives.borrow().len());
+            let worker = self.number;
+            warn!(worker, proxy, count, "connections cut at the end of the drain limit");
         }
     }
 
-    /// Carries out what it is told.
-    fn obey(self: &Rc<Self>, command: Command) {
-        // Whoever waits for an answer may have ended meanwhile.
-        match command {
-            Command::Apply { workload, done } => drop(done.send(self.apply(workload))),
-            Command::Drain { limit, done } => {
-                let worker = self.clone();
-                self.tasks.spawn_local("drain", async move {
-                    tokio::select! {
-                        // Both only wait.
-                        () = worker.drain(limit) => drop(done.send(())),
-                        () = worker.tasks.cancelled() => {}
-                    }
-                });
-            }
-            Command::Retire { retired, gone } => {
-                self.retire();
-                let _ = retired.send(());
-                let worker = self.clone();
-                self.tasks.spawn_local("retire", async move {
-                    tokio::select! {
-                        // Both only wait.
-                        () = worker.gone() => drop(gone.send(())),
-                        () = worker.tasks.cancelled() => {}
-                    }
-                });
-            }
-            Command::Share { answer } => drop(answer.send(self.share())),
+    /// Accepts no more; what is open is asked to end at the next good moment.
+    pub(super) fn leave(&self) {
+        self.is_retired.set(true);
+        self.stop_listening();
+        self.lives.borrow().values().for_each(|live| live.drain());
+    }
+
+    /// Cuts what is still open, and closes what waits for requests.
+    pub(super) fn end(&self) {
+        self.lives.borrow().values().for_each(|live| live.cut());
+        if let Some(local) = &*self.local.borrow() {
+            local.retire();
         }
     }
 }
@@ -439,10 +479,9 @@ pub(crate) struct MuxSides {
 }
 
 impl MuxSides {
-    fn new(options: &CrewOptions, number: usize) -> Self {
-        let metrics = options.metrics.worker(number);
+    fn new(metrics: &WorkerMetrics, workers: usize) -> Self {
         let (inbound, outbound) = (metrics.mux(Side::Inbound), metrics.mux(Side::Outbound));
-        Self { inbound, outbound, workers: u16::try_from(options.workers).unwrap_or(u16::MAX) }
+        Self { inbound, outbound, workers: u16::try_from(workers).unwrap_or(u16::MAX) }
     }
 }
 
@@ -450,49 +489,4 @@ fn seeded() -> Mix64 {
     let mut seed = [0; 8];
     entropy::fill(&mut seed);
     Mix64::new(u64::from_le_bytes(seed))
-}
-
-pub(super) fn run_thread(
-    number: usize,
-    options: &CrewOptions,
-    (counts, inherited): ((Arc<AtomicU32>, Arc<AtomicU32>), Inherited),
-    mut commands: mpsc::Receiver<Command>,
-    tasks: TaskTree,
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default());
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(number, %error, "cannot start a worker");
-            return;
-        }
-    };
-    let worker = Worker::new(number, options, (counts, inherited), &tasks);
-    runtime.block_on(async {
-        worker.load.watch(&tasks);
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        loop {
-            tokio::select! {
-                // All three are cancel-safe by their documentation.
-                command = commands.recv() => match command {
-                    Some(command) => worker.obey(command),
-                    None => break,
-                },
-                _ = sweep.tick() => {
-                    let local = worker.local.borrow().clone();
-                    if let Some(local) = local {
-                        local.close_idle(clock::instant(), POOL_IDLE_MAX);
-                    }
-                    let now = clock::wall();
-                    worker.lives.borrow().values().for_each(|live| live.drain_expired(now));
-                }
-                () = tasks.cancelled() => break,
-            }
-        }
-        worker.drain(options.drain_limit).await;
-        worker.say_goodbye().await;
-    });
-    info!(number, "worker ended");
 }

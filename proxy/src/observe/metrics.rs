@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use weft_core::chain::TargetId;
@@ -19,7 +19,7 @@ use super::spans::SpanCounts;
 use crate::handover::Standing;
 use crate::http::Outcome;
 
-/// Series kept at once: labels come from configuration, whose changes over months must not
+/// Series kept at once, of all workloads: labels come from configuration, whose changes over months must not
 /// fill the memory. What comes later is counted under `other`.
 const SERIES_MAX: usize = 16_384;
 
@@ -62,6 +62,10 @@ pub(crate) enum Side {
 /// The labels of a series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Labels {
+    /// In a host proxy the id of the proxy's registration, else empty.
+    pub(super) proxy: Box<str>,
+    /// In a host proxy who calls, outbound; else empty.
+    pub(super) source: Box<str>,
     pub(super) side: Side,
     /// Outbound the upstream's service, inbound the local one.
     pub(super) service: Box<str>,
@@ -129,23 +133,17 @@ pub(crate) struct MuxCounts {
     pub(crate) violations: Count,
 }
 
-/// All counts of the proxy. Clones are the same.
+/// All counts of the process. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics(pub(super) Arc<Registry>);
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
-    pub(super) mux: Mutex<BTreeMap<Side, Vec<Arc<MuxCounts>>>>,
-    pub(super) quic: Mutex<BTreeMap<Side, BTreeMap<usize, Arc<QuicCounts>>>>,
-    board: Board,
-    pub(super) snapshot_version: Count,
-    pub(super) snapshots_refused: Count,
-    pub(super) leaf_valid_before_ms: Count,
-    pub(super) listeners_failed: Count,
+    /// By proxy. Each is there for as long as somebody counts.
+    workloads: Mutex<BTreeMap<Box<str>, Weak<Counts>>>,
+    series_count: Arc<AtomicUsize>,
     /// Counts its records itself.
     pub(super) audit: OnceLock<AuditLog>,
-    pub(super) plaintext: PlaintextSources,
     pub(super) standing: OnceLock<Standing>,
     pub(super) spans: Arc<SpanCounts>,
     pub(super) lines: Arc<LineCounts>,
@@ -154,17 +152,71 @@ pub(super) struct Registry {
     pub(super) dialects: OnceLock<BTreeSet<Dialect>>,
 }
 
-/// One worker's door to the counts.
+/// What is counted of one workload.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// In a host proxy the id of the proxy's registration, else empty.
+    pub(super) proxy: Box<str>,
+    pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
+    series_count: Arc<AtomicUsize>,
+    pub(super) mux: Mutex<BTreeMap<Side, Vec<Arc<MuxCounts>>>>,
+    pub(super) quic: Mutex<BTreeMap<Side, BTreeMap<usize, Arc<QuicCounts>>>>,
+    board: Board,
+    pub(super) snapshot_version: Count,
+    pub(super) snapshots_refused: Count,
+    pub(super) leaf_valid_before_ms: Count,
+    pub(super) listeners_failed: Count,
+    pub(super) plaintext: PlaintextSources,
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        let series = self.series.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.series_count.fetch_sub(series.len(), Ordering::Relaxed);
+    }
+}
+
+/// The door to the counts of one workload. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadMetrics(Arc<Counts>);
+
+/// One worker's door to the counts of one workload.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerMetrics {
-    metrics: Metrics,
+    counts: Arc<Counts>,
     worker: usize,
 }
 
 impl Metrics {
-    /// Makes a worker's door.
-    pub(crate) fn worker(&self, worker: usize) -> WorkerMetrics {
-        WorkerMetrics { metrics: self.clone(), worker }
+    /// Returns the counts of a workload; those of one that comes back while its connections still
+    /// end go on. The name is empty for a sidecar, which is the only one.
+    pub(crate) fn workload(&self, proxy: &str) -> WorkloadMetrics {
+        let mut all = self.0.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, counts| counts.strong_count() > 0);
+        if let Some(counts) = all.get(proxy).and_then(Weak::upgrade) {
+            return WorkloadMetrics(counts);
+        }
+        let counts = Arc::new(Counts {
+            proxy: proxy.into(),
+            series: Mutex::default(),
+            series_count: self.0.series_count.clone(),
+            mux: Mutex::default(),
+            quic: Mutex::default(),
+            board: Board::default(),
+            snapshot_version: Count::default(),
+            snapshots_refused: Count::default(),
+            leaf_valid_before_ms: Count::default(),
+            listeners_failed: Count::default(),
+            plaintext: PlaintextSources::default(),
+        });
+        all.insert(proxy.into(), Arc::downgrade(&counts));
+        WorkloadMetrics(counts)
+    }
+
+    /// Returns the counts of all workloads, by proxy.
+    pub(super) fn workloads(&self) -> Vec<Arc<Counts>> {
+        let all = self.0.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Has the records of the audit log shown.
@@ -179,24 +231,6 @@ impl Metrics {
         let _ = self.0.standing.set(standing);
     }
 
-    /// Notes the configuration in force.
-    pub(crate) fn applied(&self, version: u64, leaf_valid_before_ms: u64) {
-        self.0.snapshot_version.set(version);
-        self.0.leaf_valid_before_ms.set(leaf_valid_before_ms);
-    }
-
-    /// Counts a configuration that was refused.
-    pub(crate) fn refused(&self) {
-        self.0.snapshots_refused.add(1);
-    }
-
-    /// Notes how many listeners could not be opened.
-    pub(crate) fn listeners_failed(&self, count: usize) {
-        self.0.listeners_failed.set(count as u64);
-    }
-}
-
-impl Metrics {
     /// Returns the counts of spans.
     pub(crate) fn spans(&self) -> Arc<SpanCounts> {
         self.0.spans.clone()
@@ -217,6 +251,29 @@ impl Metrics {
     pub(crate) fn lines(&self) -> Arc<LineCounts> {
         self.0.lines.clone()
     }
+}
+
+impl WorkloadMetrics {
+    /// Makes a worker's door.
+    pub(crate) fn worker(&self, worker: usize) -> WorkerMetrics {
+        WorkerMetrics { counts: self.0.clone(), worker }
+    }
+
+    /// Notes the configuration in force.
+    pub(crate) fn applied(&self, version: u64, leaf_valid_before_ms: u64) {
+        self.0.snapshot_version.set(version);
+        self.0.leaf_valid_before_ms.set(leaf_valid_before_ms);
+    }
+
+    /// Counts a configuration that was refused.
+    pub(crate) fn refused(&self) {
+        self.0.snapshots_refused.add(1);
+    }
+
+    /// Notes how many listeners could not be opened.
+    pub(crate) fn listeners_failed(&self, count: usize) {
+        self.0.listeners_failed.set(count as u64);
+    }
 
     /// Returns what is spoken with an endpoint, each once; nothing where there is no choice.
     pub(crate) fn spoken(&self, endpoint: SocketAddr) -> Vec<&'static str> {
@@ -232,31 +289,38 @@ impl Metrics {
 impl WorkerMetrics {
     /// Counts a connection without mutual TLS.
     pub(crate) fn plaintext(&self, source: Option<IpAddr>) {
-        self.metrics.0.plaintext.note(source, clock::wall());
+        self.counts.plaintext.note(source, clock::wall());
     }
 
     /// Returns this worker's counts of connections of many streams; to be called once for a side.
     pub(crate) fn mux(&self, side: Side) -> Arc<MuxCounts> {
         let counts = Arc::<MuxCounts>::default();
-        let mut all = self.metrics.0.mux.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.counts.mux.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(side).or_default().push(counts.clone());
         counts
     }
 
     /// Returns this worker's counts of QUIC connections.
     pub(crate) fn quic(&self, side: Side) -> Arc<QuicCounts> {
-        let mut all = self.metrics.0.quic.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.counts.quic.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(side).or_default().entry(self.worker).or_default().clone()
     }
 
     /// Returns where it is written what is spoken with endpoints.
     pub(crate) fn board(&self) -> &Board {
-        &self.metrics.0.board
+        &self.counts.board
     }
 
-    /// Returns the counts of calls to one target.
-    pub(crate) fn outbound(&self, service: &ServiceName, target: &TargetId) -> Arc<Series> {
+    /// Returns the counts of calls of the local service to one target of another.
+    pub(crate) fn outbound(
+        &self,
+        (source, service): (&ServiceName, &ServiceName),
+        target: &TargetId,
+    ) -> Arc<Series> {
+        let proxy = self.counts.proxy.clone();
         self.series(Labels {
+            source: if proxy.is_empty() { "".into() } else { source.as_str().into() },
+            proxy,
             side: Side::Outbound,
             service: service.as_str().into(),
             target: target.as_str().into(),
@@ -265,17 +329,22 @@ impl WorkerMetrics {
 
     /// Returns the counts of calls to the local instance.
     pub(crate) fn inbound(&self, service: &ServiceName) -> Arc<Series> {
-        let service = service.as_str().into();
-        self.series(Labels { side: Side::Inbound, service, target: "".into() })
+        let (proxy, service) = (self.counts.proxy.clone(), service.as_str().into());
+        let (source, target) = ("".into(), "".into());
+        self.series(Labels { proxy, source, side: Side::Inbound, service, target })
     }
 
     fn series(&self, mut labels: Labels) -> Arc<Series> {
-        let all = &self.metrics.0.series;
-        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= SERIES_MAX && !all.contains_key(&labels) {
+        let mut all = self.counts.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = &self.counts.series_count;
+        if count.load(Ordering::Relaxed) >= SERIES_MAX && !all.contains_key(&labels) {
             (labels.service, labels.target) = ("other".into(), "other".into());
         }
-        all.entry(labels).or_default().entry(self.worker).or_default().clone()
+        let workers = all.entry(labels).or_insert_with(|| {
+            count.fetch_add(1, Ordering::Relaxed);
+            BTreeMap::new()
+        });
+        workers.entry(self.worker).or_default().clone()
     }
 }
 

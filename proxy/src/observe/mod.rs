@@ -13,7 +13,7 @@ pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub use flows::Dialect;
 pub(crate) use flows::{Flow, FlowKey, Flows, Party};
 pub(crate) use logs::{AccessLog, Carried, From, Lines, LogPlan, Logged};
-pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics};
+pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics, WorkloadMetrics};
 pub(crate) use plaintext::PlaintextReport;
 pub(crate) use quic::{QuicCounts, Slot};
 pub(crate) use spans::{SpanKind, Spans, Traced};

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use crate::handover::Standing;
 
 use super::metrics::{
-    Count, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Registry, Series, Side,
+    Count, Counts, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Registry, Series, Side,
 };
 use super::quic::QUIC_COUNTS;
 
@@ -65,31 +65,34 @@ const MUX_COUNTS: [(&str, &str, PickMux); 8] = [
     }),
 ];
 
-type All<'a> = &'a BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>;
+/// Each series of each workload, with what every worker has counted.
+type All<'a> = &'a [(Labels, Vec<Arc<Series>>)];
 
 impl Metrics {
     /// Writes all counts.
     pub(crate) fn encode(&self) -> String {
-        let registry = &*self.0;
-        let all = registry.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let (registry, workloads) = (&*self.0, self.workloads());
+        let all: Vec<(Labels, Vec<Arc<Series>>)> =
+            workloads.iter().flat_map(|it| it.all()).collect();
         let mut text = String::with_capacity(4096);
+        write_workloads(&workloads, &mut text);
         write_process(registry, &mut text);
-        write_plaintext(registry, &mut text);
-        write_mux(registry, &mut text);
-        write_quic(registry, &mut text);
+        write_plaintext(&workloads, &mut text);
+        write_mux(&workloads, &mut text);
+        write_quic(&workloads, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
             head(&mut text, name, "counter", help);
-            for (labels, workers) in all.iter() {
+            for (labels, workers) in &all {
                 line(&mut text, name, &labels.text(""), sum(workers, pick));
             }
         }
         let name = "weft_proxy_failures_total";
         head(&mut text, name, "counter", "Requests and connections that failed, by cause.");
-        for (labels, workers) in all.iter() {
+        for (labels, workers) in &all {
             let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
-            for series in workers.values() {
+            for series in workers {
                 let more = series.causes.lock().unwrap_or_else(PoisonError::into_inner);
                 more.iter().for_each(|(cause, count)| *causes.entry(cause).or_default() += count);
             }
@@ -103,55 +106,91 @@ impl Metrics {
     }
 }
 
+impl Counts {
+    fn all(&self) -> Vec<(Labels, Vec<Arc<Series>>)> {
+        let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = all.iter();
+        shown.map(|(labels, it)| (labels.clone(), it.values().cloned().collect())).collect()
+    }
+
+    /// Names the workload before other labels, where there are several.
+    fn labels(&self, more: &str) -> String {
+        match (&*self.proxy, more) {
+            ("", "") => String::new(),
+            ("", more) => format!("{{{more}}}"),
+            (proxy, "") => format!("{{proxy=\"{proxy}\"}}"),
+            (proxy, more) => format!("{{proxy=\"{proxy}\",{more}}}"),
+        }
+    }
+}
+
 impl Labels {
     /// Names come from configuration and hold no character that would need an escape.
     fn text(&self, more: &str) -> String {
-        let Self { side, service, target } = self;
+        let Self { proxy, source, side, service, target } = self;
+        let named = |name: &str, value: &str| match value {
+            "" => String::new(),
+            value => format!(",{name}=\"{value}\""),
+        };
+        let proxy = named("proxy", proxy);
         match side {
-            Side::Inbound => format!("{{direction=\"inbound\",service=\"{service}\"{more}}}"),
-            Side::Outbound => format!(
-                "{{direction=\"outbound\",upstream=\"{service}\",target=\"{target}\"{more}}}"
-            ),
+            Side::Inbound => {
+                format!("{{direction=\"inbound\"{proxy},service=\"{service}\"{more}}}")
+            }
+            Side::Outbound => {
+                let source = named("service", source);
+                format!(
+                    "{{direction=\"outbound\"{proxy}{source},upstream=\"{service}\",\
+                     target=\"{target}\"{more}}}"
+                )
+            }
+        }
+    }
+}
+
+/// Name, kind, help and value of each count of a workload as a whole.
+type OfWorkload = (&'static str, &'static str, &'static str, fn(&Counts) -> f64);
+const OF_WORKLOAD: [OfWorkload; 4] = [
+    (
+        "weft_proxy_snapshot_version",
+        "gauge",
+        "The version of the configuration in force.",
+        |counts| counts.snapshot_version.value() as f64,
+    ),
+    (
+        "weft_proxy_snapshots_refused_total",
+        "counter",
+        "Configurations that could not be put in force.",
+        |counts| counts.snapshots_refused.value() as f64,
+    ),
+    (
+        "weft_proxy_leaf_expiry_timestamp_seconds",
+        "gauge",
+        "When the leaf certificate expires.",
+        |counts| counts.leaf_valid_before_ms.value() as f64 / 1000.0,
+    ),
+    (
+        "weft_proxy_listeners_failed",
+        "gauge",
+        "Listeners that cannot be opened at present.",
+        |counts| counts.listeners_failed.value() as f64,
+    ),
+];
+
+fn write_workloads(workloads: &[Arc<Counts>], text: &mut String) {
+    for (name, kind, help, value) in OF_WORKLOAD {
+        head(text, name, kind, help);
+        for counts in workloads {
+            line(text, name, &counts.labels(""), value(counts));
         }
     }
 }
 
 fn write_process(registry: &Registry, text: &mut String) {
-    for (name, kind, help, value) in [
-        (
-            "weft_proxy_snapshot_version",
-            "gauge",
-            "The version of the configuration in force.",
-            registry.snapshot_version.value() as f64,
-        ),
-        (
-            "weft_proxy_snapshots_refused_total",
-            "counter",
-            "Configurations that could not be put in force.",
-            registry.snapshots_refused.value() as f64,
-        ),
-        (
-            "weft_proxy_leaf_expiry_timestamp_seconds",
-            "gauge",
-            "When the leaf certificate expires.",
-            registry.leaf_valid_before_ms.value() as f64 / 1000.0,
-        ),
-        (
-            "weft_proxy_listeners_failed",
-            "gauge",
-            "Listeners that cannot be opened at present.",
-            registry.listeners_failed.value() as f64,
-        ),
-        (
-            "weft_proxy_generation",
-            "gauge",
-            "How many processes had these listeners before; counts begin anew with each.",
-            registry.standing.get().map_or(0, Standing::generation) as f64,
-        ),
-    ] {
-        head(text, name, kind, help);
-        line(text, name, "", value);
-    }
+    let name = "weft_proxy_generation";
+    let help = "How many processes had these listeners before; counts begin anew with each.";
+    head(text, name, "gauge", help);
+    line(text, name, "", registry.standing.get().map_or(0, Standing::generation) as f64);
     let name = "weft_proxy_spans_total";
     head(text, name, "counter", "Spans for the collector of traces, by what became of them.");
     for (outcome, count) in registry.spans.counts() {
@@ -171,46 +210,57 @@ fn write_process(registry: &Registry, text: &mut String) {
     }
 }
 
-fn write_plaintext(registry: &Registry, text: &mut String) {
-    let report = registry.plaintext.report();
+fn write_plaintext(workloads: &[Arc<Counts>], text: &mut String) {
+    let reports: Vec<_> = workloads.iter().map(|it| (it, it.plaintext.report())).collect();
     let name = "weft_proxy_plaintext_connections_total";
     head(text, name, "counter", "Connections let through without mutual TLS, by source.");
-    for (source, seen) in &report.sources {
-        line(text, name, &format!("{{source=\"{source}\"}}"), seen.connections);
+    for (counts, report) in &reports {
+        for (source, seen) in &report.sources {
+            let labels = counts.labels(&format!("source=\"{source}\""));
+            line(text, name, &labels, seen.connections);
+        }
     }
     let name = "weft_proxy_plaintext_last_timestamp_seconds";
     head(text, name, "gauge", "When the last connection without mutual TLS came, by source.");
-    for (source, seen) in &report.sources {
-        line(text, name, &format!("{{source=\"{source}\"}}"), seen.last.unix_seconds());
+    for (counts, report) in &reports {
+        for (source, seen) in &report.sources {
+            let labels = counts.labels(&format!("source=\"{source}\""));
+            line(text, name, &labels, seen.last.unix_seconds());
+        }
     }
 }
 
-fn write_mux(registry: &Registry, text: &mut String) {
-    let all = registry.mux.lock().unwrap_or_else(PoisonError::into_inner);
+fn write_mux(workloads: &[Arc<Counts>], text: &mut String) {
     for (name, help, pick) in MUX_COUNTS {
         head(text, name, "counter", help);
-        for (side, workers) in all.iter() {
-            let labels = side_labels(*side);
-            line(text, name, labels, workers.iter().map(|it| pick(it).value()).sum::<u64>());
+        for counts in workloads {
+            let all = counts.mux.lock().unwrap_or_else(PoisonError::into_inner);
+            for (side, workers) in all.iter() {
+                let labels = counts.labels(side_label(*side));
+                let count: u64 = workers.iter().map(|it| pick(it).value()).sum();
+                line(text, name, &labels, count);
+            }
         }
     }
 }
 
-fn write_quic(registry: &Registry, text: &mut String) {
-    let all = registry.quic.lock().unwrap_or_else(PoisonError::into_inner);
+fn write_quic(workloads: &[Arc<Counts>], text: &mut String) {
     for (name, help, pick) in QUIC_COUNTS {
         head(text, name, "counter", help);
-        for (side, workers) in all.iter() {
-            let labels = side_labels(*side);
-            line(text, name, labels, workers.values().map(|it| pick(it).value()).sum::<u64>());
+        for counts in workloads {
+            let all = counts.quic.lock().unwrap_or_else(PoisonError::into_inner);
+            for (side, workers) in all.iter() {
+                let count: u64 = workers.values().map(|it| pick(it).value()).sum();
+                line(text, name, &counts.labels(side_label(*side)), count);
+            }
         }
     }
 }
 
-fn side_labels(side: Side) -> &'static str {
+fn side_label(side: Side) -> &'static str {
     match side {
-        Side::Inbound => "{direction=\"inbound\"}",
-        Side::Outbound => "{direction=\"outbound\"}",
+        Side::Inbound => "direction=\"inbound\"",
+        Side::Outbound => "direction=\"outbound\"",
     }
 }
 
@@ -219,7 +269,7 @@ fn write_requests(all: All<'_>, text: &mut String) {
     head(text, name, "counter", "Requests by the class of their status.");
     for (labels, workers) in all {
         for (class, code) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
-            let count: u64 = workers.values().map(|series| series.requests[class].value()).sum();
+            let count: u64 = workers.iter().map(|series| series.requests[class].value()).sum();
             if count > 0 {
                 line(text, name, &labels.text(&format!(",code=\"{code}\"")), count);
             }
@@ -231,9 +281,8 @@ fn write_durations(all: All<'_>, text: &mut String) {
     let name = "weft_proxy_request_duration_seconds";
     head(text, name, "histogram", "From the head of a request to the end of its answer.");
     for (labels, workers) in all {
-        let bucket = |at: usize| -> u64 {
-            workers.values().map(|series| series.durations[at].value()).sum()
-        };
+        let bucket =
+            |at: usize| -> u64 { workers.iter().map(|series| series.durations[at].value()).sum() };
         if (0..=DURATION_BOUNDS_US.len()).all(|at| bucket(at) == 0) {
             continue;
         }
@@ -251,8 +300,8 @@ fn write_durations(all: All<'_>, text: &mut String) {
     }
 }
 
-fn sum(workers: &BTreeMap<usize, Arc<Series>>, pick: Pick) -> u64 {
-    workers.values().map(|series| pick(series).value()).sum()
+fn sum(workers: &[Arc<Series>], pick: Pick) -> u64 {
+    workers.iter().map(|series| pick(series).value()).sum()
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -276,9 +325,10 @@ mod tests {
     #[test]
     fn counts_of_all_workers_are_added_up() {
         let metrics = Metrics::default();
+        let workload = metrics.workload("");
         let web = ServiceName::parse("web").expect("a name");
         for worker in 0..2 {
-            let series = metrics.worker(worker).inbound(&web);
+            let series = workload.worker(worker).inbound(&web);
             series.request(&Outcome {
                 status: 200,
                 cause: None,
@@ -300,5 +350,43 @@ mod tests {
         ] {
             assert!(text.contains(want), "{want} is not in {text}");
         }
+    }
+    #[test]
+    fn workloads_of_a_host_proxy_are_told_apart_and_go_with_the_last_who_counts() {
+        let metrics = Metrics::default();
+        let name = |text: &str| ServiceName::parse(text).expect("a name");
+        let shop = metrics.workload("shop-proxy");
+        let (web, api) = (metrics.workload("web-proxy"), name("api"));
+        let target = weft_core::chain::TargetId::new(&api, "", &"dc1".parse().expect("a name"));
+        for (workload, of, bytes) in [(&shop, "shop", 1), (&web, "web", 2)] {
+            workload.applied(bytes + 6, 0);
+            let series = workload.worker(0).outbound((&name(of), &api), &target);
+            series.bytes_sent.add(bytes);
+        }
+        let text = metrics.encode();
+        let outbound = |proxy: &str, of: &str| {
+            format!(
+                "weft_proxy_sent_bytes_total{{direction=\"outbound\",proxy=\"{proxy}\",\
+                 service=\"{of}\",upstream=\"api\",target=\"{target}\"}}"
+            )
+        };
+        for want in [
+            format!("{} 1\n", outbound("shop-proxy", "shop")),
+            format!("{} 2\n", outbound("web-proxy", "web")),
+            "weft_proxy_snapshot_version{proxy=\"shop-proxy\"} 7\n".to_owned(),
+            "weft_proxy_snapshot_version{proxy=\"web-proxy\"} 8\n".to_owned(),
+        ] {
+            assert!(text.contains(&want), "{want} is not in {text}");
+        }
+        // One that comes back while somebody still counts goes on counting.
+        let worker = shop.worker(1);
+        drop(shop);
+        worker.outbound((&name("shop"), &api), &target).bytes_sent.add(4);
+        let back = metrics.workload("shop-proxy");
+        drop(worker);
+        assert!(metrics.encode().contains(&format!("{} 5\n", outbound("shop-proxy", "shop"))));
+        drop(back);
+        let text = metrics.encode();
+        assert!(!text.contains("shop-proxy") && text.contains("web-proxy"), "{text}");
     }
 }

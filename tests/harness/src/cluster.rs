@@ -261,15 +261,33 @@ impl TestAgent {
         variables: &[(&str, &Path)],
     ) -> TestProxy {
         let name = format!("{service_id}-proxy");
+        self.proxy(&name, &["--sidecar-for", service_id], more, variables)
+    }
+
+    /// Starts the proxy of all services of the host, with further arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn host_proxy(&self, more: &[&str]) -> TestProxy {
+        self.proxy("host-proxy", &["--host"], more, &[])
+    }
+
+    fn proxy(
+        &self,
+        name: &str,
+        of: &[&str],
+        more: &[&str],
+        variables: &[(&str, &Path)],
+    ) -> TestProxy {
         let api = self.api().addr().to_string();
-        let args = ["proxy", "--sidecar-for", service_id, "--http-addr", &api, "--admin-addr"];
+        let args = [&["proxy"], of, &["--http-addr", &api, "--admin-addr"]].concat();
         let admin = format!("127.0.0.1:{}", free_port());
         let args: Vec<&str> =
             args.into_iter().chain([admin.as_str()]).chain(more.iter().copied()).collect();
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-        let mut process = Daemon::weft_in(&name, &self.folder, &borrowed(&args), variables);
+        let mut process = Daemon::weft_in(name, &self.folder, &borrowed(&args), variables);
         process.wait_ready();
-        TestProxy { process, args, name, generation: 0 }
+        TestProxy { process, args, name: name.to_owned(), generation: 0 }
     }
 
     /// Starts a process with the arguments of a running proxy, to take over from it.

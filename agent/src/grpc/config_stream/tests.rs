@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tempfile::TempDir;
+use weft_core::attestation::Selectors;
 use weft_core::ca::KeyKind;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
@@ -70,7 +71,10 @@ async fn host() -> Host {
     let keys = KeySets::of_test(&registry, &tasks);
     let sources = Sources { views, keys, leaves };
     let proxies = Proxies::start(&local, sources, (&membership, bind_address), &tasks);
-    serve_proxies(&folder.path().join("proxy.sock"), proxies.clone(), &tasks).expect("a socket");
+    let own = Selectors { uid: Some(net::own_uid()), ..Selectors::default() };
+    let host_proxy = Processes::new(own).ok();
+    let door = (proxies.clone(), host_proxy);
+    serve_proxies(&folder.path().join("proxy.sock"), door, &tasks).expect("a socket");
     Host { server, local, proxies, folder, tasks }
 }
 
@@ -123,7 +127,8 @@ impl FakeProxy {
     }
 
     async fn answer(&self, version: u64, refusal: &str) {
-        let ack = ProxyAck { version, refusal: refusal.to_owned() };
+        let refusal = refusal.to_owned();
+        let ack = ProxyAck { version, refusal, ..ProxyAck::default() };
         let request = ProxyRequest { request: Some(Said::Ack(ack)) };
         self.said.send(request).await.expect("the agent listens");
     }
@@ -273,5 +278,46 @@ async fn configuration_goes_on_from_the_last_values_without_servers() {
     drop(proxy);
     let mut proxy = host.dial(beside("web")).await.expect("known");
     assert_eq!(proxy.next().await.expect("a snapshot"), before);
+    host.tasks.cancel();
+}
+
+#[tokio::test]
+async fn a_host_proxy_is_told_whom_to_serve_whenever_that_changes() {
+    let host = host().await;
+    let socket = host.folder.path().join("proxy.sock");
+    let mut client = ProxyControlClient::new(channel_unix(&socket));
+    let lists = client.host(HostHello::default()).await.expect("allowed");
+    let mut lists = lists.into_inner();
+    let mut next = async || {
+        let message = tokio::time::timeout(LIMIT, lists.message()).await.expect("in time");
+        message.expect("a list").expect("not the last").proxy_ids
+    };
+    assert_eq!(next().await, [""; 0]);
+    host.register().await;
+    assert_eq!(next().await, ["web-sidecar-proxy"]);
+    for (id, hosted) in [("api", "true"), ("own", "false")] {
+        let body = format!(
+            r#"{{"Name": "{id}", "Port": 81, "Connect": {{"SidecarService": {{"Proxy":
+            {{"Config": {{"host_proxy": {hosted}}}}}}}}}}}"#
+        );
+        let definition: ServiceDefinition =
+            json::from_slice(body.as_bytes(), Unknown::Refuse).expect("a definition");
+        host.local.register(definition, ExistingChecks::Kept).await.expect("a good definition");
+    }
+    assert_eq!(next().await, ["api-sidecar-proxy", "web-sidecar-proxy"]);
+    host.local.deregister("web".into()).await.expect("it was registered");
+    host.local.deregister("web-sidecar-proxy".into()).await.ok();
+    assert_eq!(next().await, ["api-sidecar-proxy"]);
+
+    // Each of them has a stream of its own.
+    let hello = ProxyHello { proxy_id: "api-sidecar-proxy".into(), is_hosted: true, ..beside("") };
+    let proxy = host.dial(hello).await.expect("known");
+    let registered = host.proxies.by_id("api-sidecar-proxy").expect("known");
+    let missing_listeners = vec!["port 9000 is taken".to_owned()];
+    let ack = ProxyAck { version: 5, missing_listeners, ..ProxyAck::default() };
+    let request = ProxyRequest { request: Some(Said::Ack(ack)) };
+    proxy.said.send(request).await.expect("the agent listens");
+    eventually(|| registered.status().missing_listeners == ["port 9000 is taken"]).await;
+    assert!(registered.status().is_hosted);
     host.tasks.cancel();
 }

@@ -2,31 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 use tracing::{info, warn};
 use weft_core::limits;
 use weft_runtime::net::{PeerProcess, UnixListener, UnixStream};
 
 use super::metrics::WorkloadMetrics;
+use crate::grpc::attested::Attested;
 use crate::servers::reason;
 
 /// How long nothing is accepted after the system would not: it has no room for more files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection, and who made it.
-pub(super) struct Connection {
-    stream: UnixStream,
-    peer: Arc<PeerProcess>,
-    _place: Place,
-}
+/// A connection, who made it, and its place.
+pub(super) type Connection = Attested<Arc<PeerProcess>, Place>;
 
 /// Takes connections for ever. Those that are not known or too many are closed.
 pub(super) fn incoming(
@@ -56,7 +49,7 @@ pub(super) fn incoming(
 fn admit(stream: UnixStream, places: &Places) -> Result<Connection, String> {
     let peer = PeerProcess::of(&stream).map_err(|error| reason(&error))?;
     let place = places.take(peer.uid())?;
-    Ok(Connection { stream, peer: Arc::new(peer), _place: place })
+    Ok(Attested::new(stream, Arc::new(peer), place))
 }
 
 /// The connections that are open, by user; clones share them.
@@ -67,7 +60,7 @@ struct Places {
 
 /// Given back when it is dropped.
 #[derive(Debug)]
-struct Place {
+pub(in crate::grpc) struct Place {
     places: Places,
     uid: u32,
 }
@@ -98,42 +91,6 @@ impl Drop for Place {
             *count -= 1;
         }
         taken.retain(|_, count| *count > 0);
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Arc<PeerProcess>;
-
-    fn connect_info(&self) -> Arc<PeerProcess> {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{error, info};
-use weft_core::attestation::{Caller, Cgroup, Entry, services};
+use weft_core::attestation::{Entry, services};
 use weft_core::name::ServiceName;
 use weft_proto::grpc::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use weft_proto::grpc::workload::spiffe_workload_api_server::{
@@ -33,6 +33,7 @@ use weft_runtime::net::{self, PeerError, PeerProcess};
 use weft_runtime::task::TaskTree;
 use weft_runtime::telemetry::metrics::Registry;
 
+use super::attested::{Unattested, attest};
 use crate::config::WorkloadApiConfig;
 use crate::leaf::Leaves;
 use crate::local::{Local, LocalServices};
@@ -174,14 +175,13 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static
 impl Door {
     /// Returns the services for which the process speaks, by what it is now.
     fn attest(&self, peer: &PeerProcess) -> Result<Vec<ServiceName>, Status> {
-        let groups = peer.cgroup().map_err(|error| match error {
-            PeerError::Ended { .. } => Status::permission_denied(error.to_string()),
-            PeerError::Hidden | PeerError::System(_) => Status::unavailable(reason(&error)),
+        let caller = attest(peer).map_err(|error| match error {
+            Unattested::Peer(PeerError::Ended { .. }) => {
+                Status::permission_denied(error.to_string())
+            }
+            Unattested::Peer(PeerError::Hidden | PeerError::System(_))
+            | Unattested::Cgroup { .. } => Status::unavailable(reason(&error)),
         })?;
-        let cgroup = Cgroup::parse(&groups).map_err(|error| {
-            Status::unavailable(format!("/proc/{}/cgroup is of no use: {error}", peer.pid()))
-        })?;
-        let caller = Caller { uid: peer.uid(), gid: peer.gid(), pid: peer.pid(), cgroup };
         let found = services(&self.entries, &caller);
         if found.is_empty() {
             info!(%caller, "a process asked for certificates and matches no entry");

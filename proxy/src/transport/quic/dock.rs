@@ -60,8 +60,6 @@ impl Docks {
     ) -> io::Result<Option<Berth>> {
         let mut waiting = self.waiting.lock();
         if worker == 0 {
-            // What nobody has fetched is not wanted any more.
-            waiting.clear();
             let sockets = bind_udp_group(address, self.workers, HEADERS)?;
             waiting.insert(address, sockets.into_iter().map(Some).collect());
         }
@@ -74,6 +72,12 @@ impl Docks {
         endpoint.cid_generator(move || Box::new(ids));
         let endpoint = Endpoint::new(endpoint, Some(config.0.clone()), socket, runtime)?;
         Ok(Some(Berth { endpoint, address }))
+    }
+
+    /// Closes the sockets on an address that nobody has fetched: they are not wanted any more. For
+    /// the first worker to say.
+    pub(crate) fn forget(&self, address: SocketAddr) {
+        self.waiting.lock().remove(&address);
     }
 }
 
