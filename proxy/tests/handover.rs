@@ -3,39 +3,15 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use support::pair::{App, LIMIT, Pair, Raw, Running, eventually, free, get};
 use support::{Mesh, Upstream};
 use weft_core::config_entry::Protocol;
 use weft_core::proxycfg::ProxySnapshot;
-use weft_proxy::{HandOver, StartError};
+use weft_proxy::StartError;
 use weft_runtime::net::{self, Passage};
-
-/// A proxy that takes over from the one at the socket, if there is one.
-async fn start(
-    name: &str,
-    snapshot: &ProxySnapshot,
-    (socket, workers): (&Path, usize),
-) -> Result<Running, StartError> {
-    let socket = PathBuf::from(socket);
-    let mut running = Running::launch_with(name, snapshot.clone(), |config| {
-        config.workers.count = workers;
-        let limit = Duration::from_secs(60);
-        config.hand_over = Some(HandOver { socket, takes_over: true, limit });
-    })
-    .await?;
-    match running.handle.ready().await {
-        Ok(()) => Ok(running),
-        Err(error) => {
-            running.tasks.cancel();
-            Err(error)
-        }
-    }
-}
 
 /// What a caller's proxy is told when a service is behind a door.
 async fn client(mesh: &Mesh, door: std::net::SocketAddr, app: &App) -> ProxySnapshot {
@@ -80,12 +56,15 @@ async fn new_connections_find_a_proxy_whatever_its_number_of_workers() {
     let _web = Running::start("web", web).await;
     let snapshot = client(&mesh, door, &app).await;
     let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
-    let mut running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
+    let mut running =
+        Running::succeeding("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     let admin = running.handle.admin_addr();
     let told = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let callers: Vec<_> = (0..4).map(|_| tokio::spawn(storm(bind, told.clone()))).collect();
     for (generation, workers) in [3, 2, 1, 2].into_iter().enumerate() {
-        let next = start("next", &snapshot, (&socket, workers)).await.expect("it takes over");
+        let next = Running::succeeding("next", &snapshot, (&socket, workers))
+            .await
+            .expect("it takes over");
         assert_eq!(next.handle.admin_addr(), admin, "the admin interface is passed on too");
         let info = format!("\"generation\": {}", generation + 1);
         eventually(|| async { next.admin("/server_info").await.contains(&info) }).await;
@@ -116,12 +95,13 @@ async fn a_new_proxy_that_fails_leaves_the_running_one_as_it_was() {
     let _web = Running::start("web", web).await;
     let mut snapshot = client(&mesh, door, &app).await;
     let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
-    let running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
+    let running =
+        Running::succeeding("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     // A further listener, where somebody else has one.
     let mut further = snapshot.upstreams[0].clone();
     further.bind = app.address.into();
     snapshot.upstreams.push(further);
-    let failed = start("fails", &snapshot, (&socket, 2)).await;
+    let failed = Running::succeeding("fails", &snapshot, (&socket, 2)).await;
     assert!(matches!(failed, Err(StartError::Listen { .. })), "{:?}", failed.err());
     for _ in 0..8 {
         assert!(get(&format!("http://{bind}/")).await.text().contains("\"web\""));
@@ -129,7 +109,7 @@ async fn a_new_proxy_that_fails_leaves_the_running_one_as_it_was() {
     assert!(running.admin("/ready").await.contains("ready"));
     // The next one finds it as it was.
     snapshot.upstreams.pop();
-    let next = start("next", &snapshot, (&socket, 1)).await.expect("it takes over");
+    let next = Running::succeeding("next", &snapshot, (&socket, 1)).await.expect("it takes over");
     assert!(get(&format!("http://{bind}/")).await.text().contains("\"web\""));
     assert!(next.admin("/server_info").await.contains("\"generation\": 1"));
 }
@@ -140,7 +120,7 @@ async fn another_form_of_handing_over_is_refused_with_a_reason() {
     let socket = folder.path().join("proxy.sock");
     let (mesh, app) = (Mesh::new("test.mesh"), App::start("web").await);
     let web = mesh.snapshot("web", (free().await, app.address), Protocol::Http, &[]);
-    let running = start("first", &web, (&socket, 1)).await.expect("nobody is there");
+    let running = Running::succeeding("first", &web, (&socket, 1)).await.expect("nobody is there");
     for (said, reason) in [
         (r#"{"say":"hello","version":2,"program":"9.0.0"}"#, "weft 9.0.0 hands over in the form 2"),
         (r#"{"say":"ready"}"#, "it says Ready"),
@@ -171,12 +151,13 @@ async fn a_connection_that_waits_for_its_next_request_is_not_closed_under_the_ca
     let pair = Pair::start(Protocol::Http, app.address).await;
     let snapshot = client(&pair.mesh, pair.server_door(), &app).await;
     let bind = snapshot.upstreams[0].bind.tcp().expect("TCP");
-    let running = start("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
+    let running =
+        Running::succeeding("first", &snapshot, (&socket, 1)).await.expect("nobody is there");
     let ask = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
     let (mut silent, mut idle) = (Raw::connect(bind).await, Raw::connect(bind).await);
     idle.send(ask).await;
     assert!(!idle.until("\r\n\r\n{").await.contains("connection: close"));
-    let _next = start("next", &snapshot, (&socket, 1)).await.expect("it takes over");
+    let _next = Running::succeeding("next", &snapshot, (&socket, 1)).await.expect("it takes over");
     assert!(!running.tasks.is_cancelled(), "it has connections");
     for raw in [&mut silent, &mut idle] {
         raw.send(ask).await;

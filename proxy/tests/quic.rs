@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use support::cut::one_of_two_is_cut;
 use support::pair::{App, LIMIT, Raw, Running, eventually, free, get, localhost};
 use support::{Mesh, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_core::ca::Revoked;
-use weft_core::config_entry::{IntentionAction, MeshTransport, Protocol};
-use weft_core::intention::IntentionSet;
+use weft_core::config_entry::{MeshTransport, Protocol};
 use weft_proxy::config::Sharing;
 use weft_runtime::net::{self, UdpSocket};
 
@@ -286,32 +285,8 @@ async fn a_caller_may_change_its_port_whichever_worker_it_has() {
 async fn a_change_of_policy_cuts_the_streams_that_it_concerns_and_no_others() {
     let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
     let far = Far::start(Protocol::Http, listener.local_addr().expect("an address")).await;
-    let permit = |methods: serde_json::Value| {
-        let intention = json!({ "source": "client", "destination": "web", "action": "deny",
-            "precedence": 9, "permissions": [
-                { "Action": "allow", "HTTP": { "PathPrefix": "/", "Methods": methods } },
-            ] });
-        let set = json!({ "intentions": [intention], "default_action": "deny" });
-        let set: IntentionSet = serde_json::from_value(set).expect("a set");
-        far.server.change(|snapshot| snapshot.inbound.intentions = set)
-    };
-    permit(json!(["GET", "PUT"])).await;
-    let (mut stays, mut goes) = (Raw::connect(far.call).await, Raw::connect(far.call).await);
-    stays.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
-    goes.send("PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n").await;
-    let mut app = Vec::new();
-    for _ in 0..2 {
-        let (mut stream, _) = listener.accept().await.expect("a request");
-        stream.read_exact(&mut [0; 4]).await.expect("its head");
-        app.push(stream);
-    }
-    permit(json!(["GET"])).await;
-    let answer = goes.until("\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 50") || answer.starts_with("HTTP/1.1 403"), "{answer}");
+    one_of_two_is_cut(far.call, &far.server, &listener).await;
     counts(&far.server, &format!("connections_closed_total{IN}"), 0).await;
-    let read = stays.0.try_read(&mut [0]).map_err(|error| error.kind());
-    assert_eq!(read, Err(std::io::ErrorKind::WouldBlock), "it waits for its answer still");
-    far.server.default_action(IntentionAction::Deny).await;
 }
 
 #[tokio::test]

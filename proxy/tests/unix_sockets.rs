@@ -5,15 +5,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use support::pair::{App, LIMIT, Pair, Raw, Running, eventually, free};
 use support::{Mesh, Upstream};
 use weft_core::config_entry::Protocol;
 use weft_core::local_address::{LocalAddress, SocketPath};
 use weft_core::proxycfg::ProxySnapshot;
-use weft_proxy::{HandOver, StartError};
+use weft_proxy::StartError;
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
@@ -83,25 +82,6 @@ async fn client(mesh: &Mesh, door: std::net::SocketAddr, call: &Path) -> ProxySn
     snapshot
 }
 
-async fn start(
-    snapshot: &ProxySnapshot,
-    (socket, workers): (PathBuf, usize),
-) -> Result<Running, StartError> {
-    let mut running = Running::launch_with("client", snapshot.clone(), |config| {
-        config.workers.count = workers;
-        let limit = Duration::from_secs(60);
-        config.hand_over = Some(HandOver { socket, takes_over: true, limit });
-    })
-    .await?;
-    match running.handle.ready().await {
-        Ok(()) => Ok(running),
-        Err(error) => {
-            running.tasks.cancel();
-            Err(error)
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_unix_socket_is_passed_on_to_the_next_process() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -113,10 +93,13 @@ async fn a_unix_socket_is_passed_on_to_the_next_process() {
     // What a process has left that ended badly.
     drop(net::bind_unix(&call, 0o600).expect("a socket"));
     let hand_over = folder.path().join("proxy.sock");
-    let mut running = start(&snapshot, (hand_over.clone(), 2)).await.expect("nobody is there");
+    let mut running =
+        Running::succeeding("client", &snapshot, (&hand_over, 2)).await.expect("nobody is there");
     for workers in [1, 3, 2] {
         let mut waits = Raw(net::connect_local(&unix(&call), LIMIT).await.expect("it listens"));
-        let next = start(&snapshot, (hand_over.clone(), workers)).await.expect("it takes over");
+        let next = Running::succeeding("client", &snapshot, (&hand_over, workers))
+            .await
+            .expect("it takes over");
         waits.send("GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n").await;
         assert!(waits.rest().await.starts_with("HTTP/1.1 200 "));
         tokio::time::timeout(LIMIT, running.tasks.cancelled()).await.expect("it ends");
@@ -136,13 +119,18 @@ async fn a_socket_of_somebody_else_is_left_alone() {
     let (door, call) = (free().await, folder.path().join("call.sock"));
     let snapshot = client(&Mesh::new("test.mesh"), door, &call).await;
     let other = net::bind_unix(&call, 0o600).expect("a socket");
-    let refused = start(&snapshot, (folder.path().join("proxy.sock"), 2)).await.err();
+    let refused = Running::succeeding("client", &snapshot, (&folder.path().join("proxy.sock"), 2))
+        .await
+        .err();
     let Some(StartError::Listen { reason }) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("call.sock"), "{reason}");
     net::connect_local(&unix(&call), LIMIT).await.expect("it is still the other's");
     drop(other);
     fs::remove_file(&call).expect("a file");
     fs::write(&call, "precious").expect("written");
-    start(&snapshot, (folder.path().join("proxy.sock"), 1)).await.err().expect("it is a file");
+    Running::succeeding("client", &snapshot, (&folder.path().join("proxy.sock"), 1))
+        .await
+        .err()
+        .expect("it is a file");
     assert_eq!(fs::read(&call).expect("kept"), b"precious");
 }

@@ -65,7 +65,8 @@ fn the_proxys_example_loads() {
 fn the_limits_in_the_proxys_guide_are_the_defaults() {
     let guide = path("../../docs/proxy.md");
     let guide = std::fs::read_to_string(guide).expect("the guide is there");
-    let block = guide.split("```hcl\n").nth(1).and_then(|rest| rest.split("```").next());
+    let mut blocks = guide.split("```hcl\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.starts_with("limits {"));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("proxy.hcl");
     std::fs::write(&file, block.expect("a block")).expect("written");

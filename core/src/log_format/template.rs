@@ -84,7 +84,8 @@ impl LogFormat {
     pub fn json(form: &str) -> Result<Self, InvalidLogFormat> {
         let invalid = |reason| InvalidLogFormat { place: String::new(), reason };
         bounded(form).map_err(invalid)?;
-        let json = serde_json::from_str(form).map_err(|error| invalid(error.to_string()))?;
+        let json =
+            serde_json::from_str(form).map_err(|error| invalid(format!("is not JSON: {error}")))?;
         let Json::Object(_) = &json else {
             return Err(invalid("must be a JSON object".to_owned()));
         };

@@ -16,10 +16,11 @@ use super::forward::{LocalApp, Plan};
 use super::own_app::open_with;
 use super::under_way::Cut;
 use crate::http::general::{
-    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, each_value, set_authority,
+    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, set_authority,
 };
 use crate::http::h1::MeshFields;
 use crate::http::{Edits, Held, Holding, Outcome, Refusal, chain};
+use crate::observe::Logged;
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 2;
@@ -97,16 +98,8 @@ impl StreamHop for LocalApp {
         self.refuse_line(&PartsView(parts));
     }
 
-    fn answered(plan: &Plan, headers: &HeaderMap) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.answered(|name, visit| each_value(headers, name, visit));
-        }
-    }
-
-    fn trailed(plan: &Plan, trailers: &HeaderMap) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.trailed(|name, visit| each_value(trailers, name, visit));
-        }
+    fn logged(plan: &Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
+        Some(&plan.logged)
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

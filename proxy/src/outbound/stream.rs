@@ -1,10 +1,11 @@
 //! Requests that are values on their way out: HTTP/2 between proxies.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{HeaderMap, Request, Response, Uri, Version, header};
+use http::{Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
 use weft_core::traffic::RequestView;
 
@@ -12,11 +13,10 @@ use super::connect::{CONNECTS_MAX, Dial, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
-use crate::http::general::{
-    Incoming, PartsView, RequestBody, Stream, StreamHop, each_value, set_authority,
-};
+use crate::http::general::{Incoming, PartsView, RequestBody, Stream, StreamHop, set_authority};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
+use crate::observe::Logged;
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 3;
@@ -99,16 +99,8 @@ impl StreamHop for HttpUpstream {
         self.refuse_line(&PartsView(parts));
     }
 
-    fn answered(plan: &Plan, headers: &HeaderMap) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.answered(|name, visit| each_value(headers, name, visit));
-        }
-    }
-
-    fn trailed(plan: &Plan, trailers: &HeaderMap) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.trailed(|name, visit| each_value(trailers, name, visit));
-        }
+    fn logged(plan: &Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
+        Some(&plan.logged)
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test target uses the part that it needs")]
 
+pub(crate) mod cut;
 pub(crate) mod origin;
 pub(crate) mod pair;
 pub(crate) mod road;

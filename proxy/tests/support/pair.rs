@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use weft_core::config_entry::{IntentionAction, Protocol};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proxy::config::{Config, Sharing, SnapshotSource, Workers};
-use weft_proxy::{Limits, Proxy, ProxyHandle, StartError};
+use weft_proxy::{HandOver, Limits, Proxy, ProxyHandle, StartError};
 use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
 use weft_runtime::net::{self, TcpStream};
 use weft_runtime::task::TaskTree;
@@ -70,6 +71,27 @@ impl Running {
         let tasks = TaskTree::root(name);
         let handle = Proxy::start(config, tasks.clone()).await?;
         Ok(Self { handle, snapshots, tasks })
+    }
+
+    /// Starts one that takes over from the one at the socket, if there is one.
+    pub(crate) async fn succeeding(
+        name: &str,
+        snapshot: &ProxySnapshot,
+        (socket, workers): (&Path, usize),
+    ) -> Result<Self, StartError> {
+        let socket = PathBuf::from(socket);
+        let mut running = Self::launch_with(name, snapshot.clone(), |config| {
+            config.workers.count = workers;
+            config.hand_over = Some(HandOver { socket, takes_over: true, limit: LIMIT * 3 });
+        })
+        .await?;
+        match running.handle.ready().await {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.tasks.cancel();
+                Err(error)
+            }
+        }
     }
 
     /// Changes the snapshot and waits until the change is in force.

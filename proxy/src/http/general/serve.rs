@@ -29,10 +29,11 @@ use super::answer::{AnswerBody, Passage, refuse};
 use super::asked::RequestBody;
 use super::progress::Progress;
 use super::rewound::Rewound;
-use super::view::{clean, clean_request, strip_mesh};
+use super::view::{clean, clean_request, each_value, strip_mesh};
 use super::web::{unweb, web};
 use crate::inbound::Cut;
 use crate::listen::Live;
+use crate::observe::Logged;
 use crate::transport::{Buffer, Timer, Wire};
 
 /// Bytes in flight on one stream and on all.
@@ -78,11 +79,26 @@ pub(crate) trait StreamHop: 'static {
     /// Takes note of a request that is about to be refused before it has a plan.
     fn refuses(&self, _parts: &Parts) {}
 
+    /// Returns where the request's line for the access log is written, if there are lines.
+    fn logged(_plan: &Self::Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
+        None
+    }
+
     /// Takes note of the head of a request's answer.
-    fn answered(_plan: &Self::Plan, _headers: &HeaderMap) {}
+    fn answered(plan: &Self::Plan, headers: &HeaderMap) {
+        let mut line = Self::logged(plan).map(RefCell::borrow_mut);
+        if let Some(line) = line.as_deref_mut().and_then(Option::as_mut) {
+            line.answered(|name, visit| each_value(headers, name, visit));
+        }
+    }
 
     /// Takes note of the fields after an answer's body.
-    fn trailed(_plan: &Self::Plan, _trailers: &HeaderMap) {}
+    fn trailed(plan: &Self::Plan, trailers: &HeaderMap) {
+        let mut line = Self::logged(plan).map(RefCell::borrow_mut);
+        if let Some(line) = line.as_deref_mut().and_then(Option::as_mut) {
+            line.trailed(|name, visit| each_value(trailers, name, visit));
+        }
+    }
 
     /// Returns what ends the request from outside, if something may.
     fn cut(_plan: &Self::Plan) -> Option<Rc<Cut>> {
