@@ -14,6 +14,9 @@ cd "$(dirname "$0")/.."
 scope=${1:-all}
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
+# A clean checkout is built once: what speeds up the next build, and line numbers below a panic's own,
+# would take three times the room on disk.
+[ "${CI:-}" = true ] && export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 log="$target/test.log"
 export WEFT_SKIPPED="$(cd "$target" && pwd)/skipped.txt"
 : >"$log"
@@ -176,6 +179,7 @@ else
 fi
 
 say "summary"
+echo "$(du -sh "$target" | cut -f1) in $target, $(df -h --output=avail "$target" | tail -1 | tr -d ' ') free"
 grep '^FAILED: \|^test .* FAILED$' "$log" || true
 skipped=$(wc -l <"$WEFT_SKIPPED")
 sed 's/^/SKIPPED /' "$WEFT_SKIPPED"

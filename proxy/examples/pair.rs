@@ -2,7 +2,7 @@
 //! BACKEND http|tcp` writes `a.json` and `b.json`; `pair run FILE` runs one proxy with one
 //! worker.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! ACLs of a started server: how they begin, how waits end with their token, and that no secret
 //! comes out anywhere.
 
+#[path = "it/support/mod.rs"]
 mod support;
 
 use std::fmt::Write as _;

@@ -3,7 +3,7 @@
 //! None may panic, overflow the stack or take memory without bound, whatever the bytes; what they
 //! accept must survive being written and read again where there is a writer.
 
-#[path = "../../proxy/tests/support/strict.rs"]
+#[path = "../../proxy/tests/it/support/strict.rs"]
 mod strict;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,136 @@
+//! The PROXY header: what a service is told of its callers, and whom a proxy believes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use crate::support::pair::{App, Pair, Raw, localhost};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_core::config_entry::{Protocol, ProxyProtocol};
+use weft_core::traffic::proxy_protocol::Header;
+use weft_runtime::net;
+
+/// An application that takes a header before each connection, answers what it says, and notes
+/// each connection.
+async fn told(app: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Header>>>) {
+    let listener = net::bind_tcp(localhost(0)).await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let headers: Arc<Mutex<Vec<Header>>> = Arc::default();
+    let seen = headers.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                let length = loop {
+                    match Header::parse(&bytes).expect("a header") {
+                        Some((header, length)) => {
+                            seen.lock().expect("not poisoned").push(header);
+                            break length;
+                        }
+                        None => drop(stream.read_buf(&mut bytes).await.expect("bytes")),
+                    }
+                };
+                let mut app =
+                    net::connect_tcp(app, crate::support::pair::LIMIT).await.expect("the app");
+                app.write_all(&bytes[length..]).await.expect("sent");
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut app).await;
+            });
+        }
+    });
+    (address, headers)
+}
+
+#[tokio::test]
+async fn the_service_is_told_who_calls_before_each_connection() {
+    let app = App::start("web").await;
+    for protocol in [Protocol::Http, Protocol::Http2, Protocol::Tcp] {
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let pair = Pair::start(protocol, app.address).await;
+            let (behind, headers) = told(app.address).await;
+            pair.server
+                .change(|snapshot| {
+                    snapshot.inbound.local_app = behind.into();
+                    snapshot.inbound.proxy_protocol = Some(version);
+                })
+                .await;
+            for _ in 0..3 {
+                assert!(pair.get("/").await.text().contains("\"web\""));
+            }
+            let seen = headers.lock().expect("not poisoned").clone();
+            assert!(!seen.is_empty());
+            for header in seen {
+                let (from, to) = header.ends.expect("addresses");
+                assert!(from.ip().is_loopback() && to == pair.server_door(), "{header:?}");
+                let is_v2 = version == ProxyProtocol::V2;
+                let id = pair.mesh.spiffe_id("client").to_string();
+                assert_eq!(header.spiffe_id, is_v2.then_some(id));
+                let ssl = header.ssl.map(|ssl| (ssl.version, ssl.common_name));
+                let client = ("TLSv1.3".to_owned(), Some("client".to_owned()));
+                assert_eq!(ssl, is_v2.then_some(client));
+                let alpn = match protocol {
+                    Protocol::Http => Some(&b"http/1.1"[..]),
+                    Protocol::Http2 => Some(&b"h2"[..]),
+                    _ => None,
+                };
+                assert_eq!(header.alpn.as_deref(), alpn.filter(|_| is_v2));
+            }
+            // Who wants none any more gets none.
+            pair.server
+                .change(|snapshot| {
+                    snapshot.inbound.local_app = app.address.into();
+                    snapshot.inbound.proxy_protocol = None;
+                })
+                .await;
+            assert!(pair.get("/").await.text().contains("\"web\""));
+        }
+    }
+}
+
+const ASK: &str =
+    "GET / HTTP/1.1\r\nhost: web\r\nx-forwarded-for: 198.51.100.9\r\nconnection: close\r\n\r\n";
+
+async fn said(pair: &Pair, before: &[u8]) -> String {
+    let mut raw = Raw::connect(pair.call).await;
+    raw.0.write_all(before).await.expect("sent");
+    raw.send(ASK).await;
+    raw.rest().await
+}
+
+#[tokio::test]
+async fn a_header_is_believed_from_where_it_is_expected_and_then_must_be_there() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let (from, to) = ("192.0.2.7:1000".parse(), "192.0.2.8:80".parse());
+    let ends = Some((from.expect("an address"), to.expect("an address")));
+    let header = Header { ends, ..Header::default() };
+    let headers = [header.write_v1(), header.write_v2()];
+    for bytes in &headers {
+        let answer = said(&pair, bytes).await;
+        assert!(!answer.contains(" 200 "), "it is no request: {answer}");
+    }
+    pair.client
+        .change(|snapshot| {
+            snapshot.proxy_protocol_from = vec!["127.0.0.0/8".parse().expect("a network")];
+        })
+        .await;
+    for bytes in &headers {
+        let answer = said(&pair, bytes).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let first = answer.find("198.51.100.9").expect("what the caller said is kept");
+        let then = answer.find("[\"x-forwarded-for\",\"192.0.2.7\"]").expect("the one before us");
+        assert!(first < then, "{answer}");
+    }
+    let unknown = said(&pair, b"PROXY UNKNOWN\r\n").await;
+    assert!(unknown.starts_with("HTTP/1.1 200 ") && !unknown.contains("192.0.2"), "{unknown}");
+    let before = app.count();
+    for bytes in [&b""[..], b"PROXY TCP4 1.2.3.4\r\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0"] {
+        assert_eq!(said(&pair, bytes).await, "", "{bytes:?}");
+    }
+    assert_eq!(app.count(), before);
+    pair.client
+        .change(|snapshot| {
+            snapshot.proxy_protocol_from = vec!["10.0.0.0/8".parse().expect("a network")];
+        })
+        .await;
+    assert!(said(&pair, b"").await.starts_with("HTTP/1.1 200 "), "others send none");
+}
