@@ -28,13 +28,7 @@ fn write(dir: &str, a: &str, b: &str, backend: &str, protocol: &str) -> anyhow::
         |port: &str| -> anyhow::Result<SocketAddr> { Ok(format!("127.0.0.1:{port}").parse()?) };
     let protocol = protocol.parse()?;
     let mesh = Mesh::new("bench.mesh");
-    let upstream = Upstream {
-        service: "web",
-        bind: at(a)?,
-        protocol,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![at(b)?])],
-    };
+    let upstream = Upstream::of("web", (at(a)?, protocol), vec![at(b)?]);
     let unused = SocketAddr::from(([127, 0, 0, 1], 0));
     let client = mesh.snapshot("client", (unused, unused), protocol, &[upstream]);
     let server = mesh.snapshot("web", (at(b)?, backend.parse()?), protocol, &[]);

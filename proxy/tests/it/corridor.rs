@@ -145,13 +145,7 @@ async fn a_wrong_identity_behind_the_right_address_is_refused() {
     let (call, door) = (free().await, free().await);
     let impostor = mesh.snapshot("other", (door, app.address), Protocol::Http, &[]);
     let _impostor = Running::start("impostor", impostor).await;
-    let upstream = Upstream {
-        service: "web",
-        bind: call,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![door])],
-    };
+    let upstream = Upstream::of("web", (call, Protocol::Http), vec![door]);
     let client = mesh.snapshot("client", (free().await, call), Protocol::Http, &[upstream]);
     let _client = Running::start("client", client).await;
     let refused = get(&format!("http://{call}/")).await;
@@ -185,13 +179,7 @@ async fn an_instance_that_is_gone_costs_no_request_while_another_lives() {
     // The sidecar lives, its application does not.
     let bad = mesh.snapshot("web", (sick, gone), Protocol::Http, &[]);
     let (_good, _bad) = (Running::start("good", good).await, Running::start("bad", bad).await);
-    let upstream = Upstream {
-        service: "web",
-        bind: call,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![sick, gone, door])],
-    };
+    let upstream = Upstream::of("web", (call, Protocol::Http), vec![sick, gone, door]);
     let client = mesh.snapshot("client", (free().await, call), Protocol::Http, &[upstream]);
     let client = Running::start("client", client).await;
     for _ in 0..30 {
@@ -271,13 +259,7 @@ async fn several_workers_share_the_doors() {
     let mesh = Mesh::new("test.mesh");
     let (call, door) = (free().await, free().await);
     let server = mesh.snapshot("web", (door, app.address), Protocol::Http, &[]);
-    let upstream = Upstream {
-        service: "web",
-        bind: call,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![door])],
-    };
+    let upstream = Upstream::of("web", (call, Protocol::Http), vec![door]);
     let client = mesh.snapshot("client", (free().await, call), Protocol::Http, &[upstream]);
     let mut proxies = Vec::new();
     for (name, snapshot) in [("server", server), ("client", client)] {

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::pair::{App, LIMIT, Running, eventually, free};
+use crate::support::pair::{App, Running, eventually, free, http2};
 use crate::support::{Mesh, Upstream};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use weft_core::config_entry::Protocol;
-use weft_runtime::net;
 
 /// Calls over HTTP/2 through one connection until told to stop; returns what went wrong.
 async fn call(
@@ -18,14 +16,7 @@ async fn call(
     method: Method,
     (stop, good): (Arc<AtomicBool>, Arc<AtomicUsize>),
 ) -> Option<String> {
-    let stream = net::connect_tcp(address, LIMIT).await.expect("a connection");
-    let (mut sender, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(async move {
-        let _ = driver.await;
-    });
+    let mut sender = http2(address).await;
     while !stop.load(Ordering::SeqCst) {
         let request = Request::builder().method(method.clone()).uri(format!("http://{address}/"));
         let request = request.body(Full::new(Bytes::from("abc"))).expect("a request");
@@ -54,13 +45,7 @@ async fn an_instance_that_stops_costs_no_request_while_another_lives() {
         let (door, bind) = (free().await, free().await);
         let steady = mesh.snapshot("web", (door, app.address), protocol, &[]);
         let _steady = Running::start("steady", steady).await;
-        let mut upstream = Upstream {
-            service: "web",
-            bind,
-            protocol,
-            start: serde_json::Value::Null,
-            targets: vec![("web", "web", vec![door])],
-        };
+        let mut upstream = Upstream::of("web", (bind, protocol), vec![door]);
         let unused = (free().await, app.address);
         let snapshot = mesh.snapshot("client", unused, protocol, std::slice::from_ref(&upstream));
         let client = Running::start("client", snapshot).await;

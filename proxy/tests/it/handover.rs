@@ -12,13 +12,7 @@ use weft_runtime::net::{self, Passage};
 
 /// What a caller's proxy is told when a service is behind a door.
 async fn client(mesh: &Mesh, door: std::net::SocketAddr, app: &App) -> ProxySnapshot {
-    let upstream = Upstream {
-        service: "web",
-        bind: free().await,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![door])],
-    };
+    let upstream = Upstream::of("web", (free().await, Protocol::Http), vec![door]);
     mesh.snapshot("client", (free().await, app.address), Protocol::Http, &[upstream])
 }
 

@@ -1,13 +1,11 @@
 //! Bodies that an external authoriser is shown before they go on, however they are framed.
 
-use crate::support::pair::{App, LIMIT, Pair, Raw};
+use crate::support::pair::{App, Pair, Raw, http2};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use weft_core::config_entry::Protocol;
-use weft_runtime::net;
 
 /// Has an authoriser asked that is told four bytes.
 async fn ask(pair: &Pair, authoriser: &App, allows_partial: bool) {
@@ -81,12 +79,7 @@ async fn who_waits_to_be_asked_for_the_body_is_asked() {
 async fn http2_bodies_are_shown_as_well() {
     let (app, authoriser) = (App::start("web").await, App::start("authoriser").await);
     let pair = Pair::start(Protocol::Http2, app.address).await;
-    let stream = net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
-    let (mut sender, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(driver);
+    let mut sender = http2(pair.call).await;
     for (allows_partial, body, wanted) in
         [(false, "abcd", 200), (false, "abcde", 413), (true, "abcde", 200), (false, "", 200)]
     {

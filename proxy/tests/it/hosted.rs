@@ -74,13 +74,7 @@ fn named(snapshot: ProxySnapshot) -> (InstanceId, Arc<ProxySnapshot>) {
 /// A service that calls another.
 async fn caller(mesh: &Mesh, (name, app): (&str, &App), to: (&'static str, SocketAddr)) -> Caller {
     let call = free().await;
-    let upstream = Upstream {
-        service: to.0,
-        bind: call,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![(to.0, to.0, vec![to.1])],
-    };
+    let upstream = Upstream::of(to.0, (call, Protocol::Http), vec![to.1]);
     let door = (free().await, app.address);
     Caller { call, snapshot: mesh.snapshot(name, door, Protocol::Http, &[upstream]) }
 }

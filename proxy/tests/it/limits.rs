@@ -5,20 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::Upstream;
-use crate::support::pair::{App, LIMIT, Pair, Raw, Running, free};
+use crate::support::pair::{App, Pair, Raw, Running, free, http2};
 use weft_core::config_entry::Protocol;
 use weft_proxy::Limits;
-use weft_runtime::net;
 
 /// A caller's proxy with other limits, beside the pair's own; returns where it takes requests.
 async fn limited(pair: &Pair, limits: Limits) -> (Running, std::net::SocketAddr) {
-    let upstream = Upstream {
-        service: "web",
-        bind: free().await,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![pair.server_door()])],
-    };
+    let upstream = Upstream::of("web", (free().await, Protocol::Http), vec![pair.server_door()]);
     let bind = upstream.bind;
     let unused = (free().await, free().await);
     let snapshot = pair.mesh.snapshot("client", unused, Protocol::Http, &[upstream]);
@@ -79,17 +72,10 @@ async fn a_body_that_is_too_large_is_refused_however_it_is_framed() {
 async fn a_body_over_http2_is_limited_too() {
     use bytes::Bytes;
     use http_body_util::Full;
-    use hyper_util::rt::{TokioExecutor, TokioIo};
     let app = App::start("web").await;
     let pair = Pair::start(Protocol::Http, app.address).await;
     let (_proxy, bind) = limited(&pair, Limits { body_bytes: 100, ..Limits::default() }).await;
-    let stream = net::connect_tcp(bind, LIMIT).await.expect("a connection");
-    let handshake =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, driver) = handshake.await.expect("HTTP/2");
-    tokio::spawn(async move {
-        let _ = driver.await;
-    });
+    let mut sender = http2(bind).await;
     for (length, status) in [(100, 200), (101, 413), (10, 200)] {
         let request = http::Request::post(format!("http://{bind}/"));
         let request = request.body(Full::new(Bytes::from(vec![b'x'; length]))).expect("valid");

@@ -4,14 +4,13 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use crate::support::pair::{App, LIMIT, Pair, Raw, eventually, localhost};
+use crate::support::pair::{App, LIMIT, Pair, Raw, eventually, http2, localhost};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -144,12 +143,7 @@ async fn an_answer_that_is_no_longer_allowed_ends_and_others_go_on() {
 async fn one_stream_of_a_connection_ends_alone() {
     let pair = Pair::start(Protocol::Http2, endless().await).await;
     permit(&pair, permissions(BOTH)).await;
-    let stream = net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
-    let (mut sender, driver): (SendRequest<Full<Bytes>>, _) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(driver);
+    let mut sender = http2::<Full<Bytes>>(pair.call).await;
     let mut bodies = Vec::new();
     for path in ["/a", "/b"] {
         let request = Request::get(format!("http://{}{path}", pair.call));
@@ -179,12 +173,7 @@ async fn a_grpc_caller_is_told_in_its_own_terms() {
     let pair = Pair::start(Protocol::Grpc, endless().await).await;
     let get = json!([{ "Action": "allow", "HTTP": { "PathExact": "/shop.Cart/Get" } }]);
     permit(&pair, get).await;
-    let stream = net::connect_tcp(pair.call, LIMIT).await.expect("a connection");
-    let (mut sender, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(driver);
+    let mut sender = http2(pair.call).await;
     for (path, status) in [("/shop.Cart/Get", None), ("/shop.Cart/Empty", Some("7"))] {
         let (_door, pieces) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
         let request = Request::post(format!("http://{}{path}", pair.call))

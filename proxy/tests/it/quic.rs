@@ -93,13 +93,7 @@ impl Far {
         let (call, door) = (free().await, free().await);
         let server = mesh.snapshot("web", (door, app), protocol, &[]);
         let (wire, before) = Wire::lay(door).await;
-        let upstream = Upstream {
-            service: "web",
-            bind: call,
-            protocol,
-            start: serde_json::Value::Null,
-            targets: vec![("web", "web", vec![before])],
-        };
+        let upstream = Upstream::of("web", (call, protocol), vec![before]);
         let mut client = mesh.snapshot("client", (free().await, app), protocol, &[upstream]);
         for target in client.upstreams[0].chain.targets.values_mut() {
             target.transport.mesh_transport = MeshTransport::Quic;

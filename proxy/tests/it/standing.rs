@@ -97,13 +97,7 @@ async fn across_roots(protocol: Protocol, app: SocketAddr) -> (Running, Running,
     let (here, there) = (Mesh::new("test.mesh"), Mesh::new("test.mesh"));
     let (call, door) = (free().await, free().await);
     let mut server = here.snapshot("web", (door, app), protocol, &[]);
-    let upstream = Upstream {
-        service: "web",
-        bind: call,
-        protocol,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![door])],
-    };
+    let upstream = Upstream::of("web", (call, protocol), vec![door]);
     let mut client = there.snapshot("client", (free().await, app), protocol, &[upstream]);
     let both = [&server, &client].map(|s| s.trust_bundle.roots_pem[0].clone()).to_vec();
     server.trust_bundle.roots_pem = both.clone();

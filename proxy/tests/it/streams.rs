@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::pair::{App, LIMIT, Pair, Raw, eventually, localhost};
+use crate::support::pair::{App, LIMIT, Pair, Raw, eventually, http2, localhost};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -52,23 +51,6 @@ async fn echo() -> SocketAddr {
         }
     });
     address
-}
-
-async fn http2<B>(address: SocketAddr) -> SendRequest<B>
-where
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stream = net::connect_tcp(address, LIMIT).await.expect("a connection");
-    let (sender, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(async move {
-        let _ = driver.await;
-    });
-    sender
 }
 
 #[tokio::test]

@@ -67,13 +67,7 @@ async fn requests_and_bytes_go_through_unix_sockets_at_both_ends() {
 
 /// A caller's proxy whose door is a unix socket.
 async fn client(mesh: &Mesh, door: std::net::SocketAddr, call: &Path) -> ProxySnapshot {
-    let upstream = Upstream {
-        service: "web",
-        bind: free().await,
-        protocol: Protocol::Http,
-        start: serde_json::Value::Null,
-        targets: vec![("web", "web", vec![door])],
-    };
+    let upstream = Upstream::of("web", (free().await, Protocol::Http), vec![door]);
     let mut snapshot = mesh.snapshot("client", (free().await, door), Protocol::Http, &[upstream]);
     snapshot.upstreams[0].bind = unix(call);
     snapshot

@@ -1,37 +1,15 @@
 //! Config entries over the JSON API: what is warned of, what is never shown.
 
-use crate::support::{TestHost, TestServer, new_key};
+use crate::support::new_key;
+use crate::support::world::Joined;
 use http::{Method, StatusCode};
 use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use weft_runtime::http::HttpResponse;
 
-struct World {
-    server: TestServer,
-    host: TestHost,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = TestServer::start(dir.path()).await;
-        let host = TestHost::join(&server, "n1").await;
-        Self { server, host, _dir: dir }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &str) -> HttpResponse {
-        self.host.call(method, &self.server, path, body).await
-    }
-
+impl Joined {
     async fn write(&self, entry: &Value) -> HttpResponse {
         self.call(Method::PUT, "/v1/config", &entry.to_string()).await
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, "").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        answer.json().expect("JSON")
     }
 }
 
@@ -42,7 +20,7 @@ fn warnings(answer: &HttpResponse) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_write_that_has_no_effect_yet_says_so_and_is_kept() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let resolver = json!({ "Kind": "service-resolver", "Name": "web",
         "LoadBalancer": { "Policy": "maglev" }, "ConnectTimeout": "1s" });
     let answer = world.write(&resolver).await;
@@ -75,7 +53,7 @@ async fn a_write_that_has_no_effect_yet_says_so_and_is_kept() {
 
 #[tokio::test]
 async fn the_key_of_a_certificate_is_never_shown() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let key = new_key();
     let certificate = CertificateParams::default().self_signed(&key).expect("a certificate");
     let entry = json!({ "Kind": "inline-certificate", "Name": "edge",

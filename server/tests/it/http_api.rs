@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
-use crate::support::{TestHost, TestServer};
+use crate::support::TestHost;
+use crate::support::world::{Joined, header, index};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use weft_proto::grpc::v1 as wire;
 use weft_runtime::http::HttpResponse;
 
-struct World {
-    server: TestServer,
-    host: TestHost,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = TestServer::start(dir.path()).await;
-        let host = TestHost::join(&server, "n1").await;
-        Self { server, host, _dir: dir }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &str) -> HttpResponse {
-        self.host.call(method, &self.server, path, body).await
-    }
-
-    async fn get(&self, path: &str) -> (u64, Value) {
-        let answer = self.call(Method::GET, path, "").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        (index(&answer), answer.json().expect("JSON"))
-    }
-
+impl Joined {
     async fn put(&self, path: &str, body: Value) -> HttpResponse {
         self.call(Method::PUT, path, &body.to_string()).await
     }
@@ -53,51 +31,43 @@ impl World {
     }
 }
 
-fn index(answer: &HttpResponse) -> u64 {
-    header(answer, "x-consul-index").parse().expect("a number")
-}
-
-fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
-    answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
 #[tokio::test]
 async fn the_catalog_and_its_health_have_the_shapes_that_clients_read() {
-    let world = World::start().await;
-    let (empty_index, empty) = world.get("/v1/health/service/web").await;
+    let world = Joined::start().await;
+    let (empty_index, empty) = world.get_indexed("/v1/health/service/web").await;
     assert_eq!(empty, json!([]));
     assert!(empty_index >= 1);
     world.register("passing").await;
 
-    let (_, services) = world.get("/v1/catalog/services").await;
+    let (_, services) = world.get_indexed("/v1/catalog/services").await;
     assert_eq!(services, json!({ "web": ["Prod", "v1"], "web-sidecar-proxy": [] }));
-    let (_, nodes) = world.get("/v1/catalog/nodes?node-meta=rack:r1").await;
+    let (_, nodes) = world.get_indexed("/v1/catalog/nodes?node-meta=rack:r1").await;
     assert_eq!(nodes[0]["Node"], "n1");
-    assert_eq!(world.get("/v1/catalog/nodes?node-meta=rack:r2").await.1, json!([]));
-    let (_, flat) = world.get("/v1/catalog/service/web?tag=V1&tag=prod").await;
+    assert_eq!(world.get_indexed("/v1/catalog/nodes?node-meta=rack:r2").await.1, json!([]));
+    let (_, flat) = world.get_indexed("/v1/catalog/service/web?tag=V1&tag=prod").await;
     assert_eq!(flat[0]["ServiceID"], "web-1");
     assert_eq!(flat[0]["ServicePort"], 8080);
-    assert_eq!(world.get("/v1/catalog/service/web?tag=v2").await.1, json!([]));
-    let (_, node) = world.get("/v1/catalog/node/N1").await;
+    assert_eq!(world.get_indexed("/v1/catalog/service/web?tag=v2").await.1, json!([]));
+    let (_, node) = world.get_indexed("/v1/catalog/node/N1").await;
     assert_eq!(node["Services"]["web-1"]["Service"], "web");
-    assert_eq!(world.get("/v1/catalog/node/none").await.1, Value::Null);
-    assert_eq!(world.get("/v1/catalog/datacenters").await.1, json!(["dc1"]));
+    assert_eq!(world.get_indexed("/v1/catalog/node/none").await.1, Value::Null);
+    assert_eq!(world.get_indexed("/v1/catalog/datacenters").await.1, json!(["dc1"]));
 
-    let (_, health) = world.get("/v1/health/service/web?passing").await;
+    let (_, health) = world.get_indexed("/v1/health/service/web?passing").await;
     assert_eq!(health[0]["Node"]["Node"], "n1");
     assert_eq!(health[0]["Service"]["ID"], "web-1");
     assert_eq!(health[0]["Checks"][0]["CheckID"], "c1");
-    let (_, doors) = world.get("/v1/health/connect/web").await;
+    let (_, doors) = world.get_indexed("/v1/health/connect/web").await;
     assert_eq!(doors[0]["Service"]["ID"], "web-1-sidecar-proxy");
     assert_eq!(doors[0]["Checks"][0]["CheckID"], "c1");
     world.register("critical").await;
-    assert_eq!(world.get("/v1/health/service/web?passing").await.1, json!([]));
+    assert_eq!(world.get_indexed("/v1/health/service/web?passing").await.1, json!([]));
     for path in ["/v1/health/node/n1", "/v1/health/checks/web", "/v1/health/state/any"] {
-        assert_eq!(world.get(path).await.1[0]["Status"], "critical", "{path}");
+        assert_eq!(world.get_indexed(path).await.1[0]["Status"], "critical", "{path}");
     }
-    assert_eq!(world.get("/v1/health/state/passing").await.1, json!([]));
+    assert_eq!(world.get_indexed("/v1/health/state/passing").await.1, json!([]));
     let filter = "/v1/health/service/web?filter=Service.Port%20%3D%3D%208080";
-    assert_eq!(world.get(filter).await.1.as_array().map(Vec::len), Some(1));
+    assert_eq!(world.get_indexed(filter).await.1.as_array().map(Vec::len), Some(1));
 
     let (_, leader) = world.get_plain("/v1/status/leader").await;
     assert_eq!(leader, json!(world.server.address()));
@@ -105,7 +75,7 @@ async fn the_catalog_and_its_health_have_the_shapes_that_clients_read() {
     world.server.stop().await;
 }
 
-impl World {
+impl Joined {
     /// For pages without an index.
     async fn get_plain(&self, path: &str) -> (StatusCode, Value) {
         let answer = self.call(Method::GET, path, "").await;
@@ -115,8 +85,8 @@ impl World {
 
 #[tokio::test]
 async fn a_service_is_found_in_any_spelling_and_shown_in_its_own() {
-    let world = World::start().await;
-    let (at, _) = world.get("/v1/health/service/web").await;
+    let world = Joined::start().await;
+    let (at, _) = world.get_indexed("/v1/health/service/web").await;
     let path = format!("/v1/health/service/web?index={at}&wait=30s");
     let registration = json!({
         "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1", "Datacenter": "dc1",
@@ -130,7 +100,7 @@ async fn a_service_is_found_in_any_spelling_and_shown_in_its_own() {
                      "ServiceID": "w" }],
     });
     let written = async { world.host.register(registration).await.expect("written") };
-    let ((_, woken), _) = tokio::join!(world.get(&path), written);
+    let ((_, woken), _) = tokio::join!(world.get_indexed(&path), written);
     assert_eq!(woken[0]["Service"]["Service"], "Web");
     for name in ["web", "Web", "WEB"] {
         for (page, pointer, expected) in [
@@ -140,12 +110,12 @@ async fn a_service_is_found_in_any_spelling_and_shown_in_its_own() {
             ("health/connect", "/0/Service/ID", "w-p"),
             ("health/checks", "/0/ServiceName", "Web"),
         ] {
-            let (_, answer) = world.get(&format!("/v1/{page}/{name}")).await;
+            let (_, answer) = world.get_indexed(&format!("/v1/{page}/{name}")).await;
             assert_eq!(answer.pointer(pointer), Some(&json!(expected)), "{page} {name}");
         }
     }
     for path in ["/v1/catalog/services", "/v1/catalog/services?node-meta=rack:r1"] {
-        let (_, services) = world.get(path).await;
+        let (_, services) = world.get_indexed(path).await;
         assert_eq!(services, json!({ "Web": ["v1"], "Web-sidecar-proxy": [] }), "{path}");
     }
     // Certificates and intentions are for exactly one spelling.
@@ -163,14 +133,14 @@ async fn a_service_is_found_in_any_spelling_and_shown_in_its_own() {
         ("source=web&destination=DB", false),
     ] {
         let check = format!("/v1/connect/intentions/check?{pair}");
-        assert_eq!(world.get(&check).await.1["Allowed"], allowed, "{pair}");
+        assert_eq!(world.get_indexed(&check).await.1["Allowed"], allowed, "{pair}");
     }
     world.server.stop().await;
 }
 
 #[tokio::test]
 async fn every_answer_says_what_it_is() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let answer = world.call(Method::GET, "/v1/catalog/nodes?consistent", "").await;
     for (name, value) in [
         ("content-type", "application/json"),
@@ -232,7 +202,7 @@ async fn every_answer_says_what_it_is() {
 
 #[tokio::test]
 async fn methods_that_only_ask_are_answered() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let answer = world.call(Method::DELETE, "/v1/config", "").await;
     assert_eq!(header(&answer, "allow"), "OPTIONS, PUT");
     let answer = world.call(Method::OPTIONS, "/v1/config/service-defaults/web", "").await;
@@ -257,7 +227,7 @@ async fn methods_that_only_ask_are_answered() {
 
 #[tokio::test]
 async fn hosts_without_an_agent_are_registered_and_deregistered() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     world.register("passing").await;
     let host = json!({
         "Datacenter": "dc1", "Node": "mainframe", "ID": "x", "Address": "db.example.com",
@@ -267,14 +237,14 @@ async fn hosts_without_an_agent_are_registered_and_deregistered() {
     });
     let answer = world.put("/v1/catalog/register", host).await;
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "true"));
-    let (_, health) = world.get("/v1/health/service/ledger?passing").await;
+    let (_, health) = world.get_indexed("/v1/health/service/ledger?passing").await;
     assert_eq!(health[0]["Node"]["Address"], "db.example.com");
     assert_eq!(health[0]["Checks"][0]["ServiceName"], "ledger");
     // Whoever only has news of a check need not know the node.
     let news = json!({ "Node": "mainframe", "SkipNodeUpdate": true,
         "Check": { "CheckID": "up", "ServiceID": "ledger", "Status": "critical" } });
     assert_eq!(world.put("/v1/catalog/register", news).await.text(), "true");
-    let (_, health) = world.get("/v1/health/service/ledger").await;
+    let (_, health) = world.get_indexed("/v1/health/service/ledger").await;
     assert_eq!(health[0]["Checks"][0]["Status"], "critical");
     assert_eq!(health[0]["Node"]["Meta"]["external-node"], "true");
 
@@ -316,25 +286,28 @@ async fn hosts_without_an_agent_are_registered_and_deregistered() {
     ] {
         assert_eq!(world.put("/v1/catalog/deregister", body).await.text(), "true");
         let path = "/v1/catalog/services?node-meta=external-node:true";
-        assert_eq!(world.get(path).await.1, left);
+        assert_eq!(world.get_indexed(path).await.1, left);
     }
-    assert_eq!(world.get("/v1/catalog/node/mainframe").await.1, Value::Null);
+    assert_eq!(world.get_indexed("/v1/catalog/node/mainframe").await.1, Value::Null);
     world.server.stop().await;
 }
 
 #[tokio::test]
 async fn config_entries_are_written_read_and_removed() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let defaults =
         |protocol: &str| json!({ "kind": "service-defaults", "name": "web", "protocol": protocol });
     let answer = world.put("/v1/config", defaults("http")).await;
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "true"));
-    let (at, entry) = world.get("/v1/config/service-defaults/web").await;
+    let (at, entry) = world.get_indexed("/v1/config/service-defaults/web").await;
     assert_eq!((&entry["Kind"], &entry["Protocol"]), (&json!("service-defaults"), &json!("http")));
     assert_eq!(entry["ModifyIndex"], at);
     assert_eq!(world.put("/v1/config?cas=1", defaults("tcp")).await.text(), "false");
     assert_eq!(world.put(&format!("/v1/config?cas={at}"), defaults("grpc")).await.text(), "true");
-    assert_eq!(world.get("/v1/config/service-defaults").await.1.as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        world.get_indexed("/v1/config/service-defaults").await.1.as_array().map(Vec::len),
+        Some(1)
+    );
 
     // A splitter to a subset that nobody defines would break the chain of web.
     let splitter = json!({ "Kind": "service-splitter", "Name": "web",
@@ -346,7 +319,7 @@ async fn config_entries_are_written_read_and_removed() {
         "Subsets": { "v9": { "Filter": "Service.Meta.version == v9" } } });
     assert_eq!(world.put("/v1/config", resolver).await.text(), "true");
     assert_eq!(world.put("/v1/config", splitter).await.text(), "true");
-    let (_, chain) = world.get("/v1/discovery-chain/web").await;
+    let (_, chain) = world.get_indexed("/v1/discovery-chain/web").await;
     assert_eq!(chain["Chain"]["StartNode"], "splitter:web", "{chain}");
     assert_eq!(chain["Chain"]["Protocol"], "grpc");
     // What the splitter needs cannot go.
@@ -370,15 +343,15 @@ async fn config_entries_are_written_read_and_removed() {
 
 #[tokio::test]
 async fn intentions_are_written_and_judged() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     let exact = |source: &str, destination: &str| {
         format!("/v1/connect/intentions/exact?source={source}&destination={destination}")
     };
     let check = "/v1/connect/intentions/check?source=web&destination=db";
-    assert_eq!(world.get(check).await.1["Allowed"], false);
+    assert_eq!(world.get_indexed(check).await.1["Allowed"], false);
     let answer = world.put(&exact("web", "db"), json!({ "Action": "allow" })).await;
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "true"));
-    assert_eq!(world.get(check).await.1["Allowed"], true);
+    assert_eq!(world.get_indexed(check).await.1["Allowed"], true);
     world.put(&exact("*", "db"), json!({ "Action": "deny", "SourceType": "consul" })).await;
     // Clients send back whole intentions, with what they were told of them.
     let whole = json!({
@@ -387,26 +360,27 @@ async fn intentions_are_written_and_judged() {
         "CreatedAt": "0001-01-01T00:00:00Z", "UpdatedAt": "0001-01-01T00:00:00Z",
     });
     assert_eq!(world.put(&exact("web", "db"), whole).await.text(), "true");
-    let (_, denied) = world.get("/v1/connect/intentions?filter=Action%20%3D%3D%20deny").await;
+    let (_, denied) =
+        world.get_indexed("/v1/connect/intentions?filter=Action%20%3D%3D%20deny").await;
     assert_eq!(denied[0]["SourceName"], "*");
-    let (_, all) = world.get("/v1/connect/intentions").await;
+    let (_, all) = world.get_indexed("/v1/connect/intentions").await;
     let precedences: Vec<_> =
         all.as_array().expect("a list").iter().map(|it| &it["Precedence"]).collect();
     assert_eq!(precedences, [9, 8]);
-    let (_, one) = world.get(&exact("default/web", "db")).await;
+    let (_, one) = world.get_indexed(&exact("default/web", "db")).await;
     assert_eq!((&one["SourceName"], &one["Action"]), (&json!("web"), &json!("allow")));
     let (_, matching) =
-        world.get("/v1/connect/intentions/match?by=destination&name=db&name=api").await;
+        world.get_indexed("/v1/connect/intentions/match?by=destination&name=db&name=api").await;
     assert_eq!(matching["db"].as_array().map(Vec::len), Some(2));
     assert_eq!(matching["api"], json!([]));
     let bad = world.put(&exact("web", "db"), json!({ "Action": "maybe", "Sauce": 1 })).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     let answer = world.call(Method::DELETE, &exact("web", "db"), "").await;
     assert_eq!(answer.text(), "true");
-    assert_eq!(world.get(check).await.1["Allowed"], false);
+    assert_eq!(world.get_indexed(check).await.1["Allowed"], false);
     let answer = world.call(Method::GET, &exact("web", "db"), "").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    let (_, roots) = world.get("/v1/connect/ca/roots").await;
+    let (_, roots) = world.get_indexed("/v1/connect/ca/roots").await;
     assert_eq!(roots["Roots"][0]["Active"], true);
     assert_eq!(roots["Roots"][0]["ID"], roots["ActiveRootID"]);
     assert!(!roots.to_string().contains("PRIVATE KEY"));
@@ -415,11 +389,11 @@ async fn intentions_are_written_and_judged() {
 
 #[tokio::test]
 async fn a_blocking_query_ends_when_its_own_answer_changed() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     world.register("passing").await;
-    let (at, _) = world.get("/v1/health/service/web?passing").await;
+    let (at, _) = world.get_indexed("/v1/health/service/web?passing").await;
     let path = format!("/v1/health/service/web?passing&index={at}&wait=30s");
-    let mut waiting = Box::pin(world.get(&path));
+    let mut waiting = Box::pin(world.get_indexed(&path));
     // Neither another service nor a check that does not show ends the wait.
     let others = async {
         for _ in 0..3 {
@@ -438,12 +412,13 @@ async fn a_blocking_query_ends_when_its_own_answer_changed() {
 
     // A wait ends by itself with what there is.
     let path = format!("/v1/health/service/web?passing&index={index}&wait=50ms");
-    let (again, answer) =
-        tokio::time::timeout(Duration::from_secs(10), world.get(&path)).await.expect("in time");
+    let (again, answer) = tokio::time::timeout(Duration::from_secs(10), world.get_indexed(&path))
+        .await
+        .expect("in time");
     assert_eq!((again, answer), (index, json!([])));
 
     // What does not exist yet is waited for until it appears.
-    let (at, _) = world.get("/v1/health/service/later").await;
+    let (at, _) = world.get_indexed("/v1/health/service/later").await;
     let path = format!("/v1/health/service/later?index={at}&wait=30s");
     let later = async {
         world.register("passing").await;
@@ -453,7 +428,7 @@ async fn a_blocking_query_ends_when_its_own_answer_changed() {
         });
         world.host.register(registration).await.expect("written")
     };
-    let ((_, answer), _) = tokio::join!(world.get(&path), later);
+    let ((_, answer), _) = tokio::join!(world.get_indexed(&path), later);
     assert_eq!(answer[0]["Service"]["ID"], "later");
     world.server.stop().await;
 }

@@ -2,37 +2,17 @@
 
 use std::time::Duration;
 
-use crate::support::{LIMIT, TestServer, config};
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use serde_json::{Value, json};
-use weft_runtime::http::{HttpClient, HttpResponse};
-use weft_server::config::{FileConfig, HttpSection, LimitsSection};
+use crate::support::world::{Open, header, index};
+use http::{Method, StatusCode};
+use serde_json::json;
+use weft_server::config::LimitsSection;
 
-struct World {
-    server: TestServer,
-    url: String,
-    _dir: tempfile::TempDir,
+async fn start() -> Open {
+    Open::start(LimitsSection { kv_max_value_size: Some(1_000), ..Default::default() }).await
 }
 
-impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let http = HttpSection { addr: Some("127.0.0.1:0".to_owned()), ..Default::default() };
-        let limits = LimitsSection { kv_max_value_size: Some(1_000), ..Default::default() };
-        let file = FileConfig { http, limits, ..config(dir.path(), "s1") };
-        let server = TestServer::start_with(file).await;
-        let url = format!("http://{}", server.handle.http_addr().expect("a door"));
-        Self { server, url, _dir: dir }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &[u8]) -> HttpResponse {
-        let client = HttpClient::new(LIMIT, 1 << 20);
-        let (url, body) = (format!("{}{path}", self.url), Bytes::copy_from_slice(body));
-        client.request(method, &url, HeaderMap::new(), body).await.expect("answered")
-    }
-
-    async fn put(&self, path: &str, body: &str) -> String {
+impl Open {
+    async fn put_text(&self, path: &str, body: &str) -> String {
         let answer = self.call(Method::PUT, path, body.as_bytes()).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
         answer.text()
@@ -44,12 +24,6 @@ impl World {
         answer.text()
     }
 
-    async fn get(&self, path: &str) -> (u64, Value) {
-        let answer = self.call(Method::GET, path, b"").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        (index(&answer), answer.json().expect("JSON"))
-    }
-
     async fn is_missing(&self, path: &str) -> u64 {
         let answer = self.call(Method::GET, path, b"").await;
         assert_eq!((answer.status, answer.text().as_str()), (StatusCode::NOT_FOUND, ""), "{path}");
@@ -57,19 +31,11 @@ impl World {
     }
 }
 
-fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
-    answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-fn index(answer: &HttpResponse) -> u64 {
-    header(answer, "x-consul-index").parse().expect("a number")
-}
-
 #[tokio::test]
 async fn entries_are_written_read_and_removed_in_the_shapes_that_clients_know() {
-    let world = World::start().await;
+    let world = start().await;
     assert_eq!(world.is_missing("/v1/kv/a/b").await, 1);
-    assert_eq!(world.put("/v1/kv/a/b?flags=18446744073709551615", "test").await, "true");
+    assert_eq!(world.put_text("/v1/kv/a/b?flags=18446744073709551615", "test").await, "true");
     let (index, entries) = world.get("/v1/kv/a/b").await;
     assert_eq!(
         entries,
@@ -86,7 +52,7 @@ async fn entries_are_written_read_and_removed_in_the_shapes_that_clients_know() 
     let answer = world.call(Method::PUT, "/v1/kv/a/%C3%A9%20%2F?flags=3", &[0, 255]).await;
     assert_eq!(answer.text(), "true");
     assert_eq!(world.get("/v1/kv/a/%C3%A9%20%2F").await.1[0]["Value"], "AP8=");
-    world.put("/v1/kv/c", "").await;
+    world.put_text("/v1/kv/c", "").await;
     assert!(world.get("/v1/kv/c").await.1[0]["Value"].is_null());
 
     let (_, keys) = world.get("/v1/kv/?keys&separator=/").await;
@@ -109,16 +75,16 @@ async fn entries_are_written_read_and_removed_in_the_shapes_that_clients_know() 
 
 #[tokio::test]
 async fn conditions_answer_true_or_false() {
-    let world = World::start().await;
-    assert_eq!(world.put("/v1/kv/a?cas=7", "x").await, "false");
-    assert_eq!(world.put("/v1/kv/a?cas=0", "x").await, "true");
-    assert_eq!(world.put("/v1/kv/a?cas=0", "y").await, "false");
+    let world = start().await;
+    assert_eq!(world.put_text("/v1/kv/a?cas=7", "x").await, "false");
+    assert_eq!(world.put_text("/v1/kv/a?cas=0", "x").await, "true");
+    assert_eq!(world.put_text("/v1/kv/a?cas=0", "y").await, "false");
     let (at, _) = world.get("/v1/kv/a").await;
-    assert_eq!(world.put(&format!("/v1/kv/a?cas={at}"), "z").await, "true");
+    assert_eq!(world.put_text(&format!("/v1/kv/a?cas={at}"), "z").await, "true");
     assert_eq!(world.delete(&format!("/v1/kv/a?cas={at}")).await, "false");
     // What is equal already stays as it is.
     let (at, _) = world.get("/v1/kv/a").await;
-    assert_eq!(world.put("/v1/kv/a", "z").await, "true");
+    assert_eq!(world.put_text("/v1/kv/a", "z").await, "true");
     assert_eq!(world.get("/v1/kv/a").await.0, at);
     assert_eq!(world.delete(&format!("/v1/kv/a?cas={at}")).await, "true");
     assert_eq!(world.delete("/v1/kv/a?cas=1").await, "true");
@@ -127,7 +93,7 @@ async fn conditions_answer_true_or_false() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_refused_in_words() {
-    let world = World::start().await;
+    let world = start().await;
     let id = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
     let long = "x".repeat(1_001);
     for (method, path, body, status, text) in [
@@ -165,12 +131,12 @@ async fn what_cannot_be_done_is_refused_in_words() {
 
 #[tokio::test]
 async fn who_waits_for_a_key_or_a_prefix_is_answered_when_it_changes_and_not_before() {
-    let world = World::start().await;
-    world.put("/v1/kv/a/1", "x").await;
+    let world = start().await;
+    world.put_text("/v1/kv/a/1", "x").await;
     let (at_key, _) = world.get("/v1/kv/a/1").await;
     let (at_tree, _) = world.get("/v1/kv/a/?recurse").await;
     let at_missing = world.is_missing("/v1/kv/a/2").await;
-    world.put("/v1/kv/b", "x").await;
+    world.put_text("/v1/kv/b", "x").await;
 
     // Another key changed: these wait until their time is over, and answer with the same index.
     for path in [
@@ -188,7 +154,7 @@ async fn who_waits_for_a_key_or_a_prefix_is_answered_when_it_changes_and_not_bef
     assert!(began.elapsed() >= Duration::from_millis(50));
 
     let path = format!("/v1/kv/a/2?index={at_missing}&wait=60s");
-    let (appeared, _) = tokio::join!(world.get(&path), world.put("/v1/kv/a/2", "y"));
+    let (appeared, _) = tokio::join!(world.get(&path), world.put_text("/v1/kv/a/2", "y"));
     assert_eq!(appeared.1[0]["Value"], "eQ==");
     let path = format!("/v1/kv/a/?keys&index={at_tree}&wait=60s");
     assert_eq!(world.get(&path).await.1, json!(["a/1", "a/2"]));

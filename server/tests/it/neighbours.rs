@@ -1,14 +1,14 @@
 //! One client that takes all it can get does not keep the others from being answered: many
 //! connections, large bodies that never end, and questions that wait.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{LIMIT, TestServer, config};
+use crate::support::LIMIT;
+use crate::support::world::Open;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use weft_core::limits;
-use weft_server::config::{FileConfig, HttpSection};
+use weft_server::config::LimitsSection;
 
 /// The client that takes all, and the others.
 const GREEDY: [u8; 4] = [127, 0, 0, 2];
@@ -18,26 +18,11 @@ const CONNECTIONS: usize = 200;
 /// Of the greedy one's connections, those on which it sends bodies.
 const BODIES: usize = 60;
 
-struct World {
-    server: TestServer,
-    address: SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let http = HttpSection { addr: Some("127.0.0.1:0".to_owned()), ..Default::default() };
-        let file = FileConfig { http, ..config(dir.path(), "s1") };
-        let server = TestServer::start_with(file).await;
-        let address = server.handle.http_addr().expect("a door");
-        Self { server, address, _dir: dir }
-    }
-
+impl Open {
     async fn connect(&self, from: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((from, 0).into()).expect("an address of this host");
-        socket.connect(self.address).await.expect("connected")
+        socket.connect(self.address()).await.expect("connected")
     }
 }
 
@@ -82,7 +67,7 @@ fn resident() -> usize {
 
 /// Takes every connection that it gets, with a question that waits on most, and on some a body
 /// whose last byte never comes. Returns them with what those were told that were refused.
-async fn take_all(world: &World) -> (Vec<TcpStream>, Vec<String>) {
+async fn take_all(world: &Open) -> (Vec<TcpStream>, Vec<String>) {
     let mut open = Vec::new();
     for number in 0..CONNECTIONS {
         let mut stream = world.connect(GREEDY).await;
@@ -114,7 +99,7 @@ async fn take_all(world: &World) -> (Vec<TcpStream>, Vec<String>) {
 
 /// Opens connections until twenty have been turned away; those whose body was refused have made
 /// room for others. Returns how many were told why they are closed.
-async fn fill(world: &World, open: &mut Vec<TcpStream>) -> usize {
+async fn fill(world: &Open, open: &mut Vec<TcpStream>) -> usize {
     let mut turned_away = 0;
     for number in 0..2 * CONNECTIONS {
         let mut stream = world.connect(GREEDY).await;
@@ -138,7 +123,7 @@ async fn fill(world: &World, open: &mut Vec<TcpStream>) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_greedy_client_is_refused_and_the_others_are_answered() {
-    let world = World::start().await;
+    let world = Open::start(LimitsSection::default()).await;
     let mut other = world.connect(OTHER).await;
     let first = ask(&mut other, "PUT", "/v1/kv/a", "0").await;
     assert!(first.ends_with("true"), "{first}");

@@ -1,47 +1,17 @@
 //! Prepared queries, intentions by id, chains with overrides, what is linked to gateways, and how
 //! the CA signs: over the JSON API.
 
-use crate::support::{TestHost, TestServer};
-use http::{Method, StatusCode};
+use crate::support::world::Joined;
+use http::Method;
 use serde_json::{Value, json};
-use weft_runtime::http::HttpResponse;
 
-struct World {
-    server: TestServer,
-    host: TestHost,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = TestServer::start(dir.path()).await;
-        let host = TestHost::join(&server, "n1").await;
-        Self { server, host, _dir: dir }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &str) -> HttpResponse {
-        self.host.call(method, &self.server, path, body).await
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, "").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        answer.json().expect("JSON")
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Value) -> Value {
-        let answer = self.call(method, path, &body.to_string()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        answer.json().unwrap_or_default()
-    }
-
+impl Joined {
     async fn refused(&self, method: Method, path: &str, body: Value) -> (u16, String) {
         let answer = self.call(method, path, &body.to_string()).await;
         (answer.status.as_u16(), answer.text())
     }
 
-    async fn register(&self, status: &str) {
+    async fn register_two(&self, status: &str) {
         let check = |id: &str| {
             json!({ "Node": "n1", "CheckID": format!("c-{id}"), "Name": "c", "Status": status,
                 "ServiceID": id })
@@ -68,8 +38,8 @@ fn ids(answer: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_query_is_kept_found_by_name_and_carried_out() {
-    let world = World::start().await;
-    world.register("passing").await;
+    let world = Joined::start().await;
+    world.register_two("passing").await;
     assert_eq!(world.get("/v1/query").await, json!([]));
     let query = json!({ "Name": "my-web", "Token": "s3cret", "Service": { "Service": "web",
         "Failover": { "Datacenters": ["dc2", "dc3"] }, "Tags": ["!v2"] }, "DNS": { "TTL": "10s" } });
@@ -87,7 +57,7 @@ async fn a_query_is_kept_found_by_name_and_carried_out() {
         assert_eq!(answer["DNS"], json!({ "TTL": "10s" }));
         assert_eq!((&answer["Datacenter"], &answer["Failovers"]), (&json!("dc1"), &json!(0)));
     }
-    world.register("critical").await;
+    world.register_two("critical").await;
     let answer = world.get("/v1/query/my-web/execute").await;
     assert_eq!((ids(&answer), &answer["Failovers"]), (vec![], &json!(2)));
 
@@ -109,8 +79,8 @@ async fn a_query_is_kept_found_by_name_and_carried_out() {
 
 #[tokio::test]
 async fn a_template_answers_for_every_name_that_begins_so() {
-    let world = World::start().await;
-    world.register("passing").await;
+    let world = Joined::start().await;
+    world.register_two("passing").await;
     for (name, service) in [("", "${name.full}"), ("geo-", "${name.suffix}")] {
         let template = json!({ "Name": name, "Template": { "Type": "name_prefix_match" },
             "Service": { "Service": service } });
@@ -133,7 +103,7 @@ async fn a_template_answers_for_every_name_that_begins_so() {
 #[tokio::test]
 async fn older_clients_write_intentions_by_id() {
     const ALL: &str = "/v1/connect/intentions";
-    let world = World::start().await;
+    let world = Joined::start().await;
     let body = |action: &str| {
         json!({ "SourceName": "web", "DestinationName": "db", "SourceType": "consul",
             "Action": action, "Meta": { "ticket": "7" } })
@@ -165,7 +135,7 @@ async fn older_clients_write_intentions_by_id() {
 
 #[tokio::test]
 async fn a_chain_is_compiled_with_what_one_caller_wants() {
-    let world = World::start().await;
+    let world = Joined::start().await;
     for entry in [
         json!({ "Kind": "service-defaults", "Name": "web", "Protocol": "http" }),
         json!({ "Kind": "service-router", "Name": "web", "Routes": [] }),
@@ -195,8 +165,8 @@ async fn a_chain_is_compiled_with_what_one_caller_wants() {
 
 #[tokio::test]
 async fn what_is_linked_to_a_gateway_and_exported_is_listed() {
-    let world = World::start().await;
-    world.register("passing").await;
+    let world = Joined::start().await;
+    world.register_two("passing").await;
     for entry in [
         json!({ "Kind": "proxy-defaults", "Name": "global", "Config": { "protocol": "http" } }),
         json!({ "Kind": "ingress-gateway", "Name": "door", "Listeners": [{ "Port": 80,
@@ -227,7 +197,7 @@ async fn what_is_linked_to_a_gateway_and_exported_is_listed() {
 #[tokio::test]
 async fn how_the_ca_signs_is_shown_and_changed() {
     const PATH: &str = "/v1/connect/ca/configuration";
-    let world = World::start().await;
+    let world = Joined::start().await;
     let mut shown = world.get(PATH).await;
     assert_eq!(
         (&shown["Provider"], &shown["Config"]["LeafCertTTL"]),

@@ -2,44 +2,26 @@
 
 use std::time::Duration;
 
-use crate::support::{LIMIT, TestHost, TestServer, config};
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use crate::support::TestHost;
+use crate::support::world::Open;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use weft_core::time::Span;
-use weft_runtime::http::{HttpClient, HttpResponse};
-use weft_server::config::{FileConfig, HttpSection, LimitsSection};
+use weft_server::config::LimitsSection;
 
-struct World {
-    server: TestServer,
-    url: String,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
+impl Open {
     /// With a node that no agent speaks for.
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let http = HttpSection { addr: Some("127.0.0.1:0".to_owned()), ..Default::default() };
+    async fn with_node() -> Self {
         let limits = LimitsSection {
             session_ttl_min: Some(Span(Duration::from_millis(100))),
             txn_max_ops: Some(130),
             ..Default::default()
         };
-        let file = FileConfig { http, limits, ..config(dir.path(), "s1") };
-        let server = TestServer::start_with(file).await;
-        let url = format!("http://{}", server.handle.http_addr().expect("a door"));
-        let world = Self { server, url, _dir: dir };
+        let world = Self::start(limits).await;
         let node = json!({ "Node": "ext", "Address": "10.0.0.9",
             "Check": { "Name": "up", "Status": "passing" } });
         world.put("/v1/catalog/register", node).await;
         world
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &str) -> HttpResponse {
-        let client = HttpClient::new(LIMIT, 1 << 20);
-        let (url, body) = (format!("{}{path}", self.url), Bytes::from(body.to_owned()));
-        client.request(method, &url, HeaderMap::new(), body).await.expect("answered")
     }
 
     async fn put(&self, path: &str, body: Value) -> Value {
@@ -47,14 +29,6 @@ impl World {
         let answer = self.call(Method::PUT, path, &text).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
         answer.json().expect("JSON")
-    }
-
-    async fn get(&self, path: &str) -> (u64, Value) {
-        let answer = self.call(Method::GET, path, "").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        let index = answer.headers.get("x-consul-index").and_then(|it| it.to_str().ok());
-        let index = index.and_then(|it| it.parse().ok()).expect("an index");
-        (index, answer.json().expect("JSON"))
     }
 
     async fn session(&self, body: Value) -> String {
@@ -65,7 +39,7 @@ impl World {
 
 #[tokio::test]
 async fn a_session_is_made_shown_and_ended_and_frees_its_lock() {
-    let world = World::start().await;
+    let world = Open::with_node().await;
     let id = world.session(json!({ "Name": "one", "Node": "ext", "LockDelay": "0s" })).await;
     let (_, shown) = world.get(&format!("/v1/session/info/{id}")).await;
     assert_eq!((&shown[0]["Name"], &shown[0]["LockDelay"]), (&json!("one"), &json!(0)));
@@ -105,7 +79,7 @@ async fn a_session_is_made_shown_and_ended_and_frees_its_lock() {
 
 #[tokio::test]
 async fn a_session_ends_at_twice_its_ttl_unless_it_is_renewed() {
-    let world = World::start().await;
+    let world = Open::with_node().await;
     let host = TestHost::join(&world.server, "n1").await;
     let node = json!({ "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1",
         "Datacenter": "dc1" } });
@@ -136,7 +110,7 @@ async fn a_session_ends_at_twice_its_ttl_unless_it_is_renewed() {
 
 #[tokio::test]
 async fn sessions_that_a_snapshot_brings_back_have_their_whole_time_and_no_more() {
-    let world = World::start().await;
+    let world = Open::with_node().await;
     let host = TestHost::join(&world.server, "n1").await;
     let node = json!({ "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1",
         "Datacenter": "dc1" } });
@@ -171,7 +145,7 @@ async fn sessions_that_a_snapshot_brings_back_have_their_whole_time_and_no_more(
 
 #[tokio::test]
 async fn transactions_answer_in_the_shapes_that_clients_read() {
-    let world = World::start().await;
+    let world = Open::with_node().await;
     let done = world
         .put(
             "/v1/txn",
@@ -211,7 +185,7 @@ async fn transactions_answer_in_the_shapes_that_clients_read() {
 
 #[tokio::test]
 async fn events_and_coordinates_are_kept_and_told() {
-    let world = World::start().await;
+    let world = Open::with_node().await;
     let (none, events) = world.get("/v1/event/list").await;
     assert_eq!((none, events), (1, json!([])));
     let fired = world.call(Method::PUT, "/v1/event/fire/deploy?node=^n", "now").await;

@@ -1,23 +1,13 @@
 //! What catalog and health pages take beside a name, and the pages that the web page reads.
 
-use crate::support::{TestHost, TestServer};
+use crate::support::world::Joined;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-struct World {
-    server: TestServer,
-    host: TestHost,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    /// A host `n1` with two instances of web, one with a sidecar that calls db; and an external
+impl Joined {
     /// host `n2` with a third.
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = TestServer::start(dir.path()).await;
-        let host = TestHost::join(&server, "n1").await;
-        let world = Self { server, host, _dir: dir };
+    async fn start_listed() -> Self {
+        let world = Self::start().await;
         let registration = json!({
             "node": { "ID": "id-1", "Node": "n1", "Address": "10.0.0.1", "Datacenter": "dc1",
                 "Meta": { "rack": "r1" } },
@@ -35,24 +25,13 @@ impl World {
         world.host.register(registration).await.expect("written");
         let external = json!({ "Node": "n2", "Address": "10.0.0.2",
             "Service": { "Service": "web", "ID": "web-3", "Port": 80 } });
-        world.put("/v1/catalog/register", external).await;
+        world.send(Method::PUT, "/v1/catalog/register", external).await;
         world
     }
 
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.host.call(Method::GET, &self.server, path, "").await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        answer.json().expect("JSON")
-    }
-
-    async fn refused(&self, path: &str) -> (u16, String) {
-        let answer = self.host.call(Method::GET, &self.server, path, "").await;
+    async fn refused_page(&self, path: &str) -> (u16, String) {
+        let answer = self.call(Method::GET, path, "").await;
         (answer.status.as_u16(), answer.text())
-    }
-
-    async fn put(&self, path: &str, body: Value) {
-        let answer = self.host.call(Method::PUT, &self.server, path, &body.to_string()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
     }
 }
 
@@ -65,7 +44,7 @@ fn each<'a>(list: &'a Value, path: &[&str]) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn catalog_and_health_list_the_same_instances_in_the_same_order() {
-    let world = World::start().await;
+    let world = Joined::start_listed().await;
     for query in ["", "?near=n2", "?near=_agent", "?tag=v2", "?node-meta=rack:r1"] {
         let flat = world.get(&format!("/v1/catalog/service/web{query}")).await;
         let health = world.get(&format!("/v1/health/service/web{query}")).await;
@@ -83,13 +62,13 @@ async fn catalog_and_health_list_the_same_instances_in_the_same_order() {
 
 #[tokio::test]
 async fn near_is_measured_by_coordinates() {
-    let world = World::start().await;
+    let world = Joined::start_listed().await;
     for (node, last) in [("n3", 3), ("n4", 4), ("n5", 5)] {
         let external = json!({ "Node": node, "Address": format!("10.0.0.{last}"),
             "Service": { "Service": "web", "ID": format!("web-{node}"), "Port": 80 },
             "Check": { "CheckID": "c1", "Name": "alive", "Status": "passing",
                 "ServiceID": format!("web-{node}") } });
-        world.put("/v1/catalog/register", external).await;
+        world.send(Method::PUT, "/v1/catalog/register", external).await;
     }
     // n4 is 25 ms from n2, n1 60 ms, n3 90 ms by its height; n5 does not say.
     for (node, x, height) in [("n1", 0.07, 0.0), ("n2", 0.01, 0.0), ("n3", 0.02, 0.08)]
@@ -98,7 +77,9 @@ async fn near_is_measured_by_coordinates() {
     {
         let coord = json!({ "Vec": [x, 0, 0, 0, 0, 0, 0, 0], "Error": 0.1, "Adjustment": 0,
             "Height": height });
-        world.put("/v1/coordinate/update", json!({ "Node": node, "Coord": coord })).await;
+        world
+            .send(Method::PUT, "/v1/coordinate/update", json!({ "Node": node, "Coord": coord }))
+            .await;
     }
     for path in ["/v1/catalog/service/web", "/v1/catalog/nodes"] {
         let sorted = world.get(&format!("{path}?near=n2")).await;
@@ -124,7 +105,7 @@ async fn near_is_measured_by_coordinates() {
     assert_eq!(each(&sorted, &["Node"]), ["n5", "n1", "n1", "n2", "n3", "n4"]);
     let query = json!({ "Name": "near", "Service": { "Service": "web", "Near": "n3" } });
     let query = query.to_string();
-    let answer = world.host.call(Method::POST, &world.server, "/v1/query", &query).await;
+    let answer = world.call(Method::POST, "/v1/query", &query).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     for (query, expected) in [
         ("/v1/query/near/execute", ["n3", "n2", "n4", "n1", "n5"]),
@@ -142,7 +123,7 @@ async fn near_is_measured_by_coordinates() {
 
 #[tokio::test]
 async fn lists_of_services_are_filtered_by_their_instances() {
-    let world = World::start().await;
+    let world = Joined::start_listed().await;
     let filtered = "/v1/catalog/services?filter=ServicePort%20%3D%3D%2081";
     assert_eq!(world.get(filtered).await, json!({ "web": ["v2"] }));
     let filtered = "/v1/catalog/services?filter=%22%2FNodeMeta%2Frack%22%20%3D%3D%20r1";
@@ -157,7 +138,7 @@ async fn lists_of_services_are_filtered_by_their_instances() {
         ("partition=x", "\"partition\" - there is one partition"),
         ("peer=east", "\"peer\" - there is no peering \"east\""),
     ] {
-        let (status, text) = world.refused(&format!("/v1/catalog/nodes?{query}")).await;
+        let (status, text) = world.refused_page(&format!("/v1/catalog/nodes?{query}")).await;
         assert_eq!((status, text.contains(wanted)), (400, true), "{text}");
     }
     world.get("/v1/catalog/nodes?ns=default&partition=default&peer=&cached").await;
@@ -166,9 +147,10 @@ async fn lists_of_services_are_filtered_by_their_instances() {
 
 #[tokio::test]
 async fn sidecars_are_shown_with_what_entries_say_for_all() {
-    let world = World::start().await;
+    let world = Joined::start_listed().await;
     world
-        .put(
+        .send(
+            Method::PUT,
             "/v1/config",
             json!({ "Kind": "proxy-defaults", "Name": "global",
             "Config": { "protocol": "http", "own": 2, "other": 3 } }),
@@ -180,7 +162,8 @@ async fn sidecars_are_shown_with_what_entries_say_for_all() {
     let wanted = json!({ "own": 1, "other": 3, "protocol": "http" });
     assert_eq!(merged[0]["Service"]["Proxy"]["Config"], wanted);
     world
-        .put(
+        .send(
+            Method::PUT,
             "/v1/config",
             json!({ "Kind": "ingress-gateway", "Name": "web", "Listeners": [
             { "Port": 80, "Protocol": "http", "Services": [{ "Name": "shop" }] }] }),
@@ -195,14 +178,14 @@ async fn sidecars_are_shown_with_what_entries_say_for_all() {
 #[tokio::test]
 async fn the_web_page_finds_what_it_shows() {
     const UI: &str = "/v1/internal/ui";
-    let world = World::start().await;
+    let world = Joined::start_listed().await;
     let nodes = world.get(&format!("{UI}/nodes?filter=Meta.rack%20%3D%3D%20r1")).await;
     assert_eq!(each(&nodes, &["Node"]), ["n1"]);
     assert_eq!(each(&nodes[0]["Services"], &["ID"]).len(), 3);
     assert_eq!(each(&nodes[0]["Checks"], &["CheckID"]), ["c1"]);
     let node = world.get(&format!("{UI}/node/n2")).await;
     assert_eq!((&node["Node"], &node["Checks"]), (&json!("n2"), &json!([])));
-    assert_eq!(world.refused(&format!("{UI}/node/none")).await.0, 404);
+    assert_eq!(world.refused_page(&format!("{UI}/node/none")).await.0, 404);
 
     let services = world.get(&format!("{UI}/services")).await;
     assert_eq!(each(&services, &["Name"]), ["web", "web-sidecar-proxy"]);
@@ -216,7 +199,7 @@ async fn the_web_page_finds_what_it_shows() {
 
     let intentions = json!({ "Kind": "service-intentions", "Name": "db",
         "Sources": [{ "Name": "web", "Action": "allow" }, { "Name": "api", "Action": "deny" }] });
-    world.put("/v1/config", intentions).await;
+    world.send(Method::PUT, "/v1/config", intentions).await;
     let topology = world.get(&format!("{UI}/service-topology/web")).await;
     assert_eq!(each(&topology["Upstreams"], &["Name"]), ["db"]);
     assert_eq!(topology["Upstreams"][0]["Source"], "registration");
@@ -228,7 +211,7 @@ async fn the_web_page_finds_what_it_shows() {
 
     let gateway = json!({ "Kind": "ingress-gateway", "Name": "door", "Listeners": [
         { "Port": 80, "Protocol": "http", "Services": [{ "Name": "db" }] }] });
-    world.put("/v1/config", gateway).await;
+    world.send(Method::PUT, "/v1/config", gateway).await;
     let linked = world.get(&format!("{UI}/gateway-services-nodes/door")).await;
     assert_eq!(each(&linked, &["Name"]), ["db"]);
     let intentions = world.get(&format!("{UI}/gateway-intentions/door")).await;

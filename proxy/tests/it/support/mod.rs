@@ -43,6 +43,18 @@ pub(crate) struct Upstream<'a> {
     pub(crate) targets: Vec<(&'a str, &'a str, Vec<SocketAddr>)>,
 }
 
+impl<'a> Upstream<'a> {
+    /// One without routes, whose only target is the service itself at some addresses.
+    pub(crate) fn of(
+        service: &'a str,
+        (bind, protocol): (SocketAddr, Protocol),
+        addresses: Vec<SocketAddr>,
+    ) -> Self {
+        let targets = vec![(service, service, addresses)];
+        Self { service, bind, protocol, start: serde_json::Value::Null, targets }
+    }
+}
+
 impl Mesh {
     pub(crate) fn new(domain: &str) -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");

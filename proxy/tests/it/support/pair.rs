@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use weft_core::config_entry::{IntentionAction, Protocol};
@@ -139,13 +141,7 @@ impl Pair {
         let mesh = Mesh::new("test.mesh");
         let (call, door) = (free().await, free().await);
         let server = mesh.snapshot("web", (door, app), protocol, &[]);
-        let upstream = Upstream {
-            service: "web",
-            bind: call,
-            protocol,
-            start: serde_json::Value::Null,
-            targets: vec![("web", "web", vec![door])],
-        };
+        let upstream = Upstream::of("web", (call, protocol), vec![door]);
         let client = mesh.snapshot("client", (free().await, app), protocol, &[upstream]);
         let server = Running::launch_with("server", server, |config| config.mux = theirs);
         let mut server = server.await.expect("a proxy");
@@ -258,6 +254,24 @@ impl Raw {
 
 pub(crate) async fn get(url: &str) -> HttpResponse {
     HttpClient::new(LIMIT, 64 << 20).get(url).await.expect("an answer")
+}
+
+/// Returns what sends requests over a new HTTP/2 connection.
+pub(crate) async fn http2<B>(address: SocketAddr) -> SendRequest<B>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = net::connect_tcp(address, LIMIT).await.expect("a connection");
+    let (sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
+    tokio::spawn(async move {
+        let _ = driver.await;
+    });
+    sender
 }
 
 pub(crate) fn localhost(port: u16) -> SocketAddr {

@@ -23,6 +23,8 @@ use weft_runtime::tls::{self, ClientTlsCell, Identity, PeerCheck, Trust};
 use weft_server::config::{Config, FileConfig};
 use weft_server::{Server, ServerHandle};
 
+pub(crate) mod world;
+
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A running server.
