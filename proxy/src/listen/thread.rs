@@ -33,6 +33,8 @@ pub(super) struct Thread {
     pub(super) options: CrewOptions,
     pub(super) load: Rc<Load>,
     pub(super) descriptors: Rc<Descriptors>,
+    /// The number of the next connection from a caller.
+    pub(super) next_life: Rc<Cell<u64>>,
     pub(super) callers_open: Arc<AtomicU32>,
     pub(super) inherited: Rc<RefCell<Inherited>>,
     pub(super) is_retired: Cell<bool>,
@@ -62,6 +64,7 @@ pub(super) fn run_thread(
         number,
         load: Load::new(options.limits.overload_delay),
         descriptors: Rc::new(Descriptors::new(options.descriptors_max)),
+        next_life: Rc::default(),
         callers_open,
         inherited: Rc::new(RefCell::new(inherited)),
         is_retired: Cell::new(false),

@@ -73,7 +73,8 @@ pub(crate) struct Worker {
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
     /// Connections to other proxies: each is cut when who is there is trusted no more.
     servers: RefCell<Vec<Weak<Live>>>,
-    next_life: Cell<u64>,
+    /// Counts connections of the thread: those of all its workers have different numbers.
+    next_life: Rc<Cell<u64>>,
     all_gone: Notify,
     listeners: RefCell<BTreeMap<LocalAddress, Listening>>,
     unix_doors: UnixDoors,
@@ -135,7 +136,7 @@ impl Worker {
             local: RefCell::new(None),
             lives: RefCell::default(),
             servers: RefCell::default(),
-            next_life: Cell::new(0),
+            next_life: thread.next_life.clone(),
             all_gone: Notify::new(),
             listeners: RefCell::default(),
             unix_doors: options.unix_doors.clone(),
@@ -161,7 +162,7 @@ impl Worker {
     pub(super) fn track(&self) -> (u64, Rc<Live>) {
         let number = self.next_life.get();
         self.next_life.set(number + 1);
-        // Beside other workers' numbers: a process does not see 2^48 connections.
+        // Beside other threads' numbers: a process does not see 2^48 connections.
         let name = (self.number as u64) << 48 | number;
         let live = Rc::new(Live::new(name, self.limits.clone()));
         if self.is_retired.get() {

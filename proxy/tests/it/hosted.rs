@@ -1,15 +1,16 @@
 //! One process for several services: each with its own identity, listeners and policy; what happens
 //! to one does nothing to the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::pair::{App, LIMIT, Raw, eventually, free, get, localhost};
 use crate::support::{Mesh, Upstream};
 use tokio::sync::watch;
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{AccessLogType, AccessLogs, Protocol};
 use weft_core::name::InstanceId;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proxy::config::{Config, Sharing, SnapshotSource, Snapshots, Workers};
@@ -146,6 +147,42 @@ async fn each_service_calls_under_its_own_name_over_connections_of_its_own() {
         );
         let opened = metrics.lines().find_map(|line| line.strip_prefix(&opened)).expect("a count");
         assert!(opened.parse::<u32>().expect("a number") >= 1, "{metrics}");
+    }
+    host.tasks.cancel();
+}
+
+/// Has a service write down the number of each request's connection.
+fn numbered(snapshot: &mut ProxySnapshot, folder: &Path) {
+    let logs = AccessLogs {
+        enabled: true,
+        kind: AccessLogType::File,
+        path: folder.join(snapshot.service.as_str()).to_str().expect("text").to_owned(),
+        text_format: "%CONNECTION_ID%\n".to_owned(),
+        ..AccessLogs::default()
+    };
+    snapshot.access_logs = Some(Box::new(logs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_services_of_one_host_give_connections_the_same_number() {
+    const CALLS: usize = 16;
+    let (mut three, folder) = (Three::make().await, tempfile::tempdir().expect("a folder"));
+    for snapshot in [&mut three.web, &mut three.shop.snapshot, &mut three.bank.snapshot] {
+        numbered(snapshot, folder.path());
+    }
+    let host = Host::start(&three.all(), None).await;
+    for _ in 0..CALLS {
+        assert_eq!((three.shop.status().await, three.bank.status().await), (200, 200));
+    }
+    let mut seen = BTreeSet::new();
+    for (service, calls) in [("web", 2 * CALLS), ("shop", CALLS), ("bank", CALLS)] {
+        let read = || std::fs::read_to_string(folder.path().join(service)).unwrap_or_default();
+        eventually(|| async { read().lines().count() == calls }).await;
+        // One connection may carry many requests.
+        let own: BTreeSet<u64> =
+            read().lines().map(|line| line.parse().expect("a number")).collect();
+        assert!(seen.is_disjoint(&own), "{service}: {own:?} of {seen:?}");
+        seen.extend(own);
     }
     host.tasks.cancel();
 }
