@@ -94,9 +94,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
             };
             let mut buffer = Buffer::default();
             // Time for others begins when all of them has been sent.
-            let left = answer_by.filter(|_| is_whole);
-            let left = left.map(|by| by.saturating_duration_since(clock::instant())).or(limit);
-            match self.ask(&mut lease, &mut buffer, &mut upload, left, to_head).await {
+            let within = (limit, answer_by.filter(|_| is_whole));
+            match self.ask(&mut lease, &mut buffer, &mut upload, within, to_head).await {
                 Ok(_)
                     if self.response.is_unreached
                         && is_replayable
@@ -248,13 +247,13 @@ impl<C: Wire, H: Hop> Session<C, H> {
         lease: &mut Lease<H::Wire>,
         buffer: &mut Buffer,
         upload: &mut Upload,
-        limit: Option<Duration>,
+        within: (Option<Duration>, Option<Instant>),
         to_head: bool,
     ) -> Result<usize, Unanswered> {
         let upstream = lease.wire.as_mut().expect("a lease from `connect` has a connection");
         let mut written = 0;
         let stall = self.live.limits().stall;
-        let mut watch = Watch::new(limit, stall);
+        let mut watch = Watch::new(within, stall);
         loop {
             let Self { client, input, output, timer, .. } = self;
             let mut scan = HeadScan::default();
@@ -378,7 +377,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
     ) -> Result<(), PumpError> {
         let Self { client, input, output, timer, live, .. } = self;
         let mut written = 0;
-        let mut stall = Watch::new(None, live.limits().stall);
+        let mut stall = Watch::new((None, None), live.limits().stall);
         poll_fn(|cx| {
             if written <= output.len() {
                 match poll_write_all(cx, client, output, &mut written) {

@@ -17,10 +17,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Makes one: how long the answer may take once the request is sent, `None` for ever, and how
-    /// long a body may stand still.
-    pub(super) fn new(limit: Option<Duration>, stall: Duration) -> Self {
-        Self { limit, stall, moved: None, answer_by: None, move_by: None }
+    /// Makes one: how long the answer may take once the request is sent, `None` for ever, until
+    /// when, if that is known before, and how long a body may stand still.
+    pub(super) fn new(
+        (limit, answer_by): (Option<Duration>, Option<Instant>),
+        stall: Duration,
+    ) -> Self {
+        Self { limit, stall, moved: None, answer_by, move_by: None }
     }
 
     /// Ready when it takes too long, given whether the request is sent and the bytes that moved.

@@ -45,7 +45,8 @@ pub(crate) async fn accept(
         // It may have become strict while the caller was silent.
         let local = worker.current();
         if local.workload.snapshot.inbound.takes_plaintext {
-            Box::pin(plaintext::carry((&worker, &local), (stream, remote), &live)).await;
+            let ends = (remote, called);
+            Box::pin(plaintext::carry((&worker, &local), stream, ends, &live)).await;
         }
         return;
     }

@@ -2,6 +2,7 @@
 //! of them: they belong to one caller's connection, and nobody else's requests go over them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,8 +59,10 @@ pub(super) fn header(local: &Local, caller: &Caller) -> Option<Vec<u8>> {
 }
 
 /// Returns the header for a caller of whom nothing but addresses is known.
-pub(super) fn bare_header(stream: &TcpStream, version: Option<ProxyProtocol>) -> Option<Vec<u8>> {
-    let ends = stream.peer_addr().ok().zip(stream.local_addr().ok());
+pub(super) fn bare_header(
+    ends: Option<(SocketAddr, SocketAddr)>,
+    version: Option<ProxyProtocol>,
+) -> Option<Vec<u8>> {
     version.map(|version| write_header(version, &Header { ends, ..Header::default() }))
 }
 

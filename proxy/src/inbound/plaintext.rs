@@ -35,7 +35,8 @@ pub(super) async fn is_tls(stream: &TcpStream) -> bool {
 /// Carries bytes to the local instance.
 pub(super) async fn carry(
     (worker, local): (&Worker, &Local),
-    (mut stream, remote): (TcpStream, Option<SocketAddr>),
+    mut stream: TcpStream,
+    (remote, called): (Option<SocketAddr>, Option<SocketAddr>),
     live: &Live,
 ) {
     live.set_plaintext();
@@ -47,7 +48,8 @@ pub(super) async fn carry(
     let carried = begin((worker, local, Some(flow)), (live, remote), |record| {
         record.cluster = "local_app".into();
     });
-    let header = bare_header(&stream, local.workload.snapshot.inbound.proxy_protocol);
+    let version = local.workload.snapshot.inbound.proxy_protocol;
+    let header = bare_header(remote.zip(called), version);
     let caller = format!("{source:?}");
     carry_bytes(local, &mut stream, (carried, &caller, header), live.limits()).await;
 }

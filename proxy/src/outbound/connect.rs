@@ -165,9 +165,6 @@ impl Dial {
 
     /// Gets a place for a request on an HTTP/2 connection, opened apart as well.
     pub(super) async fn stream(self) -> io::Result<Stream> {
-        if let Some(stream) = self.pools.http2.place() {
-            return Ok(stream);
-        }
         let (worker, pools) = (self.worker.clone(), self.pools.clone());
         let tasks = worker.tasks.clone();
         let opening = async move { pools.http2.stream(|| self.own(), &tasks).await };

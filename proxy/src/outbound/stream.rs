@@ -120,9 +120,12 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         let Some((number, endpoint)) = chosen else {
             return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
         };
-        let config = plan.target().tls.http2.clone();
-        let limit = plan.connect_timeout;
-        let dial = Dial::new(&worker, (endpoint, &config), (&target.series, limit));
+        if let Some(stream) = endpoint.pools.http2.place() {
+            plan.tried.take(number);
+            return Ok(stream);
+        }
+        let how = (&target.series, plan.connect_timeout);
+        let dial = Dial::new(&worker, (endpoint, &plan.target().tls.http2), how);
         match dial.stream().await {
             Ok(stream) => {
                 plan.tried.take(number);

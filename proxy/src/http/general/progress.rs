@@ -57,7 +57,7 @@ impl Progress {
         (limit, stall): (Option<Duration>, Duration),
         sending: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let (mut watch, mut timer) = (Watch::new(limit, stall), Timer::default());
+        let (mut watch, mut timer) = (Watch::new((limit, None), stall), Timer::default());
         let mut sending = pin!(sending);
         poll_fn(|cx| {
             if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
