@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
@@ -16,9 +17,11 @@ use crate::workload::{UpstreamTarget, Workload};
 
 /// Where streams to one endpoint come from.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Shared {
-    pub(super) mux: Option<Rc<MuxPool>>,
-    pub(super) quic: Option<Rc<QuicPool>>,
+pub(crate) struct Shared {
+    /// `None` while none are wanted.
+    pub(crate) mux: Option<Rc<MuxPool>>,
+    /// Where they come from over QUIC.
+    pub(crate) quic: Option<Rc<QuicPool>>,
 }
 
 impl Shared {
@@ -46,9 +49,15 @@ impl Shared {
         Self { mux, quic }
     }
 
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.mux.iter().for_each(|mux| mux.retire());
         self.quic.iter().for_each(|quic| quic.retire());
+    }
+
+    /// Closes connections that have waited too long for a stream.
+    pub(super) fn close_idle(&self, now: Instant, idle_max: Duration) {
+        self.mux.iter().for_each(|mux| mux.close_idle(now, idle_max));
+        self.quic.iter().for_each(|quic| quic.close_idle(now, idle_max));
     }
 }
 
@@ -67,8 +76,7 @@ pub(super) fn shared_pools(
     let mut kept = SharedPools::new();
     for (_, target, local) in before.iter().flat_map(|before| before.targets()) {
         for pools in local.endpoints.iter().map(|endpoint| &endpoint.pools) {
-            let shared = Shared { mux: pools.mux.clone(), quic: pools.quic.clone() };
-            kept.insert(shared_key(target, pools.address), shared);
+            kept.insert(shared_key(target, pools.address), pools.shared.clone());
         }
     }
     let mut all = SharedPools::new();

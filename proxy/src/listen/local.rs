@@ -22,8 +22,7 @@ use crate::http::general::{AppPool, Multiplexed};
 use crate::inbound::{Authoriser, ExposedPools, TokenCache};
 use crate::observe::{Decisions, Flow, Series, WorkerMetrics};
 use crate::outbound::Outside;
-use crate::transport::quic::QuicPool;
-use crate::transport::{Endpoint, HopWire, MuxPool};
+use crate::transport::{Endpoint, HopWire};
 use crate::workload::{Upstream, UpstreamTarget, Workload};
 
 /// A workload with what this worker alone keeps for it.
@@ -87,19 +86,14 @@ pub(crate) struct Pools {
     pub(crate) http2: Multiplexed,
     /// How it is reached outside the mesh, if it is there.
     pub(crate) outside: Option<Outside>,
-    /// Where streams on shared connections come from; `None` while none are wanted.
-    pub(crate) mux: Option<Rc<MuxPool>>,
-    /// Where they come from over QUIC.
-    pub(crate) quic: Option<Rc<QuicPool>>,
+    /// Where streams on shared connections come from.
+    pub(crate) shared: Shared,
 }
 
 impl Pools {
-    fn new(
-        address: SocketAddr,
-        (outside, Shared { mux, quic }): (Option<Outside>, Shared),
-    ) -> Rc<Self> {
+    fn new(address: SocketAddr, (outside, shared): (Option<Outside>, Shared)) -> Rc<Self> {
         let http1 = Endpoint::new();
-        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, mux, quic })
+        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, shared })
     }
 
     /// Returns the requests and connections on their way.
@@ -199,8 +193,7 @@ impl Local {
         for (_, _, target) in self.targets() {
             for endpoint in &target.endpoints {
                 endpoint.pools.retire();
-                endpoint.pools.mux.iter().for_each(|mux| mux.retire());
-                endpoint.pools.quic.iter().for_each(|quic| quic.retire());
+                endpoint.pools.shared.retire();
             }
         }
         self.app.retire();
@@ -211,8 +204,7 @@ impl Local {
         for (_, _, target) in self.targets() {
             for endpoint in &target.endpoints {
                 endpoint.pools.http1.close_idle(now, idle_max);
-                endpoint.pools.mux.iter().for_each(|mux| mux.close_idle(now, idle_max));
-                endpoint.pools.quic.iter().for_each(|quic| quic.close_idle(now, idle_max));
+                endpoint.pools.shared.close_idle(now, idle_max);
             }
         }
         self.app.close_idle(now, idle_max);

@@ -78,7 +78,7 @@ fn is_outdone(
     lease: &Lease<HopWire>,
     (endpoint, plan): (&LocalEndpoint, &Plan),
 ) -> bool {
-    let (Some(wire), Some(quic)) = (&lease.wire, &endpoint.pools.quic) else { return false };
+    let (Some(wire), Some(quic)) = (&lease.wire, &endpoint.pools.shared.quic) else { return false };
     if quic.has_left() {
         endpoint.pools.http1.close_unfit();
     }
@@ -173,13 +173,13 @@ impl Dial {
 
     /// Gets a stream on a connection shared with others, or a connection of its own.
     async fn wire(self, kind: StreamKind) -> io::Result<HopWire> {
-        if let Some(quic) = &self.pools.quic {
+        if let Some(quic) = &self.pools.shared.quic {
             let over_quic = OverQuic(self.clone());
             if let Some(stream) = quic.stream(kind, &self.worker.tasks, over_quic).await {
                 return Ok(HopWire::Quic(Box::new(stream)));
             }
         }
-        let Some(pool) = self.pools.mux.clone() else { return self.own().await };
+        let Some(pool) = self.pools.shared.mux.clone() else { return self.own().await };
         let worker = self.worker.clone();
         if pool.wants_spread() {
             let (pool, dial) = (pool.clone(), self.clone());
@@ -219,7 +219,9 @@ impl Dial {
         let connect = async {
             let began = clock::instant();
             let stream = connect_tcp(pools.address, limit).await?;
-            pools.quic.iter().for_each(|quic| quic.note_round_trip(clock::instant() - began));
+            if let Some(quic) = &pools.shared.quic {
+                quic.note_round_trip(clock::instant() - began);
+            }
             if !worker.descriptors.has_room_onwards(&stream) {
                 return Err(io::Error::other("too many open files"));
             }
