@@ -99,14 +99,14 @@ fn who_calls(
     let chain = tls.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let PeerCertificate { id, valid_before, .. } = certificate;
-    let (address, port) = (remote.map(|peer| peer.ip()), remote.map_or(0, |peer| peer.port()));
+    let remote = remote.map(|peer| SocketAddr::new(peer.ip(), peer.port()));
     let sni = tls.server_name().map(Into::into);
     let tls_version = match tls.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
     let flow = flow((worker, local), Party::of(&service, &id), true);
-    Caller { id, service, address, port, called, sni, tls_version, chain, valid_before, flow }
+    Caller { id, service, remote, called, sni, tls_version, chain, valid_before, flow }
 }
 
 /// Finishes mTLS and reads the caller's identity. The verifier has checked chain and trust
@@ -171,7 +171,7 @@ pub(super) async fn copy<W: Wire>(
     live: &Live,
 ) {
     live.set_busy(true);
-    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote()));
+    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote));
     let carried = begin((worker, local, flow), from, |record| caller.tell(record));
     if !may_connect(local, caller) {
         return carried.fail("intention-denied");

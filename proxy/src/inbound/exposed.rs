@@ -16,6 +16,7 @@ use weft_core::proxycfg::ExposedRoute;
 use weft_core::traffic::proxy_protocol::Header;
 use weft_runtime::net::TcpStream;
 
+use super::forward::admitted;
 use super::own_app::open_with;
 use super::stream::{direct, send, with_query};
 use crate::http::general::{AppPool, Engine, Incoming, Multiplexed, RequestBody, StreamHop, serve};
@@ -75,10 +76,7 @@ impl StreamHop for ExposedApp {
 
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let local = self.worker.current();
-        let in_flight = self.worker.load.admit().ok_or_else(|| {
-            let message = "the proxy of the service has more to do than it can: ask again later";
-            Refusal::new(503, "overload", message).with_retry_after().unreached()
-        })?;
+        let in_flight = admitted(&self.worker)?;
         // The path goes on as it was judged: no origin can read another one in it.
         let path = CanonicalPath::parse(parts.uri.path().as_bytes());
         let mut listeners = local.workload.snapshot.exposed.iter();
@@ -92,8 +90,8 @@ impl StreamHop for ExposedApp {
             Refusal::new(404, "not-exposed", message)
         })?;
         let target = with_query(&route.path, parts.uri.query().map(str::to_owned));
-        let service = local.workload.snapshot.service.clone();
-        direct(parts, (&target, route.protocol), service.as_str())?;
+        let service = local.workload.snapshot.service.as_str();
+        direct(parts, (&target, route.protocol), service)?;
         Ok(Plan { worker: self.worker.clone(), local, route, _in_flight: in_flight })
     }
 

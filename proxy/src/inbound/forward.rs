@@ -102,7 +102,7 @@ impl LocalApp {
         let added_lines = format!("x-forwarded-client-cert: {value}\r\n");
         let added_lines = added_lines.into_bytes();
         let under_way = live.under_way.clone();
-        let (remote, bind) = (caller.remote(), local.workload.snapshot.inbound.bind);
+        let (remote, bind) = (caller.remote, local.workload.snapshot.inbound.bind);
         let (direction, connection) = ("inbound", live.number());
         let lines =
             Lines::new(From { direction, connection, remote, local: LocalAddress::Tcp(bind) });
@@ -131,10 +131,7 @@ impl LocalApp {
     ) -> Result<Plan, Refusal> {
         self.follow_workload();
         let local = self.local.clone();
-        let in_flight = self.worker.load.admit().ok_or_else(|| {
-            let message = "the proxy of the service has more to do than it can: ask again later";
-            Refusal::new(503, "overload", message).with_retry_after().unreached()
-        })?;
+        let in_flight = admitted(&self.worker)?;
         let judge = &local.workload.judge;
         let is_by_content = judge.is_by_content(self.standing);
         let checked = match is_by_content {
@@ -301,6 +298,14 @@ impl LocalApp {
     }
 }
 
+/// Lets a request in, unless there is too much to do.
+pub(super) fn admitted(worker: &Worker) -> Result<InFlight, Refusal> {
+    worker.load.admit().ok_or_else(|| {
+        let message = "the proxy of the service has more to do than it can: ask again later";
+        Refusal::new(503, "overload", message).with_retry_after().unreached()
+    })
+}
+
 /// Returns the value of `x-forwarded-client-cert`: whom the mesh vouches for, and to whom.
 pub(super) fn certificate_field(own: &impl Display, caller: &impl Display) -> String {
     format!("By={own};URI={caller}")
@@ -357,7 +362,7 @@ impl Enquiry {
         let question = Question::new(
             request,
             forwarded,
-            (caller.address, caller.id.to_string(), caller.service.to_string()),
+            (caller.address(), caller.id.to_string(), caller.service.to_string()),
             (snapshot.inbound.bind, snapshot.spiffe_id.to_string(), snapshot.service.to_string()),
         );
         let answer = match question.with_body(held, authoriser.holding()) {

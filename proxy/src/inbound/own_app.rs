@@ -49,7 +49,7 @@ pub(super) fn header(local: &Local, caller: &Caller) -> Option<Vec<u8>> {
     let common_name = Some(caller.service.to_string());
     let ssl = Ssl { version: caller.tls_version.to_owned(), common_name };
     let told = Header {
-        ends: caller.remote().zip(caller.called),
+        ends: caller.remote.zip(caller.called),
         alpn,
         authority: caller.sni.as_deref().map(str::to_owned),
         ssl: Some(ssl),

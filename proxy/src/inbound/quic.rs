@@ -1,6 +1,7 @@
 //! A connection over QUIC from another proxy: the handshake, and who calls.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tracing::debug;
@@ -44,12 +45,12 @@ async fn handshake(
     let chain = greeted.chain();
     let (certificate, service) = identify(local, &chain)?;
     let (remote, sni) = (greeted.address(), greeted.server_name());
-    let (address, port) = (Some(remote.ip()), remote.port());
+    let remote = Some(SocketAddr::new(remote.ip(), remote.port()));
     let PeerCertificate { id, valid_before, .. } = certificate;
     let tls_version = "TLSv1.3";
     let called = Some(local.workload.snapshot.inbound.bind);
     let flow = flow((worker, local), Party::of(&service, &id), true);
     let caller =
-        Caller { id, service, address, port, called, sni, tls_version, chain, valid_before, flow };
+        Caller { id, service, remote, called, sni, tls_version, chain, valid_before, flow };
     Ok((greeted, caller))
 }

@@ -47,10 +47,9 @@ pub(crate) struct Live {
 pub(crate) struct Caller {
     pub(crate) id: SpiffeId,
     pub(crate) service: ServiceName,
-    /// Where it called from; `None` when that cannot be told.
-    pub(crate) address: Option<IpAddr>,
-    /// From which port; 0 when that cannot be told.
-    pub(crate) port: u16,
+    /// Where it called from, without the zone of an address that has one; `None` when that cannot
+    /// be told.
+    pub(crate) remote: Option<SocketAddr>,
     /// Where it came in; `None` when that cannot be told.
     pub(crate) called: Option<SocketAddr>,
     /// The server name that it gave in TLS; `None` when it gave none.
@@ -72,12 +71,12 @@ impl Caller {
         request: Option<(&'a str, &'a [u8])>,
     ) -> Asking<'a> {
         let (caller, source, sni) = (&self.id, &self.service, self.sni.as_deref());
-        Asking { caller, source, destination, address: self.address, sni, request }
+        Asking { caller, source, destination, address: self.address(), sni, request }
     }
 
-    /// Returns where it called from.
-    pub(crate) fn remote(&self) -> Option<SocketAddr> {
-        self.address.map(|ip| SocketAddr::new(ip, self.port))
+    /// Returns the address that it called from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.remote.map(|remote| remote.ip())
     }
 
     /// Puts down who calls the local instance.
@@ -90,7 +89,7 @@ impl Caller {
 
     /// Tells what is judged of its call to a service that listens on a port.
     pub(crate) fn call<'a>(&'a self, port: Option<u16>, request: Option<Asked<'a>>) -> Call<'a> {
-        Call { address: self.address, port, sni: self.sni.as_deref(), request }
+        Call { address: self.address(), port, sni: self.sni.as_deref(), request }
     }
 }
 
@@ -292,21 +291,11 @@ mod tests {
         let service = ServiceName::parse("web").expect("a name");
         let valid_before = Timestamp(5_000);
         let id = "spiffe://mesh/ns/default/dc/dc1/svc/web".parse().expect("an identity");
-        let (address, port, called, sni, chain) = (None, 0, None, None, Vec::new());
+        let (remote, called, sni, chain) = (None, None, None, Vec::new());
         let tls_version = "TLSv1.3";
         let flow = Arc::default();
-        let caller = Caller {
-            id,
-            service,
-            address,
-            port,
-            called,
-            sni,
-            tls_version,
-            chain,
-            valid_before,
-            flow,
-        };
+        let caller =
+            Caller { id, service, remote, called, sni, tls_version, chain, valid_before, flow };
         live.set_caller(Rc::new(caller));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());
