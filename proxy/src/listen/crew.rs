@@ -80,7 +80,7 @@ pub(super) enum Command {
     Apply {
         tenant: Arc<Tenant>,
         workload: Arc<Workload>,
-        except: Arc<BTreeSet<LocalAddress>>,
+        except: BTreeSet<LocalAddress>,
         done: oneshot::Sender<Vec<Unbound>>,
     },
     /// Accepts no more, and answers when every connection has ended or the time is over.
@@ -157,7 +157,7 @@ impl Crew {
         let mut unbound: Vec<Unbound> = Vec::new();
         for door in &self.doors {
             let (done, answer) = oneshot::channel();
-            let except = Arc::new(unbound.iter().filter_map(|it| it.address.clone()).collect());
+            let except = unbound.iter().filter_map(|it| it.address.clone()).collect();
             let (tenant, workload) = (tenant.clone(), workload.clone());
             let command = Command::Apply { tenant, workload, except, done };
             if door.send(command).await.is_ok() {

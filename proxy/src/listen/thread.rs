@@ -122,9 +122,7 @@ impl Thread {
     /// Has all workers leave, each with as much time as the others.
     async fn drain(&self, limit: Duration) {
         self.is_retired.set(true);
-        let all = self.all();
-        all.iter().for_each(|worker| worker.leave());
-        together(all.iter().map(|worker| worker.drain(limit))).await;
+        together(self.all().iter().map(|worker| worker.drain(limit))).await;
     }
 
     /// Waits until the last connection has ended.

@@ -96,13 +96,6 @@ struct Listening {
     stays: bool,
 }
 
-/// One worker's share of a listener.
-struct Opened {
-    sockets: Vec<LocalListener>,
-    unix: Option<Arc<UnixDoor>>,
-    stays: bool,
-}
-
 impl Worker {
     /// Makes the worker of a workload that comes to a thread.
     pub(super) fn new(thread: &Rc<Thread>, tenant: &Arc<Tenant>) -> Rc<Self> {
@@ -321,15 +314,13 @@ impl Worker {
                 continue;
             }
             match self.open((&address, mode), workload.snapshot.proxy_id.as_str()) {
-                Ok(Opened { sockets, unix, stays }) => {
-                    let stop = CancellationToken::new();
-                    let sockets: Vec<_> = sockets.into_iter().map(Rc::new).collect();
-                    for socket in &sockets {
+                Ok(listening) => {
+                    for socket in &listening.sockets {
                         let with = (socket.clone(), door.clone());
-                        let accepting = accept(self.clone(), with, stop.clone());
+                        let accepting = accept(self.clone(), with, listening.stop.clone());
                         self.tasks.spawn_local(format!("listener {address}"), accepting);
                     }
-                    listeners.insert(address, Listening { stop, sockets, unix, stays });
+                    listeners.insert(address, listening);
                 }
                 Err(error) => unbound.push(Unbound::at(address, error)),
             }
@@ -349,7 +340,7 @@ impl Worker {
     }
 
     /// Takes over or opens one worker's share of a listener.
-    fn open(&self, (address, mode): (&LocalAddress, u32), proxy: &str) -> io::Result<Opened> {
+    fn open(&self, (address, mode): (&LocalAddress, u32), proxy: &str) -> io::Result<Listening> {
         let mut inherited = self.inherited.borrow_mut();
         if let Some(of) = inherited.get(address).and_then(|bequest| bequest.of.as_deref())
             && of != proxy
@@ -374,7 +365,8 @@ impl Worker {
                 (vec![LocalListener::Tcp(self.bind(*address)?)], None)
             }
         };
-        Ok(Opened { sockets, unix, stays })
+        let sockets = sockets.into_iter().map(Rc::new).collect();
+        Ok(Listening { stop: CancellationToken::new(), sockets, unix, stays })
     }
 
     /// Opens one worker's share of a listener. The first worker makes sure that nobody else has the
