@@ -41,7 +41,8 @@ pub(crate) struct Plan {
     pub(super) upstream: usize,
     pub(super) target: usize,
     pub(super) connect_timeout: Duration,
-    pub(super) request_timeout: Duration,
+    /// `None` for ever.
+    pub(super) request_timeout: Option<Duration>,
     pub(super) tried: Tried,
     _in_flight: InFlight,
     /// The number of the route of the router, from 1; 0 without one.
@@ -122,7 +123,7 @@ impl HttpUpstream {
             upstream: self.number,
             target: routed.target,
             connect_timeout: routed.connect_timeout,
-            request_timeout: routed.request_timeout,
+            request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             tried: Tried::default(),
             _in_flight: in_flight,
             logged: RefCell::new(logged),
@@ -246,7 +247,7 @@ impl Hop for HttpUpstream {
     }
 
     fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
-        (!plan.request_timeout.is_zero()).then_some(plan.request_timeout)
+        plan.request_timeout
     }
 
     fn refuses(&mut self, request: RequestRef<'_>) {

@@ -68,7 +68,7 @@ impl StreamHop for HttpUpstream {
     }
 
     fn answer_limit(plan: &Plan) -> Option<Duration> {
-        (!plan.request_timeout.is_zero()).then_some(plan.request_timeout)
+        plan.request_timeout
     }
 
     async fn send(

@@ -57,9 +57,7 @@ impl RequestView for PartsView<'_> {
         // In HTTP/2 the host stands in `:authority`, which goes on in place of a field.
         match self.0.uri.authority() {
             Some(authority) if name == "host" => visit(authority.as_str().as_bytes()),
-            Some(_) | None => {
-                self.0.headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
-            }
+            Some(_) | None => each_value(&self.0.headers, name, visit),
         }
     }
 }
