@@ -201,26 +201,24 @@ async fn handle_any<H: StreamHop>(
     mut request: Request<Incoming>,
     limits: (u64, Duration),
 ) -> Response<AnswerBody> {
-    if !hop.borrow().takes_grpc_web() {
-        return handle(hop, request, limits).await;
+    let takes_web = hop.borrow().takes_grpc_web();
+    let form = if takes_web { unweb(request.headers_mut()) } else { None };
+    let answer = handle(hop, (request, form), limits).await;
+    match form {
+        Some(form) => web(answer, form),
+        None => answer,
     }
-    let Some(form) = unweb(request.headers_mut()) else {
-        return handle(hop, request, limits).await;
-    };
-    request.extensions_mut().insert(form);
-    web(handle(hop, request, limits).await, form)
 }
 
-/// One request.
+/// One request, whose body comes in gRPC-Web where a form is given.
 async fn handle<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
-    request: Request<Incoming>,
+    (request, form): (Request<Incoming>, Option<WebForm>),
     (body_bytes_max, stall): (u64, Duration),
 ) -> Response<AnswerBody> {
     let started = clock::instant();
     let (mut parts, body) = request.into_parts();
     let progress = Rc::new(Progress::default());
-    let form = parts.extensions.remove::<WebForm>();
     let mut body = RequestBody::new(body, progress.clone(), body_bytes_max).read_as(form);
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
