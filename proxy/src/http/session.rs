@@ -202,12 +202,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 if is_idle && live.is_leaving() {
                     return Poll::Ready(Arrival::Closed);
                 }
-                let read = match client.poll_readable(cx) {
-                    Poll::Ready(Ok(())) => client.poll_fill(cx, input),
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => Poll::Pending,
-                };
-                match read {
+                match client.poll_fill_ready(cx, input) {
                     Poll::Ready(Ok(1..)) => {}
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Arrival::Closed),
                     Poll::Pending if is_idle => {

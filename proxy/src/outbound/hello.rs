@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use weft_core::traffic::client_hello;
 use weft_runtime::clock;
@@ -22,35 +22,22 @@ pub(super) async fn server_name<W: Wire>(
     live: &Live,
 ) -> io::Result<Option<String>> {
     let (mut timer, deadline) = (Timer::default(), clock::instant() + live.limits().handshake);
-    poll_fn(|cx| poll_name(cx, client, input, &mut |cx| timer.poll_past(cx, deadline))).await
-}
-
-fn poll_name<W: Wire>(
-    cx: &mut Context<'_>,
-    client: &mut W,
-    input: &mut Buffer,
-    late: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>,
-) -> Poll<io::Result<Option<String>>> {
-    loop {
-        let read = client_hello::server_name(input.filled());
-        let read = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
-        if let Some(name) = read? {
-            return Poll::Ready(Ok(name));
-        }
-        match client.poll_readable(cx) {
-            Poll::Ready(readable) => readable?,
-            Poll::Pending => {
-                ready!(late(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    poll_fn(|cx| {
+        loop {
+            let read = client_hello::server_name(input.filled());
+            let read = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+            if let Some(name) = read? {
+                return Poll::Ready(Ok(name));
+            }
+            match client.poll_fill_ready(cx, input) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(filled) => drop(filled?),
+                Poll::Pending => {
+                    ready!(timer.poll_past(cx, deadline));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
             }
         }
-        match client.poll_fill(cx, input) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Poll::Ready(filled) => drop(filled?),
-            Poll::Pending => {
-                ready!(late(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
-    }
+    })
+    .await
 }

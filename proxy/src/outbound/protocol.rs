@@ -36,12 +36,7 @@ pub(super) async fn detect<W: Wire>(
             if input.is_empty() && live.is_leaving() {
                 return Poll::Ready(None);
             }
-            let read = match client.poll_readable(cx) {
-                Poll::Ready(Ok(())) => client.poll_fill(cx, &mut input),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            };
-            match read {
+            match client.poll_fill_ready(cx, &mut input) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Pending => {

@@ -160,8 +160,7 @@ impl<'a> Direction<'a> {
                     }
                     // A silent direction holds no buffer.
                     buffer.release();
-                    ready!(from.poll_readable(cx))?;
-                    match ready!(from.poll_fill(cx, buffer)) {
+                    match ready!(from.poll_fill_ready(cx, buffer)) {
                         Ok(0) => self.state = State::ShuttingDown,
                         Ok(_) => {}
                         Err(error) => return Poll::Ready(Err(error)),

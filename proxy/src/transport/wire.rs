@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::quic::QuicStream;
 use super::{Buffer, MuxStream, Socket};
@@ -30,6 +30,20 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         Self: Sized,
     {
         buffer.poll_fill(cx, self)
+    }
+
+    /// As [`poll_fill`](Self::poll_fill), once there may be something to read: while there is not,
+    /// an empty buffer stays without memory.
+    fn poll_fill_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+    ) -> Poll<io::Result<usize>>
+    where
+        Self: Sized,
+    {
+        ready!(self.poll_readable(cx))?;
+        self.poll_fill(cx, buffer)
     }
 
     /// Makes sure that the peer takes what it got for broken off once the connection is
