@@ -28,7 +28,7 @@ const SECRET_PARAMETERS: [&str; 9] =
     ["token", "secret", "password", "passwd", "key", "sig", "code", "auth", "session"];
 
 /// Whether the value of a header (named in lower case) is never written down.
-pub fn is_secret_header(name: &str) -> bool {
+fn is_secret_header(name: &str) -> bool {
     SECRET_HEADERS.contains(&name)
 }
 
@@ -63,11 +63,17 @@ pub(super) fn bounded(bytes: &[u8]) -> Box<str> {
 /// and JSON web tokens, are left out.
 pub fn shown_query(query: &[u8]) -> String {
     let query = String::from_utf8_lossy(&query[..query.len().min(LOG_TEXT_BYTES_MAX)]);
-    let shown = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, value)) if is_secret(name, value) => format!("{name}={HIDDEN}"),
-        Some(_) | None => pair.to_owned(),
-    });
-    shown.collect::<Vec<_>>().join("&")
+    let mut shown = String::with_capacity(query.len());
+    for (at, pair) in query.split('&').enumerate() {
+        if at > 0 {
+            shown.push('&');
+        }
+        match pair.split_once('=') {
+            Some((name, value)) if is_secret(name, value) => shown.extend([name, "=", HIDDEN]),
+            Some(_) | None => shown.push_str(pair),
+        }
+    }
+    shown
 }
 
 fn is_secret(name: &str, value: &str) -> bool {

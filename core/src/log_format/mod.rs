@@ -10,7 +10,7 @@ mod record;
 mod start_time;
 mod template;
 
-pub use captured::{Captured, is_secret_header, shown_query};
+pub use captured::{Captured, shown_query};
 pub use record::{LogRecord, LogScope, flag_of};
 pub use template::{LogFormat, PLAIN_LOG_FORMAT};
 

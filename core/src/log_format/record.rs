@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::captured::Captured;
@@ -23,8 +22,6 @@ pub struct LogScope {
 /// One request, or one connection that carried bytes.
 #[derive(Debug, Default, Clone)]
 pub struct LogRecord {
-    /// What is the same in all lines.
-    pub scope: Arc<LogScope>,
     /// When it came.
     ///
     /// **Units**: nanoseconds since 1970.
@@ -182,10 +179,10 @@ impl LogRecord {
         self.cause.and_then(flag_of)
     }
 
-    pub(super) fn value(&self, operator: &Operator) -> Value<'_> {
+    pub(super) fn value<'a>(&'a self, operator: &Operator, scope: &'a LogScope) -> Value<'a> {
         match operator {
             Operator::Path { has_query } => self.path(*has_query),
-            Operator::Plain(plain) => self.plain(*plain),
+            Operator::Plain(plain) => self.plain(*plain, scope),
             Operator::Request(main, other) => {
                 self.either(main, other.as_ref(), &self.request_headers)
             }
@@ -229,7 +226,7 @@ impl LogRecord {
         }
     }
 
-    fn plain(&self, plain: Plain) -> Value<'_> {
+    fn plain<'a>(&'a self, plain: Plain, scope: &'a LogScope) -> Value<'a> {
         let is_bytes = self.protocol.is_none();
         match plain {
             Plain::BytesReceived => Value::Number(self.bytes_received),
@@ -239,7 +236,7 @@ impl LogRecord {
             Plain::Direction => Value::text(self.direction),
             Plain::DownstreamLocal(part) => Value::place(self.local.as_ref(), part),
             Plain::DownstreamLocalUriSan => {
-                Value::maybe(self.tls_version.map(|_| &*self.scope.identity))
+                Value::maybe(self.tls_version.map(|_| &*scope.identity))
             }
             Plain::DownstreamPeerUriSan => Value::maybe(self.peer.as_deref()),
             Plain::DownstreamRemote(part) => Value::address(self.remote, part),
@@ -256,7 +253,7 @@ impl LogRecord {
                 Some(status) => Value::Text(snake(grpc_name(status)).into()),
                 None => Value::Nothing,
             },
-            Plain::Hostname => Value::text(&self.scope.hostname),
+            Plain::Hostname => Value::text(&scope.hostname),
             Plain::Protocol => Value::maybe(self.protocol),
             Plain::RequestDuration | Plain::RequestTxDuration => {
                 Value::millis(self.request_duration)
@@ -274,7 +271,7 @@ impl LogRecord {
                 Value::millis(self.response_duration.map(|head| self.duration.saturating_sub(head)))
             }
             Plain::RouteName => Value::maybe(self.route.as_deref()),
-            Plain::Service => Value::text(&self.scope.service),
+            Plain::Service => Value::text(&scope.service),
             Plain::TraceId => {
                 self.trace.map_or(Value::Nothing, |id| Value::Text(format!("{id:032x}").into()))
             }

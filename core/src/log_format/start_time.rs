@@ -15,6 +15,8 @@ enum Piece {
     Literal(String),
     /// Of the second, with this many digits.
     Fraction(usize),
+    /// RFC 3339 with milliseconds.
+    Whole,
     Word(char),
 }
 
@@ -40,9 +42,7 @@ const WORDS: &str = "AaBbDdeFHIjMmpRSsTYyZz%";
 impl Default for TimeFormat {
     /// RFC 3339 with milliseconds.
     fn default() -> Self {
-        let literal = |text: &str| Piece::Literal(text.to_owned());
-        let words = [Piece::Word('F'), literal("T"), Piece::Word('T'), literal(".")];
-        Self(words.into_iter().chain([Piece::Fraction(3), literal("Z")]).collect())
+        Self(vec![Piece::Whole])
     }
 }
 
@@ -55,7 +55,7 @@ impl TimeFormat {
             if letter != '%' {
                 match pieces.last_mut() {
                     Some(Piece::Literal(text)) => text.push(letter),
-                    Some(Piece::Fraction(_) | Piece::Word(_)) | None => {
+                    Some(Piece::Fraction(_) | Piece::Whole | Piece::Word(_)) | None => {
                         pieces.push(Piece::Literal(letter.to_string()));
                     }
                 }
@@ -85,6 +85,7 @@ impl TimeFormat {
                     let nanos = format!("{:09}", ns % 1_000_000_000);
                     out.push_str(&nanos[..*digits]);
                 }
+                Piece::Whole => out.push_str(&at),
                 Piece::Word(word) => write_word(*word, ns / 1_000_000_000, &at, out),
             }
         }

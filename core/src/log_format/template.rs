@@ -6,7 +6,7 @@ use super::InvalidLogFormat;
 use super::captured::Captured;
 use super::escape::{push_json, push_text};
 use super::operator::{Names, Operator};
-use super::record::{LogRecord, Value};
+use super::record::{LogRecord, LogScope, Value};
 
 /// Bytes of a form.
 const FORMAT_BYTES_MAX: usize = 16 << 10;
@@ -110,10 +110,11 @@ impl LogFormat {
     }
 
     /// Appends the line about a request or connection, without the line break.
-    pub fn write(&self, record: &LogRecord, out: &mut String) {
+    pub fn write(&self, scope: &LogScope, record: &LogRecord, out: &mut String) {
+        let value = |operator: &Operator| record.value(operator, scope);
         match &self.shape {
-            Shape::Json(node) => write_node(node, record, out),
-            Shape::Text(parts) => write_parts(parts, record, out),
+            Shape::Json(node) => write_node(node, &value, out),
+            Shape::Text(parts) => write_parts(parts, &value, push_text, out),
         }
     }
 }
@@ -221,40 +222,31 @@ impl Compiler {
     }
 }
 
-fn write_node(node: &Node, record: &LogRecord, out: &mut String) {
+fn write_node<'a>(node: &Node, value: &impl Fn(&Operator) -> Value<'a>, out: &mut String) {
     match node {
         Node::Array(items) => {
             for (at, item) in items.iter().enumerate() {
                 out.push(if at == 0 { '[' } else { ',' });
-                write_node(item, record, out);
+                write_node(item, value, out);
             }
             out.push_str(if items.is_empty() { "[]" } else { "]" });
         }
         Node::Literal(json) => out.push_str(json),
         Node::Object(fields) => {
-            for (at, (name, value)) in fields.iter().enumerate() {
+            for (at, (name, field)) in fields.iter().enumerate() {
                 out.push(if at == 0 { '{' } else { ',' });
                 out.push_str(name);
                 out.push(':');
-                write_node(value, record, out);
+                write_node(field, value, out);
             }
             out.push_str(if fields.is_empty() { "{}" } else { "}" });
         }
         Node::Text(parts) => {
             let mut text = String::new();
-            for part in parts {
-                match part {
-                    Part::Literal(literal) => text.push_str(literal),
-                    Part::Value(operator, length) => {
-                        push_value(&record.value(operator), *length, &mut text, |text, out| {
-                            out.push_str(text);
-                        });
-                    }
-                }
-            }
+            write_parts(parts, value, |text, out| out.push_str(text), &mut text);
             push_json(&text, out);
         }
-        Node::Typed(operator) => match record.value(operator) {
+        Node::Typed(operator) => match value(operator) {
             Value::Nothing => out.push_str("null"),
             Value::Number(number) => out.push_str(&number.to_string()),
             Value::Text(text) => push_json(&text, out),
@@ -262,12 +254,17 @@ fn write_node(node: &Node, record: &LogRecord, out: &mut String) {
     }
 }
 
-fn write_parts(parts: &[Part], record: &LogRecord, out: &mut String) {
+fn write_parts<'a>(
+    parts: &[Part],
+    value: &impl Fn(&Operator) -> Value<'a>,
+    push: fn(&str, &mut String),
+    out: &mut String,
+) {
     for part in parts {
         match part {
             Part::Literal(text) => out.push_str(text),
             Part::Value(operator, length) => {
-                push_value(&record.value(operator), *length, out, push_text);
+                push_value(&value(operator), *length, push, out);
             }
         }
     }
@@ -276,8 +273,8 @@ fn write_parts(parts: &[Part], record: &LogRecord, out: &mut String) {
 fn push_value(
     value: &Value<'_>,
     length: Option<usize>,
+    push: fn(&str, &mut String),
     out: &mut String,
-    push: impl Fn(&str, &mut String),
 ) {
     match (value, length) {
         (Value::Nothing, _) => out.push('-'),

@@ -6,11 +6,6 @@ use super::*;
 
 fn record() -> LogRecord {
     LogRecord {
-        scope: std::sync::Arc::new(LogScope {
-            service: "web".into(),
-            identity: "spiffe://mesh/web".into(),
-            hostname: "node-1".into(),
-        }),
         start_ns: 1_700_000_000_123_456_789,
         direction: "inbound",
         protocol: Some("HTTP/1.1"),
@@ -48,8 +43,13 @@ fn line(format: &LogFormat, record: LogRecord) -> String {
         trailers: format.trailers(headers),
         ..record
     };
+    let scope = LogScope {
+        service: "web".into(),
+        identity: "spiffe://mesh/web".into(),
+        hostname: "node-1".into(),
+    };
     let mut line = String::new();
-    format.write(&record, &mut line);
+    format.write(&scope, &record, &mut line);
     line
 }
 

@@ -118,8 +118,7 @@ impl Logged {
         if !is_sampled && !plan.config.filter.has_conditions() {
             return None;
         }
-        let record = LogRecord { scope: plan.scope.clone(), ..LogRecord::default() };
-        let started = clock::instant();
+        let (record, started) = (LogRecord::default(), clock::instant());
         Some(Box::new(Self { plan: plan.clone(), record, is_sampled, started }))
     }
 

@@ -51,7 +51,7 @@ impl LineCounts {
 pub(crate) struct LogPlan {
     config: Box<AccessLogs>,
     format: LogFormat,
-    scope: Arc<LogScope>,
+    scope: LogScope,
     place: Place,
 }
 
@@ -75,7 +75,7 @@ impl LogPlan {
         let service = snapshot.service.to_string();
         // A host without a name has none to tell.
         let hostname = net::host_name().unwrap_or_default();
-        let scope = Arc::new(LogScope { service, identity, hostname });
+        let scope = LogScope { service, identity, hostname };
         let (config, format, place) = (config.clone(), config.format()?, Place::of(config));
         Ok(Some(Arc::new(Self { config, format, scope, place })))
     }

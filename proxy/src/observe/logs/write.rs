@@ -44,7 +44,8 @@ pub(super) fn run(lines: &Receiver<Box<Logged>>, counts: &LineCounts) {
             };
             out.used = now;
             out.count += 1;
-            logged.plan.format.write(&logged.record, &mut out.lines);
+            let plan = &logged.plan;
+            plan.format.write(&plan.scope, &logged.record, &mut out.lines);
             out.lines.push('\n');
             if out.lines.len() >= BATCH_BYTES {
                 out.put_down(place, counts);
