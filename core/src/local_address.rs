@@ -1,6 +1,5 @@
 //! Where something listens on its own host: an address and port, or the path of a unix socket.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
@@ -56,7 +55,7 @@ text_type!(SocketPath, InvalidSocketPath);
 ///
 /// As text `127.0.0.1:80`, `[::1]:80` or `unix:/run/app.sock`. In binary form a TCP address is
 /// written as one alone is, which releases before this type read.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LocalAddress {
     /// An address and port of TCP.
     Tcp(SocketAddr),
@@ -90,23 +89,6 @@ impl fmt::Display for LocalAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "{UNIX}{path}"),
-        }
-    }
-}
-
-impl PartialOrd for LocalAddress {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for LocalAddress {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Tcp(one), Self::Tcp(other)) => one.cmp(other),
-            (Self::Unix(one), Self::Unix(other)) => one.cmp(other),
-            (Self::Tcp(_), Self::Unix(_)) => Ordering::Less,
-            (Self::Unix(_), Self::Tcp(_)) => Ordering::Greater,
         }
     }
 }

@@ -8,10 +8,10 @@ use weft_core::catalog::{
     CheckDefinition, Connect, ConnectDefinition, ProxyConfig, Service, ServiceDefinition,
     ServiceKind, Unheeded, Upstream, Weights,
 };
-use weft_core::config_entry::InvalidEntry;
 use weft_core::index::Index;
 use weft_core::limits;
 use weft_core::name::{InstanceId, ServiceName};
+use weft_proto::json::config_entry::fault;
 use weft_proto::text::Fault;
 
 use super::check_plan::CheckPlan;
@@ -358,10 +358,8 @@ fn check_upstreams(proxy: &ProxyConfig, definition: &ServiceDefinition, faults: 
 
 fn check_expose(proxy: &ProxyConfig, own_port: u16, faults: &mut Faults) {
     for invalid in proxy.expose.faults("Proxy.Expose") {
-        match invalid {
-            InvalidEntry::Field { field, reason } => faults.add(&field, reason),
-            InvalidEntry::Name(error) => faults.add("Proxy.Expose", error.to_string()),
-        }
+        let Fault { path, reason } = fault(invalid);
+        faults.add(&path, reason);
     }
     if proxy.accept_proxy_protocol.len() > limits::PROXY_NETWORKS_MAX {
         let (count, limit) = (proxy.accept_proxy_protocol.len(), limits::PROXY_NETWORKS_MAX);

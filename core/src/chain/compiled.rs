@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
     EntryKey, HopTransport, HttpMatch, Protocol, ServiceDestination, Weight,
 };
@@ -174,10 +175,6 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<ServiceDestination>,
     /// Over what its proxies are reached.
-    #[serde(default, skip_serializing_if = "says_nothing")]
+    #[serde(default, skip_serializing_if = "is_blank")]
     pub transport: HopTransport,
-}
-
-fn says_nothing(transport: &HopTransport) -> bool {
-    *transport == HopTransport::default()
 }

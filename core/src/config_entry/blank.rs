@@ -1,6 +1,6 @@
 //! What is left out of the JSON of an entry: values that say nothing.
 
 /// Whether a value is the one that stands for a field left out.
-pub(super) fn is_blank<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_blank<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

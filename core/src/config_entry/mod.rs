@@ -5,7 +5,7 @@
 
 mod access_logs;
 mod api_gateway;
-mod blank;
+pub(crate) mod blank;
 mod certificates;
 mod destination_tls;
 mod exported_services;

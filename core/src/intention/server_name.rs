@@ -15,7 +15,7 @@ pub(crate) fn is_meant(rule: &str, name: &str) -> bool {
 }
 
 /// Whether each name that `inner` means is meant by `outer`.
-pub(crate) fn is_within(inner: &str, outer: &str) -> bool {
+pub(super) fn is_within(inner: &str, outer: &str) -> bool {
     inner == outer || is_meant(outer, inner.strip_prefix("*.").unwrap_or(inner))
 }
 

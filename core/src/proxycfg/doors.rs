@@ -127,11 +127,12 @@ fn door(upstream: &Upstream, site: &Site) -> Result<Door, String> {
     }
     let destination = upstream.destination_name.clone();
     if let Some(path) = &upstream.local_bind_socket_path {
-        let mode = upstream.socket_mode();
-        let wrong = || format!("LocalBindSocketMode: {:?}", upstream.local_bind_socket_mode);
-        let socket_mode = Some(mode.ok_or_else(|| format!("{} is no mode of a file", wrong()))?);
+        let socket_mode = upstream.socket_mode().ok_or_else(|| {
+            let text = &upstream.local_bind_socket_mode;
+            format!("LocalBindSocketMode: {text:?} is no mode of a file")
+        })?;
         let bind = LocalAddress::Unix(path.clone());
-        return Ok(Door { destination, bind, socket_mode });
+        return Ok(Door { destination, bind, socket_mode: Some(socket_mode) });
     }
     let said = |invalid: InvalidSidecar| invalid.to_string();
     let address = ip("LocalBindAddress", &upstream.local_bind_address, LOOPBACK).map_err(said)?;

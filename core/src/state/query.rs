@@ -165,6 +165,9 @@ impl State {
                 defaults.expose.paths.clone_from(&all.expose.paths);
             }
             defaults.expose.checks |= all.expose.checks;
+            let transport = defaults.hop_transport().or(all.hop_transport());
+            defaults.mesh_transport = transport.mesh_transport;
+            defaults.mesh_congestion_control = transport.congestion_control;
         }
         if defaults.access_logs.is_none() {
             defaults.access_logs = all.and_then(|all| all.access_logs.clone());
@@ -172,10 +175,6 @@ impl State {
         if defaults.tracing.is_none() {
             defaults.tracing = all.and_then(|all| all.tracing.clone());
         }
-        let transport = all.map(|all| defaults.hop_transport().or(all.hop_transport()));
-        let transport = transport.unwrap_or_else(|| defaults.hop_transport());
-        defaults.mesh_transport = transport.mesh_transport;
-        defaults.mesh_congestion_control = transport.congestion_control;
         defaults
     }
 
