@@ -113,7 +113,7 @@ install_tools() {
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
         prometheus:prometheus patroni:patroni testssl:testssl.sh openssl:openssl \
-        nghttp:nghttp2-client h2load:nghttp2-client; do
+        nghttp:nghttp2-client h2load:nghttp2-client nft:nftables; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
             missing+=("${pair##*:}")
     done
@@ -122,7 +122,6 @@ install_tools() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     command -v curl >/dev/null || missing+=(curl)
     command -v ip >/dev/null || missing+=(iproute2)
-    command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul.api.config, dns' 2>/dev/null ||
         missing+=(python3-pip)

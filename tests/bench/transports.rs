@@ -5,12 +5,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::{Value, json};
 use weft_core::config_entry::{CongestionControl, HopTransport, MeshTransport};
+use weft_tests::tools;
 
 use crate::load;
 use crate::measure::measured;
@@ -142,14 +142,8 @@ fn nft(line: &str) -> anyhow::Result<()> {
 }
 
 fn command(program: &str, args: &[&str]) -> anyhow::Result<()> {
-    let path = weft_tests::tools::find(program)
+    tools::find(program)
         .with_context(|| format!("{program} is not installed (Debian: nftables, iproute2)"))?;
-    let done = Command::new(path).args(args).output()?;
-    ensure!(
-        done.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(())
+    let done = tools::run(program, args).ok();
+    done.map(drop).map_err(|said| anyhow!("{program} {}: {said}", args.join(" ")))
 }
