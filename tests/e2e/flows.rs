@@ -1,13 +1,13 @@
 //! Who calls whom, as Prometheus scrapes it from proxies: in our own names, Istio's and Envoy's.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
-use weft_tests::{Api, App, Cluster, Daemon, TestProxy, eventually, tools};
+use weft_tests::{Api, App, Cluster, TestProxy, eventually, tools};
 
+use crate::prometheus::Prometheus;
 use crate::story::speaks;
 
 /// What is asked of Prometheus, and what it finds at least: our own names, what Flagger asks, what
@@ -54,36 +54,18 @@ const QUERIES: [(&str, f64); 9] = [
     ),
 ];
 
-/// The value of a query that has one result.
-fn value(prometheus: &Api, query: &str) -> Result<f64, String> {
-    let answer = prometheus.get(&format!("/api/v1/query?query={query}"))?.ok()?.json();
-    let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
-    let text = results.first().and_then(|result| result["value"][1].as_str());
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("{query}: {answer}"))
-}
-
 /// Starts a Prometheus that scrapes proxies every second, at both of their pages.
-fn scrape(cluster: &Cluster, proxies: &[TestProxy]) -> (Daemon, Api) {
+fn scrape(cluster: &Cluster, proxies: &[TestProxy]) -> Prometheus {
     let targets: Vec<Value> =
         proxies.iter().map(|proxy| json!(proxy.admin().addr().to_string())).collect();
     let job = |name: &str, path: &str| {
-        json!({
+        let job = json!({
             "job_name": name, "metrics_path": path, "static_configs": [{ "targets": targets }],
-        })
+        });
+        format!("- {job}\n")
     };
-    let config = json!({
-        "global": { "scrape_interval": "1s" },
-        "scrape_configs": [job("weft", "/metrics"), job("envoy", "/stats/prometheus")],
-    });
-    let folder = cluster.folder.path();
-    fs::write(folder.join("prometheus.yml"), config.to_string()).expect("written");
-    let port = free_port();
-    let mut command = Command::new(tools::find("prometheus").expect("it was found before"));
-    command.arg(format!("--config.file={}", folder.join("prometheus.yml").display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
-    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    let running = Daemon::program("prometheus", folder, command);
-    (running, Api::new(([127, 0, 0, 1], port).into()))
+    let jobs = [job("weft", "/metrics"), job("envoy", "/stats/prometheus")].concat();
+    Prometheus::start(cluster.folder.path(), &jobs, &[])
 }
 
 #[test]
@@ -113,28 +95,17 @@ fn prometheus_reads_every_dialect() {
         status => Err(status.to_string()),
     });
 
-    let (_running, prometheus) = scrape(&cluster, &proxies);
+    let prometheus = scrape(&cluster, &proxies);
     for _ in 0..5 {
         api.get("/status/503").expect("an answer");
     }
     for (query, least) in QUERIES {
-        let asked: String = query
-            .bytes()
-            .map(|b| {
-                if b.is_ascii_alphanumeric() {
-                    (b as char).to_string()
-                } else {
-                    format!("%{b:02X}")
-                }
-            })
-            .collect();
-        eventually(SPREAD_LIMIT, query, || match value(&prometheus, &asked)? {
+        eventually(SPREAD_LIMIT, query, || match prometheus.value(query)? {
             found if found >= least => Ok(()),
             found => Err(found.to_string()),
         });
     }
-    let answer = prometheus.get("/api/v1/targets?state=active").expect("targets").json();
-    let active = answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
+    let active = ["weft", "envoy"].map(|job| prometheus.targets(job).expect("targets")).concat();
     assert_eq!(active.len(), 4);
     assert!(active.iter().all(|target| target["lastError"] == ""), "{active:?}");
 }

@@ -12,14 +12,14 @@ use weft_tests::ports::free_port;
 use weft_tests::{Answer, Api, Cluster, Daemon, eventually, tools};
 
 /// A Prometheus that asks every second.
-struct Prometheus {
+pub(crate) struct Prometheus {
     _process: Daemon,
     api: Api,
 }
 
 impl Prometheus {
     /// Starts one with these `scrape_configs`, by a command that `wrap` may put before it.
-    fn start(folder: &Path, jobs: &str, wrap: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, jobs: &str, wrap: &[&str]) -> Self {
         let file = folder.join("prometheus.yml");
         let text = format!("global: {{ scrape_interval: 1s }}\nscrape_configs:\n{jobs}");
         fs::write(&file, text).expect("a temporary folder can be written");
@@ -40,7 +40,7 @@ impl Prometheus {
     }
 
     /// The active targets of a job, by the value of their label `instance`.
-    fn targets(&self, job: &str) -> Result<Vec<Value>, String> {
+    pub(crate) fn targets(&self, job: &str) -> Result<Vec<Value>, String> {
         let answer = self.api.get("/api/v1/targets?state=active")?.ok()?.json();
         let all = answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
         Ok(all.into_iter().filter(|target| target["scrapePool"] == job).collect())
@@ -57,7 +57,7 @@ impl Prometheus {
     }
 
     /// The value of a query that has one result.
-    fn value(&self, query: &str) -> Result<f64, String> {
+    pub(crate) fn value(&self, query: &str) -> Result<f64, String> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let answer = self.api.get(&format!("/api/v1/query?query={encoded}"))?.ok()?.json();
         let value = answer["data"]["result"][0]["value"][1].as_str().and_then(|it| it.parse().ok());
