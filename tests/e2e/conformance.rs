@@ -8,6 +8,7 @@ use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::{Cluster, Daemon, eventually, tools};
 
+use crate::programs;
 use crate::story::{Shop, speaks};
 
 /// Answers with what it got, in the words of HTTP/1.0 and 1.1, byte by byte.
@@ -140,7 +141,7 @@ print('all four kinds')
 #[test]
 fn grpc_for_python_is_carried_whole() {
     let test = "grpc_for_python_is_carried_whole";
-    if !tools::have(test, &["python3"]) || !tools::have_module(test, "grpc") {
+    if !tools::have_module(test, "grpc") {
         return;
     }
     let cluster = Cluster::start();
@@ -171,7 +172,7 @@ fn curl_and_nghttp2_are_served_by_an_old_origin() {
     let url = |path: &str| format!("http://{}{path}", shop.0.to("web").addr());
     let curl = |more: &[&str], path: &str| {
         let url = url(path);
-        tools::run("curl", &[&["-sS", "-m", "20"], more, &[&url]].concat()).ok()
+        programs::curl(&[more, &[&url]].concat())
     };
     eventually(SPREAD_LIMIT, "the origin is reached", || curl(&["-f"], "/x").map(drop));
     let body = folder.join("body");

@@ -46,6 +46,7 @@ mod patroni;
 mod peers;
 mod plaintext;
 mod pods;
+mod programs;
 mod prometheus;
 mod proxy_life;
 mod proxy_protocol;

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -13,6 +12,7 @@ use weft_tests::cluster::SPREAD_LIMIT;
 use weft_tests::ports::free_port;
 use weft_tests::{Answer, Api, Cluster, Daemon, eventually, tools};
 
+use crate::programs::{curl, expect_text, nginx};
 use crate::story::Shop;
 
 /// An authority that nobody else knows.
@@ -46,8 +46,6 @@ impl Authority {
 
 fn start_nginx(folder: &Path, [plain, tls, mutual, expired]: [u16; 4]) -> Daemon {
     let at = folder.display();
-    let temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temps: String = temps.map(|kind| format!("{kind}_temp_path {at}/{kind};\n")).concat();
     let said = "return 200 \"$host|$ssl_server_name|$ssl_client_s_dn|$server_protocol\\n\";";
     let shows = |ends: i32| {
         let file = format!("{at}/{ends}-billing");
@@ -55,19 +53,14 @@ fn start_nginx(folder: &Path, [plain, tls, mutual, expired]: [u16; 4]) -> Daemon
     };
     let (good, old) = (shows(2100), shows(2020));
     let asks = format!("ssl_client_certificate {at}/ca.pem; ssl_verify_client on;");
-    let config = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.err;\n\
-         events {{}}\nhttp {{ access_log off; ssl_protocols TLSv1.2 TLSv1.3; {temps}\n\
+    let http = format!(
+        "ssl_protocols TLSv1.2 TLSv1.3;\n\
          server {{ listen 127.0.0.1:{plain}; {said} }}\n\
          server {{ listen 127.0.0.1:{tls} ssl http2; {good} {said} }}\n\
          server {{ listen 127.0.0.1:{mutual} ssl; {good} {asks} {said} }}\n\
-         server {{ listen 127.0.0.1:{expired} ssl; {old} {said} }}\n}}\n"
+         server {{ listen 127.0.0.1:{expired} ssl; {old} {said} }}"
     );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config).expect("a temporary folder can be written");
-    let mut command = Command::new(tools::find("nginx").expect("it was found before"));
-    command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.err"));
-    Daemon::program("nginx", folder, command)
+    nginx(folder, &http)
 }
 
 /// Says where a service outside is.
@@ -128,9 +121,7 @@ fn services_outside_the_mesh_are_called_with_the_tls_that_their_entry_asks_for()
     wait_for(shop.to("unshown"), "nginx asks for one", 400, &["certificate"]);
     let url = format!("http://{}/", shop.to("http2").addr());
     eventually(SPREAD_LIMIT, "HTTP/2 over TLS", || {
-        let said =
-            tools::run("curl", &["-sS", "-m", "20", "--http2-prior-knowledge", &url]).ok()?;
-        if said.contains("localhost|billing||HTTP/2.0") { Ok(()) } else { Err(said) }
+        expect_text(&curl(&["--http2-prior-knowledge", &url])?, "localhost|billing||HTTP/2.0")
     });
 
     refuses_whom_it_must(&cluster, &shop);

@@ -10,6 +10,8 @@ use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::{Cluster, Daemon, eventually, tools};
 
+use crate::programs::{curl, nginx};
+
 #[test]
 fn haproxy_tells_who_calls_and_nginx_is_told() {
     let test = "haproxy_tells_who_calls_and_nginx_is_told";
@@ -42,7 +44,7 @@ fn haproxy_tells_who_calls_and_nginx_is_told() {
                 let url = format!("http://127.0.0.1:{port}/");
                 let more = if protocol == "http2" { "--http2-prior-knowledge" } else { "-sS" };
                 let text = eventually(SPREAD_LIMIT, "nginx knows who calls", || {
-                    let text = tools::run("curl", &["-sS", "-f", "-m", "20", more, &url]).ok()?;
+                    let text = curl(&["-f", more, &url])?;
                     let is_http = spoken == "http";
                     // By tcp nobody adds a field; the header ends at the caller's proxy.
                     let wanted = if is_http { "forwarded=127.0.0.1 " } else { "forwarded= " };
@@ -57,8 +59,8 @@ fn haproxy_tells_who_calls_and_nginx_is_told() {
         }
     }
     // Without a header nobody gets in who should send one.
-    let plain = tools::run("curl", &["-sS", "-m", "20", &format!("http://127.0.0.1:{door}/")]);
-    plain.ok().expect_err("a caller of that network must say who is behind it");
+    let plain = curl(&[&format!("http://127.0.0.1:{door}/")]);
+    plain.expect_err("a caller of that network must say who is behind it");
 }
 
 #[test]
@@ -72,22 +74,12 @@ fn a_network_that_is_none_is_refused() {
 }
 
 fn start_nginx(folder: &Path, port: u16) -> Daemon {
-    let at = folder.display();
-    let config = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.err;\n\
-         events {{}}\n\
-         http {{\n  access_log off; default_type text/plain;\n\
-         client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;\n\
-         uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5;\n\
-         server {{ listen 127.0.0.1:{port} proxy_protocol; location / {{ return 200 \
+    let http = format!(
+        "server {{ listen 127.0.0.1:{port} proxy_protocol; location / {{ return 200 \
          \"peer=$proxy_protocol_addr:$proxy_protocol_port forwarded=$http_x_forwarded_for \\n\"; \
-         }} }}\n}}\n"
+         }} }}"
     );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config).expect("a temporary folder can be written");
-    let mut command = Command::new(tools::find("nginx").expect("it was found before"));
-    command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.err"));
-    Daemon::program("nginx", folder, command)
+    nginx(folder, &http)
 }
 
 fn start_haproxy(folder: &Path, fronts: &[(&str, u16)], door: u16) -> Daemon {

@@ -10,6 +10,7 @@ use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::{Cluster, Daemon, TestAgent, eventually, tools};
 
+use crate::programs::{curl, expect_text, nginx};
 use crate::story::{Shop, speaks};
 
 #[test]
@@ -83,33 +84,12 @@ fn dig_finds_the_services(agent: &TestAgent, web_port: u16) {
     assert!(absent.contains("NXDOMAIN"), "{absent}");
 }
 
-fn curl(args: &[&str]) -> Result<String, String> {
-    tools::run("curl", &[&["-sS", "-m", "20"], args].concat()).ok()
-}
-
-fn expect_text(text: &str, wanted: &str) -> Result<(), String> {
-    if text.contains(wanted) { Ok(()) } else { Err(format!("{text:?} lacks {wanted:?}")) }
-}
-
 fn start_nginx(folder: &Path, port: u16) -> Daemon {
     let root = folder.join("www");
     fs::create_dir_all(&root).expect("a temporary folder can be written");
     fs::write(root.join("index.html"), "woven by nginx\n").expect("the same");
-    let at = folder.display();
-    // One process, in the foreground, with every file that it writes inside our folder.
-    let config = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.err;\n\
-         events {{}}\n\
-         http {{\n  access_log off; default_type text/plain;\n\
-         client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;\n\
-         uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5;\n\
-         server {{ listen 127.0.0.1:{port}; root {at}/www; }}\n}}\n"
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config).expect("a temporary folder can be written");
-    let mut command = Command::new(tools::find("nginx").expect("it was found before"));
-    command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.err"));
-    Daemon::program("nginx", folder, command)
+    let http = format!("server {{ listen 127.0.0.1:{port}; root {}; }}", root.display());
+    nginx(folder, &http)
 }
 
 fn start_python(folder: &Path, port: u16) -> Daemon {

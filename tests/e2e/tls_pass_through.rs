@@ -9,6 +9,7 @@ use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::{Cluster, Daemon, eventually, tools};
 
+use crate::programs::curl;
 use crate::story::speaks;
 
 #[test]
@@ -41,8 +42,7 @@ fn the_server_name_decides_where_tls_goes_and_nobody_opens_it() {
             (format!("{host}:{door}:127.0.0.1"), folder.join(format!("{authority}.pem")));
         let authority = authority.to_string_lossy();
         let url = format!("https://{host}:{door}/");
-        let more = ["--resolve", &resolve, "--cacert", &authority, tls, &url];
-        tools::run("curl", &[&["-sS", "-f", "-m", "20"], &more[..]].concat()).ok()
+        curl(&["-f", "--resolve", &resolve, "--cacert", &authority, tls, &url])
     };
     for tls in ["--tlsv1.3", "--tlsv1.2"] {
         for (host, name) in [("db.example", "db"), ("a.cache.example", "cache")] {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::json;
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::{Cluster, Daemon, eventually, tools};
 
+use crate::programs::{curl, expect_text, nginx};
 use crate::story::speaks;
 
 #[test]
@@ -45,19 +45,19 @@ fn services_and_callers_meet_over_unix_sockets() {
     let mut shop = cluster.agent.sidecar("shop");
     for (door, mode) in doors.iter().zip([0o600, 0o660]) {
         eventually(SPREAD_LIMIT, "curl gets nginx's page", || {
-            expect(&curl(door, &["-f"])?, "woven over a socket")
+            expect_text(&curl_by(door, &["-f"])?, "woven over a socket")
         });
         let found = fs::metadata(door).expect("the door is a file").permissions().mode();
         assert_eq!(found & 0o777, mode);
         for _ in 0..20 {
-            let answer = curl(door, &["-f"]).expect("each worker finds the way");
+            let answer = curl_by(door, &["-f"]).expect("each worker finds the way");
             assert_eq!(answer.trim(), "woven over a socket");
         }
     }
-    let http2 = curl(&doors[0], &["--http2-prior-knowledge", "-w", "%{http_version}"]);
-    expect(&http2.expect("an answer"), "woven over a socket\n2").expect("HTTP/2 as asked");
-    let gone = curl(&doors[0], &["-d", "@/proc/self/status", "-w", "%{http_code}"]);
-    expect(&gone.expect("an answer"), "405").expect("what nginx says to a body");
+    let http2 = curl_by(&doors[0], &["--http2-prior-knowledge", "-w", "%{http_version}"]);
+    expect_text(&http2.expect("an answer"), "woven over a socket\n2").expect("HTTP/2 as asked");
+    let gone = curl_by(&doors[0], &["-d", "@/proc/self/status", "-w", "%{http_code}"]);
+    expect_text(&gone.expect("an answer"), "405").expect("what nginx says to a body");
 
     shop.process.terminate();
     eventually(SPREAD_LIMIT, "the doors go with the proxy", || {
@@ -92,32 +92,15 @@ fn a_registration_with_both_a_socket_and_a_port_is_refused() {
     assert!(answer.body.contains("\"web.sock\" is not an absolute path"), "{}", answer.body);
 }
 
-fn curl(door: &Path, more: &[&str]) -> Result<String, String> {
+fn curl_by(door: &Path, more: &[&str]) -> Result<String, String> {
     let door = door.to_string_lossy();
-    let base = ["-sS", "-m", "20", "--unix-socket", &door, "http://web/"];
-    tools::run("curl", &[&base[..], more].concat()).ok()
-}
-
-fn expect(text: &str, wanted: &str) -> Result<(), String> {
-    if text.contains(wanted) { Ok(()) } else { Err(format!("{text:?} lacks {wanted:?}")) }
+    curl(&[&["--unix-socket", &door, "http://web/"], more].concat())
 }
 
 fn start_nginx(folder: &Path, socket: &Path) -> Daemon {
     let root = folder.join("www");
     fs::create_dir_all(&root).expect("a temporary folder can be written");
     fs::write(root.join("index.html"), "woven over a socket\n").expect("the same");
-    let (at, socket) = (folder.display(), socket.display());
-    let config = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx.err;\n\
-         events {{}}\n\
-         http {{\n  access_log off; default_type text/plain;\n\
-         client_body_temp_path {at}/t1; proxy_temp_path {at}/t2; fastcgi_temp_path {at}/t3;\n\
-         uwsgi_temp_path {at}/t4; scgi_temp_path {at}/t5;\n\
-         server {{ listen unix:{socket}; root {at}/www; }}\n}}\n"
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, config).expect("a temporary folder can be written");
-    let mut command = Command::new(tools::find("nginx").expect("it was found before"));
-    command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.err"));
-    Daemon::program("nginx", folder, command)
+    let (root, socket) = (root.display(), socket.display());
+    nginx(folder, &format!("server {{ listen unix:{socket}; root {root}; }}"))
 }
