@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::{Cluster, TestProxy, eventually};
+
+use crate::story::{Called, Shop, called, speaks};
+
 /// How long one step may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -16,6 +21,49 @@ pub(crate) struct Counts {
     pub(crate) is_over: AtomicBool,
     pub(crate) answered: AtomicU64,
     pub(crate) failed: AtomicU64,
+}
+
+impl Counts {
+    /// Waits until more calls were answered, or one failed.
+    pub(crate) fn go_on(&self) {
+        let before = self.answered.load(Ordering::SeqCst);
+        eventually(LIMIT, "calls go on", || {
+            let more = self.answered.load(Ordering::SeqCst) - before;
+            let failed = self.failed.load(Ordering::SeqCst);
+            if more > 40 || failed > 0 { Ok(()) } else { Err(format!("{more}, {failed} failed")) }
+        });
+    }
+
+    /// Ends the callers; returns how many calls were answered, and how many failed.
+    pub(crate) fn end(&self, callers: impl IntoIterator<Item = JoinHandle<()>>) -> (u64, u64) {
+        self.is_over.store(true, Ordering::SeqCst);
+        callers.into_iter().for_each(|caller| caller.join().expect("a caller ends"));
+        (self.answered.load(Ordering::SeqCst), self.failed.load(Ordering::SeqCst))
+    }
+}
+
+/// Services to call for long: `shop` may call `web`, which answers, and `echo`.
+pub(crate) struct Mesh {
+    pub(crate) shop: Shop,
+    pub(crate) web: Called,
+    /// The sidecar of `echo`.
+    pub(crate) echo: TestProxy,
+}
+
+impl Mesh {
+    pub(crate) fn start(cluster: &Cluster) -> Self {
+        speaks(cluster, "web", "http");
+        let web = called(cluster, "web-1", "web", "v1");
+        cluster.agent.register(&meshed("echo-1", "echo", Echo::start().0.port(), &[]));
+        let echo = cluster.agent.sidecar("echo-1");
+        for service in ["web", "echo"] {
+            cluster.agent.intend("shop", service, "allow");
+        }
+        let shop = Shop::open(cluster, &["web", "echo"]);
+        shop.wait_status("web", 200);
+        cluster.agent.wait_passing("echo", 1);
+        Self { shop, web, echo }
+    }
 }
 
 /// Says everything back.
@@ -44,6 +92,26 @@ pub(crate) fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
     Ok(stream)
+}
+
+/// Opens a connection to an echo, as soon as it answers.
+pub(crate) fn echo_stream(addr: SocketAddr) -> TcpStream {
+    eventually(SPREAD_LIMIT, "the echo answers", || {
+        let answered = || -> std::io::Result<TcpStream> {
+            let mut stream = connect(addr)?;
+            stream.write_all(b"?")?;
+            stream.read_exact(&mut [0])?;
+            Ok(stream)
+        };
+        answered().map_err(|error| error.to_string())
+    })
+}
+
+/// Calls from all sides: over HTTP/2, over connections that are kept, and one for each request.
+pub(crate) fn load(addr: SocketAddr, counts: &Arc<Counts>) -> Vec<JoinHandle<()>> {
+    let mut callers = vec![calls_http2(addr, counts.clone())];
+    callers.extend([true, true, false].map(|keeps| calls(addr, keeps, counts.clone())));
+    callers
 }
 
 /// Asks again and again over one connection for as long as it may be kept. A request that gets no
@@ -101,7 +169,7 @@ fn call(
 
 /// Calls over HTTP/2. A request that was surely not sent, as the connection was being closed, goes
 /// to the next connection, as HTTP/2 has it.
-pub(crate) fn calls_http2(addr: SocketAddr, counts: Arc<Counts>) -> JoinHandle<()> {
+fn calls_http2(addr: SocketAddr, counts: Arc<Counts>) -> JoinHandle<()> {
     use http_body_util::{BodyExt, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let work = async move {

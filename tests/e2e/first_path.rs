@@ -9,6 +9,7 @@ use serde_json::json;
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::{Cluster, consistently, eventually, tools};
 
+use crate::callers::Echo;
 use crate::story::{Shop, called, speaks, who};
 
 #[test]
@@ -160,18 +161,7 @@ fn a_blocking_query_wakes_when_its_answer_changes_and_not_before() {
 #[test]
 fn plain_tcp_flows_both_ways_and_a_denied_caller_sees_a_closed_connection() {
     let cluster = Cluster::start();
-    let echo = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = echo.local_addr().expect("a bound socket has an address").port();
-    thread::spawn(move || {
-        for stream in echo.incoming().flatten() {
-            thread::spawn(move || {
-                let mut writer = stream.try_clone().expect("a socket can be copied");
-                let _ = std::io::copy(&mut BufReader::new(stream), &mut writer);
-                let _ = writer.shutdown(std::net::Shutdown::Write);
-            });
-        }
-    });
-    cluster.agent.register(&meshed("echo-1", "echo", port, &[]));
+    cluster.agent.register(&meshed("echo-1", "echo", Echo::start().0.port(), &[]));
     let _sidecar = cluster.agent.sidecar("echo-1");
     let shop = Shop::open(&cluster, &["echo"]);
     cluster.agent.wait_passing("echo", 1);

@@ -3,7 +3,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
@@ -47,16 +46,6 @@ fn intend(cluster: &Cluster, sources: &[(&str, &str)]) {
     }));
 }
 
-/// Waits until more calls were answered, or one failed.
-fn calls_go_on(counts: &Counts) {
-    let before = counts.answered.load(Ordering::SeqCst);
-    eventually(LIMIT, "calls go on", || {
-        let more = counts.answered.load(Ordering::SeqCst) - before;
-        let failed = counts.failed.load(Ordering::SeqCst);
-        if more > 40 || failed > 0 { Ok(()) } else { Err(format!("{more}, {failed} failed")) }
-    });
-}
-
 /// Checks that each service is shown, with counts of its own.
 fn each_is_told_apart(host: &TestProxy) {
     let metrics = host.admin().get("/metrics").expect("an answer").body;
@@ -95,7 +84,7 @@ fn services_of_a_host_share_a_process_and_nothing_else() {
     for _ in 0..2 {
         let desk = Caller::register(&cluster, "desk");
         desk.wait_status(200);
-        calls_go_on(&counts);
+        counts.go_on();
         for id in ["desk", "desk-sidecar-proxy"] {
             // The second goes with the first.
             let _ =
@@ -105,22 +94,17 @@ fn services_of_a_host_share_a_process_and_nothing_else() {
             Ok(answer) => Err(format!("{answer:?}")),
             Err(_) => Ok(()),
         });
-        calls_go_on(&counts);
+        counts.go_on();
     }
     // Nor does a new process in the place of the one that runs.
     for _ in 0..restarts {
         let next = cluster.agent.successor(&host);
         let mut before = std::mem::replace(&mut host, next);
-        calls_go_on(&counts);
+        counts.go_on();
         assert_eq!(before.process.wait_exit(), Some(0), "{}", before.process.log());
         assert_eq!(bank.door.get("/").expect("an answer").status, 403);
     }
-    counts.is_over.store(true, Ordering::SeqCst);
-    for caller in callers {
-        caller.join().expect("a caller ends");
-    }
-    let (answered, failed) =
-        (counts.answered.load(Ordering::SeqCst), counts.failed.load(Ordering::SeqCst));
+    let (answered, failed) = counts.end(callers);
     tools::tell(&format!(
         "host proxy: {restarts} hot restarts with 3 services, one more service twice, \
          {answered} requests, {failed} failed"

@@ -5,14 +5,13 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::cluster::meshed;
 use weft_tests::ports::free_port;
 use weft_tests::{App, Cluster, Daemon, TestProxy, eventually, tools};
 
-use crate::callers::{Counts, Echo, LIMIT, calls, calls_http2, connect, echoes};
-use crate::story::{Shop, called, speaks};
+use crate::callers::{Counts, LIMIT, Mesh, connect, echo_stream, echoes, load};
+use crate::story::{called, speaks};
 
 /// Replacements of each sidecar; `make restarts` has more.
 const RESTARTS_DEFAULT: u32 = 4;
@@ -22,51 +21,25 @@ fn sidecars_are_replaced_under_load_without_a_failed_request_or_a_broken_connect
     let restarts = std::env::var("WEFT_HOT_RESTARTS").ok().and_then(|text| text.parse().ok());
     let restarts: u32 = restarts.unwrap_or(RESTARTS_DEFAULT);
     let cluster = Cluster::start();
-    speaks(&cluster, "web", "http");
-    let mut web = called(&cluster, "web-1", "web", "v1");
-    let echo = Echo::start();
-    cluster.agent.register(&meshed("echo-1", "echo", echo.0.port(), &[]));
-    let mut echo_proxy = cluster.agent.sidecar("echo-1");
-    for service in ["web", "echo"] {
-        cluster.agent.intend("shop", service, "allow");
-    }
-    let mut shop = Shop::open(&cluster, &["web", "echo"]);
-    shop.wait_status("web", 200);
-    cluster.agent.wait_passing("echo", 1);
+    let Mesh { mut shop, mut web, mut echo } = Mesh::start(&cluster);
     let (door, echo_door) = (shop.to("web").addr(), shop.to("echo").addr());
-    let mut long_lived = eventually(SPREAD_LIMIT, "the echo answers", || {
-        let mut stream = connect(echo_door).map_err(|error| error.to_string())?;
-        stream.write_all(b"?").map_err(|error| error.to_string())?;
-        stream.read_exact(&mut [0]).map_err(|error| error.to_string())?;
-        Ok(stream)
-    });
+    let mut long_lived = echo_stream(echo_door);
 
     let counts = Arc::new(Counts::default());
-    let mut callers = vec![calls_http2(door, counts.clone())];
-    callers.extend([true, true, false].map(|keeps| calls(door, keeps, counts.clone())));
+    let callers = load(door, &counts);
     let mut replaced: Vec<TestProxy> = Vec::new();
     for round in 0..restarts {
-        for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo_proxy] {
+        for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo] {
             let next = cluster.agent.successor(proxy);
             replaced.push(std::mem::replace(proxy, next));
         }
         echoes(&mut long_lived, format!("still here after {round}").as_bytes());
         echoes(&mut connect(echo_door).expect("a new connection"), b"and a new one");
-        let before = counts.answered.load(Ordering::SeqCst);
-        eventually(LIMIT, "calls go on", || {
-            let more = counts.answered.load(Ordering::SeqCst) - before;
-            let failed = counts.failed.load(Ordering::SeqCst);
-            if more > 40 || failed > 0 { Ok(()) } else { Err(format!("{more}, {failed} failed")) }
-        });
+        counts.go_on();
     }
     let info = shop.proxy.admin().get("/server_info").expect("an answer").json();
     assert_eq!(info["generation"], restarts, "{info}");
-    counts.is_over.store(true, Ordering::SeqCst);
-    for caller in callers {
-        caller.join().expect("a caller ends");
-    }
-    let answered = counts.answered.load(Ordering::SeqCst);
-    let failed = counts.failed.load(Ordering::SeqCst);
+    let (answered, failed) = counts.end(callers);
     tools::tell(&format!(
         "hot restarts: {restarts} of each of 3 sidecars, {answered} requests, {failed} failed, \
          one TCP connection through all of them"
@@ -78,7 +51,7 @@ fn sidecars_are_replaced_under_load_without_a_failed_request_or_a_broken_connect
     echoes(&mut long_lived, b"good bye");
     long_lived.shutdown(Shutdown::Write).expect("open");
     assert_eq!(long_lived.read(&mut [0]).expect("a clean end"), 0);
-    for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo_proxy] {
+    for proxy in [&mut shop.proxy, &mut web.proxy, &mut echo] {
         proxy.process.terminate();
     }
     for proxy in &mut replaced {

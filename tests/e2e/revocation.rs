@@ -1,14 +1,14 @@
 //! Whom an operator revokes is out: at once, for live connections too, until it is taken back.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::process::{Outcome, run_weft};
 use weft_tests::{Cluster, consistently, eventually};
 
+use crate::callers::Echo;
 use crate::story::Shop;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -52,8 +52,7 @@ impl Mesh {
     /// `shop` may call `echo`, which says everything again.
     fn start() -> Self {
         let cluster = Cluster::start();
-        let port = echo();
-        cluster.agent.register(&meshed("echo-1", "echo", port, &[]));
+        cluster.agent.register(&meshed("echo-1", "echo", Echo::start().0.port(), &[]));
         let mut sidecar = cluster.agent.sidecar("echo-1");
         sidecar.process.expect_log("");
         let mut shop = Shop::open(&cluster, &["echo"]);
@@ -88,21 +87,6 @@ impl Mesh {
         let shown = answer.expect("a certificate").json();
         shown["SerialNumber"].as_str().expect("a number").to_owned()
     }
-}
-
-fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let port = listener.local_addr().expect("a bound socket has an address").port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut writer = stream.try_clone().expect("a socket can be copied");
-                let _ = std::io::copy(&mut BufReader::new(stream), &mut writer);
-                let _ = writer.shutdown(std::net::Shutdown::Write);
-            });
-        }
-    });
-    port
 }
 
 #[test]

@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::cluster::meshed;
 use weft_tests::{App, Cluster, TestProxy, consistently, eventually, proc, tools};
 
-use crate::callers::{Counts, Echo, LIMIT, calls, calls_http2, connect, echoes};
-use crate::story::{Shop, called, speaks};
+use crate::callers::{Counts, LIMIT, Mesh, connect, echo_stream, echoes, load};
 
 /// How long; `make soak` takes half an hour.
 const SECONDS_DEFAULT: u64 = 15;
@@ -92,37 +91,18 @@ fn what_sidecars_hold_stays_the_same_under_load_and_churn() {
     let seconds = std::env::var("WEFT_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     let seconds: u64 = seconds.unwrap_or(SECONDS_DEFAULT);
     let cluster = Cluster::start();
-    speaks(&cluster, "web", "http");
-    let web = called(&cluster, "web-1", "web", "v1");
-    let echo = Echo::start();
-    cluster.agent.register(&meshed("echo-1", "echo", echo.0.port(), &[]));
-    let echo_proxy = cluster.agent.sidecar("echo-1");
-    for service in ["web", "echo"] {
-        cluster.agent.intend("shop", service, "allow");
-    }
-    let shop = Shop::open(&cluster, &["web", "echo"]);
-    shop.wait_status("web", 200);
+    let Mesh { shop, web, echo } = Mesh::start(&cluster);
     let (door, echo_door) = (shop.to("web").addr(), shop.to("echo").addr());
-    eventually(SPREAD_LIMIT, "the echo answers", || {
-        let answers = || -> std::io::Result<()> {
-            let mut stream = connect(echo_door)?;
-            std::io::Write::write_all(&mut stream, b"?")?;
-            std::io::Read::read_exact(&mut stream, &mut [0])
-        };
-        answers().map_err(|error| error.to_string())
-    });
+    drop(echo_stream(echo_door));
 
-    let proxies = [&shop.proxy, &web.proxy, &echo_proxy];
+    let proxies = [&shop.proxy, &web.proxy, &echo];
     let idle = proxies.map(|proxy| proc::descriptors(proxy.process.pid()));
     let counts = Arc::new(Counts::default());
-    let mut callers = vec![calls_http2(door, counts.clone())];
-    callers.extend([true, true, false].map(|keeps| calls(door, keeps, counts.clone())));
+    let mut callers = load(door, &counts);
     callers.push(short_connections(echo_door, counts.clone()));
 
     let (thirds, changes) = watched(&cluster, seconds, proxies, &counts);
-    counts.is_over.store(true, Ordering::SeqCst);
-    callers.into_iter().for_each(|caller| caller.join().expect("a caller ends"));
-    let answered = counts.answered.load(Ordering::SeqCst);
+    let (answered, _) = counts.end(callers);
     let [_, second, last] = thirds;
     let report: Vec<String> = (["shop", "web", "echo"].iter().zip(second).zip(last))
         .map(|((name, before), after)| {
