@@ -52,6 +52,9 @@ impl Count {
     }
 }
 
+/// One kind of count among others.
+pub(super) type Pick<C> = fn(&C) -> &Count;
+
 /// Which way a series looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
@@ -133,6 +136,24 @@ pub(crate) struct MuxCounts {
     pub(crate) violations: Count,
 }
 
+/// The counts of each worker by its number, on each side that it has.
+#[derive(Debug, Default)]
+pub(super) struct BySide<C>(Mutex<BTreeMap<Side, BTreeMap<usize, Arc<C>>>>);
+
+impl<C: Default> BySide<C> {
+    fn of_worker(&self, side: Side, worker: usize) -> Arc<C> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(side).or_default().entry(worker).or_default().clone()
+    }
+
+    /// Adds up one of the counts of all workers.
+    pub(super) fn sums(&self, pick: Pick<C>) -> Vec<(Side, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |of: &BTreeMap<usize, Arc<C>>| of.values().map(|it| pick(it).value()).sum();
+        all.iter().map(|(side, workers)| (*side, sum(workers))).collect()
+    }
+}
+
 /// All counts of the process. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics(pub(super) Arc<Registry>);
@@ -159,8 +180,8 @@ pub(super) struct Counts {
     pub(super) proxy: Box<str>,
     pub(super) series: Mutex<BTreeMap<Labels, BTreeMap<usize, Arc<Series>>>>,
     series_count: Arc<AtomicUsize>,
-    pub(super) mux: Mutex<BTreeMap<Side, Vec<Arc<MuxCounts>>>>,
-    pub(super) quic: Mutex<BTreeMap<Side, BTreeMap<usize, Arc<QuicCounts>>>>,
+    pub(super) mux: BySide<MuxCounts>,
+    pub(super) quic: BySide<QuicCounts>,
     board: Board,
     pub(super) snapshot_version: Count,
     pub(super) snapshots_refused: Count,
@@ -200,8 +221,8 @@ impl Metrics {
             proxy: proxy.into(),
             series: Mutex::default(),
             series_count: self.0.series_count.clone(),
-            mux: Mutex::default(),
-            quic: Mutex::default(),
+            mux: BySide::default(),
+            quic: BySide::default(),
             board: Board::default(),
             snapshot_version: Count::default(),
             snapshots_refused: Count::default(),
@@ -292,18 +313,14 @@ impl WorkerMetrics {
         self.counts.plaintext.note(source, clock::wall());
     }
 
-    /// Returns this worker's counts of connections of many streams; to be called once for a side.
+    /// Returns this worker's counts of connections of many streams.
     pub(crate) fn mux(&self, side: Side) -> Arc<MuxCounts> {
-        let counts = Arc::<MuxCounts>::default();
-        let mut all = self.counts.mux.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(side).or_default().push(counts.clone());
-        counts
+        self.counts.mux.of_worker(side, self.worker)
     }
 
     /// Returns this worker's counts of QUIC connections.
     pub(crate) fn quic(&self, side: Side) -> Arc<QuicCounts> {
-        let mut all = self.counts.quic.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(side).or_default().entry(self.worker).or_default().clone()
+        self.counts.quic.of_worker(side, self.worker)
     }
 
     /// Returns where it is written what is spoken with endpoints.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::metrics::Count;
+use super::metrics::{Count, Pick};
 
 /// Counts of one worker's QUIC connections, on one side.
 #[derive(Debug, Default)]
@@ -25,10 +25,8 @@ pub(crate) struct QuicCounts {
     pub(crate) violations: Count,
 }
 
-type Pick = fn(&QuicCounts) -> &Count;
-
 /// Name, help and place of each.
-pub(super) const QUIC_COUNTS: [(&str, &str, Pick); 10] = [
+pub(super) const QUIC_COUNTS: [(&str, &str, Pick<QuicCounts>); 10] = [
     ("weft_proxy_quic_connections_opened_total", "QUIC connections opened.", |q| {
         &q.connections_opened
     }),

@@ -3,22 +3,18 @@
 //! **Source**: Spec: Prometheus text exposition format 0.0.4.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::{Arc, PoisonError};
 
 use crate::handover::Standing;
 
 use super::metrics::{
-    Count, Counts, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Registry, Series, Side,
+    BySide, Counts, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Pick, Registry, Series, Side,
 };
 use super::quic::QUIC_COUNTS;
 
-/// One kind of count of a series.
-type Pick = fn(&Series) -> &Count;
-type PickMux = fn(&MuxCounts) -> &Count;
-
 /// Name, help and place of each plain count.
-const COUNTS: [(&str, &str, Pick); 10] = [
+const COUNTS: [(&str, &str, Pick<Series>); 10] = [
     ("weft_proxy_sent_bytes_total", "Body bytes towards the service.", |s| &s.bytes_sent),
     ("weft_proxy_received_bytes_total", "Body bytes back from the service.", |s| &s.bytes_received),
     ("weft_proxy_connections_opened_total", "Connections opened.", |s| &s.connections_opened),
@@ -46,7 +42,7 @@ const COUNTS: [(&str, &str, Pick); 10] = [
 ];
 
 /// The same of connections of many streams.
-const MUX_COUNTS: [(&str, &str, PickMux); 8] = [
+const MUX_COUNTS: [(&str, &str, Pick<MuxCounts>); 8] = [
     ("weft_proxy_mux_connections_opened_total", "Connections of many streams opened.", |m| {
         &m.connections_opened
     }),
@@ -78,8 +74,8 @@ impl Metrics {
         write_workloads(&workloads, &mut text);
         write_process(registry, &mut text);
         write_plaintext(&workloads, &mut text);
-        write_mux(&workloads, &mut text);
-        write_quic(&workloads, &mut text);
+        write_sides(&MUX_COUNTS, &workloads, |it| &it.mux, &mut text);
+        write_sides(&QUIC_COUNTS, &workloads, |it| &it.quic, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -191,22 +187,20 @@ fn write_process(registry: &Registry, text: &mut String) {
     let help = "How many processes had these listeners before; counts begin anew with each.";
     head(text, name, "gauge", help);
     line(text, name, "", registry.standing.get().map_or(0, Standing::generation) as f64);
-    let name = "weft_proxy_spans_total";
-    head(text, name, "counter", "Spans for the collector of traces, by what became of them.");
-    for (outcome, count) in registry.spans.counts() {
-        line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
-    }
-    let name = "weft_proxy_access_log_lines_total";
-    head(text, name, "counter", "Lines of the access log, by what became of them.");
-    for (outcome, count) in registry.lines.counts() {
-        line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
-    }
+    let help = "Spans for the collector of traces, by what became of them.";
+    write_outcomes(("weft_proxy_spans_total", help), registry.spans.counts(), text);
+    let help = "Lines of the access log, by what became of them.";
+    write_outcomes(("weft_proxy_access_log_lines_total", help), registry.lines.counts(), text);
     if let Some(audit) = registry.audit.get() {
-        let name = "weft_proxy_audit_records_total";
-        head(text, name, "counter", "Records of the audit log, by what became of them.");
-        for (outcome, count) in audit.counts() {
-            line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
-        }
+        let help = "Records of the audit log, by what became of them.";
+        write_outcomes(("weft_proxy_audit_records_total", help), audit.counts(), text);
+    }
+}
+
+fn write_outcomes((name, help): (&str, &str), counts: [(&str, u64); 3], text: &mut String) {
+    head(text, name, "counter", help);
+    for (outcome, count) in counts {
+        line(text, name, &format!("{{outcome=\"{outcome}\"}}"), count);
     }
 }
 
@@ -230,28 +224,17 @@ fn write_plaintext(workloads: &[Arc<Counts>], text: &mut String) {
     }
 }
 
-fn write_mux(workloads: &[Arc<Counts>], text: &mut String) {
-    for (name, help, pick) in MUX_COUNTS {
+fn write_sides<C: Default>(
+    each: &[(&str, &str, Pick<C>)],
+    workloads: &[Arc<Counts>],
+    of: fn(&Counts) -> &BySide<C>,
+    text: &mut String,
+) {
+    for (name, help, pick) in each {
         head(text, name, "counter", help);
         for counts in workloads {
-            let all = counts.mux.lock().unwrap_or_else(PoisonError::into_inner);
-            for (side, workers) in all.iter() {
-                let labels = counts.labels(side_label(*side));
-                let count: u64 = workers.iter().map(|it| pick(it).value()).sum();
-                line(text, name, &labels, count);
-            }
-        }
-    }
-}
-
-fn write_quic(workloads: &[Arc<Counts>], text: &mut String) {
-    for (name, help, pick) in QUIC_COUNTS {
-        head(text, name, "counter", help);
-        for counts in workloads {
-            let all = counts.quic.lock().unwrap_or_else(PoisonError::into_inner);
-            for (side, workers) in all.iter() {
-                let count: u64 = workers.values().map(|it| pick(it).value()).sum();
-                line(text, name, &counts.labels(side_label(*side)), count);
+            for (side, count) in of(counts).sums(*pick) {
+                line(text, name, &counts.labels(side_label(side)), count);
             }
         }
     }
@@ -300,16 +283,23 @@ fn write_durations(all: All<'_>, text: &mut String) {
     }
 }
 
-fn sum(workers: &[Arc<Series>], pick: Pick) -> u64 {
+fn sum(workers: &[Arc<Series>], pick: Pick<Series>) -> u64 {
     workers.iter().map(|series| pick(series).value()).sum()
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+/// Begins a metric.
+pub(super) fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     // Writing into a String cannot fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+/// Writes one value; `labels` stand in braces, if there are any.
+pub(super) fn line(
+    text: &mut String,
+    name: &str,
+    labels: &(impl Display + ?Sized),
+    value: impl Display,
+) {
     let _ = writeln!(text, "{name}{labels} {value}");
 }
 
@@ -383,6 +373,8 @@ mod tests {
         drop(shop);
         worker.outbound((&name("shop"), &api), &target).bytes_sent.add(4);
         let back = metrics.workload("shop-proxy");
+        let (before, after) = (worker.mux(Side::Inbound), back.worker(1).mux(Side::Inbound));
+        assert!(Arc::ptr_eq(&before, &after));
         drop(worker);
         assert!(metrics.encode().contains(&format!("{} 5\n", outbound("shop-proxy", "shop"))));
         drop(back);
