@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
@@ -37,8 +36,7 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 const OTHER: &str = "other";
 
 /// A family of names beside our own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialect {
     /// Envoy's, with the tags that Consul gives its proxies.
     Envoy,
