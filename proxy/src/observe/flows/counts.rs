@@ -154,7 +154,7 @@ impl Buckets {
 }
 
 impl Sum {
-    pub(super) fn of<'a>(workers: impl Iterator<Item = &'a Arc<Flow>>) -> Self {
+    pub(super) fn of(workers: &[Arc<Flow>]) -> Self {
         let mut sum = Self::default();
         for flow in workers {
             for (class, rests) in flow.by_status.iter().enumerate() {
@@ -178,12 +178,12 @@ impl Sum {
         sum
     }
 
-    /// Returns the requests by the hundreds of their status.
-    pub(super) fn by_class(&self) -> BTreeMap<u16, u64> {
-        let mut classes = BTreeMap::new();
+    /// Returns the requests by what is made of their status.
+    pub(super) fn by(&self, of: impl Fn(u16) -> u16) -> BTreeMap<u16, u64> {
+        let mut all = BTreeMap::new();
         for ((status, _), count) in &self.requests {
-            *classes.entry(status / 100).or_default() += count;
+            *all.entry(of(*status)).or_default() += count;
         }
-        classes
+        all
     }
 }

@@ -3,7 +3,7 @@
 //! **Source**: Envoy: cluster and HTTP connection manager statistics, as its Prometheus page names
 //! them; Consul: docs/connect/observability/grafanadashboards.
 
-use super::page::{Page, Sums};
+use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
 fn labels(key: &FlowKey) -> String {
@@ -33,30 +33,27 @@ fn listener(key: &FlowKey) -> String {
 }
 
 pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
+    let (cluster, http) = (&*labelled(sums, labels), &*labelled(sums, listener));
     let name = "envoy_cluster_upstream_rq";
     page.head(name, ("counter", "Requests by status."));
-    for (key, sum) in sums {
-        let mut by_status = std::collections::BTreeMap::<u16, u64>::new();
-        sum.requests
-            .iter()
-            .for_each(|((status, _), n)| *by_status.entry(*status).or_default() += n);
-        for (status, count) in by_status.into_iter().filter(|(status, _)| *status > 0) {
-            page.line(name, &format!("envoy_response_code=\"{status}\",{}", labels(key)), count);
+    for (labels, sum) in cluster {
+        let by_status = sum.by(|status| status).into_iter();
+        for (status, count) in by_status.filter(|(status, _)| *status > 0) {
+            page.line(name, &format!("envoy_response_code=\"{status}\",{labels}"), count);
         }
     }
-    for (name, of) in [
-        ("envoy_cluster_upstream_rq_xx", labels as fn(&FlowKey) -> String),
-        ("envoy_http_downstream_rq_xx", listener),
-    ] {
+    for (name, sums) in
+        [("envoy_cluster_upstream_rq_xx", cluster), ("envoy_http_downstream_rq_xx", http)]
+    {
         page.head(name, ("counter", "Requests by the class of their status."));
-        for (key, sum) in sums {
-            for (class, count) in sum.by_class().into_iter().filter(|(class, _)| *class > 0) {
-                let class = format!("envoy_response_code_class=\"{class}\",{}", of(key));
-                page.line(name, &class, count);
+        for (labels, sum) in sums {
+            let by_class = sum.by(|status| status / 100).into_iter();
+            for (class, count) in by_class.filter(|(class, _)| *class > 0) {
+                let labels = format!("envoy_response_code_class=\"{class}\",{labels}");
+                page.line(name, &labels, count);
             }
         }
     }
-    let (cluster, http) = ((sums, &labels), (sums, &listener));
     let name = "envoy_cluster_upstream_rq_total";
     page.counter((name, "Requests."), cluster, |sum| sum.durations.total());
     let name = "envoy_http_downstream_rq_total";
@@ -69,8 +66,8 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     page.counter((name, "Connections of bytes."), cluster, |sum| sum.opened);
     let name = "envoy_cluster_upstream_cx_active";
     page.head(name, ("gauge", "Connections of bytes that are open."));
-    for (key, sum) in sums.iter().filter(|(_, sum)| sum.opened > 0) {
-        page.line(name, &labels(key), sum.opened.saturating_sub(sum.closed));
+    for (labels, sum) in cluster.iter().filter(|(_, sum)| sum.opened > 0) {
+        page.line(name, labels, sum.opened.saturating_sub(sum.closed));
     }
     let name = "envoy_cluster_upstream_cx_connect_fail";
     page.counter((name, "Connections of bytes that failed."), cluster, |sum| sum.failed);

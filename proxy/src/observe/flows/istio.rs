@@ -5,7 +5,7 @@
 
 use weft_core::config_entry::Protocol;
 
-use super::page::{Page, Sums};
+use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Party, Side};
 
 /// There are no namespaces here.
@@ -45,27 +45,27 @@ fn labels(key: &FlowKey) -> String {
 }
 
 pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
+    let sums = labelled(sums, labels);
     let name = "istio_requests_total";
     page.head(name, ("counter", "Requests."));
-    for (key, sum) in sums {
+    for (labels, sum) in &sums {
         for ((status, flag), count) in &sum.requests {
             let result = format!("response_code=\"{status}\",response_flags=\"{flag}\"");
-            page.line(name, &format!("{},{result}", labels(key)), count);
+            page.line(name, &format!("{labels},{result}"), count);
         }
     }
-    let with = (sums, &labels);
     let name = "istio_request_duration_milliseconds";
-    page.histogram((name, "Duration of requests."), with, (|sum| &sum.durations, 1.0));
+    page.histogram((name, "Duration of requests."), &sums, (|sum| &sum.durations, 1.0));
     let name = "istio_request_bytes";
-    page.histogram((name, "Bodies of requests."), with, (|sum| &sum.request_bytes, 1.0));
+    page.histogram((name, "Bodies of requests."), &sums, (|sum| &sum.request_bytes, 1.0));
     let name = "istio_response_bytes";
-    page.histogram((name, "Bodies of answers."), with, (|sum| &sum.response_bytes, 1.0));
+    page.histogram((name, "Bodies of answers."), &sums, (|sum| &sum.response_bytes, 1.0));
     let name = "istio_tcp_connections_opened_total";
-    page.counter((name, "Connections opened."), with, |sum| sum.opened);
+    page.counter((name, "Connections opened."), &sums, |sum| sum.opened);
     let name = "istio_tcp_connections_closed_total";
-    page.counter((name, "Connections closed."), with, |sum| sum.closed);
+    page.counter((name, "Connections closed."), &sums, |sum| sum.closed);
     let name = "istio_tcp_received_bytes_total";
-    page.counter((name, "Bytes towards the destination."), with, |sum| sum.sent);
+    page.counter((name, "Bytes towards the destination."), &sums, |sum| sum.sent);
     let name = "istio_tcp_sent_bytes_total";
-    page.counter((name, "Bytes back to the source."), with, |sum| sum.received);
+    page.counter((name, "Bytes back to the source."), &sums, |sum| sum.received);
 }

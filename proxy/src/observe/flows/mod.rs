@@ -32,6 +32,8 @@ const FLOWS_MAX: usize = 2_048;
 /// How long a flow that nobody can use any more is shown: longer than scrapes are apart, so that the
 /// last of its counts is seen.
 const IDLE_MAX: Duration = Duration::from_secs(600);
+/// How often room is looked for beyond the bound: that looks at all flows, while connections wait.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// What stands for flows beyond the bound.
 const OTHER: &str = "other";
 
@@ -96,9 +98,17 @@ pub(crate) struct Flows(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    all: Mutex<BTreeMap<FlowKey, Known>>,
+    known: Mutex<AllKnown>,
     overflowed: AtomicU64,
     expired: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct AllKnown {
+    /// A scrape takes the keys along without copying what they hold.
+    flows: BTreeMap<Arc<FlowKey>, Known>,
+    /// When it was last looked for such as nobody uses.
+    forgot: Option<Instant>,
 }
 
 /// One flow.
@@ -114,27 +124,32 @@ struct Known {
 impl Flows {
     /// Returns a worker's counts of a flow.
     pub(crate) fn flow(&self, worker: usize, key: FlowKey) -> Arc<Flow> {
-        let mut all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = key;
-        if all.len() >= FLOWS_MAX && !all.contains_key(&key) {
-            self.forget(&mut all, clock::instant());
+        let mut all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.flows.get_mut(&key) {
+            return known.workers.entry(worker).or_default().clone();
         }
-        if all.len() >= FLOWS_MAX && !all.contains_key(&key) {
+        let (mut key, now) = (key, clock::instant());
+        let is_full = all.flows.len() >= FLOWS_MAX;
+        if is_full && all.forgot.is_none_or(|at| now >= at + FORGET_EVERY) {
+            self.forget(&mut all, now);
+        }
+        if all.flows.len() >= FLOWS_MAX {
             self.0.overflowed.fetch_add(1, Ordering::Relaxed);
             let (source, destination) = (Party::other(), Party::other());
             key = FlowKey { source, destination, cluster: OTHER.into(), route: 0, ..key };
         }
-        let known = all.entry(key).or_insert_with(|| {
-            let (workers, since) = (BTreeMap::new(), clock::instant());
-            Known { workers, activity: 0, since }
+        let known = all.flows.entry(Arc::new(key)).or_insert_with(|| {
+            let workers = BTreeMap::new();
+            Known { workers, activity: 0, since: now }
         });
         known.workers.entry(worker).or_default().clone()
     }
 
     /// Forgets flows that nobody uses and that have long not changed.
-    fn forget(&self, all: &mut BTreeMap<FlowKey, Known>, now: Instant) {
-        let before = all.len();
-        all.retain(|_, known| {
+    fn forget(&self, all: &mut AllKnown, now: Instant) {
+        all.forgot = Some(now);
+        let before = all.flows.len();
+        all.flows.retain(|_, known| {
             let activity = known.workers.values().map(|flow| flow.activity()).sum();
             if activity != known.activity {
                 (known.activity, known.since) = (activity, now);
@@ -142,19 +157,22 @@ impl Flows {
             let is_used = known.workers.values().any(|flow| Arc::strong_count(flow) > 1);
             is_used || now < known.since + IDLE_MAX
         });
-        let gone = (before - all.len()) as u64;
+        let gone = (before - all.flows.len()) as u64;
         self.0.expired.fetch_add(gone, Ordering::Relaxed);
     }
 
     /// Writes all flows in our own names and in those of the dialects.
     pub(super) fn encode(&self, dialects: &BTreeSet<Dialect>, out: &mut String) {
-        let sums: Vec<(FlowKey, Sum)> = {
-            let mut all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
+        // Added up without the lock: whoever opens a connection needs that.
+        let flows: Vec<(Arc<FlowKey>, Vec<Arc<Flow>>)> = {
+            let mut all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
             self.forget(&mut all, clock::instant());
-            let sum =
-                |(key, known): (&FlowKey, &Known)| (key.clone(), Sum::of(known.workers.values()));
-            all.iter().map(sum).collect()
+            let workers = |known: &Known| known.workers.values().cloned().collect();
+            all.flows.iter().map(|(key, known)| (key.clone(), workers(known))).collect()
         };
+        let flows = flows.into_iter();
+        let sums: Vec<(Arc<FlowKey>, Sum)> =
+            flows.map(|(key, workers)| (key, Sum::of(&workers))).collect();
         let mut page = Page(out);
         page.single(
             "weft_proxy_flows",

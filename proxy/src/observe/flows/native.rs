@@ -1,6 +1,6 @@
 //! Our own names.
 
-use super::page::{Page, Sums};
+use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
 /// Names and identities come from configuration and certificates, and hold no character that
@@ -20,28 +20,28 @@ fn labels(key: &FlowKey) -> String {
 }
 
 pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
+    let sums = labelled(sums, labels);
     let name = "weft_proxy_flow_requests_total";
     page.head(name, ("counter", "Requests by who calls whom, route, status and Envoy's flag."));
-    for (key, sum) in sums {
+    for (labels, sum) in &sums {
         for ((status, flag), count) in &sum.requests {
-            let labels = format!("{},code=\"{status}\",flags=\"{flag}\"", labels(key));
+            let labels = format!("{labels},code=\"{status}\",flags=\"{flag}\"");
             page.line(name, &labels, count);
         }
     }
-    let with = (sums, &labels);
     let name = "weft_proxy_flow_request_duration_seconds";
     let about = (name, "From the head of a request to the end of its answer.");
-    page.histogram(about, with, (|sum| &sum.durations, 1e3));
+    page.histogram(about, &sums, (|sum| &sum.durations, 1e3));
     let name = "weft_proxy_flow_connections_opened_total";
-    page.counter((name, "Connections of bytes that were opened."), with, |sum| sum.opened);
+    page.counter((name, "Connections of bytes that were opened."), &sums, |sum| sum.opened);
     let name = "weft_proxy_flow_connections_closed_total";
-    page.counter((name, "Connections of bytes that have ended."), with, |sum| sum.closed);
+    page.counter((name, "Connections of bytes that have ended."), &sums, |sum| sum.closed);
     let name = "weft_proxy_flow_connections_failed_total";
-    page.counter((name, "Of those, such as broke off or never came about."), with, |sum| {
+    page.counter((name, "Of those, such as broke off or never came about."), &sums, |sum| {
         sum.failed
     });
     let name = "weft_proxy_flow_sent_bytes_total";
-    page.counter((name, "Bytes of connections towards the destination."), with, |sum| sum.sent);
+    page.counter((name, "Bytes of connections towards the destination."), &sums, |sum| sum.sent);
     let name = "weft_proxy_flow_received_bytes_total";
-    page.counter((name, "Bytes of connections back to the source."), with, |sum| sum.received);
+    page.counter((name, "Bytes of connections back to the source."), &sums, |sum| sum.received);
 }

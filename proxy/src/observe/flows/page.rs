@@ -1,7 +1,9 @@
 //! Lines of Prometheus' text form.
 
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 
+use super::super::text;
 use super::FlowKey;
 use super::counts::{BOUNDS, Buckets, Sum};
 
@@ -9,36 +11,41 @@ use super::counts::{BOUNDS, Buckets, Sum};
 pub(super) struct Page<'a>(pub(super) &'a mut String);
 
 /// All flows, with what was counted.
-pub(super) type Sums = [(FlowKey, Sum)];
+pub(super) type Sums = [(Arc<FlowKey>, Sum)];
+
+/// Writes the labels of each flow once, for all that is said of it; they stand without braces.
+pub(super) fn labelled(sums: &Sums, labels: impl Fn(&FlowKey) -> String) -> Vec<(String, &Sum)> {
+    sums.iter().map(|(key, sum)| (labels(key), sum)).collect()
+}
 
 impl Page<'_> {
     /// Begins a metric.
     pub(super) fn head(&mut self, name: &str, (kind, help): (&str, &str)) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        text::head(self.0, name, kind, help);
     }
 
     /// Writes a metric without labels.
     pub(super) fn single(&mut self, name: &str, about: (&str, &str), value: u64) {
         self.head(name, about);
-        let _ = writeln!(self.0, "{name} {value}");
+        text::line(self.0, name, "", value);
     }
 
     /// Writes one value; `labels` stand without braces.
     pub(super) fn line(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+        text::line(self.0, name, &format_args!("{{{labels}}}"), value);
     }
 
     /// Writes a count of each flow that has one.
     pub(super) fn counter(
         &mut self,
         (name, help): (&str, &str),
-        (sums, labels): (&Sums, &impl Fn(&FlowKey) -> String),
+        sums: &[(String, &Sum)],
         pick: impl Fn(&Sum) -> u64,
     ) {
         self.head(name, ("counter", help));
-        for (key, sum) in sums {
+        for (labels, sum) in sums {
             if pick(sum) > 0 {
-                self.line(name, &labels(key), pick(sum));
+                self.line(name, labels, pick(sum));
             }
         }
     }
@@ -47,16 +54,15 @@ impl Page<'_> {
     pub(super) fn histogram(
         &mut self,
         (name, help): (&str, &str),
-        (sums, labels): (&Sums, &impl Fn(&FlowKey) -> String),
+        sums: &[(String, &Sum)],
         (pick, per): (impl Fn(&Sum) -> &Buckets, f64),
     ) {
         self.head(name, ("histogram", help));
-        for (key, sum) in sums {
+        for (labels, sum) in sums {
             let buckets = pick(sum);
             if buckets.total() == 0 {
                 continue;
             }
-            let labels = labels(key);
             let mut below = 0;
             for (count, bound) in buckets.counts.iter().zip(BOUNDS) {
                 below += count;

@@ -83,15 +83,34 @@ fn beyond_the_bound_flows_are_counted_as_one_and_told_of() {
 }
 
 #[test]
+fn connections_beyond_the_bound_look_for_room_now_and_then() {
+    let flows = Flows::default();
+    for number in 0..FLOWS_MAX {
+        flows.flow(0, key(&format!("caller-{number}")));
+    }
+    let now = clock::instant();
+    let is_known = |forgot: Instant| {
+        let mut all = flows.0.known.lock().expect("nobody panics");
+        all.forgot = Some(forgot);
+        all.flows.values_mut().for_each(|known| known.since = now - IDLE_MAX);
+        drop(all);
+        flows.flow(0, key("late"));
+        flows.0.known.lock().expect("nobody panics").flows.contains_key(&key("late"))
+    };
+    assert!(!is_known(now), "it was just looked");
+    assert!(is_known(now - FORGET_EVERY));
+}
+
+#[test]
 fn a_flow_that_nobody_uses_is_forgotten_after_a_while() {
     let flows = Flows::default();
     flows.flow(0, key("gone")).opened();
     let used = flows.flow(0, key("here"));
-    let mut all = flows.0.all.lock().expect("nobody panics");
+    let mut all = flows.0.known.lock().expect("nobody panics");
     let now = clock::instant();
     flows.forget(&mut all, now);
-    assert_eq!(all.len(), 2, "it has just changed");
+    assert_eq!(all.flows.len(), 2, "it has just changed");
     flows.forget(&mut all, now + IDLE_MAX);
-    assert_eq!(all.keys().map(|key| &*key.source.service).collect::<Vec<_>>(), ["here"]);
+    assert_eq!(all.flows.keys().map(|key| &*key.source.service).collect::<Vec<_>>(), ["here"]);
     drop(used);
 }
