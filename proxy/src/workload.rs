@@ -134,9 +134,8 @@ impl Workload {
             }
             _ => credentials.server_config(protocol, (&snapshot.tls, mux))?,
         };
-        let congestion = snapshot.inbound.congestion_control;
         let inbound_quic = match quic {
-            Sharing::Auto => Credentials::quic_server(&inbound_tls, (&snapshot.tls, congestion)),
+            Sharing::Auto => inbound_quic(&snapshot, &inbound_tls, same),
             Sharing::Off => None,
         };
         let upstreams = upstreams(&snapshot, (&credentials, hops), same)?;
@@ -174,6 +173,24 @@ impl Workload {
     /// Returns the number of the upstream that listens on an address.
     pub(crate) fn upstream_at(&self, bind: &LocalAddress) -> Option<usize> {
         self.upstreams.iter().position(|upstream| upstream.bind == *bind)
+    }
+}
+
+/// Says how callers are met over QUIC; as before while nothing of it has changed, since one made anew
+/// does not know again whom the one before had show where it is.
+fn inbound_quic(
+    snapshot: &ProxySnapshot,
+    over_tcp: &Arc<ServerConfig>,
+    same: Option<&Workload>,
+) -> Option<quic::ServerConfig> {
+    let congestion = snapshot.inbound.congestion_control;
+    let kept = same.filter(|before| {
+        Arc::ptr_eq(&before.inbound_tls, over_tcp)
+            && before.snapshot.inbound.congestion_control == congestion
+    });
+    match kept {
+        Some(before) => before.inbound_quic.clone(),
+        None => Credentials::quic_server(over_tcp, (&snapshot.tls, congestion)),
     }
 }
 
