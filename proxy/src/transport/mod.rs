@@ -12,6 +12,10 @@ pub(crate) mod quic;
 mod socket;
 mod wire;
 
+use std::io;
+
+use weft_core::traffic::mux::ResetCode;
+
 pub(crate) use buffer::Buffer;
 pub(crate) use deadline::Timer;
 pub(crate) use endpoint::{Endpoint, Lease};
@@ -19,3 +23,11 @@ pub(crate) use mux::{Host, MuxPool, MuxStream, serve};
 pub(crate) use preamble::{preamble, write_header};
 pub(crate) use socket::Socket;
 pub(crate) use wire::{ClientTls, HopWire, ServerTls, Wire};
+
+/// What it means to who reads or writes a stream that the peer breaks it off.
+fn meaning(code: ResetCode) -> io::ErrorKind {
+    match code {
+        ResetCode::Broken | ResetCode::WrongKind => io::ErrorKind::ConnectionReset,
+        ResetCode::Refused => io::ErrorKind::ConnectionRefused,
+    }
+}

@@ -20,7 +20,7 @@ use weft_runtime::tls::rustls::Connection;
 
 use super::stream::MuxStream;
 use crate::observe::MuxCounts;
-use crate::transport::Buffer;
+use crate::transport::{Buffer, meaning};
 
 /// Bytes on their way to the socket beyond which streams wait: what a gigabit carries in two
 /// milliseconds.
@@ -356,10 +356,7 @@ fn hear(
         Event::Reset { stream, code } => {
             counts.resets_received.add(1);
             if let Some(end) = ends.get_mut(&stream) {
-                end.break_off(match code {
-                    ResetCode::Broken | ResetCode::WrongKind => io::ErrorKind::ConnectionReset,
-                    ResetCode::Refused => io::ErrorKind::ConnectionRefused,
-                });
+                end.break_off(meaning(code));
             }
         }
         Event::Writable { stream } => {

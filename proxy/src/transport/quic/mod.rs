@@ -38,8 +38,5 @@ fn code(why: ResetCode) -> VarInt {
 
 /// What a code of the peer's means to who reads or writes.
 fn meaning(code: VarInt) -> std::io::ErrorKind {
-    match ResetCode::of(u32::try_from(code.into_inner()).unwrap_or(u32::MAX)) {
-        ResetCode::Broken | ResetCode::WrongKind => std::io::ErrorKind::ConnectionReset,
-        ResetCode::Refused => std::io::ErrorKind::ConnectionRefused,
-    }
+    super::meaning(ResetCode::of(u32::try_from(code.into_inner()).unwrap_or(u32::MAX)))
 }
