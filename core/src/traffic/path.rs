@@ -88,11 +88,7 @@ impl Path {
             Attempt::Answered(round_trip) => {
                 (self.unanswered, self.again_at) = (0, None);
                 self.round_trip = Some(round_trip);
-                match self.policy {
-                    MeshTransport::Auto | MeshTransport::Unset => self.is_long(),
-                    MeshTransport::Quic => true,
-                    MeshTransport::Tcp => false,
-                }
+                self.is_wanted()
             }
             Attempt::Refused => {
                 self.unanswered = 0;
@@ -126,9 +122,13 @@ impl Path {
         self.unanswered > 0
     }
 
-    /// Returns the round trip that was measured last.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+    /// Whether a QUIC connection would be used, by what the configuration says and was measured.
+    pub fn is_wanted(&self) -> bool {
+        match self.policy {
+            MeshTransport::Auto | MeshTransport::Unset => self.is_long(),
+            MeshTransport::Quic => true,
+            MeshTransport::Tcp => false,
+        }
     }
 
     fn is_long(&self) -> bool {

@@ -21,4 +21,4 @@ pub(crate) use load::InFlight;
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};
 pub(crate) use quic::docks;
 pub(crate) use unix::UnixDoors;
-pub(crate) use worker::Worker;
+pub(crate) use worker::{Worker, seeded};

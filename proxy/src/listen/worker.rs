@@ -478,7 +478,8 @@ impl MuxSides {
     }
 }
 
-fn seeded() -> Mix64 {
+/// Makes a generator that the system seeds.
+pub(crate) fn seeded() -> Mix64 {
     let mut seed = [0; 8];
     entropy::fill(&mut seed);
     Mix64::new(u64::from_le_bytes(seed))

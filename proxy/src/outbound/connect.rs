@@ -174,7 +174,7 @@ impl Dial {
     /// Gets a stream on a connection shared with others, or a connection of its own.
     async fn wire(self, kind: StreamKind) -> io::Result<HopWire> {
         if let Some(quic) = &self.pools.shared.quic {
-            let over_quic = OverQuic(self.clone());
+            let over_quic = || OverQuic(self.clone());
             if let Some(stream) = quic.stream(kind, &self.worker.tasks, over_quic).await {
                 return Ok(HopWire::Quic(Box::new(stream)));
             }

@@ -171,10 +171,7 @@ pub(super) fn chain_of(connection: &quinn::Connection) -> Vec<CertificateDer<'st
 
 /// A connection in use. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Link {
-    connection: quinn::Connection,
-    tally: Rc<Tally>,
-}
+pub(super) struct Link(Rc<Tally>);
 
 impl Link {
     /// Takes a connection into use; the future attends to it until it has ended.
@@ -183,40 +180,38 @@ impl Link {
         company: Company,
         counts: &Arc<QuicCounts>,
     ) -> (Self, impl Future<Output = ()> + 'static) {
-        let connection = dialled.connection;
-        let tally = Tally::new(connection.clone(), counts.clone());
-        let link = Self { connection, tally };
+        let link = Self(Tally::new(dialled.connection, counts.clone()));
         let attended = link.clone().attend(company);
         (link, attended)
     }
 
     /// Whether it takes further streams, as far as is known.
     pub(super) fn is_open(&self) -> bool {
-        !self.tally.is_leaving.get() && self.connection.close_reason().is_none()
+        !self.0.is_leaving.get() && self.0.connection.close_reason().is_none()
     }
 
     /// Whether it has ended since nothing was heard any more.
     pub(super) fn has_fallen_silent(&self) -> bool {
-        matches!(self.connection.close_reason(), Some(quinn::ConnectionError::TimedOut))
+        matches!(self.0.connection.close_reason(), Some(quinn::ConnectionError::TimedOut))
     }
 
     /// Whether something was heard lately.
     pub(super) fn is_fresh(&self) -> bool {
-        self.tally.is_fresh()
+        self.0.is_fresh()
     }
 
     /// Returns the round trip.
     pub(super) fn round_trip(&self) -> Duration {
-        self.connection.min_rtt()
+        self.0.connection.min_rtt()
     }
 
     /// Opens a stream; `None` when there are as many as are allowed.
     pub(super) fn open(&self, kind: StreamKind) -> Option<QuicStream> {
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(ends)) = pin!(self.connection.open_bi()).poll(&mut cx) else {
+        let Poll::Ready(Ok(ends)) = pin!(self.0.connection.open_bi()).poll(&mut cx) else {
             return None;
         };
-        let mut stream = QuicStream::new(ends, &self.tally);
+        let mut stream = QuicStream::new(ends, &self.0);
         match Pin::new(&mut stream).poll_write(&mut cx, &[kind.number()]) {
             Poll::Ready(Ok(1)) => Some(stream),
             Poll::Ready(_) | Poll::Pending => None,
@@ -226,67 +221,67 @@ impl Link {
     /// Asks whether anybody is there; whether there was an answer in time.
     pub(super) async fn check(&self) -> bool {
         let ask = async {
-            let (mut send, mut recv) = self.connection.open_bi().await.ok()?;
-            self.tally.ever.set(self.tally.ever.get() + 1);
+            let (mut send, mut recv) = self.0.connection.open_bi().await.ok()?;
+            self.0.ever.set(self.0.ever.get() + 1);
             send.write_all(&[CHECK]).await.ok()?;
             send.finish().ok()?;
             recv.read_to_end(1).await.ok()
         };
         let is_there = matches!(tokio::time::timeout(ANSWER_LIMIT, ask).await, Ok(Some(_)));
         if is_there {
-            self.tally.heard_at.set(clock::instant());
+            self.0.heard_at.set(clock::instant());
         }
         is_there
     }
 
     /// Takes no further streams, and ends with those that are left.
     pub(super) fn leave(&self) {
-        self.tally.is_leaving.set(true);
-        self.tally.emptied.notify_one();
+        self.0.is_leaving.set(true);
+        self.0.emptied.notify_one();
     }
 
     /// Whether it has been without streams for so long.
     pub(super) fn is_idle(&self, now: Instant, idle_max: Duration) -> bool {
-        let since = now.saturating_duration_since(self.tally.idle_since.get());
-        self.tally.streams.get() == 0 && since >= idle_max
+        let since = now.saturating_duration_since(self.0.idle_since.get());
+        self.0.streams.get() == 0 && since >= idle_max
     }
 
     /// Says how many streams there have been, so that the other end can wait for those under way.
     fn answer_farewell(&self) {
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok(mut answer)) = pin!(self.connection.open_uni()).poll(&mut cx) {
+        if let Poll::Ready(Ok(mut answer)) = pin!(self.0.connection.open_uni()).poll(&mut cx) {
             // It is the only one, and has room.
-            let _ = Pin::new(&mut answer).poll_write(&mut cx, &self.tally.ever.get().to_be_bytes());
+            let _ = Pin::new(&mut answer).poll_write(&mut cx, &self.0.ever.get().to_be_bytes());
             let _ = answer.finish();
         }
     }
 
     async fn attend(self, company: Company) {
         let Company { live, open } = company;
-        let _ended = Ended(self.tally.counts.clone());
+        let _ended = Ended(self.0.counts.clone());
         let (mut closed, mut farewell) =
-            (pin!(self.connection.closed()), pin!(self.connection.accept_uni()));
+            (pin!(self.0.connection.closed()), pin!(self.0.connection.accept_uni()));
         loop {
-            let is_leaving = self.tally.is_leaving.get();
+            let is_leaving = self.0.is_leaving.get();
             tokio::select! {
                 // All of them only wait.
                 () = cut(&live) => {
-                    self.connection.close(CUT, b"no longer trusted");
+                    self.0.connection.close(CUT, b"no longer trusted");
                     break;
                 }
                 _ = &mut closed => break,
                 _ = &mut farewell, if !is_leaving => {
-                    self.tally.is_leaving.set(true);
+                    self.0.is_leaving.set(true);
                     self.answer_farewell();
                 }
-                () = self.tally.emptied() => {}
+                () = self.0.emptied() => {}
             }
-            if self.tally.is_leaving.get() && self.tally.streams.get() == 0 {
-                self.connection.close(DONE, b"");
+            if self.0.is_leaving.get() && self.0.streams.get() == 0 {
+                self.0.connection.close(DONE, b"");
                 break;
             }
         }
-        self.tally.is_leaving.set(true);
+        self.0.is_leaving.set(true);
         drop(open);
     }
 }

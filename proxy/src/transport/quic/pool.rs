@@ -13,13 +13,14 @@ use weft_core::config_entry::MeshTransport;
 use weft_core::traffic::Mix64;
 use weft_core::traffic::mux::StreamKind;
 use weft_core::traffic::path::{ANSWER_LIMIT, Attempt, Choice, Path};
+use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
-use weft_runtime::{clock, entropy};
 
 use super::link::{Company, Dialled, Link, late};
 use super::settings::CallerConfig;
 use super::stream::QuicStream;
 use crate::http::chain;
+use crate::listen::seeded;
 use crate::observe::{QuicCounts, Slot};
 
 /// How long an attempt goes on for which nobody waits any more.
@@ -65,15 +66,13 @@ impl QuicPool {
         counts: Arc<QuicCounts>,
         slot: Slot,
     ) -> Rc<Self> {
-        let mut seed = [0; 8];
-        entropy::fill(&mut seed);
         Rc::new(Self {
             link: RefCell::default(),
             path: RefCell::new(Path::new(policy)),
             attempt: RefCell::default(),
             checking: tokio::sync::Mutex::default(),
             config: RefCell::new(config),
-            random: RefCell::new(Mix64::new(u64::from_le_bytes(seed))),
+            random: RefCell::new(seeded()),
             is_retired: Cell::new(false),
             has_left: Cell::new(false),
             counts,
@@ -91,11 +90,11 @@ impl QuicPool {
     }
 
     /// Gets a stream; `None` when TCP is to be taken.
-    pub(crate) async fn stream(
+    pub(crate) async fn stream<D: Dial>(
         self: &Rc<Self>,
         kind: StreamKind,
         tasks: &TaskTree,
-        dial: impl Dial,
+        dial: impl FnOnce() -> D,
     ) -> Option<QuicStream> {
         if let Some(link) = self.usable() {
             let is_there = link.is_fresh() || self.check(&link).await;
@@ -108,12 +107,12 @@ impl QuicPool {
         let started = match choice {
             Choice::Tcp => return None,
             Choice::TcpWhileTrying => {
-                self.start(tasks, dial);
+                self.start(tasks, dial());
                 return None;
             }
             Choice::Await => {
                 let under_way = self.attempt.borrow().clone();
-                under_way.unwrap_or_else(|| self.start(tasks, dial))
+                under_way.unwrap_or_else(|| self.start(tasks, dial()))
             }
         };
         let (began, done) = started;
@@ -135,7 +134,8 @@ impl QuicPool {
         if self.usable().is_some() {
             return true;
         }
-        let is_due = !self.is_retired.get() && self.attempt.borrow().is_none();
+        let is_free = !self.is_retired.get() && self.attempt.borrow().is_none();
+        let is_due = is_free && self.path.borrow().is_wanted();
         if is_due && self.path.borrow_mut().handle_call(clock::instant()) != Choice::Tcp {
             self.start(tasks, dial());
         }
