@@ -31,6 +31,7 @@ Look and change:
   watch      Follow a view, and hand every change to a program
 Look after it:
   members    List hosts and servers, and whether they answer
+  ps         List the proxies of this host, and what each has in force
   monitor    Follow the log of this host's agent
   reload     Have this host's agent read its files again
   maint      Take this host or a service of it out of use, or back in
@@ -134,6 +135,8 @@ pub(crate) enum Command {
     Logout(cmd::login::LogoutArgs),
     /// Run the sidecar of a service
     Proxy(Box<cmd::proxy::ProxyArgs>),
+    /// List the proxies of this host, and what each has in force
+    Ps(cmd::ps::PsArgs),
     /// Run a server: catalog, configuration, certificate authority
     Server(Box<cmd::server::ServerArgs>),
     /// Register services with this host's agent, and export them

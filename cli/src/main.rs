@@ -74,6 +74,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Login(args) => short_lived(|_| cmd::login::run(args)),
         Command::Logout(args) => short_lived(|_| cmd::login::run_logout(args)),
         Command::Proxy(args) => cmd::proxy::run(&args),
+        Command::Ps(args) => short_lived(|_| cmd::ps::run(args)),
         Command::Server(args) => cmd::server::run(&args),
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),

@@ -58,6 +58,7 @@ mod rotation;
 mod soak;
 mod storage;
 mod story;
+mod tap;
 mod tls_pass_through;
 mod tokens;
 mod tracing;

@@ -27,7 +27,7 @@ use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
 use super::proxy_callers::{Callers, ProxyPeer, incoming};
-use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Proxies, Proxy};
+use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Program, Proxies, Proxy};
 
 /// Processes of the agent's user and group may configure themselves here; keys pass through.
 const SOCKET_MODE: u32 = 0o660;
@@ -42,6 +42,8 @@ const CONFIGURATIONS_IN_FLIGHT: usize = 1;
 const MISSING_LISTENERS_MAX: usize = 16;
 /// Characters of one reason of a proxy: some lines.
 const REASON_CHARS_MAX: usize = 1_024;
+/// Characters of a program's version.
+const VERSION_CHARS_MAX: usize = 64;
 
 /// States that the socket for proxies cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +115,12 @@ impl ProxyControl for Door {
             warn!(proxy = %proxy.id, reason = refusal.message(), "a process may not be a proxy");
         })?;
         info!(proxy = %proxy.id, program = hello.weft_version, is_hosted, "a proxy connected");
-        let connected = proxy.clone().connect((hello.weft_version, is_hosted));
+        let connected = proxy.clone().connect(Program {
+            version: hello.weft_version.chars().take(VERSION_CHARS_MAX).collect(),
+            pid: peer.as_ref().and_then(ProxyPeer::pid),
+            is_hosted,
+            generation: hello.generation,
+        });
         let (sender, receiver) = mpsc::channel(CONFIGURATIONS_IN_FLIGHT);
         let name = format!("proxy/{}", proxy.id);
         let (proxies, tasks) = (self.proxies.clone(), self.tasks.clone());

@@ -22,6 +22,13 @@ use crate::servers::reason;
 #[derive(Clone)]
 pub(super) struct ProxyPeer(Option<Arc<PeerProcess>>);
 
+impl ProxyPeer {
+    /// Returns the number of the process; `None` when it cannot be seen from here.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.0.as_ref().map(|process| process.pid())
+    }
+}
+
 /// Takes connections for ever.
 pub(super) fn incoming(
     listener: UnixListener,
@@ -84,7 +91,7 @@ impl Callers {
         if is_hosted {
             self.check_host(peer)?;
         }
-        let process = peer.and_then(|peer| peer.0.as_ref()).map(|process| process.pid());
+        let process = peer.and_then(ProxyPeer::pid);
         // Proxies that run inside of the agent's process are the agent's own affair.
         let process = process.filter(|process| *process != std::process::id());
         self.note(process, (proxy, is_hosted))

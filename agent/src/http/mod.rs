@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod mtls;
 mod node;
+mod proxies;
 mod query;
 mod rights;
 mod route;
@@ -282,6 +283,7 @@ impl Api {
             Route::MetricsStream => self.metrics_stream(),
             Route::Monitor => self.monitor(&call),
             Route::Mtls => self.mtls(call).await,
+            Route::Proxies => self.proxies(call).await,
             Route::Reload => self.reload().await,
             Route::SelfPage => self.self_page(&call),
             Route::Service => self.service(call).await,

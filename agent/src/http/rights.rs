@@ -70,6 +70,7 @@ impl Api {
             | Route::ConnectRoots
             | Route::Members
             | Route::Mtls
+            | Route::Proxies
             | Route::ServiceRegister
             | Route::Services => Vec::new(),
         }

@@ -31,6 +31,7 @@ pub(super) enum Route {
     MetricsStream,
     Monitor,
     Mtls,
+    Proxies,
     Reload,
     SelfPage,
     Service,
@@ -58,6 +59,7 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/metrics/stream", Route::MetricsStream);
     let routes = get(routes, "/v1/agent/monitor", Route::Monitor);
     let routes = get(routes, "/v1/agent/mtls", Route::Mtls);
+    let routes = get(routes, "/v1/agent/proxies", Route::Proxies);
     let routes = put(routes, "/v1/agent/join/{*address}", Route::Join);
     let routes = put(routes, "/v1/agent/force-leave/{*node}", Route::ForceLeave);
     let routes = put(routes, "/v1/agent/maintenance", Route::Maintenance);

@@ -9,5 +9,5 @@ mod proxy;
 mod registry;
 
 pub(crate) use proxy::Connected;
-pub use proxy::{Plaintext, PlaintextFrom, Proxy, ProxyStatus, Refusal};
+pub use proxy::{Plaintext, PlaintextFrom, Program, Proxy, ProxyStatus, Refusal};
 pub use registry::{Proxies, Sources};

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use weft_core::name::InstanceId;
 use weft_core::proxycfg::{Problem, ProxySnapshot};
 use weft_core::time::Timestamp;
+use weft_runtime::clock;
 
 /// One registered sidecar.
 #[derive(Debug)]
@@ -25,12 +26,16 @@ pub struct Proxy {
 pub struct ProxyStatus {
     /// How many programs are connected as this proxy: 0, 1, or 2 while one replaces another.
     pub connections: u32,
-    /// The version of the program that connected last.
-    pub program: String,
-    /// Whether the program that connected last is a host proxy.
-    pub is_hosted: bool,
+    /// The program that connected last; `None` while none has.
+    pub program: Option<Program>,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// When a program was last seen to leave.
+    pub left_at: Option<Timestamp>,
     /// The configuration that it has in force.
     pub acknowledged: Option<u64>,
+    /// When it said so.
+    pub acknowledged_at: Option<Timestamp>,
     /// The listeners of that configuration that it could not open, and why.
     pub missing_listeners: Vec<String>,
     /// The configuration that it refused last, unless it took a later one.
@@ -39,6 +44,19 @@ pub struct ProxyStatus {
     pub problems: Vec<Problem>,
     /// Who came without mutual TLS; `None` while nobody could.
     pub plaintext: Option<Plaintext>,
+}
+
+/// A program that runs as a proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its version, as it says.
+    pub version: String,
+    /// The number of its process; `None` for one that cannot be seen from here.
+    pub pid: Option<u32>,
+    /// Whether it is a host proxy.
+    pub is_hosted: bool,
+    /// How many processes had its listeners before.
+    pub generation: u64,
 }
 
 /// Who came without mutual TLS.
@@ -68,6 +86,8 @@ pub struct Refusal {
     pub version: u64,
     /// The proxy's reason.
     pub reason: String,
+    /// When it said so.
+    pub at: Timestamp,
 }
 
 /// A program that is connected as a proxy, for as long as this exists.
@@ -100,12 +120,12 @@ impl Proxy {
     }
 
     /// Takes note that a program connected.
-    pub(crate) fn connect(self: Arc<Self>, (program, is_hosted): (String, bool)) -> Connected {
+    pub(crate) fn connect(self: Arc<Self>, program: Program) -> Connected {
         {
             let mut status = self.status.lock();
             status.connections += 1;
-            status.program = program;
-            status.is_hosted = is_hosted;
+            status.program = Some(program);
+            status.connected_at = clock::wall();
         }
         Connected { proxy: self }
     }
@@ -117,6 +137,7 @@ impl Connected {
         let mut status = self.proxy.status.lock();
         status.missing_listeners = missing_listeners;
         status.acknowledged = Some(version);
+        status.acknowledged_at = Some(clock::wall());
         status.refusal = None;
     }
 
@@ -127,12 +148,14 @@ impl Connected {
 
     /// Takes note of what the program refused.
     pub(crate) fn refused(&self, version: u64, reason: String) {
-        self.proxy.status.lock().refusal = Some(Refusal { version, reason });
+        self.proxy.status.lock().refusal = Some(Refusal { version, reason, at: clock::wall() });
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.proxy.status.lock().connections -= 1;
+        let mut status = self.proxy.status.lock();
+        status.connections -= 1;
+        status.left_at = Some(clock::wall());
     }
 }

@@ -94,6 +94,17 @@ impl Proxies {
         table.values().find(stands_beside).map(|entry| entry.proxy.clone())
     }
 
+    /// Returns the name of the service that a proxy speaks for, as it is registered; the proxy's id
+    /// for one that is registered no more.
+    pub(crate) fn service_of(&self, id: &InstanceId) -> String {
+        let table = self.shared.table.lock();
+        let destination = table.get(id).and_then(|entry| {
+            let sidecar = entry.sidecar.borrow();
+            sidecar.proxy.destination_service_name.as_ref().map(ToString::to_string)
+        });
+        destination.unwrap_or_else(|| id.to_string())
+    }
+
     /// Has the keys of a provider of tokens fetched again soon.
     pub fn want_keys(&self, provider: &ServiceName) {
         self.shared.sources.keys.want(provider);

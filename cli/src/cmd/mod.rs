@@ -23,6 +23,7 @@ pub(crate) mod monitor;
 pub(crate) mod mtls;
 pub(crate) mod operator;
 pub(crate) mod proxy;
+pub(crate) mod ps;
 pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod snapshot;

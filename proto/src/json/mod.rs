@@ -20,6 +20,7 @@ pub mod join_token;
 pub mod kv;
 pub mod login;
 pub mod mtls;
+pub mod proxies;
 pub mod query;
 pub mod registration;
 pub mod revocation;

@@ -101,6 +101,11 @@ impl Driver {
         self.means.standing.is_replaced()
     }
 
+    /// Returns how many processes had the listeners before.
+    pub(super) fn generation(&self) -> u64 {
+        self.means.standing.generation()
+    }
+
     /// Tries again to open listeners, if some are missing.
     pub(super) async fn rebind(&mut self) {
         if let (Some(_), Some(workload)) = (&self.rebinds, self.tenant.cell.load_full()) {

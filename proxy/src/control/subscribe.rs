@@ -134,7 +134,9 @@ async fn follow(
     };
     let weft_version = env!("CARGO_PKG_VERSION").to_owned();
     let is_hosted = subject.is_hosted;
-    let hello = Request::Hello(ProxyHello { sidecar_for, proxy_id, weft_version, is_hosted });
+    let generation = driver.generation();
+    let hello = ProxyHello { sidecar_for, proxy_id, weft_version, is_hosted, generation };
+    let hello = Request::Hello(hello);
     if requests.send(ProxyRequest { request: Some(hello) }).await.is_err() {
         return Status::internal("the request stream closed by itself");
     }

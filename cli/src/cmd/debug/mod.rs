@@ -43,7 +43,7 @@ Examples:
 
 /// What is asked at every look, and the file for the answer. None of these answers has a secret
 /// in it.
-const AT_EVERY_LOOK: [(&str, &str); 8] = [
+const AT_EVERY_LOOK: [(&str, &str); 9] = [
     ("metrics.json", "/v1/agent/metrics"),
     ("metrics.prom", "/v1/agent/metrics?format=prometheus"),
     ("leader.json", "/v1/status/leader"),
@@ -51,6 +51,7 @@ const AT_EVERY_LOOK: [(&str, &str); 8] = [
     ("raft-configuration.json", "/v1/operator/raft/configuration?stale"),
     ("autopilot-state.json", "/v1/operator/autopilot/state"),
     ("agent-checks.json", "/v1/agent/checks"),
+    ("agent-proxies.json", "/v1/agent/proxies"),
     ("critical.json", "/v1/health/state/critical?stale"),
 ];
 
