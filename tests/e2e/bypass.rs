@@ -170,14 +170,21 @@ fn try_all(origin: &Origin, door: SocketAddr, asks: &[Ask]) -> usize {
 /// Says what the origin was told in the mesh's name that the mesh did not say.
 fn false_claim(origin: &Origin, seen: &Seen) -> Option<&'static str> {
     let claims = seen.field("x-forwarded-client-cert");
-    let own = format!("/svc/{};URI=spiffe://", origin.name);
-    let is_true = |claim: &String| {
-        claim.starts_with("By=spiffe://") && claim.contains(&own) && claim.ends_with("/svc/shop")
+    let own = format!("/svc/{}", origin.name);
+    let is_true = |claim: &String| match claim.split(';').collect::<Vec<_>>()[..] {
+        [by, hash, uri] => {
+            (by.starts_with("By=spiffe://") && by.ends_with(&own))
+                && (hash.len() == 69 && hash.starts_with("Hash="))
+                && (uri.starts_with("URI=spiffe://") && uri.ends_with("/svc/shop"))
+        }
+        _ => false,
     };
     let is_weft = |name: &str| {
         let plain: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        plain.starts_with("x-weft-") || (plain == "x-forwarded-client-cert" && plain != name)
+        plain.starts_with("x-weft-")
+            || plain.starts_with("x-envoy-")
+            || (plain == "x-forwarded-client-cert" && plain != name)
     };
     if claims.is_empty() || !claims.iter().all(is_true) {
         Some("its caller is not said, or forged")

@@ -95,9 +95,8 @@ pub struct MeshTls {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct MeshHttp {
-    /// Whether the caller's own `x-forwarded-client-cert` is taken out.
-    ///
-    /// Differs: a proxy of Weft always does.
+    /// Whether services get no `x-forwarded-client-cert`, unless `ForwardedHeaders` of another entry
+    /// says it.
     #[serde(rename = "SanitizeXForwardedClientCert")]
     pub sanitize_x_forwarded_client_cert: bool,
     /// What a proxy does with requests before it judges them.

@@ -13,6 +13,7 @@ mod expose;
 mod ext_authz;
 mod failover;
 mod findings;
+mod forwarded_headers;
 mod gateway_tls;
 mod header_changes;
 mod header_match;
@@ -64,6 +65,7 @@ pub use failover::{
     FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,
     ResolverFailover,
 };
+pub use forwarded_headers::{ClientCertDetails, ForwardClientCert, ForwardedHeaders};
 pub use gateway_tls::{GatewaySds, GatewayTls, TlsDirection, TlsVersion};
 pub use header_changes::HeaderChanges;
 pub use header_match::{HeaderMatch, QueryMatch};

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::Findings;
 use super::{
-    AccessLogs, CongestionControl, EnvoyExtension, Expose, FailoverPolicy, HopTransport,
-    InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode, PrioritizeByLocality, Protocol,
-    ProxyMode, Tracing, TransparentProxy,
+    AccessLogs, CongestionControl, EnvoyExtension, Expose, FailoverPolicy, ForwardedHeaders,
+    HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode, PrioritizeByLocality,
+    Protocol, ProxyMode, Tracing, TransparentProxy,
 };
 use crate::index::Index;
 
@@ -42,6 +42,9 @@ pub struct ProxyDefaults {
     /// What proxies write about requests.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub access_logs: Option<Box<AccessLogs>>,
+    /// What proxies tell of who calls. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub forwarded_headers: Option<ForwardedHeaders>,
     /// In which order places of failover are tried.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub failover_policy: Option<FailoverPolicy>,
@@ -104,6 +107,9 @@ impl ProxyDefaults {
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
         if let Some(tracing) = &self.tracing {
             tracing.check("Tracing", &mut findings);
+        }
+        if let Some(headers) = &self.forwarded_headers {
+            headers.check("ForwardedHeaders", &mut findings);
         }
         findings.meta(&self.meta);
         findings.result(self)

@@ -11,8 +11,8 @@ use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
     AccessLogs, BalanceConnections, CongestionControl, DestinationTls, EnvoyExtension, Expose,
-    HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode, ProxyMode, Tracing,
-    TransparentProxy, UpstreamConfigs,
+    ForwardedHeaders, HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode,
+    ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -155,6 +155,12 @@ pub struct ServiceDefaults {
     /// What its proxies write about requests; proxy-defaults counts where it is left out. Ours.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub access_logs: Option<Box<AccessLogs>>,
+    /// What its proxies tell of who calls; proxy-defaults counts where it is left out. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub forwarded_headers: Option<ForwardedHeaders>,
+    /// Whether callers may ask its instances, by `CONNECT`, for tunnels to elsewhere. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub allow_connect: bool,
     /// The header that its instances get before each connection; none when left out. Ours.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -254,6 +260,8 @@ impl ServiceDefaults {
             max_request_headers_kb: None,
             envoy_extensions: Vec::new(),
             access_logs: None,
+            forwarded_headers: None,
+            allow_connect: false,
             proxy_protocol: None,
             tracing: None,
             mesh_transport: MeshTransport::default(),
@@ -298,6 +306,13 @@ impl ServiceDefaults {
         }
         if let Some(tracing) = &self.tracing {
             tracing.check("Tracing", &mut findings);
+        }
+        if let Some(headers) = &self.forwarded_headers {
+            headers.check("ForwardedHeaders", &mut findings);
+        }
+        if self.allow_connect && self.protocol == Some(Protocol::Tcp) {
+            let reason = "needs a Protocol of requests, such as http";
+            findings.add("AllowConnect", reason);
         }
         if !self.envoy_extensions.is_empty() && self.protocol == Some(Protocol::Tcp) {
             let reason = "needs a Protocol of requests, such as http: connections cannot be judged";

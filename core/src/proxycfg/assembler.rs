@@ -322,6 +322,7 @@ impl Assembler {
             tls: facts.mesh_tls.as_deref()?.clone(),
             access_logs: facts.defaults.as_deref()?.access_logs.clone().filter(|logs| logs.enabled),
             tracing: facts.defaults.as_deref()?.tracing.clone(),
+            forwarded_headers: facts.defaults.as_deref()?.forwarded_headers.unwrap_or_default(),
             inbound: inbound(doors, facts)?,
             proxy_protocol_from: doors.proxy_protocol_from.clone(),
             exposed: exposed::listeners(doors, &facts.defaults.as_deref()?.expose).0,
@@ -381,6 +382,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         proxy_protocol: defaults.proxy_protocol,
         protocol: defaults.protocol.unwrap_or_default(),
         takes_plaintext: defaults.mutual_tls_mode == MutualTlsMode::Permissive,
+        allow_connect: defaults.allow_connect,
         intentions: intentions.clone(),
         // Requests wait for keys that are not here yet.
         jwt_keys: facts.jwt_keys.clone(),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::{
-    AccessLogs, CongestionControl, ExtAuthzConfig, MeshTls, Protocol, ProxyProtocol, Tracing,
+    AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, MeshTls, Protocol,
+    ProxyProtocol, Tracing,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -44,6 +45,9 @@ pub struct ProxySnapshot {
     /// Of which requests spans are sent to a collector; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
+    /// What the local instance is told of who calls, and what is believed of it.
+    #[serde(default)]
+    pub forwarded_headers: ForwardedHeaders,
     /// The door for others.
     pub inbound: InboundConfig,
     /// From which networks connections without TLS begin with a PROXY header.
@@ -73,6 +77,9 @@ pub struct InboundConfig {
     /// Whether callers without mutual TLS are let through to the local instance, unjudged.
     #[serde(default)]
     pub takes_plaintext: bool,
+    /// Whether callers may ask the local instance for tunnels to elsewhere.
+    #[serde(default)]
+    pub allow_connect: bool,
     /// Who may call.
     pub intentions: IntentionSet,
     /// The keys of the providers of tokens that the intentions ask for, by provider.

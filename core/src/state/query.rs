@@ -175,6 +175,8 @@ impl State {
         if defaults.tracing.is_none() {
             defaults.tracing = all.and_then(|all| all.tracing.clone());
         }
+        let headers = defaults.forwarded_headers.or(all.and_then(|all| all.forwarded_headers));
+        defaults.forwarded_headers = Some(headers.unwrap_or_default().resolved(self.sanitises()));
         defaults
     }
 
@@ -183,6 +185,13 @@ impl State {
         let entry = self.entries.get(&EntryKey::new(EntryKind::Mesh, Mesh::NAME));
         let mesh = entry.and_then(|entry| entry.as_mesh());
         mesh.and_then(|mesh| mesh.tls.clone()).unwrap_or_default()
+    }
+
+    /// Whether services get no `x-forwarded-client-cert` where no other entry says it.
+    fn sanitises(&self) -> bool {
+        let entry = self.entries.get(&EntryKey::new(EntryKind::Mesh, Mesh::NAME));
+        let http = entry.and_then(|entry| entry.as_mesh()?.http.as_ref());
+        http.is_some_and(|http| http.sanitize_x_forwarded_client_cert)
     }
 
     fn proxy_defaults_mode(&self) -> MutualTlsMode {

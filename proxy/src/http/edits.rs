@@ -57,6 +57,11 @@ impl Edits {
         self.removed.iter().any(|removed| is_like(name, removed.as_bytes()))
     }
 
+    /// Whether a field of this name (in lower case) is added.
+    pub(crate) fn sets(&self, name: &[u8]) -> bool {
+        self.added.iter().any(|(added, _)| added.as_bytes() == name)
+    }
+
     /// Appends the lines that are added.
     pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
         for (name, value) in &self.added {

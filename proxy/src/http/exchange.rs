@@ -64,7 +64,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
     pub(super) async fn exchange(&mut self, length: usize) -> Next<H::Wire> {
         let started = clock::instant();
         self.live.set_busy(true);
-        if let Err(error) = self.request.parse(&self.input.filled()[..length]) {
+        if let Err(error) = self.request.parse_up_to(H::FIELDS_MAX, &self.input.filled()[..length])
+        {
             return self.refuse_malformed(error).await;
         }
         let held = match self.held(length).await {

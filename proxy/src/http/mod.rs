@@ -3,6 +3,7 @@
 
 mod edits;
 mod exchange;
+mod forwarded;
 pub(crate) mod general;
 pub(crate) mod h1;
 mod held;
@@ -13,6 +14,7 @@ mod session;
 mod watch;
 
 pub(crate) use edits::Edits;
+pub(crate) use forwarded::{MADE_FIELDS_MAX, PROTO_HTTP, PROTO_HTTPS, from_outside};
 pub(crate) use held::{Extent, Held, Holding};
 pub(crate) use refusal::Refusal;
 pub(crate) use scripted::Scripted;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use weft_core::limits;
 use weft_runtime::clock;
 
 use super::exchange::Next;
@@ -40,6 +41,9 @@ pub(crate) trait Hop {
 
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
+
+    /// Fields that a request may have.
+    const FIELDS_MAX: usize = limits::HTTP_HEADERS_MAX;
 
     /// Returns how much of the next body is shown to somebody before it goes on.
     fn holding(&mut self) -> Option<Holding> {

@@ -3,7 +3,7 @@
 //!
 //! **Source**: Consul: docs/connect/config-entries/service-defaults#expose.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,9 +19,11 @@ use weft_runtime::net::TcpStream;
 use super::forward::admitted;
 use super::own_app::open_with;
 use super::stream::{direct, send, with_query};
-use crate::http::general::{AppPool, Engine, Incoming, Multiplexed, RequestBody, StreamHop, serve};
+use crate::http::general::{
+    AppPool, Engine, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, serve, set_proto,
+};
 use crate::http::h1::MeshFields;
-use crate::http::{Outcome, Refusal, chain};
+use crate::http::{Edits, Outcome, Refusal, chain, from_outside};
 use crate::listen::{InFlight, Live, Local, Worker};
 use crate::observe::Open;
 use crate::transport::{Buffer, preamble, write_header};
@@ -40,6 +42,8 @@ pub(crate) struct ExposedPools {
 struct ExposedApp {
     worker: Rc<Worker>,
     bind: SocketAddr,
+    /// Where the caller is, and whether it speaks TLS with a proxy before us.
+    from: (Option<IpAddr>, bool),
 }
 
 /// What was decided for one request.
@@ -58,13 +62,17 @@ pub(crate) async fn accept_exposed(
     live: Rc<Live>,
 ) {
     let local = worker.current();
-    if let Err(error) = preamble(&local.workload, &mut stream).await {
-        return debug!(error = chain(&error), "connection refused");
-    }
+    let told = match preamble(&local.workload, &mut stream).await {
+        Ok(told) => told,
+        Err(error) => return debug!(error = chain(&error), "connection refused"),
+    };
+    let ends = told.as_ref().and_then(|told| told.ends);
+    let remote = ends.map(|(from, _)| from).or_else(|| stream.peer_addr().ok());
+    let from = (remote.map(|remote| remote.ip()), told.is_some_and(|told| told.ssl.is_some()));
     let _open = Open::new(&local.inbound);
     live.set_shared();
     let tasks = worker.tasks.clone();
-    let hop = ExposedApp { worker, bind };
+    let hop = ExposedApp { worker, bind, from };
     serve((stream, Buffer::default()), Engine::Any, hop, &live, &tasks).await;
 }
 
@@ -89,6 +97,11 @@ impl StreamHop for ExposedApp {
             let message = "this path is not exposed: others are reached through the mesh alone";
             Refusal::new(404, "not-exposed", message)
         })?;
+        let mut edits = Edits::default();
+        let hops = local.workload.snapshot.forwarded_headers.xff_num_trusted_hops;
+        from_outside(&PartsView(parts), self.from, hops, &mut edits);
+        edits.apply(&mut parts.headers);
+        set_proto(&mut parts.headers, "http");
         let target = with_query(&route.path, parts.uri.query().map(str::to_owned));
         let service = local.workload.snapshot.service.as_str();
         direct(parts, (&target, route.protocol), service)?;

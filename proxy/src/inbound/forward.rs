@@ -7,19 +7,23 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 use weft_core::canonical_path::CanonicalPath;
-use weft_core::config_entry::JwtProvider;
+use weft_core::config_entry::{ClientCertDetails, JwtProvider};
 use weft_core::intention::{Asked, Judgement, Standing};
+use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
 
 use super::authorize::refusal;
+use super::certificate::{Shown, element};
 use super::ext_authz::{Authoriser, Question};
 use super::own_app::{OwnApp, open_with};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
-use crate::http::{Edits, Held, Holding, Hop, Outcome, Refusal, Reuse};
+use crate::http::{
+    Edits, Held, Holding, Hop, MADE_FIELDS_MAX, Outcome, PROTO_HTTPS, Refusal, Reuse,
+};
 use crate::listen::{Caller, InFlight, Live, Local, Worker};
 use crate::observe::{From, Lines, Logged, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
@@ -38,8 +42,7 @@ pub(crate) struct LocalApp {
     own: Option<Rc<OwnApp>>,
     /// When it was last said that a request would be refused.
     told: Option<Instant>,
-    /// `x-forwarded-client-cert`, ready to be written.
-    added_lines: Vec<u8>,
+    shown: Shown,
     lines: Box<Lines>,
 }
 
@@ -97,10 +100,7 @@ impl LocalApp {
         live: &Live,
     ) -> Self {
         let standing = local.workload.judge.standing(&caller.service);
-        let own = &local.workload.snapshot.spiffe_id;
-        let value = certificate_field(own, &caller.id);
-        let added_lines = format!("x-forwarded-client-cert: {value}\r\n");
-        let added_lines = added_lines.into_bytes();
+        let shown = Shown::of(&local, &caller);
         let under_way = live.under_way.clone();
         let (remote, bind) = (caller.remote, local.workload.snapshot.inbound.bind);
         let (direction, connection) = ("inbound", live.number());
@@ -116,7 +116,7 @@ impl LocalApp {
             under_way,
             own,
             told: None,
-            added_lines,
+            shown,
             lines,
         }
     }
@@ -229,6 +229,9 @@ impl LocalApp {
             if inbound(&self.local) != inbound(&local) {
                 self.own = OwnApp::of(&local, &self.caller);
             }
+            if !self.shown.fits(&local) {
+                self.shown = Shown::of(&local, &self.caller);
+            }
             self.local = local;
             self.standing = self.local.workload.judge.standing(&self.caller.service);
         }
@@ -256,10 +259,9 @@ impl LocalApp {
         }
     }
 
-    /// Returns the value of `x-forwarded-client-cert`.
-    pub(super) fn certificate_field(&self) -> String {
-        let own = &self.local.workload.snapshot.spiffe_id;
-        certificate_field(own, &self.caller.id)
+    /// Returns what the local instance is told of the caller's certificate.
+    pub(super) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// Counts and logs how a request ended.
@@ -304,11 +306,6 @@ pub(super) fn admitted(worker: &Worker) -> Result<InFlight, Refusal> {
         let message = "the proxy of the service has more to do than it can: ask again later";
         Refusal::new(503, "overload", message).with_retry_after().unreached()
     })
-}
-
-/// Returns the value of `x-forwarded-client-cert`: whom the mesh vouches for, and to whom.
-pub(super) fn certificate_field(own: &impl Display, caller: &impl Display) -> String {
-    format!("By={own};URI={caller}")
 }
 
 impl Preparation {
@@ -365,6 +362,8 @@ impl Enquiry {
             (caller.address(), caller.id.to_string(), caller.service.to_string()),
             (snapshot.inbound.bind, snapshot.spiffe_id.to_string(), snapshot.service.to_string()),
         );
+        let own = &snapshot.spiffe_id;
+        let question = question.showing(element(own, &caller, ClientCertDetails::default()));
         let answer = match question.with_body(held, authoriser.holding()) {
             Ok(question) => authoriser.ask(&question, &local.inbound).await,
             Err(refusal) => Err(refusal),
@@ -383,6 +382,7 @@ impl Hop for LocalApp {
     type Ready = Edits;
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
+    const FIELDS_MAX: usize = HTTP_HEADERS_MAX + MADE_FIELDS_MAX;
 
     fn holding(&mut self) -> Option<Holding> {
         let holding = self.wants_body();
@@ -429,7 +429,9 @@ impl Hop for LocalApp {
             path: plan.is_respelled.then_some(self.path.as_bytes()),
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
             host: None,
-            added_lines: &self.added_lines,
+            added_lines: self.shown.line(),
+            client_cert: self.shown.client_cert(),
+            proto_line: PROTO_HTTPS,
         };
         writer.write(request, out);
         Ok(plan)

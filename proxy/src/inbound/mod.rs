@@ -4,6 +4,7 @@
 
 mod accept;
 mod authorize;
+mod certificate;
 mod exposed;
 mod ext_authz;
 mod forward;

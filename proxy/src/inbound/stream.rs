@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body as _;
 use weft_core::config_entry::Protocol;
+use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_runtime::net::TcpStream;
 use weft_runtime::task::TaskTree;
 
@@ -16,10 +17,11 @@ use super::forward::{LocalApp, Plan};
 use super::own_app::open_with;
 use super::under_way::Cut;
 use crate::http::general::{
-    AppPool, Incoming, Multiplexed, PartsView, RequestBody, StreamHop, set_authority,
+    AppPool, Incoming, Multiplexed, PartsView, RequestBody, SaidCert, StreamHop, set_authority,
+    set_proto,
 };
 use crate::http::h1::MeshFields;
-use crate::http::{Edits, Held, Holding, Outcome, Refusal, chain};
+use crate::http::{Edits, Held, Holding, MADE_FIELDS_MAX, Outcome, Refusal, chain};
 use crate::observe::Logged;
 
 /// Connections tried for one request when those before were being closed.
@@ -30,6 +32,7 @@ impl StreamHop for LocalApp {
     type Ready = Edits;
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
+    const FIELDS_MAX: usize = HTTP_HEADERS_MAX + MADE_FIELDS_MAX;
 
     fn holding(&mut self) -> Option<Holding> {
         self.wants_body()
@@ -57,9 +60,9 @@ impl StreamHop for LocalApp {
         if let Some(edits) = &plan.edits {
             edits.apply(&mut parts.headers);
         }
-        if let Ok(value) = HeaderValue::from_str(&self.certificate_field()) {
-            parts.headers.insert("x-forwarded-client-cert", value);
-        }
+        set_proto(&mut parts.headers, "https");
+        let said = parts.extensions.remove::<SaidCert>().map_or_else(Vec::new, |said| said.0);
+        self.shown().write(&said, &mut parts.headers);
         let snapshot = &plan.local.workload.snapshot;
         let target = match plan.is_respelled {
             true => {

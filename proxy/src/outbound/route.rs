@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{ForwardClientCert, Protocol};
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::proxy_protocol::Header;
 use weft_core::traffic::{RequestView, Rewrite, Routed};
@@ -16,8 +16,8 @@ use weft_runtime::tls::rustls::ClientConfig;
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
-use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
-use crate::http::{Edits, Hop, Outcome, Refusal, Reuse};
+use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
+use crate::http::{Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, from_outside};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
@@ -83,6 +83,12 @@ impl HttpUpstream {
         Self { worker, local, bind, number, lines, told }
     }
 
+    /// Whether the local instance may say what stands in `x-forwarded-client-cert`.
+    pub(super) fn keeps_client_cert(&self) -> bool {
+        let headers = &self.local.workload.snapshot.forwarded_headers;
+        headers.forward_client_cert_details == ForwardClientCert::AlwaysForwardOnly
+    }
+
     /// Returns what the upstream speaks.
     pub(super) fn speaks(&self) -> Protocol {
         self.local.workload.upstreams[self.number].protocol
@@ -109,7 +115,9 @@ impl HttpUpstream {
             Traced::new(config, request, random, edits.insert(Edits::default()))
         });
         if let Some(told) = &self.told {
-            tell(told, edits.get_or_insert_default());
+            let from = (told.ends.map(|(from, _)| from.ip()), told.ssl.is_some());
+            let hops = self.local.workload.snapshot.forwarded_headers.xff_num_trusted_hops;
+            from_outside(request, from, hops, edits.get_or_insert_default());
         }
         let target = &upstream.targets[routed.target];
         write((upstream, target), routed.rewrite, edits.as_ref());
@@ -162,16 +170,6 @@ impl HttpUpstream {
             Refusal::new(503, "upstream-removed", "this upstream was taken out of the registration")
         })?;
         Ok(())
-    }
-}
-
-/// Tells the service who is at the other end, as a proxy has said it.
-fn tell(told: &Header, edits: &mut Edits) {
-    if let Some((from, _)) = told.ends {
-        edits.append("x-forwarded-for", from.ip().to_canonical().to_string().as_bytes());
-    }
-    if told.ssl.is_some() {
-        edits.set("x-forwarded-proto", b"https");
     }
 }
 
@@ -229,11 +227,22 @@ impl Hop for HttpUpstream {
         _ready: (),
         out: &mut Vec<u8>,
     ) -> Result<Plan, Refusal> {
+        self.refresh()?;
+        let keeps = self.keeps_client_cert();
+        let client_cert = if keeps { ClientCert::Keep } else { ClientCert::Strip };
         self.decide(&request, |(upstream, target), rewrite, edits| {
             let host_default = upstream.service.as_str().as_bytes();
             let host = target.outside.as_ref().and_then(|outside| own_host(outside));
             let host = host.as_deref().map(str::as_bytes);
-            let writer = RequestWriter { rewrite, edits, host_default, host, ..Default::default() };
+            let writer = RequestWriter {
+                rewrite,
+                edits,
+                host_default,
+                host,
+                client_cert,
+                proto_line: if target.outside.is_none() { PROTO_HTTP } else { b"" },
+                ..Default::default()
+            };
             writer.write(request, out);
         })
     }

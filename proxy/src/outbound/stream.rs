@@ -13,7 +13,10 @@ use super::connect::{CONNECTS_MAX, Dial, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
-use crate::http::general::{Incoming, PartsView, RequestBody, Stream, StreamHop, set_authority};
+use crate::http::general::{
+    CLIENT_CERT, Incoming, PartsView, RequestBody, SaidCert, Stream, StreamHop, set_authority,
+    set_proto,
+};
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
 use crate::observe::Logged;
@@ -51,6 +54,13 @@ impl StreamHop for HttpUpstream {
         })?;
         if let Some(changes) = changes {
             changes.apply(&mut parts.headers);
+        }
+        if outside.is_none() {
+            set_proto(&mut parts.headers, "http");
+        }
+        if let Some(SaidCert(said)) = parts.extensions.remove().filter(|_| self.keeps_client_cert())
+        {
+            parts.headers.extend(said.into_iter().map(|value| (CLIENT_CERT, value)));
         }
         let target = String::from_utf8_lossy(&target);
         if let Some(host) = outside.as_ref().and_then(|outside| own_host(outside)) {

@@ -29,9 +29,12 @@ async fn a_request_arrives_with_the_callers_identity_and_nothing_forged() {
     assert_eq!(seen["uri"], "/a/b?c=d");
     assert_eq!(seen["bytes"], 3);
     let headers = seen["headers"].to_string();
-    let identity = "By=spiffe://test.mesh/ns/default/dc/dc1/svc/web;\
-                    URI=spiffe://test.mesh/ns/default/dc/dc1/svc/client";
-    assert!(headers.contains(identity), "{headers}");
+    let identity = format!(
+        "By=spiffe://test.mesh/ns/default/dc/dc1/svc/web;Hash={};\
+         URI=spiffe://test.mesh/ns/default/dc/dc1/svc/client",
+        pair.client.leaf_hash()
+    );
+    assert!(headers.contains(&identity), "{headers}");
     for gone in ["forged", "x-gone", "x-weft"] {
         assert!(!headers.contains(gone), "{gone}: {headers}");
     }

@@ -8,7 +8,10 @@ async fn ask(door: std::net::SocketAddr, target: &str) -> String {
     let mut raw = Raw::connect(door).await;
     raw.send(&format!(
         "GET {target} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\
-         x-forwarded-client-cert: By=me;URI=spiffe://test.mesh/made-up\r\n\r\n"
+         x-forwarded-client-cert: By=me;URI=spiffe://test.mesh/made-up\r\n\
+         x-forwarded-for: 198.51.100.9\r\nX_Forwarded_For: 198.51.100.9\r\n\
+         x-forwarded-proto: https\r\nx-real-ip: 198.51.100.9\r\nforwarded: for=198.51.100.9\r\n\
+         x-forwarded-host: made-up\r\nx-envoy-original-path: /made-up\r\n\r\n"
     ))
     .await;
     raw.rest().await
@@ -43,6 +46,13 @@ async fn only_the_path_itself_is_reached_without_an_identity() {
             };
             assert!(answer.contains(&uri), "{target}: {answer}");
             assert!(!answer.contains("client-cert"), "it vouches for nobody: {answer}");
+            for forged in ["198.51.100.9", "made-up", "https"] {
+                assert!(!answer.contains(forged), "{forged}: {answer}");
+            }
+            for made in ["[\"x-forwarded-for\",\"127.0.0.1\"]", "[\"x-forwarded-proto\",\"http\"]"]
+            {
+                assert!(answer.contains(made), "{made}: {answer}");
+            }
         }
         let reached = app.count();
         assert_eq!(reached, before + 6);

@@ -28,7 +28,8 @@ impl Scripted {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let log = log.clone();
                 tokio::spawn(async move {
-                    let mut read = Vec::new();
+                    // Roomy, as what is left unread at the end becomes a reset.
+                    let mut read = Vec::with_capacity(16 << 10);
                     for (after, answer) in steps {
                         while !String::from_utf8_lossy(&read).contains(after) {
                             if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {

@@ -5,6 +5,7 @@ mod chaos;
 mod corridor;
 mod draining;
 mod exposed;
+mod forwarded;
 mod framing;
 mod grpc_web;
 mod handover;

@@ -113,12 +113,14 @@ async fn a_header_is_believed_from_where_it_is_expected_and_then_must_be_there()
             snapshot.proxy_protocol_from = vec!["127.0.0.0/8".parse().expect("a network")];
         })
         .await;
-    for bytes in &headers {
-        let answer = said(&pair, bytes).await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let first = answer.find("198.51.100.9").expect("what the caller said is kept");
-        let then = answer.find("[\"x-forwarded-for\",\"192.0.2.7\"]").expect("the one before us");
-        assert!(first < then, "{answer}");
+    for (hops, told) in [(0, "192.0.2.7"), (1, "198.51.100.9, 192.0.2.7")] {
+        pair.client.change(|snapshot| snapshot.forwarded_headers.xff_num_trusted_hops = hops).await;
+        for bytes in &headers {
+            let answer = said(&pair, bytes).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            let told = format!("[\"x-forwarded-for\",\"{told}\"]");
+            assert!(answer.contains(&told), "{told}: {answer}");
+        }
     }
     let unknown = said(&pair, b"PROXY UNKNOWN\r\n").await;
     assert!(unknown.starts_with("HTTP/1.1 200 ") && !unknown.contains("192.0.2"), "{unknown}");

@@ -34,7 +34,9 @@ pub use origination::Origination;
 pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,
 };
-pub use peer::{PeerCertificate, PeerIdentityError, peer_certificate, peer_identity};
+pub use peer::{
+    PeerCertificate, PeerIdentityError, PeerNames, peer_certificate, peer_identity, peer_names,
+};
 pub use pem::{
     certificates_from_pem, certificates_to_pem, fingerprint, private_key_der, serial_number,
 };

@@ -9,6 +9,7 @@ use weft_core::identity::{InvalidSpiffeId, SpiffeId};
 use weft_core::time::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 
 /// What a peer's certificate says of its holder.
@@ -105,6 +106,56 @@ pub fn peer_certificate(
         valid_after: moment(validity.not_before.timestamp()),
         valid_before: moment(validity.not_after.timestamp()),
     })
+}
+
+/// Names in a certificate that are no identity of the mesh.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct PeerNames {
+    /// The subject as RFC 4514 writes it, the most precise part first; may be empty.
+    pub subject: String,
+    /// The DNS names, in their order.
+    pub dns: Vec<String>,
+}
+
+/// Returns the other names of the holder of the first certificate; none of one that cannot be read.
+pub fn peer_names(chain: &[CertificateDer<'_>]) -> PeerNames {
+    let parsed = chain.first().and_then(|der| X509Certificate::from_der(der).ok());
+    let Some((_, certificate)) = parsed else { return PeerNames::default() };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let dns = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    PeerNames { subject: subject(&certificate), dns: dns.collect() }
+}
+
+/// **Source**: Spec: RFC 4514 §2.
+fn subject(certificate: &X509Certificate<'_>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in certificate.subject().iter_rdn() {
+        let attributes = part.iter().filter_map(|attribute| {
+            let kind = attribute.attr_type();
+            let name = oid2abbrev(kind, oid_registry())
+                .map_or_else(|_| kind.to_id_string(), str::to_owned);
+            Some(format!("{name}={}", escaped(attribute.as_str().ok()?)))
+        });
+        parts.push(attributes.collect::<Vec<_>>().join("+"));
+    }
+    parts.reverse();
+    parts.join(",")
+}
+
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for (at, c) in value.char_indices() {
+        let is_edge = at == 0 || at + c.len_utf8() == value.len();
+        if "\",+;<>\\".contains(c) || is_edge && c == ' ' || at == 0 && c == '#' {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// Whether a certificate may stand above others by its key usage, where it has one.

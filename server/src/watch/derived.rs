@@ -49,6 +49,7 @@ impl Question {
             Self::ServiceDefaults(name) => BTreeSet::from([
                 entry(EntryKind::ServiceDefaults, name.as_str()),
                 entry(EntryKind::ProxyDefaults, "global"),
+                entry(EntryKind::Mesh, Mesh::NAME),
             ]),
         })
     }

@@ -132,11 +132,13 @@ fn snapshot(
         },
         tls: MeshTls::default(),
         access_logs: None,
+        forwarded_headers: Default::default(),
         tracing: None,
         proxy_protocol_from: Vec::new(),
         exposed: Vec::new(),
         inbound: InboundConfig {
             takes_plaintext: false,
+            allow_connect: false,
             bind,
             local_app: local_app.into(),
             proxy_protocol: None,

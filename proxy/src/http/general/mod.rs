@@ -13,6 +13,6 @@ mod web;
 pub(crate) use asked::RequestBody;
 pub(crate) use pool::{AppPool, Multiplexed, Stream};
 pub(crate) use serve::{Engine, StreamHop, serve};
-pub(crate) use view::{PartsView, set_authority};
+pub(crate) use view::{CLIENT_CERT, PartsView, SaidCert, set_authority, set_proto};
 
 pub(crate) use hyper::body::Incoming;

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::debug;
-use weft_core::limits::HTTP_HEAD_BYTES_MAX;
+use weft_core::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 use weft_core::traffic::grpc_web::WebForm;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
@@ -53,6 +53,9 @@ pub(crate) trait StreamHop: 'static {
 
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
+
+    /// Fields that a request may have.
+    const FIELDS_MAX: usize = HTTP_HEADERS_MAX;
 
     /// Whether callers may speak gRPC-Web.
     fn takes_grpc_web(&self) -> bool {
@@ -228,7 +231,7 @@ async fn handle<H: StreamHop>(
         hop.borrow().record(plan, &outcome);
         refuse(refusal, is_grpc)
     };
-    let ready = match clean_request(&mut parts) {
+    let ready = match clean_request(&mut parts, H::FIELDS_MAX) {
         Ok(()) if body.size_hint().lower() > body_bytes_max => Err(body_too_large()),
         Ok(()) => {
             let holding = hop.borrow_mut().holding();

@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use weft_core::limits;
 use weft_core::traffic::RequestView;
 
-use super::super::h1::{is_disguised, is_host, is_like, is_mesh};
+use super::super::h1::{is_disguised, is_envoys, is_host, is_like, is_mesh, is_scheme};
 use super::super::refusal::Refusal;
 use crate::inbound::WholeRequest;
 
@@ -80,15 +80,32 @@ pub(crate) fn each_value(headers: &HeaderMap, name: &str, visit: &mut dyn FnMut(
     headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
 }
 
+/// What a request has said of certificates before that was taken out.
+#[derive(Debug, Clone)]
+pub(crate) struct SaidCert(pub(crate) Vec<HeaderValue>);
+
+pub(crate) const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Says by which scheme the caller has asked, where the request does not say so clearly.
+pub(crate) fn set_proto(headers: &mut HeaderMap, scheme: &'static str) {
+    let mut said = headers.get_all(FORWARDED_PROTO).iter();
+    let is_clear =
+        said.next().is_some_and(|said| is_scheme(said.as_bytes())) && said.next().is_none();
+    if !is_clear {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+}
+
 /// Takes out what is of this hop or only the mesh may say, and checks that the host has one
-/// name.
-pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
+/// name. There may be so many fields.
+pub(crate) fn clean_request(parts: &mut Parts, most: usize) -> Result<(), Refusal> {
     let refuse = |message: &str| Refusal::new(400, "bad-request", message);
     if parts.method == http::Method::CONNECT {
         return Err(refuse("CONNECT is not served"));
     }
     let crumbs = parts.headers.get_all(header::COOKIE).iter().count();
-    let is_many = parts.headers.len() - crumbs > limits::HTTP_HEADERS_MAX;
+    let is_many = parts.headers.len() - crumbs > most;
     if is_many || crumbs > limits::HTTP_COOKIE_CRUMBS_MAX {
         let (most, pieces) = (limits::HTTP_HEADERS_MAX, limits::HTTP_COOKIE_CRUMBS_MAX);
         let message = format!("the head has more than {most} headers, or {pieces} of cookies");
@@ -129,7 +146,12 @@ pub(crate) fn clean_request(parts: &mut Parts) -> Result<(), Refusal> {
     if trailers {
         parts.headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
     }
+    let said: Vec<HeaderValue> = parts.headers.get_all(CLIENT_CERT).iter().cloned().collect();
+    if !said.is_empty() {
+        parts.extensions.insert(SaidCert(said));
+    }
     strip_mesh(&mut parts.headers);
+    strip(&mut parts.headers, is_envoys);
     Ok(())
 }
 
@@ -150,8 +172,12 @@ pub(super) fn clean(headers: &mut HeaderMap) {
 
 /// Takes out fields that only the mesh may set.
 pub(super) fn strip_mesh(headers: &mut HeaderMap) {
+    strip(headers, is_mesh);
+}
+
+fn strip(headers: &mut HeaderMap, is_meant: impl Fn(&[u8]) -> bool) {
     let made_up: Vec<HeaderName> =
-        headers.keys().filter(|name| is_mesh(name.as_str().as_bytes())).cloned().collect();
+        headers.keys().filter(|name| is_meant(name.as_str().as_bytes())).cloned().collect();
     for name in made_up {
         headers.remove(name);
     }
@@ -193,7 +219,8 @@ mod tests {
                 let crumb = HeaderValue::from_static("a=b");
                 request.headers_mut().append(header::COOKIE, crumb);
             }
-            clean_request(&mut request.into_parts().0).map_err(|refusal| refusal.status)
+            clean_request(&mut request.into_parts().0, limits::HTTP_HEADERS_MAX)
+                .map_err(|refusal| refusal.status)
         };
         assert_eq!(status(limits::HTTP_HEADERS_MAX, limits::HTTP_COOKIE_CRUMBS_MAX), Ok(()));
         assert_eq!(status(limits::HTTP_HEADERS_MAX + 1, 0), Err(431));

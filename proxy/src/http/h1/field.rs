@@ -48,6 +48,9 @@ pub(super) struct Field {
 /// What a header line means to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// `x-forwarded-client-cert` in exactly this spelling: what becomes of it is a matter of
+    /// settings.
+    ClientCert,
     /// `connection`: read here, written anew.
     Connection,
     /// `content-length`.
@@ -56,8 +59,12 @@ pub(super) enum Kind {
     Disguised,
     /// For the recipient: passed on as it is.
     EndToEnd,
+    /// Between proxies of Envoy's kind, which obey it: taken out of requests, as ours do not.
+    Envoy,
     /// `expect`: passed on.
     Expect,
+    /// `x-forwarded-proto`: passed on where it is clear, else written anew.
+    ForwardedProto,
     /// Of this connection only: not passed on.
     HopByHop,
     /// `host`: passed on, exactly one.
@@ -85,11 +92,24 @@ pub(super) fn kind(name: &[u8]) -> Kind {
         14 if is(b"http2-settings") => Kind::HopByHop,
         16 if is(b"proxy-connection") => Kind::HopByHop,
         17 if is(b"transfer-encoding") => Kind::TransferEncoding,
+        17 if is(FORWARDED_PROTO) => Kind::ForwardedProto,
+        23 if is(CLIENT_CERT) => Kind::ClientCert,
         14 if is_like(name, b"content-length") => Kind::Disguised,
         17 if is_like(name, b"transfer-encoding") => Kind::Disguised,
         _ if is_mesh(name) => Kind::Mesh,
+        _ if is_envoys(name) => Kind::Envoy,
         _ => Kind::EndToEnd,
     }
+}
+
+/// What a service is told of its caller's certificate.
+pub(super) const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
+/// By which scheme the caller has asked.
+const FORWARDED_PROTO: &[u8] = b"x-forwarded-proto";
+
+/// Whether a text is a scheme that `x-forwarded-proto` may name.
+pub(crate) fn is_scheme(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"http") || value.eq_ignore_ascii_case(b"https")
 }
 
 /// Whether a name reads as one that delimits bodies to some, but not to us.
@@ -100,7 +120,7 @@ pub(crate) fn is_disguised(name: &[u8]) -> bool {
 /// Whether a field is for the recipient alone: it says nothing of the message's framing, of the
 /// connection, of the host or of the caller's identity.
 pub(crate) fn is_end_to_end(name: &[u8]) -> bool {
-    kind(name) == Kind::EndToEnd && !is_mesh(name)
+    matches!(kind(name), Kind::EndToEnd | Kind::ForwardedProto)
 }
 
 /// Whether only the mesh may set this header; what is neither letter nor digit counts as `-`,
@@ -108,11 +128,19 @@ pub(crate) fn is_end_to_end(name: &[u8]) -> bool {
 pub(crate) fn is_mesh(name: &[u8]) -> bool {
     match name.first() {
         Some(b'x' | b'X') => {
-            is_like(name, b"x-forwarded-client-cert")
+            is_like(name, CLIENT_CERT)
                 || name.get(..7).is_some_and(|start| is_like(start, b"x-weft-"))
         }
         _ => false,
     }
+}
+
+/// Whether this header tells proxies of Envoy's kind what to do; applications behind one believe it.
+///
+/// **Source**: Envoy: HTTP header manipulation; CVE-2023-27487.
+pub(crate) fn is_envoys(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'x' | b'X'))
+        && name.get(..8).is_some_and(|start| is_like(start, b"x-envoy-"))
 }
 
 /// Whether a name is `want` to those who take all that is neither letter nor digit for `-`.

@@ -6,8 +6,9 @@ use weft_core::limits;
 use weft_core::traffic::RequestView;
 
 use super::body::Framing;
-use super::field::{Field, Kind, Span, is_like, kind, members};
+use super::field::{Field, Kind, Span, is_like, is_scheme, kind, members};
 use super::head::HeadError;
+use crate::http::MADE_FIELDS_MAX;
 use crate::inbound::WholeRequest;
 
 /// The head of a request. Reused from request to request of one connection.
@@ -32,6 +33,18 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
     /// Whether the client asks to change the protocol (and may).
     pub(crate) wants_upgrade: bool,
+    pub(super) forwarded_proto: ForwardedProto,
+}
+
+/// What `x-forwarded-proto` says.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForwardedProto {
+    #[default]
+    Absent,
+    /// One scheme, once.
+    Clear,
+    /// What is none, or several.
+    Unclear,
 }
 
 /// A parsed request with the bytes that it lies in.
@@ -42,9 +55,17 @@ pub(crate) struct RequestRef<'a> {
 }
 
 impl RequestHead {
-    /// Parses a complete head, as [`super::HeadScan`] delimits it.
+    /// Parses a complete head, as [`super::HeadScan`] delimits it, with as many fields as callers
+    /// may send.
+    #[cfg(test)]
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
-        let mut lines = [const { MaybeUninit::uninit() }; limits::HTTP_HEADERS_MAX];
+        self.parse_up_to(limits::HTTP_HEADERS_MAX, bytes)
+    }
+
+    /// Parses a complete head with at most so many fields.
+    pub(crate) fn parse_up_to(&mut self, most: usize, bytes: &[u8]) -> Result<(), HeadError> {
+        let mut lines =
+            [const { MaybeUninit::uninit() }; limits::HTTP_HEADERS_MAX + MADE_FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
         let status = httparse::ParserConfig::default()
             .parse_request_with_uninit_headers(&mut request, bytes, &mut lines)
@@ -57,6 +78,9 @@ impl RequestHead {
         else {
             return Err(HeadError::Syntax);
         };
+        if request.headers.len() > most {
+            return Err(HeadError::TooManyHeaders);
+        }
         self.method = Span::locate(bytes, method.as_bytes());
         self.raw_target = Span::locate(bytes, target.as_bytes());
         self.is_http10 = minor == 0;
@@ -80,6 +104,7 @@ impl RequestHead {
     fn read_fields(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
         self.host = None;
         self.expects_continue = false;
+        self.forwarded_proto = ForwardedProto::Absent;
         let mut framing = FramingFields::default();
         let mut connection = Connection::default();
         let mut upgrades = 0;
@@ -95,6 +120,14 @@ impl RequestHead {
                         return Err(HeadError::Expectation);
                     }
                     self.expects_continue = !self.is_http10;
+                }
+                Kind::ForwardedProto => {
+                    let is_clear =
+                        self.forwarded_proto == ForwardedProto::Absent && is_scheme(value);
+                    self.forwarded_proto = match is_clear {
+                        true => ForwardedProto::Clear,
+                        false => ForwardedProto::Unclear,
+                    };
                 }
                 Kind::Host => {
                     if self.host.is_some() || !is_host(value) {
@@ -112,7 +145,7 @@ impl RequestHead {
                     upgrades += 1;
                     upgrade_fits &= members(value).all(is_upgrade_known_safe);
                 }
-                Kind::EndToEnd | Kind::HopByHop | Kind::Mesh => {}
+                Kind::ClientCert | Kind::EndToEnd | Kind::Envoy | Kind::HopByHop | Kind::Mesh => {}
             }
         }
         if self.host.is_none() && !self.is_http10 {
@@ -191,8 +224,12 @@ impl<'a> RequestRef<'a> {
     fn passed_on(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let (fields, bytes) = (&self.head.fields, self.bytes);
         let wants_upgrade = self.head.wants_upgrade;
+        let is_clear = self.head.forwarded_proto == ForwardedProto::Clear;
         let passed_on = fields.iter().filter(move |field| match field.kind {
-            Kind::Connection | Kind::HopByHop | Kind::Mesh => false,
+            Kind::ClientCert | Kind::Connection | Kind::Envoy | Kind::HopByHop | Kind::Mesh => {
+                false
+            }
+            Kind::ForwardedProto => is_clear,
             Kind::Upgrade => wants_upgrade,
             Kind::ContentLength
             | Kind::Disguised
@@ -293,9 +330,12 @@ impl ResponseHead {
                 Kind::ContentLength => framing.content_length(line.value)?,
                 Kind::TransferEncoding => framing.transfer_encoding(line.value)?,
                 Kind::Mesh => self.is_unreached |= line.name.eq_ignore_ascii_case(UNREACHED),
-                Kind::Disguised
+                Kind::ClientCert
+                | Kind::Disguised
                 | Kind::EndToEnd
+                | Kind::Envoy
                 | Kind::Expect
+                | Kind::ForwardedProto
                 | Kind::HopByHop
                 | Kind::Host
                 | Kind::Upgrade => {}

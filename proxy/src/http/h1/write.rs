@@ -1,8 +1,8 @@
 //! Heads written for the next hop, mostly by copying whole runs of lines.
 
 use super::body::Framing;
-use super::field::{Field, Kind};
-use super::message::{RequestRef, ResponseHead};
+use super::field::{CLIENT_CERT, Field, Kind};
+use super::message::{ForwardedProto, RequestRef, ResponseHead};
 use crate::http::Edits;
 use weft_core::traffic::{RequestView as _, Rewrite};
 
@@ -21,6 +21,21 @@ pub(crate) struct RequestWriter<'a> {
     pub(crate) host: Option<&'a [u8]>,
     /// Complete lines that the mesh adds.
     pub(crate) added_lines: &'a [u8],
+    /// What becomes of the caller's `x-forwarded-client-cert`.
+    pub(crate) client_cert: ClientCert<'a>,
+    /// A complete line with the scheme by which the caller has asked, if it does not say so itself.
+    pub(crate) proto_line: &'a [u8],
+}
+
+/// What becomes of an `x-forwarded-client-cert` that is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ClientCert<'a> {
+    /// This follows what it says; alone where it says nothing.
+    Append(&'a [u8]),
+    /// It goes on.
+    Keep,
+    #[default]
+    Strip,
 }
 
 impl RequestWriter<'_> {
@@ -46,6 +61,7 @@ impl RequestWriter<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let wants_upgrade = request.head.wants_upgrade;
         let mut is_framing_renewed = false;
+        let mut says_proto = request.head.forwarded_proto == ForwardedProto::Clear;
         copy_runs(&request.head.fields, request.bytes, out, |field| match field.kind {
             Kind::ContentLength | Kind::TransferEncoding => {
                 let is_plain = is_plain_framing(field, request.bytes);
@@ -55,10 +71,15 @@ impl RequestWriter<'_> {
             Kind::EndToEnd => {
                 self.edits.is_none_or(|edits| !edits.removes(field.name.of(request.bytes)))
             }
+            Kind::ClientCert => self.client_cert == ClientCert::Keep,
             Kind::Expect => true,
+            Kind::ForwardedProto => {
+                says_proto &= self.edits.is_none_or(|edits| !edits.sets(b"x-forwarded-proto"));
+                says_proto
+            }
             Kind::Host => self.host.is_none(),
             Kind::Upgrade => wants_upgrade,
-            Kind::Connection | Kind::Disguised | Kind::HopByHop | Kind::Mesh => false,
+            Kind::Connection | Kind::Disguised | Kind::Envoy | Kind::HopByHop | Kind::Mesh => false,
         });
         if is_framing_renewed {
             write_framing(request.head.framing, out);
@@ -73,10 +94,30 @@ impl RequestWriter<'_> {
         }
         if let Some(edits) = self.edits {
             edits.write_lines(out);
+            says_proto |= edits.sets(b"x-forwarded-proto");
+        }
+        if !says_proto {
+            out.extend_from_slice(self.proto_line);
         }
         out.extend_from_slice(self.added_lines);
+        if let ClientCert::Append(own) = self.client_cert {
+            append_client_cert(request, own, out);
+        }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Writes what a request says of certificates, and what follows it.
+fn append_client_cert(request: RequestRef<'_>, own: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(CLIENT_CERT);
+    out.extend_from_slice(b": ");
+    let said = request.head.fields.iter().filter(|field| field.kind == Kind::ClientCert);
+    for field in said.filter(|field| !field.value.is_empty()) {
+        out.extend_from_slice(field.value.of(request.bytes));
+        out.push(b',');
+    }
+    out.extend_from_slice(own);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// How the body of an answer is sent on.
@@ -124,8 +165,8 @@ pub(crate) fn write_response_head(
     copy_runs(&head.fields, bytes, out, |field| match field.kind {
         // Some clients would wait for a body that never comes.
         Kind::ContentLength => head.status >= 200 && head.status != 204,
-        Kind::EndToEnd | Kind::Expect | Kind::Host => true,
-        Kind::Mesh => mesh_fields == MeshFields::Keep,
+        Kind::EndToEnd | Kind::Envoy | Kind::Expect | Kind::ForwardedProto | Kind::Host => true,
+        Kind::ClientCert | Kind::Mesh => mesh_fields == MeshFields::Keep,
         Kind::TransferEncoding => {
             emission == Emission::Verbatim && head.status >= 200 && head.status != 204
         }

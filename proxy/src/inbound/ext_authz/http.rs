@@ -11,7 +11,6 @@ use weft_runtime::http::HttpClient;
 
 use super::{Answer, NoAnswer, PARTIAL_BODY, Question, denied};
 use crate::http::Edits;
-use crate::inbound::forward::certificate_field;
 
 pub(super) async fn ask(
     client: &HttpClient,
@@ -69,9 +68,8 @@ fn headers(config: &ExtAuthzHttp, question: &Question) -> Option<HeaderMap> {
     headers.insert(header::HOST, HeaderValue::from_str(&question.host).ok()?);
     let length = question.body.as_ref().map_or(0, |held| held.content.len());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    let (own, caller) = (&question.destination.1, &question.source.1);
-    let certificate = certificate_field(own, caller);
-    headers.insert("x-forwarded-client-cert", HeaderValue::from_str(&certificate).ok()?);
+    let certificate = HeaderValue::from_str(&question.certificate).ok()?;
+    headers.insert("x-forwarded-client-cert", certificate);
     for (name, value) in &question.headers {
         let is_framing = matches!(&**name, "host" | "content-length" | "transfer-encoding");
         if !is_framing

@@ -62,6 +62,8 @@ pub(super) struct Question {
     pub(super) source: (Option<IpAddr>, String, String),
     /// Our own address, identity and service.
     pub(super) destination: (SocketAddr, String, String),
+    /// What the caller's certificate says, as services are told it.
+    pub(super) certificate: String,
 }
 
 /// What an authoriser answers.
@@ -198,7 +200,14 @@ impl Question {
         }
         let host = headers.get("host").cloned().unwrap_or_else(|| destination.2.clone());
         let method = request.method().to_owned();
-        Self { method, path, host, headers, body: None, source, destination }
+        let certificate = String::new();
+        Self { method, path, host, headers, body: None, source, destination, certificate }
+    }
+
+    /// Adds what the caller's certificate says, as services are told it.
+    pub(super) fn showing(mut self, certificate: String) -> Self {
+        self.certificate = certificate;
+        self
     }
 
     /// Adds what was held back of the body, as the authoriser wants it.

@@ -19,6 +19,7 @@ use weft_proxy::{HandOver, Limits, Proxy, ProxyHandle, StartError};
 use weft_runtime::http::{Body, HttpClient, HttpResponse, ServeOptions, collect, full, serve};
 use weft_runtime::net::{self, TcpStream};
 use weft_runtime::task::TaskTree;
+use weft_runtime::tls::{certificates_from_pem, fingerprint};
 
 use super::{Mesh, Upstream};
 
@@ -107,6 +108,13 @@ impl Running {
         });
         let want = format!("weft_proxy_snapshot_version {version}\n");
         eventually(|| async { self.admin("/metrics").await.contains(&want) }).await;
+    }
+
+    /// Returns the digest of the certificate that it shows.
+    pub(crate) fn leaf_hash(&self) -> String {
+        let pem = self.snapshots.borrow().leaf.certificate_pem.clone();
+        let chain = certificates_from_pem("the leaf", &pem).expect("certificates");
+        fingerprint(&chain[0])
     }
 
     /// Sets what happens to callers without an intention.
