@@ -6,7 +6,7 @@
 #
 # The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, Envoy, dig, curl, python3, unbound, dnsmasq, HAProxy,
 # dnsperf, nftables, Prometheus, Patroni with PostgreSQL, testssl.sh, sslyze and nghttp2's tools. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
-# tests are skipped loudly. So are clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
+# tests are skipped loudly. So are clients of HTTP (httpx, h2 and websockets for Python, ws and connect-web from npm), clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -62,6 +62,11 @@ install_client_libraries() {
             python3 -m pip install -q --upgrade --target "$libraries/python" \
             opentelemetry-proto==1.45.2 grpcio==1.85.1
     fi
+    if ! python3 -c 'import httpx, h2, websockets.sync.server' 2>/dev/null; then
+        client_library $may_fetch "httpx, h2 or websockets (from PyPI)" \
+            python3 -m pip install -q --upgrade --target "$libraries/python" \
+            httpx==0.28.1 h2==4.4.1 websockets==17.4
+    fi
     if ! python3 -c 'import sslyze' 2>/dev/null; then
         client_library $may_fetch "sslyze (from PyPI)" \
             python3 -m pip install -q --upgrade --target "$libraries/python" sslyze==6.3.1
@@ -74,6 +79,11 @@ install_client_libraries() {
     if ! node -e 'require("consul")' 2>/dev/null; then
         client_library $may_fetch "consul (from npm)" \
             npm install -s --ignore-scripts --prefix "$libraries/node" consul@2.0.1
+    fi
+    if ! node -e 'require("ws"), require("@connectrpc/connect-web")' 2>/dev/null; then
+        client_library $may_fetch "ws or connect-web (from npm)" \
+            npm install -s --ignore-scripts --prefix "$libraries/node" ws@8.23.0 \
+            @connectrpc/connect-web@2.2.0 @connectrpc/connect@2.2.0 @bufbuild/protobuf@2.17.0
     fi
     for program in go_client go_discovery go_spiffe; do
         if command -v go >/dev/null &&

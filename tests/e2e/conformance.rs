@@ -277,7 +277,7 @@ fn raw(addr: std::net::SocketAddr, asked: &str) -> String {
 }
 
 /// A service with its proxy, and a caller with another one.
-fn carried(
+pub(crate) fn carried(
     cluster: &Cluster,
     name: &str,
     protocol: &str,

@@ -30,6 +30,7 @@ mod flows;
 mod framing;
 mod host_proxy;
 mod hot_restart;
+mod http_programs;
 mod identity;
 mod issuer;
 mod join_tokens;
