@@ -4,7 +4,8 @@
 //! The binary form of a record may gain fields from release to release; then the digests differ
 //! and the value is sent, which costs bytes and nothing else.
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use base64::Engine as _;
 
 /// The SHA-256 of a value's binary form.
 pub type Digest = [u8; 32];
@@ -24,6 +25,16 @@ pub fn of_list(records: impl IntoIterator<Item = Digest>) -> Digest {
     whole(context.finish())
 }
 
+/// Returns what a WebSocket server answers to a key, by which it shows that it is one. It protects
+/// nothing.
+///
+/// **Source**: Spec: RFC 6455 §4.2.2.
+pub fn websocket_accept(key: &[u8]) -> String {
+    const SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, SUFFIX].concat());
+    base64::engine::general_purpose::STANDARD.encode(digest)
+}
+
 fn whole(digest: aws_lc_rs::digest::Digest) -> Digest {
     digest.as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }
@@ -31,6 +42,12 @@ fn whole(digest: aws_lc_rs::digest::Digest) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_websocket_server_is_known_by_the_standards_own_example() {
+        let accept = websocket_accept(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
 
     #[test]
     fn a_list_is_known_by_its_records_and_their_order() {

@@ -117,7 +117,7 @@ mod tests {
             let mut findings = Findings::default();
             headers.check("F", &mut findings);
             let told = findings.result(()).expect_err("refused");
-            assert_eq!(told.iter().map(|it| it.field.as_str()).collect::<Vec<_>>(), [field]);
+            assert!(told.len() == 1 && told[0].to_string().starts_with(field), "{told:?}");
         }
     }
 

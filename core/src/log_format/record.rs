@@ -298,7 +298,11 @@ impl LogRecord {
 pub fn flag_of(cause: &str) -> Option<&'static str> {
     Some(match cause {
         "app-unreachable" | "connect-failed" | "handshake-failed" => "UF",
-        "authoriser-denied" | "authoriser-failed" | "intention-denied" | "token-refused" => "UAEX",
+        "authoriser-denied"
+        | "authoriser-failed"
+        | "connect-not-allowed"
+        | "intention-denied"
+        | "token-refused" => "UAEX",
         "bad-request" | "body-limit" | "body-too-large" | "handshake-refused" => "DPE",
         "answer-broken" | "connection-broken" | "upstream-broken" | "upstream-failed" => "UC",
         "body-timeout" | "head-timeout" => "SI",
@@ -308,7 +312,7 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "no-endpoint" => "UH",
         "overload" => "OM",
         "request-timeout" => "UT",
-        "upstream-malformed" => "UPE",
+        "connect-not-offered" | "upstream-malformed" => "UPE",
         "no-server-name" | "not-exposed" | "upstream-removed" => "NR",
         _ => return None,
     })

@@ -27,15 +27,25 @@ const FRAMING_BYTES_MAX: usize = 16 << 10;
 const ATTEMPTS_MAX: u32 = 3;
 
 /// What becomes of the client's connection.
-pub(crate) enum Next<W> {
+pub(crate) enum Next<W, P> {
     /// Cut: what was sent is not a complete answer.
     Abort,
     Close,
     KeepAlive,
     /// Close once the client has had time to read.
     Linger,
-    /// The protocol was changed: bytes both ways, beginning with those already read.
-    Tunnel(Box<(Lease<W>, Buffer)>),
+    /// Bytes both ways.
+    Tunnel(Box<Opened<W, P>>),
+}
+
+/// A tunnel that a request has opened.
+pub(crate) struct Opened<W, P> {
+    pub(super) lease: Lease<W>,
+    /// What the next hop has sent already.
+    pub(super) buffer: Buffer,
+    pub(super) plan: P,
+    pub(super) status: u16,
+    pub(super) started: Instant,
 }
 
 /// The request body's way.
@@ -61,7 +71,7 @@ enum Unanswered {
 
 impl<C: Wire, H: Hop> Session<C, H> {
     /// Carries out the request whose head is the first `length` bytes of the input.
-    pub(super) async fn exchange(&mut self, length: usize) -> Next<H::Wire> {
+    pub(super) async fn exchange(&mut self, length: usize) -> Next<H::Wire, H::Plan> {
         let started = clock::instant();
         self.live.set_busy(true);
         if let Err(error) = self.request.parse_up_to(H::FIELDS_MAX, &self.input.filled()[..length])
@@ -174,7 +184,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         unanswered: &Unanswered,
         (upload, to_head): (&Pump, bool),
         started: Instant,
-    ) -> Next<H::Wire> {
+    ) -> Next<H::Wire, H::Plan> {
         let refusal = match unanswered {
             Unanswered::Client(error @ PumpError::TooLarge) => body_refusal(error),
             Unanswered::Client(_) => {
@@ -280,6 +290,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 }
             })
             .await?;
+            self.response.to_connect = self.request.is_connect;
             self.response
                 .parse(&buffer.filled()[..length], to_head)
                 .map_err(|error| Unanswered::Malformed(error.to_string()))?;
@@ -312,20 +323,24 @@ impl<C: Wire, H: Hop> Session<C, H> {
         (mut buffer, length): (Buffer, usize),
         mut upload: Upload,
         started: Instant,
-    ) -> Next<H::Wire> {
+    ) -> Next<H::Wire, H::Plan> {
         let status = self.response.status;
         let is_upgraded = status == 101;
         if is_upgraded && !self.request.wants_upgrade {
             let refusal = Refusal::new(502, "upstream-malformed", "an upgrade nobody asked for");
             return self.refuse(Some(&plan), &refusal, false, started).await;
         }
+        let is_tunnel = is_upgraded || self.response.opens_tunnel();
         let emission = Emission::of(self.response.framing, self.request.is_http10);
+        // What follows a CONNECT that is refused was meant for the tunnel.
         let keeps = self.request.is_persistent
+            && !self.request.is_connect
             && upload.is_sent()
             && !self.live.is_draining()
             && emission != Emission::Unframed;
         let connection = match (is_upgraded, keeps, self.request.is_http10) {
             (true, _, _) => ConnectionField::Upgrade,
+            (false, false, _) if is_tunnel => ConnectionField::None,
             (false, false, _) => ConnectionField::Close,
             (false, true, true) => ConnectionField::KeepAlive,
             (false, true, false) => ConnectionField::None,
@@ -350,18 +365,19 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 Some("upstream-broken")
             }
         };
+        if is_tunnel && sent.is_ok() {
+            // Counted at its end.
+            return Next::Tunnel(Box::new(Opened { lease, buffer, plan, status, started }));
+        }
         self.record(&plan, status, cause, started, (&upload.pump, Some(&download)));
         if sent.is_err() {
             return Next::Abort;
-        }
-        if is_upgraded {
-            return Next::Tunnel(Box::new((lease, buffer)));
         }
         // Bytes after the answer belong to no request: such a connection is not used again.
         if self.response.is_persistent && upload.is_sent() && buffer.is_empty() {
             lease.give_back(clock::instant());
         }
-        match (keeps, upload.is_sent()) {
+        match (keeps, upload.is_sent() && !self.request.is_connect) {
             (true, _) => Next::KeepAlive,
             (false, true) => Next::Close,
             (false, false) => Next::Linger,
@@ -411,10 +427,11 @@ impl<C: Wire, H: Hop> Session<C, H> {
         refusal: &Refusal,
         to_head: bool,
         started: Instant,
-    ) -> Next<H::Wire> {
+    ) -> Next<H::Wire, H::Plan> {
         let outcome = Outcome {
             status: refusal.status,
             cause: Some(refusal.cause),
+            grpc_status: None,
             request_bytes: 0,
             response_bytes: 0,
             duration: clock::instant() - started,
@@ -423,6 +440,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let has_no_body = self.request.framing == Framing::Empty;
         let keeps = has_no_body
             && self.request.is_persistent
+            && !self.request.is_connect
             && !self.request.is_http10
             && !self.live.is_draining();
         self.output.clear();
@@ -445,6 +463,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let outcome = Outcome {
             status,
             cause,
+            grpc_status: None,
             request_bytes: upload.moved,
             response_bytes: download.map_or(0, |download| download.moved),
             duration: clock::instant() - started,

@@ -14,12 +14,12 @@ use tokio::io::AsyncWriteExt;
 use weft_core::limits;
 use weft_runtime::clock;
 
-use super::exchange::Next;
+use super::exchange::{Next, Opened};
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
 use super::held::{Held, Holding};
 use super::refusal::Refusal;
 use crate::listen::Live;
-use crate::tcp;
+use crate::tcp::{self, Tally};
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
 /// How long what a client still sends is read and thrown away, so that it sees the answer
@@ -104,6 +104,8 @@ pub(crate) struct Outcome {
     pub(crate) status: u16,
     /// The cause, when the proxy answered itself or the exchange broke off.
     pub(crate) cause: Option<&'static str>,
+    /// The status that gRPC gives after an answer's body; `None` where it is not gRPC, or gives none.
+    pub(crate) grpc_status: Option<u8>,
     /// Bytes of the request's body.
     pub(crate) request_bytes: u64,
     /// Bytes of the answer's body.
@@ -130,6 +132,30 @@ enum Arrival {
     Head(usize),
     Malformed(HeadError),
     TimedOut,
+}
+
+/// Counts a tunnel when it is dropped: what drops it unasked cuts it.
+struct TunnelEnd<H: Hop> {
+    hop: H,
+    plan: H::Plan,
+    status: u16,
+    started: Instant,
+    cause: Option<&'static str>,
+    tally: Tally,
+}
+
+impl<H: Hop> Drop for TunnelEnd<H> {
+    fn drop(&mut self) {
+        let outcome = Outcome {
+            status: self.status,
+            cause: self.cause,
+            grpc_status: None,
+            request_bytes: self.tally.sent.get(),
+            response_bytes: self.tally.received.get(),
+            duration: clock::instant() - self.started,
+        };
+        self.hop.record(Some(&self.plan), &outcome);
+    }
 }
 
 impl<C: Wire, H: Hop> Session<C, H> {
@@ -170,12 +196,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
                     self.linger().await;
                     return;
                 }
-                Next::Tunnel(tunnel) => {
-                    let (lease, from_upstream) = *tunnel;
-                    self.live.set_busy(true);
-                    let limits = self.live.limits();
-                    let back = (lease, from_upstream);
-                    tcp::tunnel((self.client, self.input), back, limits, self.timer).await;
+                Next::Tunnel(opened) => {
+                    Box::pin(self.tunnel(*opened)).await;
                     return;
                 }
             }
@@ -183,6 +205,18 @@ impl<C: Wire, H: Hop> Session<C, H> {
         // The peer may be gone already, or take nothing; then there is no one to say goodbye to.
         let by = Some(clock::instant() + LINGER_LIMIT);
         let _ = self.timer.bound(by, self.client.shutdown()).await;
+    }
+
+    /// Carries bytes between the client and the next hop, and counts them at the end.
+    async fn tunnel(self, opened: Opened<H::Wire, H::Plan>) {
+        let Opened { lease, buffer, plan, status, started } = opened;
+        self.live.set_busy(true);
+        let (cause, tally) = (Some("connection-cut"), Tally::default());
+        let mut end = TunnelEnd { hop: self.hop, plan, status, started, cause, tally };
+        let limits = (self.live.limits(), &end.tally);
+        let ends = ((self.client, self.input), (lease, buffer));
+        let failed = tcp::tunnel(ends.0, ends.1, limits, self.timer).await;
+        end.cause = failed.map(|_| "connection-broken");
     }
 
     /// Waits for a complete head. An idle connection holds no buffer.
@@ -229,7 +263,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
     }
 
     /// Answers a head that is refused; nothing after it can be trusted.
-    pub(super) async fn refuse_malformed(&mut self, error: HeadError) -> Next<H::Wire> {
+    pub(super) async fn refuse_malformed(&mut self, error: HeadError) -> Next<H::Wire, H::Plan> {
         let status = match error {
             HeadError::TooLong | HeadError::TooManyHeaders => 431,
             HeadError::Version => 505,
@@ -241,10 +275,11 @@ impl<C: Wire, H: Hop> Session<C, H> {
     }
 
     /// Answers and ends the connection.
-    pub(super) async fn refuse_and_close(&mut self, refusal: &Refusal) -> Next<H::Wire> {
+    pub(super) async fn refuse_and_close(&mut self, refusal: &Refusal) -> Next<H::Wire, H::Plan> {
         let outcome = Outcome {
             status: refusal.status,
             cause: Some(refusal.cause),
+            grpc_status: None,
             request_bytes: 0,
             response_bytes: 0,
             duration: Duration::ZERO,

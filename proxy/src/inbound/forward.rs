@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 use weft_core::canonical_path::CanonicalPath;
-use weft_core::config_entry::{ClientCertDetails, JwtProvider};
+use weft_core::config_entry::{ClientCertDetails, JwtProvider, Protocol};
 use weft_core::intention::{Asked, Judgement, Standing};
 use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::local_address::LocalAddress;
+use weft_core::name::ServiceName;
 use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
 
@@ -20,6 +21,7 @@ use super::ext_authz::{Authoriser, Question};
 use super::own_app::{OwnApp, open_with};
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
+use crate::http::general::NONCE_BYTES;
 use crate::http::h1::{MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{
     Edits, Held, Holding, Hop, MADE_FIELDS_MAX, Outcome, PROTO_HTTPS, Refusal, Reuse,
@@ -219,7 +221,7 @@ impl LocalApp {
         self.local.authoriser.as_ref().and_then(|authoriser| authoriser.holding())
     }
 
-    fn follow_workload(&mut self) {
+    pub(super) fn follow_workload(&mut self) {
         if !self.worker.is_current(&self.local) {
             let local = self.worker.current();
             let inbound = |local: &Local| {
@@ -257,6 +259,19 @@ impl LocalApp {
             let why = workload.judge.explain(judgement, source, own);
             info!(caller = %self.caller.id, why, "request would be refused");
         }
+    }
+
+    /// Returns what the local instance speaks.
+    pub(super) fn speaks(&mut self) -> Protocol {
+        self.follow_workload();
+        self.local.workload.snapshot.inbound.protocol
+    }
+
+    /// Returns random bytes; they protect nothing.
+    pub(super) fn nonce(&self) -> [u8; NONCE_BYTES] {
+        let mut random = self.worker.random.borrow_mut();
+        let halves = [random.next_u64(), random.next_u64()].map(u64::to_ne_bytes);
+        std::array::from_fn(|at| halves[at / 8][at % 8])
     }
 
     /// Returns what the local instance is told of the caller's certificate.
@@ -298,6 +313,14 @@ impl LocalApp {
             record.trace = trace;
         });
     }
+}
+
+/// Refuses a request for a tunnel to elsewhere.
+pub(super) fn connect_refused(service: &ServiceName) -> Refusal {
+    let message = format!(
+        "{service} takes no CONNECT; to allow it, write AllowConnect into its service-defaults entry"
+    );
+    Refusal::new(403, "connect-not-allowed", message)
 }
 
 /// Lets a request in, unless there is too much to do.
@@ -421,6 +444,9 @@ impl Hop for LocalApp {
             // The host that it would get has not been judged.
             let message = "Host is missing, and requests of this caller are judged";
             return Err(Refusal::new(400, "bad-request", message));
+        }
+        if request.is_connect() && !self.local.workload.snapshot.inbound.allow_connect {
+            return Err(connect_refused(&self.local.workload.snapshot.service));
         }
         self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {

@@ -13,12 +13,13 @@ use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_runtime::net::TcpStream;
 use weft_runtime::task::TaskTree;
 
-use super::forward::{LocalApp, Plan};
+use super::forward::{LocalApp, Plan, connect_refused};
 use super::own_app::open_with;
 use super::under_way::Cut;
 use crate::http::general::{
-    AppPool, Incoming, Multiplexed, PartsView, RequestBody, SaidCert, StreamHop, set_authority,
-    set_proto,
+    AppPool, HeadRules, Incoming, Multiplexed, PartsView, RequestBody, SaidCert, StreamHop,
+    Tunnels, ask_http1, bridge, is_bridged, is_extended_connect, is_plain_connect, not_offered,
+    set_authority, set_proto, wants_tunnel,
 };
 use crate::http::h1::MeshFields;
 use crate::http::{Edits, Held, Holding, MADE_FIELDS_MAX, Outcome, Refusal, chain};
@@ -32,10 +33,17 @@ impl StreamHop for LocalApp {
     type Ready = Edits;
 
     const MESH_FIELDS: MeshFields = MeshFields::Strip;
-    const FIELDS_MAX: usize = HTTP_HEADERS_MAX + MADE_FIELDS_MAX;
+    const HEADS: HeadRules =
+        HeadRules { fields_max: HTTP_HEADERS_MAX + MADE_FIELDS_MAX, tunnels: Tunnels::Taken };
 
     fn holding(&mut self) -> Option<Holding> {
         self.wants_body()
+    }
+
+    fn receive(&mut self, parts: &mut Parts) {
+        if is_extended_connect(parts) && !speaks_http2(self.speaks()) {
+            bridge(parts, self.nonce());
+        }
     }
 
     async fn ready(
@@ -52,6 +60,10 @@ impl StreamHop for LocalApp {
 
     fn plan(&mut self, parts: &mut Parts, ready: Edits) -> Result<Plan, Refusal> {
         let mut plan = self.admit(&PartsView(parts), ready)?;
+        let inbound = &plan.local.workload.snapshot.inbound;
+        if is_plain_connect(parts) && !inbound.allow_connect {
+            return Err(connect_refused(&plan.local.workload.snapshot.service));
+        }
         self.enter(&mut plan);
         let query = match plan.edits.as_ref().and_then(|edits| edits.query.as_ref()) {
             Some(query) => query.as_ref().map(|query| String::from_utf8_lossy(query).into_owned()),
@@ -116,7 +128,18 @@ pub(super) fn direct(
     (target, protocol): (&str, Protocol),
     host_default: &str,
 ) -> Result<(), Refusal> {
+    let is_connect = is_plain_connect(parts);
+    if is_bridged(parts) == speaks_http2(protocol)
+        && (is_bridged(parts) || is_extended_connect(parts))
+    {
+        let message = "what the service speaks has just changed; send the request again";
+        return Err(Refusal::new(503, "upstream-failed", message).unreached());
+    }
     match protocol {
+        Protocol::Grpc | Protocol::Http2 if is_connect => {
+            parts.headers.remove(header::HOST);
+            parts.version = Version::HTTP_2;
+        }
         Protocol::Grpc | Protocol::Http2 => {
             set_authority(parts, target, host_default);
             parts.version = Version::HTTP_2;
@@ -126,10 +149,12 @@ pub(super) fn direct(
             if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
                 parts.headers.insert(header::HOST, host);
             }
-            parts.uri = target.parse().map_err(|_| {
-                let message = "the request target is not one that HTTP/1 can say";
-                Refusal::new(400, "bad-request", message)
-            })?;
+            if !is_connect {
+                parts.uri = target.parse().map_err(|_| {
+                    let message = "the request target is not one that HTTP/1 can say";
+                    Refusal::new(400, "bad-request", message)
+                })?;
+            }
             parts.version = Version::HTTP_11;
             parts.headers.remove(header::TE);
             join_cookies(&mut parts.headers);
@@ -153,6 +178,9 @@ pub(super) async fn send<F: Future<Output = io::Result<TcpStream>>>(
                 attempts += 1;
                 let stream = http2.stream(&open, tasks).await;
                 let stream = stream.map_err(|error| unreachable_app(&error))?;
+                if !stream.takes(&request).await {
+                    return Err(not_offered("the local instance"));
+                }
                 let mut unanswered = match stream.send(request).await {
                     Ok(response) => return Ok(response),
                     Err(unanswered) => unanswered,
@@ -164,14 +192,29 @@ pub(super) async fn send<F: Future<Output = io::Result<TcpStream>>>(
                 }
             }
         }
+        Protocol::Http | Protocol::Tcp if wants_tunnel(&request) => {
+            let asked = ask_http1(request, &open, tasks).await;
+            asked.unwrap_or_else(|error| Err(not_asked(&error)))
+        }
         Protocol::Http | Protocol::Tcp => {
             frame_body(&mut request);
             let sent = http1.send(request, &open, tasks).await;
-            sent.map_err(|error| match error.kind() {
-                io::ErrorKind::Other => broken(&error),
-                _ => unreachable_app(&error),
-            })
+            sent.map_err(|error| not_asked(&error))
         }
+    }
+}
+
+fn speaks_http2(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Grpc | Protocol::Http2 => true,
+        Protocol::Http | Protocol::Tcp => false,
+    }
+}
+
+fn not_asked(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::Other => broken(error),
+        _ => unreachable_app(error),
     }
 }
 

@@ -386,6 +386,7 @@ impl Drop for Open {
 impl Outcome {
     /// Makes the outcome of something that was refused before it began.
     pub(crate) fn refused(status: u16, cause: &'static str, duration: Duration) -> Self {
-        Self { status, cause: Some(cause), request_bytes: 0, response_bytes: 0, duration }
+        let cause = Some(cause);
+        Self { status, cause, grpc_status: None, request_bytes: 0, response_bytes: 0, duration }
     }
 }

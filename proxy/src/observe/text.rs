@@ -322,6 +322,7 @@ mod tests {
             series.request(&Outcome {
                 status: 200,
                 cause: None,
+                grpc_status: None,
                 request_bytes: 1,
                 response_bytes: 2,
                 duration: Duration::from_micros(300),

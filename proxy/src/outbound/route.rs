@@ -228,6 +228,7 @@ impl Hop for HttpUpstream {
         out: &mut Vec<u8>,
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
+        let is_connect = request.is_connect();
         let keeps = self.keeps_client_cert();
         let client_cert = if keeps { ClientCert::Keep } else { ClientCert::Strip };
         self.decide(&request, |(upstream, target), rewrite, edits| {
@@ -245,6 +246,7 @@ impl Hop for HttpUpstream {
             };
             writer.write(request, out);
         })
+        .and_then(|plan| plan.within_mesh(is_connect))
     }
 
     async fn connect(&mut self, plan: &mut Plan, reuse: Reuse) -> Result<Lease<HopWire>, Refusal> {
@@ -278,6 +280,15 @@ impl Hop for HttpUpstream {
 }
 
 impl Plan {
+    /// Refuses a request for a tunnel that would lead outside the mesh.
+    pub(super) fn within_mesh(self, is_connect: bool) -> Result<Self, Refusal> {
+        if is_connect && self.target().outside.is_some() {
+            let message = "CONNECT is not led to services outside the mesh";
+            return Err(Refusal::new(403, "connect-not-allowed", message));
+        }
+        Ok(self)
+    }
+
     /// Counts and logs how the request ended.
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
+use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::traffic::RequestView;
 
 use super::connect::{CONNECTS_MAX, Dial, failed};
@@ -14,8 +15,8 @@ use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
 use crate::http::general::{
-    CLIENT_CERT, Incoming, PartsView, RequestBody, SaidCert, Stream, StreamHop, set_authority,
-    set_proto,
+    CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, Stream, StreamHop, Tunnels,
+    is_plain_connect, not_offered, set_authority, set_proto,
 };
 use crate::http::h1::MeshFields;
 use crate::http::{Outcome, Refusal, chain};
@@ -29,6 +30,7 @@ impl StreamHop for HttpUpstream {
     type Ready = ();
 
     const MESH_FIELDS: MeshFields = MeshFields::Keep;
+    const HEADS: HeadRules = HeadRules { fields_max: HTTP_HEADERS_MAX, tunnels: Tunnels::Taken };
 
     fn takes_grpc_web(&self) -> bool {
         self.speaks() == Protocol::Grpc
@@ -62,6 +64,11 @@ impl StreamHop for HttpUpstream {
         {
             parts.headers.extend(said.into_iter().map(|value| (CLIENT_CERT, value)));
         }
+        if is_plain_connect(parts) {
+            parts.headers.remove(header::HOST);
+            parts.version = Version::HTTP_2;
+            return plan.within_mesh(true);
+        }
         let target = String::from_utf8_lossy(&target);
         if let Some(host) = outside.as_ref().and_then(|outside| own_host(outside)) {
             (parts.uri, host_default) = (Uri::default(), host);
@@ -89,6 +96,9 @@ impl StreamHop for HttpUpstream {
         loop {
             attempts += 1;
             let stream = place(plan).await?;
+            if !stream.takes(&request).await {
+                return Err(not_offered("the next hop"));
+            }
             let mut unanswered = match stream.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(unanswered) => unanswered,

@@ -35,17 +35,16 @@ enum State {
     ShuttingDown,
 }
 
-/// Copies between a client and the connection of a lease after a change of protocol.
+/// Copies between a client and the connection of a lease, once a request has opened a tunnel.
+/// Returns why it ended early, if it did.
 pub(crate) async fn tunnel<A: Wire, B: Wire>(
     (mut client, from_client): (A, Buffer),
     (mut lease, from_upstream): (Lease<B>, Buffer),
-    limits: &Limits,
+    how: (&Limits, &Tally),
     timer: Timer,
-) {
-    if let Some(upstream) = lease.wire.as_mut() {
-        let how = (limits, &Tally::default());
-        copy_both((&mut client, from_client), (upstream, from_upstream), how, timer).await;
-    }
+) -> Option<io::Error> {
+    let upstream = lease.wire.as_mut().expect("a lease that answered has a connection");
+    copy_both((&mut client, from_client), (upstream, from_upstream), how, timer).await
 }
 
 /// Copies both ways until both have ended, one fails, or nothing moves for long. The buffers

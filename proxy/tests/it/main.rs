@@ -22,5 +22,6 @@ mod smuggling;
 mod standing;
 mod streams;
 mod support;
+mod tunnels;
 mod unix_sockets;
 mod versions;

@@ -125,7 +125,7 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
     }
     if is_grpc {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static(grpc_status(refusal.status)));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_code(refusal.status))));
         if let Ok(message) = HeaderValue::from_str(&grpc_message(&refusal.message)) {
             headers.insert("grpc-message", message);
         }
@@ -145,14 +145,14 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
 }
 
 /// **Source**: Spec: gRPC over HTTP, mapping of HTTP status codes; 504 is a deadline.
-fn grpc_status(status: u16) -> &'static str {
+pub(super) fn grpc_code(status: u16) -> u8 {
     match status {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        504 => "4",
-        _ => "14",
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        504 => 4,
+        _ => 14,
     }
 }
 

@@ -7,12 +7,19 @@ mod pool;
 mod progress;
 mod rewound;
 mod serve;
+mod tunnel;
 mod view;
 mod web;
 
 pub(crate) use asked::RequestBody;
 pub(crate) use pool::{AppPool, Multiplexed, Stream};
 pub(crate) use serve::{Engine, StreamHop, serve};
-pub(crate) use view::{CLIENT_CERT, PartsView, SaidCert, set_authority, set_proto};
+pub(crate) use tunnel::{
+    NONCE_BYTES, ask_http1, bridge, is_bridged, is_extended_connect, is_plain_connect, not_offered,
+    wants_tunnel,
+};
+pub(crate) use view::{
+    CLIENT_CERT, HeadRules, PartsView, SaidCert, Tunnels, set_authority, set_proto,
+};
 
 pub(crate) use hyper::body::Incoming;

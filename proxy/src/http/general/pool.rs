@@ -2,15 +2,19 @@
 //! local instance. They belong to one worker.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
+use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::asked::RequestBody;
@@ -28,6 +32,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// How often a silent connection is asked whether it lives, and how long it may take.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_LIMIT: Duration = Duration::from_secs(10);
+/// How long a peer may take to say on a new connection what it takes: it does so first of all.
+const OFFER_LIMIT: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const OFFER_CHECK: Duration = Duration::from_millis(1);
 /// HTTP/1.1 connections that wait for their next request.
 const IDLE_MAX: usize = 64;
 
@@ -46,6 +54,20 @@ pub(crate) struct Multiplexed {
 struct Connection {
     sender: http2::SendRequest<RequestBody>,
     streams: Cell<u32>,
+    offers: Rc<Offers>,
+}
+
+/// What the peer of a connection says that it takes.
+#[derive(Debug, Default)]
+struct Offers {
+    /// Whether requests for other protocols.
+    ///
+    /// **Source**: Spec: RFC 8441 §3.
+    tunnels: Cell<bool>,
+    /// Whether it has had time to say so.
+    is_settled: Cell<bool>,
+    /// Of the task that can look: the library wakes nobody when it has come.
+    looking: RefCell<Option<Waker>>,
 }
 
 /// A place for one request on a connection.
@@ -107,12 +129,21 @@ impl Multiplexed {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(io::Error::other)?;
+        let offers = Rc::new(Offers::default());
+        let told = offers.clone();
         tasks.spawn_local("http2 connection", async move {
-            if let Err(error) = driver.await {
+            let mut driver = pin!(driver);
+            let driving = poll_fn(|cx| {
+                let polled = driver.as_mut().poll(cx);
+                told.tunnels.set(driver.is_extended_connect_protocol_enabled());
+                *told.looking.borrow_mut() = Some(cx.waker().clone());
+                polled
+            });
+            if let Err(error) = driving.await {
                 debug!(%error, "HTTP/2 connection ended");
             }
         });
-        let connection = Rc::new(Connection { sender, streams: Cell::new(0) });
+        let connection = Rc::new(Connection { sender, streams: Cell::new(0), offers });
         self.connections.borrow_mut().push(connection.clone());
         Ok(Stream::new(connection))
     }
@@ -135,6 +166,25 @@ impl Stream {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         Self { connection }
+    }
+
+    /// Whether the peer takes a request: one that asks for another protocol must have been offered.
+    /// On a new connection a moment is waited for that.
+    pub(crate) async fn takes(&self, request: &http::Request<RequestBody>) -> bool {
+        if request.extensions().get::<Protocol>().is_none() {
+            return true;
+        }
+        let offers = &self.connection.offers;
+        let by = clock::instant() + OFFER_LIMIT;
+        while !offers.tunnels.get() && !offers.is_settled.get() {
+            if let Some(looking) = &*offers.looking.borrow() {
+                looking.wake_by_ref();
+            }
+            tokio::time::sleep(OFFER_CHECK).await;
+            // Later ones need not wait for what did not come in time.
+            offers.is_settled.set(clock::instant() >= by);
+        }
+        offers.tunnels.get()
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -226,7 +276,6 @@ impl AppPool {
 #[cfg(test)]
 mod tests {
     use tokio::io::DuplexStream;
-    use weft_runtime::clock;
 
     use super::*;
 

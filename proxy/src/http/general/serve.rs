@@ -13,6 +13,7 @@ use http::{HeaderMap, Request, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::debug;
@@ -25,13 +26,15 @@ use super::super::h1::MeshFields;
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
-use super::answer::{AnswerBody, Passage, refuse};
+use super::answer::{AnswerBody, Passage, grpc_code, refuse};
 use super::asked::RequestBody;
 use super::progress::Progress;
 use super::rewound::Rewound;
-use super::view::{clean, clean_request, each_value, strip_mesh};
+use super::tunnel::{Carrying, caller_end};
+use super::view::{HeadRules, Tunnels, clean, clean_request, each_value, strip_mesh};
 use super::web::{unweb, web};
 use crate::inbound::Cut;
+use crate::limits::Limits;
 use crate::listen::Live;
 use crate::observe::Logged;
 use crate::transport::{Buffer, Timer, Wire};
@@ -54,8 +57,8 @@ pub(crate) trait StreamHop: 'static {
     /// Whether fields that the mesh sets are believed in answers.
     const MESH_FIELDS: MeshFields;
 
-    /// Fields that a request may have.
-    const FIELDS_MAX: usize = HTTP_HEADERS_MAX;
+    /// What heads it takes.
+    const HEADS: HeadRules = HeadRules { fields_max: HTTP_HEADERS_MAX, tunnels: Tunnels::None };
 
     /// Whether callers may speak gRPC-Web.
     fn takes_grpc_web(&self) -> bool {
@@ -66,6 +69,9 @@ pub(crate) trait StreamHop: 'static {
     fn holding(&mut self) -> Option<Holding> {
         None
     }
+
+    /// Changes a head that was checked to what is judged.
+    fn receive(&mut self, _parts: &mut Parts) {}
 
     /// Finds out what deciding needs from elsewhere, or that it is refused there.
     fn ready(
@@ -155,11 +161,11 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let hop = Rc::new(RefCell::new(hop));
     let has_asked = Rc::new(Cell::new(false));
     let asked = has_asked.clone();
-    let body_limits = (limits.body_bytes, limits.stall);
+    let context = Rc::new(Context { limits: Rc::new(limits.clone()), tasks: tasks.clone() });
     let service = service_fn(move |request| {
         asked.set(true);
-        let hop = hop.clone();
-        async move { Ok::<_, Infallible>(handle_any(&hop, request, body_limits).await) }
+        let (hop, context) = (hop.clone(), context.clone());
+        async move { Ok::<_, Infallible>(handle_any(&hop, request, &context).await) }
     });
     let mut builder = auto::Builder::new(LocalExecutor(tasks.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
@@ -172,6 +178,10 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
         .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_LIMIT);
+    match H::HEADS.tunnels {
+        Tunnels::None => {}
+        Tunnels::Taken => drop(builder.http2().enable_connect_protocol()),
+    }
     if engine == Engine::Http2 {
         builder = builder.http2_only();
     }
@@ -202,11 +212,11 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
 async fn handle_any<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
     mut request: Request<Incoming>,
-    limits: (u64, Duration),
+    context: &Context,
 ) -> Response<AnswerBody> {
     let takes_web = hop.borrow().takes_grpc_web();
     let form = if takes_web { unweb(request.headers_mut()) } else { None };
-    let answer = handle(hop, (request, form), limits).await;
+    let answer = handle(hop, (request, form), context).await;
     match form {
         Some(form) => web(answer, form),
         None => answer,
@@ -217,31 +227,24 @@ async fn handle_any<H: StreamHop>(
 async fn handle<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
     (request, form): (Request<Incoming>, Option<WebForm>),
-    (body_bytes_max, stall): (u64, Duration),
+    context: &Context,
 ) -> Response<AnswerBody> {
     let started = clock::instant();
+    let (body_bytes_max, stall) = (context.limits.body_bytes, context.limits.stall);
     let (mut parts, body) = request.into_parts();
+    let caller_end = caller_end(&mut parts);
     let progress = Rc::new(Progress::default());
     let mut body = RequestBody::new(body, progress.clone(), body_bytes_max).read_as(form);
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
     let is_grpc = kind.starts_with(b"application/grpc");
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
         let duration = clock::instant() - started;
-        let outcome = Outcome::refused(refusal.status, refusal.cause, duration);
+        let mut outcome = Outcome::refused(refusal.status, refusal.cause, duration);
+        outcome.grpc_status = is_grpc.then(|| grpc_code(refusal.status));
         hop.borrow().record(plan, &outcome);
         refuse(refusal, is_grpc)
     };
-    let ready = match clean_request(&mut parts, H::FIELDS_MAX) {
-        Ok(()) if body.size_hint().lower() > body_bytes_max => Err(body_too_large()),
-        Ok(()) => {
-            let holding = hop.borrow_mut().holding();
-            match body.held(holding).await {
-                Ok(held) => H::ready(hop, &parts, held).await,
-                Err(refusal) => Err(refusal),
-            }
-        }
-        Err(refusal) => Err(refusal),
-    };
+    let ready = ready(hop, (&mut parts, &mut body), body_bytes_max).await;
     let planned = ready.and_then(|ready| hop.borrow_mut().plan(&mut parts, ready));
     let plan = match planned {
         Ok(plan) => plan,
@@ -260,6 +263,10 @@ async fn handle<H: StreamHop>(
     };
     let plan = waiting.plan.take().expect("only dropping takes it otherwise");
     let answer = match sent {
+        Ok(answer) if caller_end.is_some() && answer.status().is_success() => {
+            let open = Carrying::new(hop.clone(), plan, started);
+            return open_tunnel(open, (caller_end, answer), cut, context);
+        }
         Ok(answer) if answer.status().is_informational() => {
             let message = "the next hop changed the protocol, which nobody asked for";
             let refusal = Refusal::new(502, "upstream-malformed", message);
@@ -276,9 +283,56 @@ async fn handle<H: StreamHop>(
     clean_answer(&mut parts.headers, H::MESH_FIELDS);
     parts.version = http::Version::default();
     let status = parts.status.as_u16();
-    let passing = Passing { hop: hop.clone(), plan, status, progress, started };
+    let grpc_status = Cell::new(grpc_status(&parts.headers));
+    let passing = Passing { hop: hop.clone(), plan, status, progress, started, grpc_status };
     let body = AnswerBody::passed(body, cut, Box::new(passing));
     Response::from_parts(parts, body)
+}
+
+/// Checks a request and waits for what judging it needs.
+async fn ready<H: StreamHop>(
+    hop: &RefCell<H>,
+    (parts, body): (&mut Parts, &mut RequestBody),
+    body_bytes_max: u64,
+) -> Result<H::Ready, Refusal> {
+    clean_request(parts, H::HEADS)?;
+    if body.size_hint().lower() > body_bytes_max {
+        return Err(body_too_large());
+    }
+    hop.borrow_mut().receive(parts);
+    let holding = hop.borrow_mut().holding();
+    let held = body.held(holding).await?;
+    H::ready(hop, parts, held).await
+}
+
+/// Lets a tunnel through that the next hop has opened.
+fn open_tunnel<H: StreamHop>(
+    open: Carrying<H>,
+    (caller, mut answer): (Option<OnUpgrade>, Response<Incoming>),
+    cut: Option<Rc<Cut>>,
+    context: &Context,
+) -> Response<AnswerBody> {
+    let there = answer.extensions_mut().remove::<OnUpgrade>();
+    let (Some(caller), Some(there)) = (caller, there) else {
+        let message = "the next hop opens no tunnel, but does not refuse it either";
+        let refusal = Refusal::new(502, "upstream-malformed", message);
+        open.refused(&refusal);
+        return refuse(&refusal, false);
+    };
+    let (mut parts, _) = answer.into_parts();
+    H::answered(&open.plan, &parts.headers);
+    clean_answer(&mut parts.headers, H::MESH_FIELDS);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.version = http::Version::default();
+    let limits = context.limits.clone();
+    context.tasks.spawn_local("tunnel", open.run((caller, there), limits, cut));
+    Response::from_parts(parts, AnswerBody::Own(None))
+}
+
+/// What the requests of a connection share.
+struct Context {
+    limits: Rc<Limits>,
+    tasks: TaskTree,
 }
 
 /// An answer whose body is on its way.
@@ -288,10 +342,12 @@ struct Passing<H: StreamHop> {
     status: u16,
     progress: Rc<Progress>,
     started: Instant,
+    grpc_status: Cell<Option<u8>>,
 }
 
 impl<H: StreamHop> Passage for Passing<H> {
     fn trailed(&self, trailers: &HeaderMap) {
+        self.grpc_status.set(grpc_status(trailers).or(self.grpc_status.get()));
         H::trailed(&self.plan, trailers);
     }
 
@@ -299,12 +355,18 @@ impl<H: StreamHop> Passage for Passing<H> {
         let outcome = Outcome {
             status: self.status,
             cause: (!is_whole).then_some("answer-broken"),
+            grpc_status: self.grpc_status.get(),
             request_bytes: self.progress.bytes(),
             response_bytes: bytes,
             duration: clock::instant() - self.started,
         };
         self.hop.borrow().record(Some(&self.plan), &outcome);
     }
+}
+
+/// Reads the status of a call.
+fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 fn body_too_large() -> Refusal {
@@ -344,6 +406,7 @@ impl<H: StreamHop> Drop for Waiting<'_, H> {
             let outcome = Outcome {
                 status: 0,
                 cause: Some("client-gone"),
+                grpc_status: None,
                 request_bytes: self.progress.bytes(),
                 response_bytes: 0,
                 duration: clock::instant() - self.started,

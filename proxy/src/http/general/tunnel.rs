@@ -61,11 +61,23 @@ pub(crate) fn is_extended_connect(parts: &Parts) -> bool {
     parts.method == Method::CONNECT && !is_plain_connect(parts)
 }
 
+/// Whether a request was made for an HTTP/1.1 service of one that asked for another protocol.
+pub(crate) fn is_bridged(parts: &Parts) -> bool {
+    parts.extensions.get::<Bridged>().is_some()
+}
+
+/// Refuses a request for a protocol that the next hop does not offer to speak.
+pub(crate) fn not_offered(whom: &str) -> Refusal {
+    let message = format!("{whom} does not offer extended CONNECT (RFC 8441)");
+    Refusal::new(502, "connect-not-offered", message).unreached()
+}
+
 /// Checks the form of a request for a tunnel.
 pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
     let refuse = |message: &str| Err(Refusal::new(400, "bad-request", message));
     if parts.version != Version::HTTP_2 {
-        let message = "CONNECT over HTTP/1.1 goes to services that speak http; use HTTP/2 for this one";
+        let message =
+            "CONNECT over HTTP/1.1 goes to services that speak http; use HTTP/2 for this one";
         return Err(Refusal::new(403, "connect-not-allowed", message));
     }
     if parts.headers.contains_key(header::CONTENT_LENGTH) {
@@ -80,7 +92,8 @@ pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
         Some(protocol) => {
             let word = protocol.as_str().as_bytes();
             let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._/".contains(byte);
-            let is_fit = !word.is_empty() && word.iter().all(is_word) && is_upgrade_known_safe(word);
+            let is_fit =
+                !word.is_empty() && word.iter().all(is_word) && is_upgrade_known_safe(word);
             if is_fit { Ok(()) } else { refuse(":protocol is none that a tunnel may carry") }
         }
     }
@@ -182,6 +195,7 @@ pub(super) struct Carrying<H: StreamHop> {
     pub(super) hop: Rc<RefCell<H>>,
     pub(super) plan: H::Plan,
     pub(super) started: Instant,
+    status: Cell<u16>,
     /// Why it ends; what drops it unasked cuts it.
     cause: Cell<Option<&'static str>>,
     tally: Tally,
@@ -190,7 +204,7 @@ pub(super) struct Carrying<H: StreamHop> {
 impl<H: StreamHop> Drop for Carrying<H> {
     fn drop(&mut self) {
         let outcome = Outcome {
-            status: 200,
+            status: self.status.get(),
             cause: self.cause.get(),
             grpc_status: None,
             request_bytes: self.tally.sent.get(),
@@ -204,7 +218,13 @@ impl<H: StreamHop> Drop for Carrying<H> {
 impl<H: StreamHop> Carrying<H> {
     pub(super) fn new(hop: Rc<RefCell<H>>, plan: H::Plan, started: Instant) -> Self {
         let cause = Cell::new(Some("connection-cut"));
-        Self { hop, plan, started, cause, tally: Tally::default() }
+        Self { hop, plan, started, status: Cell::new(200), cause, tally: Tally::default() }
+    }
+
+    /// Counts it as one that was not opened.
+    pub(super) fn refused(self, refusal: &Refusal) {
+        self.status.set(refusal.status);
+        self.cause.set(Some(refusal.cause));
     }
 
     /// Carries bytes once both ends are there, until both have ended or it is cut.

@@ -8,6 +8,7 @@ use weft_core::traffic::RequestView;
 
 use super::super::h1::{is_disguised, is_envoys, is_host, is_like, is_mesh, is_scheme};
 use super::super::refusal::Refusal;
+use super::tunnel;
 use crate::inbound::WholeRequest;
 
 /// Fields of one connection only, whatever `connection` says.
@@ -31,7 +32,11 @@ impl RequestView for PartsView<'_> {
     }
 
     fn path(&self) -> &[u8] {
-        self.0.uri.path().as_bytes()
+        match self.0.uri.path() {
+            // CONNECT has none.
+            "" => b"/",
+            path => path.as_bytes(),
+        }
     }
 
     fn protocol(&self) -> &'static str {
@@ -80,6 +85,20 @@ pub(crate) fn each_value(headers: &HeaderMap, name: &str, visit: &mut dyn FnMut(
     headers.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
 }
 
+/// What heads a hop takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadRules {
+    pub(crate) fields_max: usize,
+    pub(crate) tunnels: Tunnels,
+}
+
+/// Whether requests may ask for tunnels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tunnels {
+    None,
+    Taken,
+}
+
 /// What a request has said of certificates before that was taken out.
 #[derive(Debug, Clone)]
 pub(crate) struct SaidCert(pub(crate) Vec<HeaderValue>);
@@ -99,10 +118,16 @@ pub(crate) fn set_proto(headers: &mut HeaderMap, scheme: &'static str) {
 
 /// Takes out what is of this hop or only the mesh may say, and checks that the host has one
 /// name. There may be so many fields.
-pub(crate) fn clean_request(parts: &mut Parts, most: usize) -> Result<(), Refusal> {
+pub(crate) fn clean_request(
+    parts: &mut Parts,
+    HeadRules { fields_max: most, tunnels }: HeadRules,
+) -> Result<(), Refusal> {
     let refuse = |message: &str| Refusal::new(400, "bad-request", message);
     if parts.method == http::Method::CONNECT {
-        return Err(refuse("CONNECT is not served"));
+        match tunnels {
+            Tunnels::None => return Err(refuse("CONNECT is not served")),
+            Tunnels::Taken => tunnel::check(parts)?,
+        }
     }
     let crumbs = parts.headers.get_all(header::COOKIE).iter().count();
     let is_many = parts.headers.len() - crumbs > most;
@@ -219,8 +244,12 @@ mod tests {
                 let crumb = HeaderValue::from_static("a=b");
                 request.headers_mut().append(header::COOKIE, crumb);
             }
-            clean_request(&mut request.into_parts().0, limits::HTTP_HEADERS_MAX)
-                .map_err(|refusal| refusal.status)
+            {
+                let (fields_max, tunnels) = (limits::HTTP_HEADERS_MAX, Tunnels::None);
+                let rules = HeadRules { fields_max, tunnels };
+                clean_request(&mut request.into_parts().0, rules)
+            }
+            .map_err(|refusal| refusal.status)
         };
         assert_eq!(status(limits::HTTP_HEADERS_MAX, limits::HTTP_COOKIE_CRUMBS_MAX), Ok(()));
         assert_eq!(status(limits::HTTP_HEADERS_MAX + 1, 0), Err(431));

@@ -33,6 +33,8 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
     /// Whether the client asks to change the protocol (and may).
     pub(crate) wants_upgrade: bool,
+    /// Whether the client asks for a tunnel to the host that it names.
+    pub(crate) is_connect: bool,
     pub(super) forwarded_proto: ForwardedProto,
 }
 
@@ -174,8 +176,16 @@ impl RequestHead {
         }
         let method = self.method.of(bytes);
         let mut start = self.raw_target.start();
-        if method == b"CONNECT" {
-            return Err(HeadError::Target);
+        self.is_connect = method == b"CONNECT";
+        if self.is_connect {
+            // Two names for where it leads would be judged differently here and there.
+            let same = self.host.is_some_and(|host| host.of(bytes).eq_ignore_ascii_case(target));
+            if !same || !is_host_with_port(target) || self.framing != Framing::Empty {
+                return Err(HeadError::Target);
+            }
+            self.wants_upgrade = false;
+            (self.path, self.query) = (Span::new(start, start), None);
+            return Ok(());
         } else if target.first() != Some(&b'/') {
             if target == b"*" && method == b"OPTIONS" {
                 (self.path, self.query) = (self.raw_target, None);
@@ -208,6 +218,11 @@ impl<'a> RequestRef<'a> {
     /// **Source**: Spec: RFC 9110 §9.2.2.
     pub(crate) fn is_idempotent(&self) -> bool {
         matches!(self.method_bytes(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+    }
+
+    /// Whether a tunnel is asked for.
+    pub(crate) fn is_connect(&self) -> bool {
+        self.head.is_connect
     }
 
     /// Whether the answer has no body whatever its head says.
@@ -296,6 +311,8 @@ pub(crate) struct ResponseHead {
     pub(crate) is_persistent: bool,
     /// Whether an `x-weft-unreached` field says that no application has seen the request.
     pub(crate) is_unreached: bool,
+    /// Whether it answers a CONNECT; set before it is parsed.
+    pub(crate) to_connect: bool,
 }
 
 /// The field by which an inbound proxy tells an outbound one that the request was not passed
@@ -349,7 +366,8 @@ impl ResponseHead {
         let line_start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
         let line_end = memchr::memchr(b'\r', &bytes[line_start..]).unwrap_or(0) + line_start;
         self.status_line = Span::new((line_start + b"HTTP/1.1 ".len()).min(line_end), line_end);
-        self.framing = framing.for_response(code, to_head, minor == 0)?;
+        let is_bare = to_head || self.opens_tunnel();
+        self.framing = framing.for_response(code, is_bare, minor == 0)?;
         self.is_persistent = connection.is_persistent(minor == 0)
             && self.framing != Framing::UntilClose
             && code != 101;
@@ -364,6 +382,13 @@ impl ResponseHead {
     pub(crate) fn each_header(&self, bytes: &[u8], name: &str, visit: &mut dyn FnMut(&[u8])) {
         let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
         self.fields.iter().filter(named).for_each(|field| visit(field.value.of(bytes)));
+    }
+
+    /// Whether bytes follow it, both ways, in place of a body.
+    ///
+    /// **Source**: Spec: RFC 9110 §9.3.6.
+    pub(crate) fn opens_tunnel(&self) -> bool {
+        self.to_connect && (200..300).contains(&self.status)
     }
 
     /// Whether a final answer follows this one.
@@ -487,7 +512,7 @@ fn drop_named_fields(fields: &mut [Field], bytes: &[u8]) {
 
 /// Whether a protocol may be changed to: HTTP inside would not be judged request by request,
 /// under whichever of its names.
-fn is_upgrade_known_safe(protocol: &[u8]) -> bool {
+pub(crate) fn is_upgrade_known_safe(protocol: &[u8]) -> bool {
     let is = |name: &[u8]| {
         protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
     };
@@ -524,6 +549,13 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
         }
     };
     is_name && is_port
+}
+
+/// Whether a text is a host with a port, as CONNECT names it.
+pub(crate) fn is_host_with_port(value: &[u8]) -> bool {
+    let port = value.iter().rposition(|byte| *byte == b':').map(|at| &value[at + 1..]);
+    is_host(value)
+        && port.is_some_and(|port| !port.is_empty() && port.iter().all(u8::is_ascii_digit))
 }
 
 /// A colon and the digits of the highest port.

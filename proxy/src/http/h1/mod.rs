@@ -12,7 +12,9 @@ mod write;
 pub(crate) use body::{BodyError, BodyReader, Framing};
 pub(crate) use field::{is_disguised, is_end_to_end, is_envoys, is_like, is_mesh, is_scheme};
 pub(crate) use head::{HeadError, HeadScan};
-pub(crate) use message::{RequestHead, RequestRef, ResponseHead, is_host};
+pub(crate) use message::{
+    RequestHead, RequestRef, ResponseHead, is_host, is_host_with_port, is_upgrade_known_safe,
+};
 pub(crate) use write::{
     ClientCert, ConnectionField, Emission, MeshFields, RequestWriter, write_chunk_end,
     write_chunk_start, write_response_head,

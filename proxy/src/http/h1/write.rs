@@ -44,6 +44,16 @@ impl RequestWriter<'_> {
         out.reserve(request.bytes.len() + self.added_lines.len() + 64);
         out.extend_from_slice(request.method_bytes());
         out.push(b' ');
+        if request.is_connect() {
+            out.extend_from_slice(request.head.raw_target.of(request.bytes));
+        } else {
+            self.write_target(request, out);
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        self.write_fields(request, out);
+    }
+
+    fn write_target(&self, request: RequestRef<'_>, out: &mut Vec<u8>) {
         let path = self.path.unwrap_or(request.path());
         match &self.rewrite {
             // The server as a whole has no path that could be another.
@@ -58,7 +68,9 @@ impl RequestWriter<'_> {
             out.push(b'?');
             out.extend_from_slice(query);
         }
-        out.extend_from_slice(b" HTTP/1.1\r\n");
+    }
+
+    fn write_fields(&self, request: RequestRef<'_>, out: &mut Vec<u8>) {
         let wants_upgrade = request.head.wants_upgrade;
         let mut is_framing_renewed = false;
         let mut says_proto = request.head.forwarded_proto == ForwardedProto::Clear;
@@ -164,11 +176,14 @@ pub(crate) fn write_response_head(
     out.extend_from_slice(b"\r\n");
     copy_runs(&head.fields, bytes, out, |field| match field.kind {
         // Some clients would wait for a body that never comes.
-        Kind::ContentLength => head.status >= 200 && head.status != 204,
+        Kind::ContentLength => head.status >= 200 && head.status != 204 && !head.opens_tunnel(),
         Kind::EndToEnd | Kind::Envoy | Kind::Expect | Kind::ForwardedProto | Kind::Host => true,
         Kind::ClientCert | Kind::Mesh => mesh_fields == MeshFields::Keep,
         Kind::TransferEncoding => {
-            emission == Emission::Verbatim && head.status >= 200 && head.status != 204
+            emission == Emission::Verbatim
+                && head.status >= 200
+                && head.status != 204
+                && !head.opens_tunnel()
         }
         Kind::Upgrade => matches!(head.status, 101 | 426),
         Kind::Connection | Kind::Disguised | Kind::HopByHop => false,

@@ -33,13 +33,22 @@ pub(super) const BOUNDS: [f64; 19] = [
     3_600_000.0,
 ];
 
+/// What became of a request: its status, its flag (`-` for none), and the status of gRPC.
+pub(super) type Ending = (u16, &'static str, Option<u8>);
+
+/// What stands for each status of gRPC that is none.
+pub(super) const GRPC_OTHER: u8 = 17;
+
 /// One worker's counts of a flow.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     /// Requests without a flag, by status: hundreds, then the rest. Made when the first comes.
     by_status: [OnceLock<Box<[Count; 100]>>; 6],
+    /// Calls of gRPC without a flag that HTTP calls 200, by their own status. Made when the first
+    /// comes.
+    by_grpc: OnceLock<Box<[Count; GRPC_OTHER as usize + 1]>>,
     /// Rare beside the others, and of few values.
-    flagged: Mutex<BTreeMap<(u16, &'static str), u64>>,
+    flagged: Mutex<BTreeMap<Ending, u64>>,
     durations: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
@@ -76,16 +85,21 @@ impl Flow {
     /// Counts a request.
     pub(crate) fn request(&self, outcome: &Outcome) {
         let flag = outcome.cause.and_then(flag_of);
-        match flag {
-            None => {
+        let grpc = outcome.grpc_status.map(|status| status.min(GRPC_OTHER));
+        match (flag, grpc) {
+            (None, Some(grpc)) if outcome.status == 200 => {
+                let made = || Box::new(std::array::from_fn(|_| Count::default()));
+                self.by_grpc.get_or_init(made)[usize::from(grpc)].add(1);
+            }
+            (None, None) => {
                 let class = usize::from(outcome.status / 100).min(5);
                 let rest = usize::from(outcome.status % 100);
                 let made = || Box::new(std::array::from_fn(|_| Count::default()));
                 self.by_status[class].get_or_init(made)[rest].add(1);
             }
-            Some(flag) => {
+            (flag, grpc) => {
                 let mut all = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
-                *all.entry((outcome.status, flag)).or_default() += 1;
+                *all.entry((outcome.status, flag.unwrap_or("-"), grpc)).or_default() += 1;
             }
         }
         self.durations.add(u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX));
@@ -116,8 +130,7 @@ impl Flow {
 /// What all workers have counted of a flow.
 #[derive(Debug, Default)]
 pub(super) struct Sum {
-    /// By status and flag; `-` where there is none.
-    pub(super) requests: BTreeMap<(u16, &'static str), u64>,
+    pub(super) requests: BTreeMap<Ending, u64>,
     pub(super) durations: Buckets,
     pub(super) request_bytes: Buckets,
     pub(super) response_bytes: Buckets,
@@ -161,8 +174,12 @@ impl Sum {
                 let rests = rests.get().into_iter().flat_map(|rests| rests.iter().enumerate());
                 for (rest, count) in rests.filter(|(_, count)| count.value() > 0) {
                     let status = u16::try_from(class * 100 + rest).unwrap_or_default();
-                    *sum.requests.entry((status, "-")).or_default() += count.value();
+                    *sum.requests.entry((status, "-", None)).or_default() += count.value();
                 }
+            }
+            let grpc = flow.by_grpc.get().into_iter().flat_map(|all| (0..).zip(all.iter()));
+            for (grpc, count) in grpc.filter(|(_, count)| count.value() > 0) {
+                *sum.requests.entry((200, "-", Some(grpc))).or_default() += count.value();
             }
             let flagged = flow.flagged.lock().unwrap_or_else(PoisonError::into_inner);
             flagged.iter().for_each(|(key, count)| *sum.requests.entry(*key).or_default() += count);
@@ -181,7 +198,7 @@ impl Sum {
     /// Returns the requests by what is made of their status.
     pub(super) fn by(&self, of: impl Fn(u16) -> u16) -> BTreeMap<u16, u64> {
         let mut all = BTreeMap::new();
-        for ((status, _), count) in &self.requests {
+        for ((status, _, _), count) in &self.requests {
             *all.entry(of(*status)).or_default() += count;
         }
         all

@@ -5,7 +5,7 @@
 
 use weft_core::config_entry::Protocol;
 
-use super::page::{Page, Sums, labelled};
+use super::page::{Page, Sums, grpc_label, labelled};
 use super::{FlowKey, Party, Side};
 
 /// There are no namespaces here.
@@ -49,8 +49,9 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     let name = "istio_requests_total";
     page.head(name, ("counter", "Requests."));
     for (labels, sum) in &sums {
-        for ((status, flag), count) in &sum.requests {
-            let result = format!("response_code=\"{status}\",response_flags=\"{flag}\"");
+        for ((status, flag, grpc), count) in &sum.requests {
+            let grpc = grpc_label("grpc_response_status", *grpc);
+            let result = format!("response_code=\"{status}\",response_flags=\"{flag}\"{grpc}");
             page.line(name, &format!("{labels},{result}"), count);
         }
     }

@@ -1,6 +1,6 @@
 //! Our own names.
 
-use super::page::{Page, Sums, labelled};
+use super::page::{Page, Sums, grpc_label, labelled};
 use super::{FlowKey, Side};
 
 /// Names and identities come from configuration and certificates, and hold no character that
@@ -24,8 +24,9 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     let name = "weft_proxy_flow_requests_total";
     page.head(name, ("counter", "Requests by who calls whom, route, status and Envoy's flag."));
     for (labels, sum) in &sums {
-        for ((status, flag), count) in &sum.requests {
-            let labels = format!("{labels},code=\"{status}\",flags=\"{flag}\"");
+        for ((status, flag, grpc), count) in &sum.requests {
+            let grpc = grpc_label("grpc_status", *grpc);
+            let labels = format!("{labels},code=\"{status}\",flags=\"{flag}\"{grpc}");
             page.line(name, &labels, count);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::text;
 use super::FlowKey;
-use super::counts::{BOUNDS, Buckets, Sum};
+use super::counts::{BOUNDS, Buckets, GRPC_OTHER, Sum};
 
 /// A page under way. Writing into a String cannot fail.
 pub(super) struct Page<'a>(pub(super) &'a mut String);
@@ -16,6 +16,15 @@ pub(super) type Sums = [(Arc<FlowKey>, Sum)];
 /// Writes the labels of each flow once, for all that is said of it; they stand without braces.
 pub(super) fn labelled(sums: &Sums, labels: impl Fn(&FlowKey) -> String) -> Vec<(String, &Sum)> {
     sums.iter().map(|(key, sum)| (labels(key), sum)).collect()
+}
+
+/// Writes the status of gRPC behind other labels; nothing where there is none.
+pub(super) fn grpc_label(name: &str, status: Option<u8>) -> String {
+    match status {
+        None => String::new(),
+        Some(GRPC_OTHER) => format!(",{name}=\"other\""),
+        Some(status) => format!(",{name}=\"{status}\""),
+    }
 }
 
 impl Page<'_> {

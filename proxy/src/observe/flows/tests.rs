@@ -35,6 +35,7 @@ fn each_dialect_tells_the_same() {
         flow.request(&Outcome {
             status: 200,
             cause: None,
+            grpc_status: None,
             request_bytes: 3,
             response_bytes: 7_000_000,
             duration,
@@ -65,6 +66,42 @@ fn each_dialect_tells_the_same() {
     assert!(of("istio_response_bytes_bucket").last().is_some_and(|line| line.ends_with(" 4")));
     assert!(of("envoy_cluster_upstream_cx_active")[0].ends_with(" 0"));
     assert!(!page(&flows, &[]).contains("istio_"));
+}
+
+#[test]
+fn calls_of_grpc_are_told_by_their_own_status() {
+    let flows = Flows::default();
+    let flow = flows.flow(0, key("shop"));
+    for (status, cause, grpc_status) in [
+        (200, None, Some(0)),
+        (200, None, Some(0)),
+        (200, None, Some(5)),
+        (200, None, Some(99)),
+        (403, Some("intention-denied"), Some(7)),
+        (200, None, None),
+    ] {
+        let duration = Duration::from_millis(1);
+        let (request_bytes, response_bytes) = (0, 0);
+        flow.request(&Outcome {
+            status,
+            cause,
+            grpc_status,
+            request_bytes,
+            response_bytes,
+            duration,
+        });
+    }
+    let text = page(&flows, &[Dialect::Istio]);
+    for want in [
+        "code=\"200\",flags=\"-\"} 1\n",
+        "code=\"200\",flags=\"-\",grpc_status=\"0\"} 2\n",
+        "code=\"200\",flags=\"-\",grpc_status=\"5\"} 1\n",
+        "code=\"200\",flags=\"-\",grpc_status=\"other\"} 1\n",
+        "code=\"403\",flags=\"UAEX\",grpc_status=\"7\"} 1\n",
+        "response_code=\"200\",response_flags=\"-\",grpc_response_status=\"0\"} 2\n",
+    ] {
+        assert!(text.contains(want), "{want} is not in {text}");
+    }
 }
 
 #[test]

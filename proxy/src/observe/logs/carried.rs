@@ -72,6 +72,7 @@ impl Drop for Carried {
             let outcome = Outcome {
                 status: 0,
                 cause: self.cause.get(),
+                grpc_status: None,
                 request_bytes: sent,
                 response_bytes: received,
                 duration: line.age(),
