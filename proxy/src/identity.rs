@@ -28,6 +28,8 @@ pub(crate) const ALPN_HTTP1: &str = "http/1.1";
 pub(crate) const ALPN_HTTP2: &str = "h2";
 /// Bytes between proxies, one connection for each.
 pub(crate) const ALPN_TCP: &str = "weft-tcp";
+/// Datagrams between proxies, one connection for each session.
+pub(crate) const ALPN_UDP: &str = "weft-udp";
 
 /// What a proxy shows and whom it trusts, until either changes.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct ClientConfigs {
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) http2: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
+    /// For datagrams.
+    pub(crate) udp: Arc<ClientConfig>,
     /// Of connections that carry bytes; those with requests are kept open and resume nothing.
     sessions: Sessions,
     /// QUIC needs TLS 1.3.
@@ -151,6 +155,7 @@ impl Credentials {
                 (&[ALPN_HTTP2, ALPN_HTTP1], Resumption::Off)
             }
             Protocol::Tcp => (&[ALPN_TCP], Resumption::Tickets),
+            Protocol::Udp => (&[ALPN_UDP], Resumption::Off),
         };
         // Who offers it wants it more than what else it offers.
         let alpn = &[shared(mux), own].concat();
@@ -179,6 +184,7 @@ impl Credentials {
             http1: with(&[shared(mux), &[ALPN_HTTP1]].concat())?,
             http2: with(&[ALPN_HTTP2])?,
             tcp: with(&[shared(mux), &[ALPN_TCP]].concat())?,
+            udp: with(&[shared(mux), &[ALPN_UDP]].concat())?,
             sessions: Sessions::default(),
             speaks_quic: tls.outgoing.as_ref().is_none_or(TlsDirection::speaks_tls13),
         })

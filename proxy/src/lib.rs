@@ -21,6 +21,7 @@ mod proxy;
 mod tcp;
 mod tenant;
 mod transport;
+mod udp;
 pub mod untrusted;
 mod workload;
 

@@ -21,6 +21,10 @@ pub struct LimitsSection {
     pub tcp_idle: Option<Span>,
     /// Without a byte, once one direction has ended.
     pub half_closed: Option<Span>,
+    /// Without a datagram either way, in a session of UDP.
+    pub udp_idle: Option<Span>,
+    /// Sessions of UDP at once of one upstream, on each worker.
+    pub udp_sessions: Option<u32>,
     /// A TLS handshake.
     pub handshake: Option<Span>,
     /// Streams at once on one connection of HTTP/2.
@@ -47,6 +51,10 @@ pub struct Limits {
     pub tcp_idle: Duration,
     /// Without a byte, once one direction has ended.
     pub half_closed: Duration,
+    /// Without a datagram either way, in a session of UDP.
+    pub udp_idle: Duration,
+    /// Sessions of UDP at once of one upstream, on each worker.
+    pub udp_sessions: u32,
     /// A TLS handshake.
     pub handshake: Duration,
     /// Streams at once on one connection of HTTP/2.
@@ -74,6 +82,10 @@ impl Default for Limits {
             tcp_idle: seconds(2 * 3600),
             // As above, but a half-closed connection is more often forgotten.
             half_closed: seconds(600),
+            // RFC 4787 §4.3 allows no less without being asked.
+            udp_idle: seconds(120),
+            // Some kilobytes each: at most 64 MB for an upstream, whatever ports a client calls from.
+            udp_sessions: 8_192,
             // One round trip and a millisecond of work, with patience for a loaded host.
             handshake: seconds(10),
             // Each may open a connection to the application. A caller with more in flight opens
@@ -108,6 +120,8 @@ impl LimitsSection {
             stall: time("stall", self.stall, or.stall, day),
             tcp_idle: time("tcp_idle", self.tcp_idle, or.tcp_idle, week),
             half_closed: time("half_closed", self.half_closed, or.half_closed, week),
+            udp_idle: time("udp_idle", self.udp_idle, or.udp_idle, day),
+            udp_sessions: self.udp_sessions.unwrap_or(or.udp_sessions),
             handshake: time("handshake", self.handshake, or.handshake, ("5m", 300)),
             streams: self.streams.unwrap_or(or.streams),
             connections: self.connections.filter(|count| *count > 0).unwrap_or(or.connections),
@@ -117,6 +131,10 @@ impl LimitsSection {
         if !(1..=65_536).contains(&limits.streams) {
             let reason = format!("{} is not from 1 to 65536", limits.streams);
             faults.push(Fault::new("limits.streams", reason));
+        }
+        if !(1..=1_048_576).contains(&limits.udp_sessions) {
+            let reason = format!("{} is not from 1 to 1048576", limits.udp_sessions);
+            faults.push(Fault::new("limits.udp_sessions", reason));
         }
         let delay = limits.overload_delay;
         let range = Duration::from_millis(1)..=Duration::from_secs(10);

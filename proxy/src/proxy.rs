@@ -124,7 +124,7 @@ impl Proxy {
             log: AccessLog::start(metrics.lines(), &tasks),
         };
         info!(workers = config.workers.count, reason = config.workers.reason, "workers start");
-        let crew = Crew::start(&options, estate.traffic, &tasks)
+        let crew = Crew::start(&options, (estate.traffic, estate.udp), &tasks)
             .map_err(|error| StartError::TakeOver { reason: error.to_string() })?;
         let (tell_started, started) = oneshot::channel();
         let admin = Admin {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+mod clients;
 mod datagrams;
 mod group;
 mod local;
@@ -17,6 +18,9 @@ mod member;
 mod passing;
 mod peer;
 
+pub use clients::{
+    Arrivals, Client, ClientSocket, ClientSocketHandle, ServiceSocket, is_too_long, probe_udp,
+};
 pub use datagrams::{Batch, DatagramSocket};
 pub use group::{Headers, bind_udp_for, bind_udp_group};
 pub use local::{LocalListener, SocketFile, connect_local, listen_unix};

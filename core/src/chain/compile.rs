@@ -170,7 +170,9 @@ impl<'a> Compiler<'a> {
         let is_tls =
             |route: &ServiceRoute| route.matches.as_ref().is_some_and(|it| it.tls.is_some());
         let is_http = self.protocol.is_http_like();
-        if router.routes.is_empty() || !router.routes.iter().all(is_tls) {
+        // Datagrams have no hello of TLS that could be read.
+        let is_readable = self.protocol != Protocol::Udp && router.routes.iter().all(is_tls);
+        if router.routes.is_empty() || !is_readable {
             self.check_http(&entry, "routing by content");
         }
         for (at, _) in router.routes.iter().enumerate().filter(|it| is_http && is_tls(it.1)) {

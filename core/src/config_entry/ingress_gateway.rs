@@ -146,6 +146,10 @@ impl IngressListener {
     fn check_services(&self, field: &str, findings: &mut Findings) {
         let count = self.services.len();
         let services = format!("{field}.Services");
+        if self.protocol == Protocol::Udp {
+            let reason = "must not be udp: a gateway takes connections, not datagrams";
+            findings.add(format!("{field}.Protocol"), reason);
+        }
         findings.count(&services, count, limits::ENTRY_SERVICES_MAX);
         if count == 0 {
             findings.add(&services, "must name at least one service");

@@ -35,6 +35,8 @@ pub enum Protocol {
     /// Bytes.
     #[default]
     Tcp,
+    /// Datagrams. Ours.
+    Udp,
 }
 
 impl Protocol {
@@ -45,6 +47,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Http2 => "http2",
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 
@@ -52,7 +55,7 @@ impl Protocol {
     pub fn is_http_like(self) -> bool {
         match self {
             Self::Grpc | Self::Http | Self::Http2 => true,
-            Self::Tcp => false,
+            Self::Tcp | Self::Udp => false,
         }
     }
 }
@@ -65,7 +68,7 @@ impl fmt::Display for Protocol {
 
 /// States that a word is not a protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a protocol; write tcp, http, http2 or grpc")]
+#[error("{0:?} is not a protocol; write tcp, udp, http, http2 or grpc")]
 pub struct UnknownProtocol(pub String);
 
 impl FromStr for Protocol {
@@ -76,6 +79,7 @@ impl FromStr for Protocol {
             "http" => Ok(Self::Http),
             "http2" => Ok(Self::Http2),
             "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
             _ => Err(UnknownProtocol(word.to_owned())),
         }
     }
@@ -310,16 +314,36 @@ impl ServiceDefaults {
         if let Some(headers) = &self.forwarded_headers {
             headers.check("ForwardedHeaders", &mut findings);
         }
-        if self.allow_connect && self.protocol == Some(Protocol::Tcp) {
+        let no_requests = self.protocol.is_some_and(|it| !it.is_http_like());
+        if self.allow_connect && no_requests {
             let reason = "needs a Protocol of requests, such as http";
             findings.add("AllowConnect", reason);
         }
-        if !self.envoy_extensions.is_empty() && self.protocol == Some(Protocol::Tcp) {
+        if !self.envoy_extensions.is_empty() && no_requests {
             let reason = "needs a Protocol of requests, such as http: connections cannot be judged";
             findings.add("EnvoyExtensions", reason);
         }
+        if self.protocol == Some(Protocol::Udp) {
+            self.check_udp(&mut findings);
+        }
         findings.meta(&self.meta);
         findings.result(self)
+    }
+
+    /// Refuses what is only there for connections.
+    fn check_udp(&self, findings: &mut Findings) {
+        if self.destination.is_some() || !self.external_sni.is_empty() {
+            let field = if self.destination.is_some() { "Destination" } else { "ExternalSNI" };
+            findings.add(field, "must be left out: udp is spoken with services of the mesh only");
+        }
+        if self.proxy_protocol.is_some() {
+            let reason = "must be left out: udp has no connection that a header could begin";
+            findings.add("ProxyProtocol", reason);
+        }
+        if self.mutual_tls_mode == MutualTlsMode::Permissive {
+            let reason = "must not be permissive: datagrams come over mutual TLS only";
+            findings.add("MutualTLSMode", reason);
+        }
     }
 }
 

@@ -22,9 +22,32 @@ fn proxy_defaults_are_global_and_their_protocol_is_known() {
         r#"{"Kind":"proxy-defaults","Name":"web","Config":{"protocol":"htp"}}"#,
         &[
             "Name: must be \"global\"; there is one such entry",
-            "Config.protocol: \"htp\" is not a protocol; write tcp, http, http2 or grpc",
+            "Config.protocol: \"htp\" is not a protocol; write tcp, udp, http, http2 or grpc",
         ],
     );
+}
+
+#[test]
+fn udp_is_for_services_of_the_mesh_and_has_no_connections() {
+    refused(
+        r#"{"Kind":"service-defaults","Name":"dns","Protocol":"udp","ProxyProtocol":"v2",
+            "MutualTLSMode":"permissive","Destination":{"Addresses":["10.0.0.1"],"Port":53},
+            "UpstreamConfig":{"Defaults":{"Protocol":"udp"}}}"#,
+        &[
+            "UpstreamConfig.Defaults.Protocol: must not be udp: the service's own service-defaults \
+             says so, for all",
+            "Destination: must be left out: udp is spoken with services of the mesh only",
+            "ProxyProtocol: must be left out: udp has no connection that a header could begin",
+            "MutualTLSMode: must not be permissive: datagrams come over mutual TLS only",
+        ],
+    );
+    refused(
+        r#"{"Kind":"ingress-gateway","Name":"edge","Listeners":[
+            {"Port":53,"Protocol":"udp","Services":[{"Name":"dns"}]}]}"#,
+        &["Listeners[0].Protocol: must not be udp: a gateway takes connections, not datagrams"],
+    );
+    let entry = r#"{"Kind":"service-defaults","Name":"dns","Protocol":"udp"}"#;
+    assert_eq!(normalised(entry).expect(entry)["Protocol"], "udp");
 }
 
 #[test]

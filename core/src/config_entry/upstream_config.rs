@@ -151,6 +151,10 @@ impl UpstreamConfig {
                 findings.add(format!("{field}.{name}"), "is not JSON");
             }
         }
+        if self.protocol == Some(Protocol::Udp) {
+            let reason = "must not be udp: the service's own service-defaults says so, for all";
+            findings.add(format!("{field}.Protocol"), reason);
+        }
         if let Some(check) = &self.passive_health_check {
             check.check(&format!("{field}.PassiveHealthCheck"), findings);
         }

@@ -111,7 +111,7 @@ impl Judge {
                 format!("{outcome}: {rule} {verb} it (precedence {precedence}){asked}{over}")
             }
             Cause::NoRequest => format!(
-                "{outcome}: {rule} judges requests, and {destination} speaks tcp, so \
+                "{outcome}: {rule} judges requests, and {destination} speaks tcp or udp, so \
                  it cannot tell them; write Protocol http in its service-defaults"
             ),
             Cause::NoToken(want) => {

@@ -65,14 +65,22 @@ pub fn lint(entry: &ServiceIntentions, around: &Surroundings<'_>) -> Vec<Intenti
                 add(at, format!("there is no jwt-provider {}, so no token is good", provider.name));
             }
         }
-        if entry.jwt.is_some() && speaks == Some(Protocol::Tcp) {
+        if entry.jwt.is_some()
+            && let Some(protocol) = speaks.filter(|it| !it.is_http_like())
+        {
             let name = &entry.name;
-            add(None, format!("{name} speaks tcp and carries no tokens, so all calls are denied"));
+            add(
+                None,
+                format!("{name} speaks {protocol} and carries no tokens, so all calls are denied"),
+            );
         }
         for (at, permission) in source.permissions.iter().enumerate() {
-            if permission.needs_request() && speaks == Some(Protocol::Tcp) {
+            if permission.needs_request()
+                && let Some(protocol) = speaks.filter(|it| !it.is_http_like())
+            {
                 let name = &entry.name;
-                let reason = format!("{name} speaks tcp, so all calls of this source are denied");
+                let reason =
+                    format!("{name} speaks {protocol}, so all calls of this source are denied");
                 add(Some(at), reason);
             }
             if let Some(before) = shadowing(&source.permissions, at, around.precedence) {

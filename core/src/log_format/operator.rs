@@ -40,11 +40,13 @@ pub(super) struct Names {
     pub(super) trailers: Vec<Box<str>>,
 }
 
-const PLAIN: [(&str, Plain); 43] = [
+const PLAIN: [(&str, Plain); 45] = [
     ("BYTES_RECEIVED", Plain::BytesReceived),
     ("BYTES_SENT", Plain::BytesSent),
     ("CONNECTION_ID", Plain::ConnectionId),
     ("CONNECTION_TERMINATION_DETAILS", Plain::ConnectionTerminationDetails),
+    ("DATAGRAMS_RECEIVED", Plain::DatagramsReceived),
+    ("DATAGRAMS_SENT", Plain::DatagramsSent),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Plain::DownstreamRemote(AddressPart::Whole)),
     ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", Plain::DownstreamRemote(AddressPart::Ip)),
     ("DOWNSTREAM_DIRECT_REMOTE_PORT", Plain::DownstreamRemote(AddressPart::Port)),

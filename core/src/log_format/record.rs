@@ -19,7 +19,7 @@ pub struct LogScope {
     pub hostname: String,
 }
 
-/// One request, or one connection that carried bytes.
+/// One request, one connection that carried bytes, or one session of datagrams.
 #[derive(Debug, Default, Clone)]
 pub struct LogRecord {
     /// When it came.
@@ -54,6 +54,8 @@ pub struct LogRecord {
     pub bytes_received: u64,
     /// To the caller.
     pub bytes_sent: u64,
+    /// Datagrams from the caller and to it; `None` where it carries none.
+    pub datagrams: Option<(u64, u64)>,
     /// From the head's arrival to the last byte.
     pub duration: Duration,
     /// Until the request was sent on.
@@ -101,6 +103,8 @@ pub(super) enum Plain {
     BytesSent,
     ConnectionId,
     ConnectionTerminationDetails,
+    DatagramsReceived,
+    DatagramsSent,
     Direction,
     DownstreamLocal(AddressPart),
     DownstreamLocalUriSan,
@@ -233,6 +237,10 @@ impl LogRecord {
             Plain::BytesSent => Value::Number(self.bytes_sent),
             Plain::ConnectionId => Value::Number(self.connection),
             Plain::ConnectionTerminationDetails => Value::maybe(self.cause.filter(|_| is_bytes)),
+            Plain::DatagramsReceived => {
+                self.datagrams.map_or(Value::Nothing, |it| Value::Number(it.0))
+            }
+            Plain::DatagramsSent => self.datagrams.map_or(Value::Nothing, |it| Value::Number(it.1)),
             Plain::Direction => Value::text(self.direction),
             Plain::DownstreamLocal(part) => Value::place(self.local.as_ref(), part),
             Plain::DownstreamLocalUriSan => {
@@ -254,7 +262,7 @@ impl LogRecord {
                 None => Value::Nothing,
             },
             Plain::Hostname => Value::text(&scope.hostname),
-            Plain::Protocol => Value::maybe(self.protocol),
+            Plain::Protocol => Value::maybe(self.protocol.or(self.datagrams.map(|_| "UDP"))),
             Plain::RequestDuration | Plain::RequestTxDuration => {
                 Value::millis(self.request_duration)
             }
@@ -312,7 +320,7 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "no-endpoint" => "UH",
         "overload" => "OM",
         "request-timeout" => "UT",
-        "connect-not-offered" | "upstream-malformed" => "UPE",
+        "connect-not-offered" | "not-spoken" | "upstream-malformed" => "UPE",
         "no-server-name" | "not-exposed" | "upstream-removed" => "NR",
         _ => return None,
     })

@@ -16,7 +16,7 @@ use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
 use crate::config_entry::{
-    EnvoyExtension, ExtAuthzTarget, MeshTls, MutualTlsMode, ServiceDefaults,
+    EnvoyExtension, ExtAuthzTarget, MeshTls, MutualTlsMode, Protocol, ServiceDefaults,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -251,6 +251,7 @@ impl Assembler {
             let subject = Subject::Upstream(name.clone());
             problems.push(Problem { subject, reason: reason.clone() });
         }
+        problems.extend(self.udp_at_paths());
         for (name, state) in &self.facts.chains {
             if let Some(reason) = &state.problem {
                 let subject = Subject::Upstream(name.clone());
@@ -268,6 +269,29 @@ impl Assembler {
             self.outputs.push_back(Output::Problems(problems.clone()));
             self.problems = problems;
         }
+    }
+
+    /// Datagrams come and go at addresses and ports only.
+    fn udp_at_paths(&self) -> Vec<Problem> {
+        let Some(doors) = &self.doors else { return Vec::new() };
+        let mut problems = Vec::new();
+        for door in doors.upstreams.iter().filter(|door| door.bind.tcp().is_none()) {
+            let chain = self.facts.chains.get(&door.destination);
+            let chain = chain.and_then(|state| state.in_use.as_ref());
+            if chain.is_some_and(|chain| chain.protocol == Protocol::Udp) {
+                let subject = Subject::Upstream(door.destination.clone());
+                let reason = "LocalBindSocketPath: the service speaks udp, which needs \
+                              LocalBindPort";
+                problems.push(Problem { subject, reason: reason.to_owned() });
+            }
+        }
+        let own = self.facts.defaults.as_ref().and_then(|defaults| defaults.protocol);
+        if own == Some(Protocol::Udp) && doors.local_app.tcp().is_none() {
+            let reason = "Proxy.LocalServiceSocketPath: the service speaks udp, which needs \
+                          Proxy.LocalServicePort; no caller reaches it";
+            problems.push(Problem { subject: Subject::Proxy, reason: reason.to_owned() });
+        }
+        problems
     }
 
     /// An authoriser that is not reached keeps every request out, which should be told.
@@ -289,6 +313,8 @@ impl Assembler {
         for door in &doors.upstreams {
             let state = facts.chains.get(&door.destination);
             match state.and_then(|state| state.in_use.as_ref()) {
+                // Reported, and left out.
+                Some(chain) if chain.protocol == Protocol::Udp && door.bind.tcp().is_none() => {}
                 Some(chain) => {
                     for (id, target) in &chain.targets {
                         let instances = facts.instances.get(&target.service)?;

@@ -8,6 +8,7 @@
 mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
+pub mod datagrams;
 pub mod grpc_web;
 mod mix;
 pub mod mux;

@@ -9,7 +9,7 @@ use super::take::{Predecessor, take};
 use crate::StartError;
 use crate::config::Config;
 use crate::http::chain;
-use crate::listen::{Bequest, Inherited};
+use crate::listen::{Bequest, Inherited, InheritedUdp};
 
 /// The name that the service manager gives the socket of the admin interface, unless it listens
 /// where the configuration says.
@@ -20,6 +20,7 @@ const ADMIN_NAME: &str = "admin";
 pub(crate) struct Estate {
     pub(crate) admin: TcpListener,
     pub(crate) traffic: Inherited,
+    pub(crate) udp: InheritedUdp,
     pub(crate) door: Option<UnixListener>,
     pub(crate) predecessor: Option<Predecessor>,
     pub(crate) generation: u64,
@@ -75,10 +76,11 @@ impl Estate {
                 net::bind_tcp(config.admin_addr).await.map_err(failed)?
             }
         };
-        let (traffic, door) = (heir.traffic, heir.door);
+        let (traffic, udp, door) = (heir.traffic, heir.udp, heir.door);
         Ok(Self {
             admin,
             traffic,
+            udp,
             door,
             predecessor: heir.predecessor,
             generation: heir.generation,

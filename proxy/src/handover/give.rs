@@ -171,6 +171,8 @@ impl Giver {
         let traffic = self.crew.share().await?;
         sockets
             .extend(traffic.into_iter().map(|(it, of)| (Use::Traffic, of, it.into_descriptor())));
+        let udp = self.crew.share_udp().await?;
+        sockets.extend(udp.into_iter().map(|(it, of)| (Use::Udp, of, it.into_descriptor())));
         if sockets.len() > SOCKETS_MAX {
             return Err(io::Error::other(format!("there are more than {SOCKETS_MAX} of them")));
         }

@@ -61,6 +61,8 @@ pub(super) enum Use {
     HandOver,
     /// Connections to carry.
     Traffic,
+    /// Datagrams to carry.
+    Udp,
 }
 
 /// Says something.

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tracing::info;
-use weft_runtime::net::{self, ListeningSocket, Passage, UnixListener};
+use weft_runtime::net::{self, ClientSocketHandle, ListeningSocket, Passage, UnixListener};
 
 use super::message::{Message, SOCKETS_MAX, Use, VERSION, hear, say};
-use crate::listen::Inherited;
+use crate::listen::{Inherited, InheritedUdp};
 
 /// How long the running one may take for each answer: it works on the same host, and only looks
 /// up what it has.
@@ -18,6 +18,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Heir {
     pub(crate) traffic: Inherited,
+    pub(crate) udp: InheritedUdp,
     pub(crate) admin: Option<ListeningSocket>,
     pub(crate) door: Option<UnixListener>,
     pub(crate) generation: u64,
@@ -100,6 +101,12 @@ pub(crate) async fn take(path: &Path) -> Result<Option<Heir>, TakeError> {
                 Use::Traffic => {
                     let socket = ListeningSocket::adopt(socket)?;
                     let bequest = heir.traffic.entry(socket.address().clone()).or_default();
+                    bequest.sockets.push(socket);
+                    bequest.of = of;
+                }
+                Use::Udp => {
+                    let socket = ClientSocketHandle::adopt(socket)?;
+                    let bequest = heir.udp.entry(socket.address()).or_default();
                     bequest.sockets.push(socket);
                     bequest.of = of;
                 }

@@ -23,7 +23,7 @@ use weft_runtime::tls::{PeerCertificate, peer_certificate};
 use super::authorize::judge_connection;
 use super::forward::LocalApp;
 use super::own_app::{header, open_with};
-use super::{plaintext, streams};
+use super::{datagrams, plaintext, streams};
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
@@ -41,7 +41,10 @@ pub(crate) async fn accept(
 ) {
     let local = worker.current();
     let (remote, called) = (stream.peer_addr().ok(), stream.local_addr().ok());
-    if local.workload.snapshot.inbound.takes_plaintext && !plaintext::is_tls(&stream).await {
+    let inbound = &local.workload.snapshot.inbound;
+    // Without TLS there are no datagrams.
+    let takes_plaintext = inbound.takes_plaintext && inbound.protocol != Protocol::Udp;
+    if takes_plaintext && !plaintext::is_tls(&stream).await {
         // It may have become strict while the caller was silent.
         let local = worker.current();
         if local.workload.snapshot.inbound.takes_plaintext {
@@ -76,6 +79,10 @@ pub(crate) async fn accept(
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2.as_bytes());
     match (protocol, is_http2) {
         (Protocol::Tcp, _) => Box::pin(copy((&worker, &local), tls, &caller, &live)).await,
+        (Protocol::Udp, _) => {
+            let _place = place;
+            Box::pin(datagrams::carry((&worker, &local), tls, &caller, &live)).await;
+        }
         (Protocol::Http | Protocol::Http2 | Protocol::Grpc, true) => {
             let tasks = worker.tasks.clone();
             live.set_shared();
@@ -262,7 +269,7 @@ pub(super) fn tell_unknown(
 }
 
 /// Judges a connection that carries bytes; counts and logs what is refused, or would be.
-fn may_connect(local: &Local, caller: &Caller) -> bool {
+pub(super) fn may_connect(local: &Local, caller: &Caller) -> bool {
     let workload = &local.workload;
     let judgement = judge_connection(workload, caller);
     let own = &workload.snapshot.service;

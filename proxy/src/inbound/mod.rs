@@ -5,6 +5,7 @@
 mod accept;
 mod authorize;
 mod certificate;
+mod datagrams;
 mod exposed;
 mod ext_authz;
 mod forward;

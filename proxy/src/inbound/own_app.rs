@@ -44,7 +44,7 @@ pub(super) fn header(local: &Local, caller: &Caller) -> Option<Vec<u8>> {
     let alpn = match inbound.protocol {
         Protocol::Grpc | Protocol::Http2 => Some(b"h2".to_vec()),
         Protocol::Http => Some(b"http/1.1".to_vec()),
-        Protocol::Tcp => None,
+        Protocol::Tcp | Protocol::Udp => None,
     };
     let common_name = Some(caller.service.to_string());
     let ssl = Ssl { version: caller.tls_version.to_owned(), common_name };

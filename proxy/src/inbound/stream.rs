@@ -144,7 +144,7 @@ pub(super) fn direct(
             set_authority(parts, target, host_default);
             parts.version = Version::HTTP_2;
         }
-        Protocol::Http | Protocol::Tcp => {
+        Protocol::Http | Protocol::Tcp | Protocol::Udp => {
             let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
             if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(&host)) {
                 parts.headers.insert(header::HOST, host);
@@ -192,11 +192,11 @@ pub(super) async fn send<F: Future<Output = io::Result<TcpStream>>>(
                 }
             }
         }
-        Protocol::Http | Protocol::Tcp if wants_tunnel(&request) => {
+        Protocol::Http | Protocol::Tcp | Protocol::Udp if wants_tunnel(&request) => {
             let asked = ask_http1(request, &open, tasks).await;
             asked.unwrap_or_else(|error| Err(not_asked(&error)))
         }
-        Protocol::Http | Protocol::Tcp => {
+        Protocol::Http | Protocol::Tcp | Protocol::Udp => {
             frame_body(&mut request);
             let sent = http1.send(request, &open, tasks).await;
             sent.map_err(|error| not_asked(&error))
@@ -207,7 +207,7 @@ pub(super) async fn send<F: Future<Output = io::Result<TcpStream>>>(
 fn speaks_http2(protocol: Protocol) -> bool {
     match protocol {
         Protocol::Grpc | Protocol::Http2 => true,
-        Protocol::Http | Protocol::Tcp => false,
+        Protocol::Http | Protocol::Tcp | Protocol::Udp => false,
     }
 }
 

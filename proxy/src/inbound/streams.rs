@@ -8,6 +8,7 @@ use weft_core::traffic::mux::{ResetCode, StreamKind};
 use weft_runtime::clock;
 
 use super::accept::copy;
+use super::datagrams;
 use super::forward::LocalApp;
 use crate::http::Session;
 use crate::listen::{Caller, Live, Place, Worker, serve_stream};
@@ -77,8 +78,12 @@ fn receive(
 /// Begins to serve a stream, or refuses it.
 fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: impl Carried, kind: StreamKind) {
     let local = worker.current();
-    let is_bytes = local.workload.snapshot.inbound.protocol == Protocol::Tcp;
-    if is_bytes != (kind == StreamKind::Bytes) {
+    let spoken = match local.workload.snapshot.inbound.protocol {
+        Protocol::Grpc | Protocol::Http | Protocol::Http2 => StreamKind::Http1,
+        Protocol::Tcp => StreamKind::Bytes,
+        Protocol::Udp => StreamKind::Datagrams,
+    };
+    if kind != spoken {
         return stream.refuse(ResetCode::WrongKind);
     }
     let Some(place) = Place::of_stream(worker) else { return stream.refuse(ResetCode::Refused) };
@@ -89,6 +94,9 @@ fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: impl Carried, kind: S
                 StreamKind::Bytes => {
                     let _open = Open::new(&local.inbound);
                     copy((&worker, &local), stream, &caller, &live).await;
+                }
+                StreamKind::Datagrams => {
+                    datagrams::carry((&worker, &local), stream, &caller, &live).await;
                 }
                 StreamKind::Http1 => {
                     let hop = LocalApp::new(worker, local, caller, &live);

@@ -169,6 +169,20 @@ pub(crate) fn serve_stream<F: Future<Output = ()> + 'static>(
     });
 }
 
+/// Serves a session of a client over UDP.
+pub(super) fn serve_session<F: Future<Output = ()> + 'static>(
+    worker: &Rc<Worker>,
+    serve: impl FnOnce(Rc<Live>) -> F,
+) {
+    let (number, live) = worker.track();
+    let served = serve(live.clone());
+    let worker = worker.clone();
+    worker.tasks.clone().spawn_local("session", async move {
+        let _tracked = Tracked { worker: &worker, number };
+        live.guard(Box::pin(served)).await;
+    });
+}
+
 /// Takes the connection out of the worker's list, also when serving it panics.
 pub(super) struct Tracked<'a> {
     pub(super) worker: &'a Worker,

@@ -12,6 +12,7 @@ use weft_runtime::net::ListeningSocket;
 use weft_runtime::task::TaskTree;
 
 use super::thread::run_thread;
+use super::udp::{InheritedUdp, SharedUdp, deal_udp};
 use super::unix::UnixDoors;
 use crate::limits::Limits;
 use crate::observe::{AccessLog, Decisions, Flows, Spans};
@@ -94,6 +95,8 @@ pub(super) enum Command {
     Settle,
     /// Gives further handles of its sockets.
     Share { answer: oneshot::Sender<io::Result<Vec<Shared>>> },
+    /// Gives further handles of its sockets of UDP.
+    ShareUdp { answer: oneshot::Sender<io::Result<Vec<SharedUdp>>> },
 }
 
 impl Unbound {
@@ -120,13 +123,13 @@ impl Crew {
     /// Those of the operating system when a socket cannot be shared.
     pub(crate) fn start(
         options: &CrewOptions,
-        inherited: Inherited,
+        (inherited, inherited_udp): (Inherited, InheritedUdp),
         tasks: &TaskTree,
     ) -> io::Result<Self> {
         let callers_open: Arc<AtomicU32> = Arc::default();
         let shares = deal(inherited, options.workers)?;
+        let shares = shares.into_iter().zip(deal_udp(inherited_udp, options.workers));
         let doors = shares
-            .into_iter()
             .enumerate()
             .map(|(number, share)| {
                 let (door, commands) = mpsc::channel(COMMANDS_MAX);
@@ -209,6 +212,21 @@ impl Crew {
             let (answer, shared) = oneshot::channel();
             let ended = || io::Error::other("a worker has ended");
             door.send(Command::Share { answer }).await.map_err(|_| ended())?;
+            sockets.extend(shared.await.map_err(|_| ended())??);
+        }
+        Ok(sockets)
+    }
+
+    /// Returns further handles of every socket where a worker takes datagrams, worker by worker.
+    ///
+    /// # Errors
+    /// Those of the operating system, such as too many open files.
+    pub(crate) async fn share_udp(&self) -> io::Result<Vec<SharedUdp>> {
+        let mut sockets = Vec::new();
+        for door in &self.doors {
+            let (answer, shared) = oneshot::channel();
+            let ended = || io::Error::other("a worker has ended");
+            door.send(Command::ShareUdp { answer }).await.map_err(|_| ended())?;
             sockets.extend(shared.await.map_err(|_| ended())??);
         }
         Ok(sockets)

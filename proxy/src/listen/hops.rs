@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{MeshTransport, Protocol};
 use weft_core::identity::SpiffeId;
 
 use super::Local;
@@ -28,22 +28,26 @@ impl Shared {
     /// Makes what a target's endpoint has, of what it had.
     fn new(
         before: Self,
-        (workload, target, address, is_carried): (&Workload, &UpstreamTarget, SocketAddr, bool),
+        (workload, target, address, policy): (
+            &Workload,
+            &UpstreamTarget,
+            SocketAddr,
+            Option<MeshTransport>,
+        ),
         metrics: &WorkerMetrics,
     ) -> Self {
         let mux = match workload.mux {
             Sharing::Auto => Some(before.mux.unwrap_or_default()),
             Sharing::Off => None,
         };
-        let config = target.quic.clone().filter(|_| is_carried);
-        let quic = config.map(|config| match before.quic {
+        let quic = target.quic.clone().zip(policy).map(|(config, policy)| match before.quic {
             Some(quic) => {
-                quic.configure(target.transport, config);
+                quic.configure(policy, config);
                 quic
             }
             None => {
                 let slot = metrics.board().slot(address);
-                QuicPool::new((target.transport, config), metrics.quic(Side::Outbound), slot)
+                QuicPool::new((policy, config), metrics.quic(Side::Outbound), slot)
             }
         });
         Self { mux, quic }
@@ -81,8 +85,6 @@ pub(super) fn shared_pools(
     }
     let mut all = SharedPools::new();
     for upstream in &workload.upstreams {
-        // With HTTP/2 many requests share a connection by themselves.
-        let is_carried = matches!(upstream.protocol, Protocol::Http | Protocol::Tcp);
         for target in upstream.targets.iter().filter(|target| target.outside.is_none()) {
             for endpoint in &target.endpoints {
                 let key = shared_key(target, endpoint.address);
@@ -90,13 +92,25 @@ pub(super) fn shared_pools(
                     continue;
                 }
                 let before = if is_same { kept.remove(&key) } else { None };
-                let how = (workload, target, endpoint.address, is_carried);
+                let policy = policy(target, upstream.protocol);
+                let how = (workload, target, endpoint.address, policy);
                 all.insert(key, Shared::new(before.unwrap_or_default(), how, metrics));
             }
         }
     }
     kept.into_values().for_each(|gone| gone.retire());
     all
+}
+
+/// Says over what a target is called; `None` where QUIC plays no part.
+fn policy(target: &UpstreamTarget, protocol: Protocol) -> Option<MeshTransport> {
+    match (protocol, target.transport) {
+        // With HTTP/2 many requests share a connection by themselves.
+        (Protocol::Grpc | Protocol::Http2, _) => None,
+        // Over TCP a datagram that is lost holds up all that follow.
+        (Protocol::Udp, MeshTransport::Auto | MeshTransport::Unset) => Some(MeshTransport::Quic),
+        (Protocol::Http | Protocol::Tcp | Protocol::Udp, said) => Some(said),
+    }
 }
 
 pub(super) fn shared_key(target: &UpstreamTarget, address: SocketAddr) -> SharedKey {

@@ -74,7 +74,7 @@ pub(crate) struct LocalEndpoint {
     pub(crate) pools: Rc<Pools>,
     /// What it is called by in TLS; who it is, is told by its certificate alone.
     pub(crate) name: ServerName<'static>,
-    /// For connections that carry bytes, where there are any.
+    /// For connections that carry bytes or datagrams, where there are any.
     pub(crate) tcp: Option<Arc<ClientConfig>>,
 }
 
@@ -226,7 +226,11 @@ fn local_upstream(
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
-    let is_tcp = upstream.protocol == Protocol::Tcp;
+    let carrying = |target: &UpstreamTarget, address| match upstream.protocol {
+        Protocol::Grpc | Protocol::Http | Protocol::Http2 => None,
+        Protocol::Tcp => Some(target.tls.tcp(address)),
+        Protocol::Udp => Some(target.tls.udp.clone()),
+    };
     let shared = |target: &UpstreamTarget, address| {
         let pools = shared.get(&shared_key(target, address));
         pools.filter(|_| target.outside.is_none()).cloned().unwrap_or_default()
@@ -245,7 +249,7 @@ fn local_upstream(
                         Pools::new(endpoint.address, how)
                     }),
                 name: called_name(&target.sni, endpoint.address),
-                tcp: is_tcp.then(|| target.tls.tcp(endpoint.address)),
+                tcp: carrying(target, endpoint.address),
             })
             .collect(),
         series: metrics.outbound((source, &upstream.service), &target.id),

@@ -11,6 +11,7 @@ mod load;
 mod local;
 mod quic;
 mod thread;
+mod udp;
 mod unix;
 mod worker;
 
@@ -20,5 +21,6 @@ pub(crate) use live::{Caller, Live};
 pub(crate) use load::InFlight;
 pub(crate) use local::{Local, LocalEndpoint, LocalTarget, LocalUpstream, Pools};
 pub(crate) use quic::docks;
+pub(crate) use udp::InheritedUdp;
 pub(crate) use unix::UnixDoors;
 pub(crate) use worker::{Worker, seeded};

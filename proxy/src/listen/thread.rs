@@ -16,6 +16,7 @@ use weft_runtime::task::TaskTree;
 use super::crew::{Command, CrewOptions, Inherited, Unbound};
 use super::descriptors::Descriptors;
 use super::load::Load;
+use super::udp::InheritedUdp;
 use super::worker::Worker;
 use crate::tenant::Tenant;
 use crate::workload::Workload;
@@ -37,6 +38,7 @@ pub(super) struct Thread {
     pub(super) next_life: Rc<Cell<u64>>,
     pub(super) callers_open: Arc<AtomicU32>,
     pub(super) inherited: Rc<RefCell<Inherited>>,
+    pub(super) inherited_udp: Rc<RefCell<InheritedUdp>>,
     pub(super) is_retired: Cell<bool>,
     /// By the number of the tenant; those who leave until their last connection has ended.
     workers: RefCell<BTreeMap<u64, Rc<Worker>>>,
@@ -46,7 +48,7 @@ pub(super) struct Thread {
 pub(super) fn run_thread(
     number: usize,
     options: CrewOptions,
-    (callers_open, inherited): (Arc<AtomicU32>, Inherited),
+    (callers_open, (inherited, inherited_udp)): (Arc<AtomicU32>, (Inherited, InheritedUdp)),
     mut commands: mpsc::Receiver<Command>,
     tasks: TaskTree,
 ) {
@@ -67,6 +69,7 @@ pub(super) fn run_thread(
         next_life: Rc::default(),
         callers_open,
         inherited: Rc::new(RefCell::new(inherited)),
+        inherited_udp: Rc::new(RefCell::new(inherited_udp)),
         is_retired: Cell::new(false),
         workers: RefCell::default(),
         tasks: tasks.clone(),
@@ -197,9 +200,17 @@ impl Thread {
                     }
                 });
             }
-            Command::Settle => self.inherited.borrow_mut().retain(|_, bequest| bequest.stays),
+            Command::Settle => {
+                self.inherited.borrow_mut().retain(|_, bequest| bequest.stays);
+                self.inherited_udp.borrow_mut().clear();
+            }
             Command::Share { answer } => {
                 let shared = self.all().iter().map(|worker| worker.share()).collect();
+                let shared: std::io::Result<Vec<_>> = shared;
+                drop(answer.send(shared.map(|all| all.into_iter().flatten().collect())));
+            }
+            Command::ShareUdp { answer } => {
+                let shared = self.all().iter().map(|worker| worker.share_udp()).collect();
                 let shared: std::io::Result<Vec<_>> = shared;
                 drop(answer.send(shared.map(|all| all.into_iter().flatten().collect())));
             }

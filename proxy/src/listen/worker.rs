@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use weft_core::catalog::SOCKET_MODE_DEFAULT;
+use weft_core::config_entry::Protocol;
 use weft_core::local_address::LocalAddress;
 use weft_core::traffic::Mix64;
 use weft_runtime::net::{ListeningSocket, LocalListener, TcpListener};
@@ -27,14 +28,15 @@ use super::descriptors::Descriptors;
 use super::load::Load;
 use super::quic::QuicDoor;
 use super::thread::Thread;
+use super::udp::{InheritedUdp, SharedUdp, UdpDoors};
 use super::unix::{UnixDoor, UnixDoors};
 use super::{Live, Local};
 use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
 use crate::observe::{
-    AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, Verdict,
-    WorkerMetrics,
+    AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, UdpCounts,
+    Verdict, WorkerMetrics,
 };
 use crate::tenant::Tenant;
 use crate::transport::quic;
@@ -80,6 +82,8 @@ pub(crate) struct Worker {
     unix_doors: UnixDoors,
     /// What another process has left on this thread.
     inherited: Rc<RefCell<Inherited>>,
+    pub(super) inherited_udp: Rc<RefCell<InheritedUdp>>,
+    udp_doors: UdpDoors,
     /// No listener is opened any more: another process has them, or nobody.
     is_retired: Cell<bool>,
     /// Told to end once already: there is nothing to wait for any more.
@@ -134,6 +138,8 @@ impl Worker {
             listeners: RefCell::default(),
             unix_doors: options.unix_doors.clone(),
             inherited: thread.inherited.clone(),
+            inherited_udp: thread.inherited_udp.clone(),
+            udp_doors: UdpDoors::default(),
             is_retired: Cell::new(thread.is_retired.get()),
             is_drained: Cell::new(false),
             tasks,
@@ -168,6 +174,11 @@ impl Worker {
     /// Returns this worker's counts of a flow.
     pub(crate) fn flow(&self, key: FlowKey) -> Arc<Flow> {
         self.flows.flow(self.number, key)
+    }
+
+    /// Returns this worker's counts of UDP.
+    pub(crate) fn udp_counts(&self, side: Side) -> Arc<UdpCounts> {
+        self.metrics.udp(side)
     }
 
     /// Counts a connection without mutual TLS.
@@ -289,7 +300,8 @@ impl Worker {
             return Vec::new();
         }
         let inbound = (workload.snapshot.inbound.bind.into(), (Door::Inbound, None));
-        let outbound = workload.upstreams.iter().map(|upstream| {
+        let of_streams = workload.upstreams.iter().filter(|it| it.protocol != Protocol::Udp);
+        let outbound = of_streams.map(|upstream| {
             (upstream.bind.clone(), (Door::Outbound(upstream.bind.clone()), upstream.socket_mode))
         });
         let exposed = workload.snapshot.exposed.iter().map(|it| it.bind);
@@ -306,6 +318,7 @@ impl Worker {
             stays
         });
         let mut unbound: Vec<Unbound> = self.quic_door.follow(self, workload).into_iter().collect();
+        unbound.extend(self.udp_doors.follow(self, workload, except));
         for (address, (door, mode)) in wanted {
             let mode = mode.unwrap_or(SOCKET_MODE_DEFAULT);
             if let Some(listening) = listeners.get(&address) {
@@ -387,6 +400,13 @@ impl Worker {
         sockets.map(|socket| Ok((socket.share()?, of.clone()))).collect()
     }
 
+    /// Returns further handles of the sockets where this worker takes datagrams.
+    pub(super) fn share_udp(&self) -> io::Result<Vec<SharedUdp>> {
+        let local = self.local.borrow();
+        let of = local.as_ref().map(|local| local.workload.snapshot.proxy_id.as_str().into());
+        Ok(self.udp_doors.share()?.into_iter().map(|socket| (socket, of.clone())).collect())
+    }
+
     /// Accepts no more, as another process does; what is open goes on as long as it likes, and
     /// is asked to leave when it next would not notice.
     pub(super) fn retire(&self) {
@@ -405,6 +425,7 @@ impl Worker {
     fn stop_listening(&self) {
         let listeners = std::mem::take(&mut *self.listeners.borrow_mut());
         listeners.iter().for_each(|(address, listening)| self.close(address, listening));
+        self.udp_doors.close();
         self.quic_door.close(self);
     }
 

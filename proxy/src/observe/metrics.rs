@@ -16,6 +16,7 @@ use super::logs::LineCounts;
 use super::plaintext::{PlaintextReport, PlaintextSources};
 use super::quic::{Board, QuicCounts};
 use super::spans::SpanCounts;
+use super::udp::UdpCounts;
 use crate::handover::Standing;
 use crate::http::Outcome;
 
@@ -60,6 +61,16 @@ pub(super) type Pick<C> = fn(&C) -> &Count;
 pub(crate) enum Side {
     Inbound,
     Outbound,
+}
+
+impl Side {
+    /// Returns the other one.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Inbound => Self::Outbound,
+            Self::Outbound => Self::Inbound,
+        }
+    }
 }
 
 /// The labels of a series.
@@ -182,6 +193,7 @@ pub(super) struct Counts {
     series_count: Arc<AtomicUsize>,
     pub(super) mux: BySide<MuxCounts>,
     pub(super) quic: BySide<QuicCounts>,
+    pub(super) udp: BySide<UdpCounts>,
     board: Board,
     pub(super) snapshot_version: Count,
     pub(super) snapshots_refused: Count,
@@ -223,6 +235,7 @@ impl Metrics {
             series_count: self.0.series_count.clone(),
             mux: BySide::default(),
             quic: BySide::default(),
+            udp: BySide::default(),
             board: Board::default(),
             snapshot_version: Count::default(),
             snapshots_refused: Count::default(),
@@ -321,6 +334,11 @@ impl WorkerMetrics {
     /// Returns this worker's counts of QUIC connections.
     pub(crate) fn quic(&self, side: Side) -> Arc<QuicCounts> {
         self.counts.quic.of_worker(side, self.worker)
+    }
+
+    /// Returns this worker's counts of UDP.
+    pub(crate) fn udp(&self, side: Side) -> Arc<UdpCounts> {
+        self.counts.udp.of_worker(side, self.worker)
     }
 
     /// Returns where it is written what is spoken with endpoints.

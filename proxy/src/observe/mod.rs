@@ -8,6 +8,7 @@ mod plaintext;
 mod quic;
 mod spans;
 mod text;
+mod udp;
 
 pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub use flows::Dialect;
@@ -17,3 +18,4 @@ pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics, 
 pub(crate) use plaintext::PlaintextReport;
 pub(crate) use quic::{QuicCounts, Slot};
 pub(crate) use spans::{SpanKind, Spans, Traced};
+pub(crate) use udp::{Lost, OpenSession, UdpCounts};

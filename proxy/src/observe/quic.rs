@@ -23,10 +23,12 @@ pub(crate) struct QuicCounts {
     pub(crate) returns: Count,
     /// Streams that said what is not spoken here.
     pub(crate) violations: Count,
+    /// Datagrams of which nobody knows a session.
+    pub(crate) datagrams_stray: Count,
 }
 
 /// Name, help and place of each.
-pub(super) const QUIC_COUNTS: [(&str, &str, Pick<QuicCounts>); 10] = [
+pub(super) const QUIC_COUNTS: [(&str, &str, Pick<QuicCounts>); 11] = [
     ("weft_proxy_quic_connections_opened_total", "QUIC connections opened.", |q| {
         &q.connections_opened
     }),
@@ -51,6 +53,11 @@ pub(super) const QUIC_COUNTS: [(&str, &str, Pick<QuicCounts>); 10] = [
     ("weft_proxy_quic_violations_total", "Streams that said what is not spoken here.", |q| {
         &q.violations
     }),
+    (
+        "weft_proxy_quic_datagrams_stray_total",
+        "Datagrams that came for sessions that are not there.",
+        |q| &q.datagrams_stray,
+    ),
 ];
 
 /// What the workers speak with each endpoint. Clones are the same.

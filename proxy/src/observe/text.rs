@@ -12,6 +12,7 @@ use super::metrics::{
     BySide, Counts, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Pick, Registry, Series, Side,
 };
 use super::quic::QUIC_COUNTS;
+use super::udp::{LOST, UDP_COUNTS};
 
 /// Name, help and place of each plain count.
 const COUNTS: [(&str, &str, Pick<Series>); 10] = [
@@ -76,6 +77,8 @@ impl Metrics {
         write_plaintext(&workloads, &mut text);
         write_sides(&MUX_COUNTS, &workloads, |it| &it.mux, &mut text);
         write_sides(&QUIC_COUNTS, &workloads, |it| &it.quic, &mut text);
+        write_sides(&UDP_COUNTS, &workloads, |it| &it.udp, &mut text);
+        write_lost(&workloads, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -235,6 +238,19 @@ fn write_sides<C: Default>(
         for counts in workloads {
             for (side, count) in of(counts).sums(*pick) {
                 line(text, name, &counts.labels(side_label(side)), count);
+            }
+        }
+    }
+}
+
+fn write_lost(workloads: &[Arc<Counts>], text: &mut String) {
+    let name = "weft_proxy_udp_datagrams_dropped_total";
+    head(text, name, "counter", "Datagrams that were lost here, by why.");
+    for counts in workloads {
+        for (reason, pick) in LOST {
+            for (side, count) in counts.udp.sums(pick) {
+                let label = format!("{},reason=\"{reason}\"", side_label(side));
+                line(text, name, &counts.labels(&label), count);
             }
         }
     }

@@ -40,6 +40,8 @@ pub(crate) async fn accept(
     // The listener's upstream may be gone since the connection was queued.
     let Some(number) = local.workload.upstream_at(&bind) else { return };
     match local.workload.upstreams[number].protocol {
+        // The listener became one of UDP meanwhile.
+        Protocol::Udp => {}
         Protocol::Tcp => Box::pin(copy(&worker, (stream, remote), (number, bind), &live)).await,
         Protocol::Http => {
             let mut timer = Timer::default();

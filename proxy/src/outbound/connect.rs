@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::debug;
+use weft_core::config_entry::Protocol;
 use weft_core::traffic::mux::{self, StreamKind};
 use weft_runtime::clock;
 use weft_runtime::net::connect_tcp;
@@ -91,7 +92,7 @@ fn is_outdone(
     }
 }
 
-/// Opens a connection that carries bytes; returns where to, as well.
+/// Opens a connection that carries bytes, or datagrams; returns where to, as well.
 pub(super) async fn open_tcp(
     worker: &Rc<Worker>,
     local: &Local,
@@ -101,6 +102,10 @@ pub(super) async fn open_tcp(
     let spec = &local.workload.upstreams[upstream];
     let of_target = &spec.targets[target];
     let local_target = &local.upstreams[upstream].targets[target];
+    let kind = match spec.protocol {
+        Protocol::Udp => StreamKind::Datagrams,
+        Protocol::Grpc | Protocol::Http | Protocol::Http2 | Protocol::Tcp => StreamKind::Bytes,
+    };
     let mut tried = Tried::default();
     loop {
         let chosen = choose(local_target, &tried, &mut worker.random.borrow_mut());
@@ -114,7 +119,7 @@ pub(super) async fn open_tcp(
             endpoint.tcp.clone().unwrap_or_else(|| of_target.tls.tcp(endpoint.pools.address));
         let how = (&local_target.series, limit);
         let dial = Dial::new(worker, (endpoint, &config), how);
-        match Box::pin(dial.wire(StreamKind::Bytes)).await {
+        match Box::pin(dial.wire(kind)).await {
             Ok(wire) => return Ok(((wire, lease), endpoint.pools.address)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,

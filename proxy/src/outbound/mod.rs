@@ -4,6 +4,7 @@
 
 mod accept;
 mod connect;
+mod datagrams;
 mod endpoint;
 mod hello;
 mod outside;
@@ -12,4 +13,5 @@ mod route;
 mod stream;
 
 pub(crate) use accept::accept;
+pub(crate) use datagrams::session;
 pub(crate) use outside::Outside;

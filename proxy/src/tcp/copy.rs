@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use weft_runtime::clock;
 
 use crate::limits::Limits;
+use crate::observe::Side;
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
 /// How much has gone over a connection so far.
@@ -19,6 +20,31 @@ pub(crate) struct Tally {
     pub(crate) sent: Cell<u64>,
     /// Bytes from the second to the first.
     pub(crate) received: Cell<u64>,
+    /// Datagrams there and back, where it carries such.
+    pub(crate) datagrams: Cell<(u64, u64)>,
+}
+
+impl Tally {
+    /// Counts a datagram on its way to the service, or back.
+    pub(crate) fn add(&self, side: Side, bytes: usize) {
+        let (there, back) = self.datagrams.get();
+        match side {
+            Side::Outbound => {
+                self.sent.set(self.sent.get() + bytes as u64);
+                self.datagrams.set((there + 1, back));
+            }
+            Side::Inbound => {
+                self.received.set(self.received.get() + bytes as u64);
+                self.datagrams.set((there, back + 1));
+            }
+        }
+    }
+
+    /// Returns how many datagrams have gone over it, either way.
+    pub(crate) fn datagrams(&self) -> u64 {
+        let (there, back) = self.datagrams.get();
+        there + back
+    }
 }
 
 /// One direction.

@@ -22,12 +22,13 @@ pub(crate) use endpoint::{Endpoint, Lease};
 pub(crate) use mux::{Host, MuxPool, MuxStream, serve};
 pub(crate) use preamble::{preamble, write_header};
 pub(crate) use socket::Socket;
-pub(crate) use wire::{ClientTls, HopWire, ServerTls, Wire};
+pub(crate) use wire::{Beside, ClientTls, HopWire, ServerTls, Wire};
 
 /// What it means to who reads or writes a stream that the peer breaks it off.
 fn meaning(code: ResetCode) -> io::ErrorKind {
     match code {
-        ResetCode::Broken | ResetCode::WrongKind => io::ErrorKind::ConnectionReset,
+        ResetCode::Broken => io::ErrorKind::ConnectionReset,
         ResetCode::Refused => io::ErrorKind::ConnectionRefused,
+        ResetCode::WrongKind => io::ErrorKind::Unsupported,
     }
 }

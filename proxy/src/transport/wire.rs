@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::quic::QuicStream;
 use super::{Buffer, MuxStream, Socket};
 use crate::observe::Series;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::tokio_rustls::{client, server};
@@ -17,6 +18,17 @@ use weft_runtime::tls::tokio_rustls::{client, server};
 pub(crate) type ClientTls = Box<client::TlsStream<Socket>>;
 /// A connection from a proxy, as its server.
 pub(crate) type ServerTls = Box<server::TlsStream<Socket>>;
+
+/// What became of a datagram that was to go beside a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// There was no room.
+    Lost,
+    /// It is on its way.
+    Sent,
+    /// It has to go on the stream: it is too long for a packet, or there is no other way.
+    Unfit,
+}
 
 /// A connection of the data path.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -49,6 +61,21 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Makes sure that the peer takes what it got for broken off once the connection is
     /// dropped. TLS says so by itself: its farewell is missing.
     fn mark_broken(&self) {}
+
+    /// Sends a datagram beside the stream, where there is a way for such.
+    fn send_beside(&mut self, _datagram: &[u8]) -> Beside {
+        Beside::Unfit
+    }
+
+    /// Takes a datagram that has come beside the stream.
+    fn poll_beside(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        Poll::Pending
+    }
+
+    /// Returns how many of those found no room since this was asked last.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
 
     /// Whether a connection that has waited is worth a request, as far as can be told at once.
     fn is_fit(&self) -> bool {
@@ -133,6 +160,27 @@ impl Wire for HopWire {
             Self::Plain(socket) => socket.mark_broken(),
             // Dropping it says so.
             Self::Quic(_) => {}
+        }
+    }
+
+    fn send_beside(&mut self, datagram: &[u8]) -> Beside {
+        match self {
+            Self::Mux(_) | Self::Own(_) | Self::Plain(_) => Beside::Unfit,
+            Self::Quic(stream) => stream.send_beside(datagram),
+        }
+    }
+
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        match self {
+            Self::Mux(_) | Self::Own(_) | Self::Plain(_) => Poll::Pending,
+            Self::Quic(stream) => stream.poll_beside(cx),
+        }
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        match self {
+            Self::Mux(_) | Self::Own(_) | Self::Plain(_) => 0,
+            Self::Quic(stream) => stream.take_lost(),
         }
     }
 

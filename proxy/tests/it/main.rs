@@ -23,5 +23,6 @@ mod standing;
 mod streams;
 mod support;
 mod tunnels;
+mod udp;
 mod unix_sockets;
 mod versions;

@@ -138,7 +138,7 @@ impl Batch {
     }
 }
 
-fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+pub(super) fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = || address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port())));
     let v6 = || {
         address.as_sockaddr_in6().map(|v6| {

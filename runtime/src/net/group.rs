@@ -78,7 +78,7 @@ pub fn bind_udp_for(peer: SocketAddr) -> io::Result<StdUdpSocket> {
 }
 
 /// Asks for room. Less than wanted is no fault: what finds none is sent again.
-fn enlarge(socket: &socket2::Socket) {
+pub(super) fn enlarge(socket: &socket2::Socket) {
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
 }

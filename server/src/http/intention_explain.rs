@@ -8,7 +8,7 @@ use http::Response;
 use serde_json::{Map, Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::canonical_path::CanonicalPath;
-use weft_core::config_entry::{EntryKey, EntryKind, IntentionPermission, JwtProvider, Protocol};
+use weft_core::config_entry::{EntryKey, EntryKind, IntentionPermission, JwtProvider};
 use weft_core::intention::{
     Asked, Call, Cause, Judge, Surroundings, Token, TokenState, in_words, lint,
 };
@@ -95,13 +95,13 @@ async fn explain(context: &Context, request: &ApiRequest) -> Result<Response<Bod
         let tokens = tokens(query, &claims, judge.providers(standing));
         let protocol = state.service_defaults(&destination).protocol.unwrap_or_default();
         let asked = match (&line, &path) {
-            (Some(line), Some(path)) if protocol != Protocol::Tcp => {
+            (Some(line), Some(path)) if protocol.is_http_like() => {
                 let path = path.as_ref().map_err(|unclear| *unclear);
                 Some(Asked { request: line, path, tokens: &tokens })
             }
             _ => None,
         };
-        if asked.is_none() && protocol != Protocol::Tcp && judge.is_by_content(standing) {
+        if asked.is_none() && protocol.is_http_like() && judge.is_by_content(standing) {
             let text = "Missing query parameter 'path': the intention judges each request by \
                         itself";
             return Err(ApiError::bad_request(text));

@@ -5,6 +5,7 @@ use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights}
 use crate::chain::{ChainNode, ResolverNode, Target};
 use crate::config_entry::{HopTransport, IntentionAction, Protocol, TlsDirection, TlsVersion};
 use crate::index::Index;
+use crate::local_address::SocketPath;
 use crate::time::Timestamp;
 
 fn name(text: &str) -> ServiceName {
@@ -300,6 +301,34 @@ fn a_chain_is_used_once_its_targets_are_known() {
     assert_eq!(last(&assembler).endpoints.len(), 2);
     assembler.handle_update(good("db", &["db-2"]));
     assert_eq!(drain(&mut assembler), ["-connect db", "v4"]);
+}
+
+#[test]
+fn udp_at_the_path_of_a_socket_is_told_and_left_out() {
+    let mut at_paths = sidecar(&[("db", 9_000)]);
+    let path = |path: &str| SocketPath::parse(path).ok();
+    at_paths.proxy.upstreams[0].local_bind_socket_path = path("/run/db.sock");
+    at_paths.proxy.local_service_socket_path = path("/run/web.sock");
+    let mut assembler = Assembler::new(&at_paths, site(), 0);
+    let mut of_udp = chain("db", &["db"]);
+    of_udp.protocol = Protocol::Udp;
+    for update in [
+        leaf(1),
+        mesh_tls(TlsVersion::V1_3),
+        roots(),
+        defaults(Protocol::Udp),
+        intentions(),
+        Update::Chain(name("db"), Ok(Arc::new(of_udp))),
+    ] {
+        assembler.handle_update(update);
+    }
+    assembler.handle_update(connect("db", &["a"]));
+    let problems = assembler.problems.iter().map(|problem| problem.reason.as_str());
+    let problems: Vec<&str> = problems.collect();
+    assert!(problems[0].starts_with("Proxy.LocalServiceSocketPath: "), "{problems:?}");
+    assert!(problems[1].starts_with("LocalBindSocketPath: "), "{problems:?}");
+    assert_eq!(drain(&mut assembler).last().map(String::as_str), Some("v1"));
+    assert!(last(&assembler).upstreams.is_empty());
 }
 
 #[test]

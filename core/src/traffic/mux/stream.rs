@@ -11,6 +11,8 @@ pub(super) const WINDOW_BYTES_MAX: u32 = 4 << 20;
 pub enum StreamKind {
     /// Bytes, as they come from one connection.
     Bytes,
+    /// Datagrams, each with its length before it.
+    Datagrams,
     /// HTTP/1.1, request after request.
     Http1,
 }
@@ -21,6 +23,7 @@ impl StreamKind {
         match number {
             1 => Some(Self::Bytes),
             2 => Some(Self::Http1),
+            3 => Some(Self::Datagrams),
             _ => None,
         }
     }
@@ -29,6 +32,7 @@ impl StreamKind {
     pub fn number(self) -> u8 {
         match self {
             Self::Bytes => 1,
+            Self::Datagrams => 3,
             Self::Http1 => 2,
         }
     }

@@ -27,6 +27,8 @@ fn labels(key: &FlowKey) -> String {
         Protocol::Grpc => "grpc",
         Protocol::Http | Protocol::Http2 => "http",
         Protocol::Tcp => "tcp",
+        // It has no word for it.
+        Protocol::Udp => "udp",
     };
     // Only who is called can vouch for it.
     let (reporter, policy) = match (side, is_mutual) {

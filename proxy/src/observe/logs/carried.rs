@@ -77,7 +77,10 @@ impl Drop for Carried {
                 response_bytes: received,
                 duration: line.age(),
             };
-            line.end(&door, &outcome, |_| {});
+            let datagrams = self.tally.datagrams.get();
+            line.end(&door, &outcome, |record| {
+                record.datagrams = record.datagrams.map(|_| datagrams);
+            });
         }
     }
 }

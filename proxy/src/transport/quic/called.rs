@@ -161,19 +161,21 @@ fn meet<F: FnMut(QuicStream, StreamKind) + 'static>(
     accept: &Accept<F>,
 ) {
     if let Poll::Ready(kind) = stream.poll_kind(&mut Context::from_waker(Waker::noop())) {
-        return introduce(stream, kind, tally, accept);
+        return introduce(stream, kind, (tally, tasks), accept);
     }
     let (tally, accept, limit) = (tally.clone(), accept.clone(), live.limits().handshake);
+    let inner = tasks.clone();
     tasks.spawn_local("first byte of a stream", async move {
         let kind = tokio::time::timeout(limit, poll_fn(|cx| stream.poll_kind(cx))).await;
-        introduce(stream, kind.unwrap_or(Err(io::ErrorKind::TimedOut.into())), &tally, &accept);
+        let kind = kind.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+        introduce(stream, kind, (&tally, &inner), &accept);
     });
 }
 
 fn introduce<F: FnMut(QuicStream, StreamKind)>(
     mut stream: QuicStream,
     kind: io::Result<u8>,
-    tally: &Tally,
+    (tally, tasks): (&Rc<Tally>, &TaskTree),
     accept: &Accept<F>,
 ) {
     match kind {
@@ -184,7 +186,13 @@ fn introduce<F: FnMut(QuicStream, StreamKind)>(
             let _ = Pin::new(&mut stream).poll_shutdown(&mut cx);
         }
         Ok(number) => match StreamKind::of(number) {
-            Some(kind) => accept.borrow_mut()(stream, kind),
+            Some(kind) => {
+                if kind == StreamKind::Datagrams {
+                    stream.begin_session();
+                    tally.attend_datagrams(tasks, None);
+                }
+                accept.borrow_mut()(stream, kind);
+            }
             None => {
                 tally.counts().violations.add(1);
                 stream.refuse(ResetCode::WrongKind);

@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 use weft_core::traffic::mux::StreamKind;
 use weft_core::traffic::path::ANSWER_LIMIT;
 use weft_runtime::clock;
+use weft_runtime::task::TaskTree;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
+use super::datagrams::{Sorting, sort};
 use super::stream::QuicStream;
 use super::{CHECK, CUT, DONE};
 use crate::listen::Live;
@@ -44,6 +46,10 @@ pub(super) struct Tally {
     looked_at: Cell<Instant>,
     /// Not before this the last one came.
     heard_at: Cell<Instant>,
+    /// Where datagrams beside the streams go.
+    sorting: Sorting,
+    /// Whether the other end was asked in vain.
+    is_silent: Cell<bool>,
 }
 
 impl Tally {
@@ -62,6 +68,8 @@ impl Tally {
             datagrams: Cell::new(0),
             looked_at: Cell::new(now),
             heard_at: Cell::new(now),
+            sorting: Sorting::default(),
+            is_silent: Cell::new(false),
         })
     }
 
@@ -99,6 +107,21 @@ impl Tally {
     /// Nothing is missed by one that waits.
     pub(super) async fn emptied(&self) {
         self.emptied.notified().await;
+    }
+
+    pub(super) fn connection(&self) -> &quinn::Connection {
+        &self.connection
+    }
+
+    pub(super) fn sorting(&self) -> &Sorting {
+        &self.sorting
+    }
+
+    /// Has the connection's datagrams taken off, unless somebody does.
+    pub(super) fn attend_datagrams(self: &Rc<Self>, tasks: &TaskTree, link: Option<Link>) {
+        if !self.sorting.is_attended.replace(true) {
+            tasks.spawn_local("datagrams of a connection", sort(self.clone(), link));
+        }
     }
 
     /// Returns the counts that it adds to.
@@ -192,7 +215,14 @@ impl Link {
 
     /// Whether it has ended since nothing was heard any more.
     pub(super) fn has_fallen_silent(&self) -> bool {
-        matches!(self.0.connection.close_reason(), Some(quinn::ConnectionError::TimedOut))
+        let reason = self.0.connection.close_reason();
+        self.0.is_silent.get() || matches!(reason, Some(quinn::ConnectionError::TimedOut))
+    }
+
+    /// Takes no further streams, as nobody answers.
+    pub(super) fn fall_silent(&self) {
+        self.0.is_silent.set(true);
+        self.leave();
     }
 
     /// Whether something was heard lately.
@@ -206,12 +236,16 @@ impl Link {
     }
 
     /// Opens a stream; `None` when there are as many as are allowed.
-    pub(super) fn open(&self, kind: StreamKind) -> Option<QuicStream> {
+    pub(super) fn open(&self, kind: StreamKind, tasks: &TaskTree) -> Option<QuicStream> {
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(ends)) = pin!(self.0.connection.open_bi()).poll(&mut cx) else {
             return None;
         };
         let mut stream = QuicStream::new(ends, &self.0);
+        if kind == StreamKind::Datagrams {
+            stream.begin_session();
+            self.0.attend_datagrams(tasks, Some(self.clone()));
+        }
         match Pin::new(&mut stream).poll_write(&mut cx, &[kind.number()]) {
             Poll::Ready(Ok(1)) => Some(stream),
             Poll::Ready(_) | Poll::Pending => None,

@@ -6,6 +6,7 @@
 //! opens a connection, `link` is one. What a path bears is judged by [`weft_core::traffic::path`].
 
 mod called;
+mod datagrams;
 mod dock;
 mod link;
 mod pool;

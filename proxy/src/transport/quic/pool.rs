@@ -98,7 +98,7 @@ impl QuicPool {
     ) -> Option<QuicStream> {
         if let Some(link) = self.usable() {
             let is_there = link.is_fresh() || self.check(&link).await;
-            return link.open(kind).filter(|_| is_there);
+            return link.open(kind, tasks).filter(|_| is_there);
         }
         if self.is_retired.get() {
             return None;
@@ -119,7 +119,7 @@ impl QuicPool {
         let limit = (began + ANSWER_LIMIT).into();
         // Who is late is not told of an end; there is none without one.
         let _ = tokio::time::timeout_at(limit, done.notified()).await;
-        let stream = self.usable().and_then(|link| link.open(kind));
+        let stream = self.usable().and_then(|link| link.open(kind, tasks));
         self.counts.fallbacks.add(u64::from(stream.is_none()));
         stream
     }

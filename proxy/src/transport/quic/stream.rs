@@ -10,9 +10,10 @@ use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_core::traffic::mux::ResetCode;
 
+use super::datagrams::Session;
 use super::link::Tally;
 use super::{code, meaning};
-use crate::transport::{Buffer, Wire};
+use crate::transport::{Beside, Buffer, Wire};
 
 /// What is taken at once to see whether there is something.
 const LOOK_BYTES: usize = 16 << 10;
@@ -25,6 +26,8 @@ pub(crate) struct QuicStream {
     ahead: Bytes,
     has_all: bool,
     has_ended: bool,
+    /// Datagrams that go and come beside it, where it carries such.
+    session: Option<Session>,
     /// The streams that it is one of.
     tally: Rc<Tally>,
 }
@@ -39,7 +42,14 @@ impl QuicStream {
     pub(super) fn new((send, recv): (SendStream, RecvStream), tally: &Rc<Tally>) -> Self {
         tally.open();
         let tally = tally.clone();
-        Self { send, recv, ahead: Bytes::new(), has_all: false, has_ended: false, tally }
+        let (ahead, session) = (Bytes::new(), None);
+        Self { send, recv, ahead, has_all: false, has_ended: false, session, tally }
+    }
+
+    /// Begins to carry datagrams.
+    pub(super) fn begin_session(&mut self) {
+        let number = quinn::VarInt::from(self.send.id()).into_inner();
+        self.session = Some(Session::begin(&self.tally, number));
     }
 
     /// Breaks the stream off and says why.
@@ -141,6 +151,18 @@ impl Wire for QuicStream {
             true => buffer.poll_fill(cx, self),
             false => Poll::Ready(Ok(0)),
         }
+    }
+
+    fn send_beside(&mut self, datagram: &[u8]) -> Beside {
+        self.session.as_ref().map_or(Beside::Unfit, |session| session.send(datagram))
+    }
+
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.session.as_ref().map_or(Poll::Pending, |session| session.poll_take(cx))
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        self.session.as_ref().map_or(0, Session::take_lost)
     }
 }
 
