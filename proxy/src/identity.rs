@@ -45,6 +45,8 @@ pub(crate) struct Credentials {
 pub(crate) struct ClientConfigs {
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) http2: Arc<ClientConfig>,
+    /// For requests that are values, on streams where the peer has them.
+    pub(crate) messages: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
     /// For datagrams.
     pub(crate) udp: Arc<ClientConfig>,
@@ -183,6 +185,7 @@ impl Credentials {
         Ok(ClientConfigs {
             http1: with(&[shared(mux), &[ALPN_HTTP1]].concat())?,
             http2: with(&[ALPN_HTTP2])?,
+            messages: with(&[shared(mux), &[ALPN_HTTP2]].concat())?,
             tcp: with(&[shared(mux), &[ALPN_TCP]].concat())?,
             udp: with(&[shared(mux), &[ALPN_UDP]].concat())?,
             sessions: Sessions::default(),

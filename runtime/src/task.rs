@@ -128,6 +128,8 @@ impl TaskTree {
         name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + 'static,
     ) {
+        // On its way into the task the future goes through several hands: as a pointer.
+        let future = Box::pin(future);
         let guard = self.enter(name.into());
         let (node, id) = (self.node.clone(), guard.id);
         let handle = tokio::task::spawn_local(guard.run(future));

@@ -1,4 +1,4 @@
-//! The service behind the proxies: fixed answers over HTTP/1.1, and a firehose of bytes.
+//! The service behind the proxies: fixed answers over HTTP/1.1 and HTTP/2, and a firehose of bytes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
@@ -6,11 +6,15 @@ use std::thread;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Where the two services listen.
+use crate::h2;
+
+/// Where the services listen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backend {
     /// `GET /2` answers 2 bytes, `GET /10k` 10,240.
     pub(crate) http: SocketAddr,
+    /// Answers requests over HTTP/2 with 2 bytes, those with a body as gRPC does.
+    pub(crate) http2: SocketAddr,
     /// Sends bytes to whoever connects, until the connection ends.
     pub(crate) firehose: SocketAddr,
 }
@@ -18,15 +22,19 @@ pub(crate) struct Backend {
 /// One write of the firehose.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Starts both on a thread of their own, which ends with the program.
+/// Starts all on a thread of their own, which ends with the program.
 pub(crate) fn start() -> anyhow::Result<Backend> {
-    let http = bind()?;
-    let firehose = bind()?;
-    let backend = Backend { http: http.local_addr()?, firehose: firehose.local_addr()? };
+    let (http, http2, firehose) = (bind()?, bind()?, bind()?);
+    let backend = Backend {
+        http: http.local_addr()?,
+        http2: http2.local_addr()?,
+        firehose: firehose.local_addr()?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("backend".into()).spawn(move || {
         runtime.block_on(async move {
-            let served = tokio::try_join!(accept_http(http), accept_firehose(firehose));
+            let served =
+                tokio::try_join!(accept_http(http), h2::accept(http2), accept_firehose(firehose));
             if let Err(error) = served {
                 eprintln!("the backend ended: {error}");
             }

@@ -9,13 +9,14 @@
 //! |---|---|---|
 //! | `BENCH_ROUNDS` | rounds over all pairs | 3 |
 //! | `BENCH_SECONDS` | length of one measurement | 2.5 |
-//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `short`: short TCP connections alone; `quic`: QUIC beside TCP alone (`make bench-quic`) | all |
+//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `http2`: HTTP/2 and gRPC all the way alone; `short`: short TCP connections alone; `quic`: QUIC beside TCP alone (`make bench-quic`) | all |
 //! | `BENCH_ONLY` | pairs whose name contains this text | all |
 //! | `BENCH_RR` | measure in the real-time class (root; when other work disturbs) | off |
 //! | `BENCH_JSON` | where the figures are written | `<target>/bench/result.json` |
 
 mod backend;
 mod certificates;
+mod h2;
 mod load;
 mod measure;
 mod pairs;
@@ -37,6 +38,8 @@ struct Wanted {
     only: String,
     /// Whether only new connections are measured.
     is_handshakes: bool,
+    /// Whether only HTTP/2 all the way is measured.
+    is_http2: bool,
     /// Whether only short TCP connections are measured.
     is_short: bool,
     /// Whether QUIC is measured beside TCP, and nothing else.
@@ -56,6 +59,7 @@ impl Wanted {
             )?,
             only: read("BENCH_ONLY", ""),
             is_handshakes: read("BENCH_WORK", "") == "handshakes",
+            is_http2: read("BENCH_WORK", "") == "http2",
             is_short: read("BENCH_WORK", "") == "short",
             is_quic: read("BENCH_WORK", "") == "quic",
             json: read("BENCH_JSON", &format!("{target}/bench/result.json")).into(),
@@ -79,13 +83,16 @@ fn main() -> anyhow::Result<()> {
     let mut report = report::Report::new(wanted.rounds, wanted.cell);
     // The rig's own row comes first in the table.
     report.of(report::NO_PROXY, "");
-    if !wanted.is_short {
+    if !wanted.is_short && !wanted.is_http2 {
         http(&wanted, &rig, &mut report, began)?;
     }
     if !wanted.is_handshakes && !wanted.is_short {
+        http2(&wanted, &rig, &mut report, began)?;
+    }
+    if !wanted.is_handshakes && !wanted.is_short && !wanted.is_http2 {
         tcp(&wanted, &rig, &mut report, began)?;
     }
-    if !wanted.is_handshakes {
+    if !wanted.is_handshakes && !wanted.is_http2 {
         short(&wanted, &rig, &mut report, began)?;
     }
     report.seconds = began.elapsed().as_secs();
@@ -102,9 +109,13 @@ fn progress(began: Instant, what: &str) {
 fn start_pairs(wanted: &Wanted, rig: &Rig, layer: Layer, report: &mut report::Report) -> Vec<Pair> {
     let mut running = Vec::new();
     for (name, start) in PAIRS {
-        // Two ways of HTTP between them are one way of bytes.
-        let is_repeated = layer != Layer::Http && name.contains("h2");
-        if is_repeated || !name.contains(&wanted.only) {
+        let is_left_out = match layer {
+            Layer::Http => false,
+            Layer::Http2 => name.contains("h1 between"),
+            // Two ways of HTTP between them are one way of bytes.
+            Layer::Short | Layer::Tcp => name.contains("h2 between"),
+        };
+        if is_left_out || !name.contains(&wanted.only) {
             continue;
         }
         match pairs::start(start, rig, layer) {
@@ -143,6 +154,27 @@ fn http(
                     .with_context(|| pair.name)?;
             }
             measure::handshakes(pair, &rig.certificates.shop, wanted.cell, figures)
+                .with_context(|| pair.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn http2(
+    wanted: &Wanted,
+    rig: &Rig,
+    report: &mut report::Report,
+    began: Instant,
+) -> anyhow::Result<()> {
+    progress(began, "starting the pairs for HTTP/2");
+    let running = start_pairs(wanted, rig, Layer::Http2, report);
+    for round in 1..=wanted.rounds {
+        progress(began, &format!("HTTP/2, round {round} of {}", wanted.rounds));
+        let figures = report.of(report::NO_PROXY, "");
+        measure::http2(rig.backend.http2, || 0.0, wanted.cell, figures)?;
+        for pair in &running {
+            let figures = report.of(pair.name, &pair.version);
+            measure::http2(pair.front, || pair.cpu_seconds(), wanted.cell, figures)
                 .with_context(|| pair.name)?;
         }
     }

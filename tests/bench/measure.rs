@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::certificates;
+use crate::h2::{self, Asked};
 use crate::load::{self, Seen};
 use crate::pairs::Pair;
 
@@ -77,6 +78,26 @@ pub(crate) fn requests(
     note(figures, "p50_us_fixed", seen.latencies.quantile_us(0.5));
     note(figures, "p99_us_fixed", seen.latencies.quantile_us(0.99));
     note(figures, "cpu_s_per_100k_fixed", per_100k(cpu, &seen));
+    Ok(())
+}
+
+/// Saturation over HTTP/2: requests of 2 B, then unary calls of gRPC.
+pub(crate) fn http2(
+    door: SocketAddr,
+    cpu_seconds: impl Fn() -> f64,
+    time: Duration,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let (seen, cpu) = measured(&cpu_seconds, time, |time| h2::saturate(door, Asked::Http, time))?;
+    note(figures, "rps_h2", seen.rate());
+    note(figures, "cpu_s_per_100k_h2", per_100k(cpu, &seen));
+    note(figures, "p50_us_h2", seen.latencies.quantile_us(0.5));
+    note(figures, "p99_us_h2", seen.latencies.quantile_us(0.99));
+    let (seen, cpu) = measured(&cpu_seconds, time, |time| h2::saturate(door, Asked::Grpc, time))?;
+    note(figures, "rps_grpc", seen.rate());
+    note(figures, "cpu_s_per_100k_grpc", per_100k(cpu, &seen));
+    note(figures, "p50_us_grpc", seen.latencies.quantile_us(0.5));
+    note(figures, "p99_us_grpc", seen.latencies.quantile_us(0.99));
     Ok(())
 }
 

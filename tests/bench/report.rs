@@ -50,6 +50,17 @@ const REQUESTS: [Column; 9] = [
     column("CPU s/100k", "cpu_s_per_100k_fixed", 2, Better::Less),
 ];
 
+const HTTP2: [Column; 8] = [
+    column("rps", "rps_h2", 0, Better::More),
+    column("CPU s/100k", "cpu_s_per_100k_h2", 2, Better::Less),
+    column("p50 us", "p50_us_h2", 0, Better::Less),
+    column("p99 us", "p99_us_h2", 0, Better::Less),
+    column("gRPC rps", "rps_grpc", 0, Better::More),
+    column("CPU s/100k", "cpu_s_per_100k_grpc", 2, Better::Less),
+    column("p50 us", "p50_us_grpc", 0, Better::Less),
+    column("p99 us", "p99_us_grpc", 0, Better::Less),
+];
+
 const REST: [Column; 11] = [
     column("RSS A MB", "rss_mb_a", 1, Better::Less),
     column("RSS B MB", "rss_mb_b", 1, Better::Less),
@@ -121,9 +132,11 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "\nHTTP: saturation with 64 connections (2 B, 10 KB), then {FIXED_RATE:.0} requests/s; CPU \
-             is that of both proxies\n{}\nMemory; new mTLS connections into B; one TCP stream; 1,000 TCP \
+             is that of both proxies\n{}\nHTTP/2 all the way: saturation with 64 requests at once on 8 \
+             connections; 2 B, then unary calls of gRPC\n{}\nMemory; new mTLS connections into B; one TCP stream; 1,000 TCP \
              connections a second that ask once\n{}",
             self.table(&REQUESTS),
+            self.table(&HTTP2),
             self.table(&REST)
         );
         for line in &self.skipped {
@@ -203,6 +216,7 @@ impl Report {
             .map(|(name, figures)| {
                 let medians: BTreeMap<&str, f64> = REQUESTS
                     .iter()
+                    .chain(&HTTP2)
                     .chain(&REST)
                     .filter_map(|c| Some((c.figure, self.median(figures, c.figure)?)))
                     .collect();

@@ -70,7 +70,7 @@ const HEADINGS: [&str; 9] =
 
 fn word(layer: Layer) -> &'static str {
     match layer {
-        Layer::Http => "requests",
+        Layer::Http | Layer::Http2 => "requests",
         Layer::Short => "short",
         Layer::Tcp => "bulk, MB",
     }
@@ -91,7 +91,7 @@ fn measure(pair: &Pair, layer: Layer, time: Duration) -> anyhow::Result<Vec<Valu
     let cpu_seconds = || pair.cpu_seconds();
     let door = pair.front;
     let (seen, cpu) = match layer {
-        Layer::Http => {
+        Layer::Http | Layer::Http2 => {
             measured(&cpu_seconds, time, |time| load::saturate(door, "/2", CONNECTIONS, time))?
         }
         Layer::Short => {
@@ -100,7 +100,7 @@ fn measure(pair: &Pair, layer: Layer, time: Duration) -> anyhow::Result<Vec<Valu
         Layer::Tcp => measured(&cpu_seconds, time, |time| load::drink(door, time))?,
     };
     let count = match layer {
-        Layer::Http | Layer::Short => seen.latencies.total() as f64,
+        Layer::Http | Layer::Http2 | Layer::Short => seen.latencies.total() as f64,
         Layer::Tcp => seen.bytes as f64 / 1e6,
     };
     let mut figures = vec![json!(count / seen.seconds), json!(cpu * 1e6 / count.max(1e-9))];

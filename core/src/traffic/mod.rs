@@ -10,6 +10,7 @@ pub mod client_hello;
 pub(crate) mod condition;
 pub mod datagrams;
 pub mod grpc_web;
+pub mod message;
 mod mix;
 pub mod mux;
 pub mod path;

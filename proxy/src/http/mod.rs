@@ -7,6 +7,7 @@ mod forwarded;
 pub(crate) mod general;
 pub(crate) mod h1;
 mod held;
+pub(crate) mod messages;
 mod pump;
 mod refusal;
 mod scripted;

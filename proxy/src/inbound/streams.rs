@@ -10,11 +10,11 @@ use weft_runtime::clock;
 use super::accept::copy;
 use super::datagrams;
 use super::forward::LocalApp;
-use crate::http::Session;
+use crate::http::{Session, messages};
 use crate::listen::{Caller, Live, Place, Worker, serve_stream};
 use crate::observe::Open;
 use crate::transport::quic::{self, Greeted, QuicStream};
-use crate::transport::{Buffer, MuxStream, ServerTls, Wire, serve};
+use crate::transport::{Buffer, HopWire, MuxStream, ServerTls, Wire, serve};
 
 /// Serves a connection to its end.
 pub(super) async fn carry(worker: Rc<Worker>, tls: ServerTls, caller: Rc<Caller>, live: Rc<Live>) {
@@ -43,17 +43,28 @@ pub(super) async fn carry_quic(
 trait Carried: Wire + 'static {
     /// Breaks the stream off and says why.
     fn refuse(self, why: ResetCode);
+
+    /// Makes one of all kinds of it.
+    fn into_hop(self) -> HopWire;
 }
 
 impl Carried for MuxStream {
     fn refuse(self, why: ResetCode) {
         Self::refuse(self, why);
     }
+
+    fn into_hop(self) -> HopWire {
+        HopWire::Mux(self)
+    }
 }
 
 impl Carried for QuicStream {
     fn refuse(self, why: ResetCode) {
         Self::refuse(self, why);
+    }
+
+    fn into_hop(self) -> HopWire {
+        HopWire::Quic(Box::new(self))
     }
 }
 
@@ -78,12 +89,14 @@ fn receive(
 /// Begins to serve a stream, or refuses it.
 fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: impl Carried, kind: StreamKind) {
     let local = worker.current();
-    let spoken = match local.workload.snapshot.inbound.protocol {
-        Protocol::Grpc | Protocol::Http | Protocol::Http2 => StreamKind::Http1,
-        Protocol::Tcp => StreamKind::Bytes,
-        Protocol::Udp => StreamKind::Datagrams,
+    let is_spoken = match local.workload.snapshot.inbound.protocol {
+        Protocol::Grpc | Protocol::Http | Protocol::Http2 => {
+            matches!(kind, StreamKind::Http1 | StreamKind::Messages)
+        }
+        Protocol::Tcp => kind == StreamKind::Bytes,
+        Protocol::Udp => kind == StreamKind::Datagrams,
     };
-    if kind != spoken {
+    if !is_spoken {
         return stream.refuse(ResetCode::WrongKind);
     }
     let Some(place) = Place::of_stream(worker) else { return stream.refuse(ResetCode::Refused) };
@@ -101,6 +114,11 @@ fn start(worker: &Rc<Worker>, caller: &Rc<Caller>, stream: impl Carried, kind: S
                 StreamKind::Http1 => {
                     let hop = LocalApp::new(worker, local, caller, &live);
                     Session::new(stream, hop, live, Buffer::default()).run().await;
+                }
+                StreamKind::Messages => {
+                    let tasks = worker.tasks.clone();
+                    let hop = LocalApp::new(worker, local, caller, &live);
+                    messages::serve(stream.into_hop(), hop, &live, &tasks).await;
                 }
             }
         }

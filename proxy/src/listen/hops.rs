@@ -32,7 +32,7 @@ impl Shared {
             &Workload,
             &UpstreamTarget,
             SocketAddr,
-            Option<MeshTransport>,
+            MeshTransport,
         ),
         metrics: &WorkerMetrics,
     ) -> Self {
@@ -40,7 +40,7 @@ impl Shared {
             Sharing::Auto => Some(before.mux.unwrap_or_default()),
             Sharing::Off => None,
         };
-        let quic = target.quic.clone().zip(policy).map(|(config, policy)| match before.quic {
+        let quic = target.quic.clone().map(|config| match before.quic {
             Some(quic) => {
                 quic.configure(policy, config);
                 quic
@@ -102,14 +102,15 @@ pub(super) fn shared_pools(
     all
 }
 
-/// Says over what a target is called; `None` where QUIC plays no part.
-fn policy(target: &UpstreamTarget, protocol: Protocol) -> Option<MeshTransport> {
+/// Says over what a target is called.
+fn policy(target: &UpstreamTarget, protocol: Protocol) -> MeshTransport {
     match (protocol, target.transport) {
-        // With HTTP/2 many requests share a connection by themselves.
-        (Protocol::Grpc | Protocol::Http2, _) => None,
         // Over TCP a datagram that is lost holds up all that follow.
-        (Protocol::Udp, MeshTransport::Auto | MeshTransport::Unset) => Some(MeshTransport::Quic),
-        (Protocol::Http | Protocol::Tcp | Protocol::Udp, said) => Some(said),
+        (Protocol::Udp, MeshTransport::Auto | MeshTransport::Unset) => MeshTransport::Quic,
+        (
+            Protocol::Grpc | Protocol::Http | Protocol::Http2 | Protocol::Tcp | Protocol::Udp,
+            said,
+        ) => said,
     }
 }
 

@@ -83,6 +83,9 @@ pub(crate) struct LocalEndpoint {
 pub(crate) struct Pools {
     pub(crate) address: SocketAddr,
     pub(crate) http1: Rc<Endpoint<HopWire>>,
+    /// Streams for requests that are values.
+    pub(crate) messages: Rc<Endpoint<HopWire>>,
+    /// For such requests to those that have no streams.
     pub(crate) http2: Multiplexed,
     /// How it is reached outside the mesh, if it is there.
     pub(crate) outside: Option<Outside>,
@@ -92,17 +95,19 @@ pub(crate) struct Pools {
 
 impl Pools {
     fn new(address: SocketAddr, (outside, shared): (Option<Outside>, Shared)) -> Rc<Self> {
-        let http1 = Endpoint::new();
-        Rc::new(Self { address, http1, http2: Multiplexed::default(), outside, shared })
+        let (http1, messages) = (Endpoint::new(), Endpoint::new());
+        let http2 = Multiplexed::default();
+        Rc::new(Self { address, http1, messages, http2, outside, shared })
     }
 
     /// Returns the requests and connections on their way.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.http1.in_flight() + self.http2.streams()
+        self.http1.in_flight() + self.messages.in_flight() + self.http2.streams()
     }
 
     fn retire(&self) {
         self.http1.retire();
+        self.messages.retire();
         self.http2.retire();
     }
 }
@@ -204,6 +209,7 @@ impl Local {
         for (_, _, target) in self.targets() {
             for endpoint in &target.endpoints {
                 endpoint.pools.http1.close_idle(now, idle_max);
+                endpoint.pools.messages.close_idle(now, idle_max);
                 endpoint.pools.shared.close_idle(now, idle_max);
             }
         }

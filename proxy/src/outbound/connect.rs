@@ -133,6 +133,14 @@ pub(super) async fn open_tcp(
     }
 }
 
+/// On what a request that is a value goes.
+pub(super) enum Way {
+    /// A connection of HTTP/2.
+    Http2(Stream),
+    /// A stream of its own.
+    Stream(Lease<HopWire>),
+}
+
 /// What a connection to one endpoint is opened with.
 #[derive(Clone)]
 pub(super) struct Dial {
@@ -166,6 +174,37 @@ impl Dial {
             lease.give_back(clock::instant());
         });
         opened.await
+    }
+
+    /// Gets a way for a request that is a value, opened apart as well: a stream beside others, or a
+    /// place on a connection of HTTP/2 where the other side has no such streams.
+    pub(super) async fn way(self) -> io::Result<Way> {
+        let has_streams = self.pools.shared.quic.is_some()
+            || self.pools.shared.mux.as_ref().is_some_and(|mux| !mux.is_plain());
+        if !has_streams || self.pools.outside.is_some() {
+            return self.stream().await.map(Way::Http2);
+        }
+        let worker = self.worker.clone();
+        let opening = async move {
+            let wire = self.clone().wire(StreamKind::Messages).await?;
+            match wire {
+                HopWire::Mux(_) | HopWire::Quic(_) => {
+                    let mut lease = self.pools.messages.lease();
+                    lease.wire = Some(wire);
+                    Ok(Way::Stream(lease))
+                }
+                HopWire::Own(_) | HopWire::Plain(_) => {
+                    let place = self.pools.http2.adopt(wire, &self.worker.tasks).await?;
+                    Ok(Way::Http2(place))
+                }
+            }
+        };
+        apart(&worker, opening, |opened| {
+            if let Way::Stream(lease) = opened {
+                lease.give_back(clock::instant());
+            }
+        })
+        .await
     }
 
     /// Gets a place for a request on an HTTP/2 connection, opened apart as well.

@@ -9,18 +9,21 @@ use http::{Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
 use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::traffic::RequestView;
+use weft_runtime::task::TaskTree;
 
-use super::connect::{CONNECTS_MAX, Dial, failed};
+use super::connect::{CONNECTS_MAX, Dial, Way, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::route::{HttpUpstream, Plan};
 use crate::http::general::{
-    CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, Stream, StreamHop, Tunnels,
-    is_plain_connect, not_offered, set_authority, set_proto,
+    CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, StreamHop, Tunnels,
+    is_plain_connect, not_offered, set_authority, set_proto, wants_tunnel,
 };
 use crate::http::h1::MeshFields;
+use crate::http::messages::Call;
 use crate::http::{Outcome, Refusal, chain};
 use crate::observe::Logged;
+use crate::transport::{HopWire, Lease};
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 3;
@@ -95,23 +98,27 @@ impl StreamHop for HttpUpstream {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let stream = place(plan).await?;
-            if !stream.takes(&request).await {
-                return Err(not_offered("the next hop"));
-            }
-            let mut unanswered = match stream.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(unanswered) => unanswered,
-            };
-            match unanswered.unsent.take() {
-                // Nothing of it was sent, so sending it elsewhere is always safe.
-                Some(unsent) if attempts < ATTEMPTS_MAX => request = *unsent,
-                Some(_) | None => {
-                    let error = chain(&unanswered);
-                    let message = format!("the next hop failed before its answer: {error}");
-                    return Err(Refusal::new(502, "upstream-failed", message));
+            let error = match way(plan, Carried::of(&request)).await? {
+                Way::Stream(lease) => {
+                    let tasks = plan.worker.tasks.clone();
+                    return call(plan, request, lease, &tasks).await;
                 }
-            }
+                Way::Http2(stream) if !stream.takes(&request).await => {
+                    return Err(not_offered("the next hop"));
+                }
+                Way::Http2(stream) => match stream.send(request).await {
+                    Ok(response) => return Ok(response),
+                    Err(mut unanswered) => match unanswered.unsent.take() {
+                        // Nothing of it was sent, so sending it elsewhere is always safe.
+                        Some(unsent) if attempts < ATTEMPTS_MAX => {
+                            request = *unsent;
+                            continue;
+                        }
+                        Some(_) | None => unanswered,
+                    },
+                },
+            };
+            return Err(broken(&error));
         }
     }
 
@@ -131,8 +138,54 @@ impl StreamHop for HttpUpstream {
     }
 }
 
-/// Gets a place on a connection to an endpoint that can be reached.
-async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
+/// What a way is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    /// A request and its answer.
+    Message,
+    /// Bytes both ways, for which the peer must speak HTTP/2.
+    Tunnel,
+}
+
+impl Carried {
+    fn of(request: &Request<RequestBody>) -> Self {
+        if wants_tunnel(request) { Self::Tunnel } else { Self::Message }
+    }
+}
+
+/// Sends a request on a stream, and on another one while it was not looked at.
+async fn call(
+    plan: &mut Plan,
+    request: Request<RequestBody>,
+    lease: Lease<HopWire>,
+    tasks: &TaskTree,
+) -> Result<Response<Incoming>, Refusal> {
+    let mut call = Call::new(request).map_err(|error| broken(&error))?;
+    let (mut lease, mut attempts) = (lease, 0);
+    loop {
+        attempts += 1;
+        let error = match call.on(lease, tasks).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if attempts == ATTEMPTS_MAX || !call.can_go_elsewhere(&error) {
+            return Err(broken(&error));
+        }
+        lease = match way(plan, Carried::Message).await? {
+            Way::Stream(lease) => lease,
+            // What has streams does not lose them.
+            Way::Http2(_) => return Err(broken(&error)),
+        };
+    }
+}
+
+fn broken(error: &dyn std::error::Error) -> Refusal {
+    let message = format!("the next hop failed before its answer: {}", chain(error));
+    Refusal::new(502, "upstream-failed", message)
+}
+
+/// Gets a way to an endpoint that can be reached.
+async fn way(plan: &mut Plan, carried: Carried) -> Result<Way, Refusal> {
     let (worker, local) = (plan.worker.clone(), plan.local.clone());
     let target = &local.upstreams[plan.upstream].targets[plan.target];
     loop {
@@ -140,16 +193,30 @@ async fn place(plan: &mut Plan) -> Result<Stream, Refusal> {
         let Some((number, endpoint)) = chosen else {
             return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
         };
+        if carried == Carried::Message {
+            let lease = endpoint.pools.messages.lease_reused();
+            if lease.wire.is_some() {
+                plan.tried.take(number);
+                return Ok(Way::Stream(lease));
+            }
+        }
         if let Some(stream) = endpoint.pools.http2.place() {
             plan.tried.take(number);
-            return Ok(stream);
+            return Ok(Way::Http2(stream));
         }
         let how = (&target.series, plan.connect_timeout);
-        let dial = Dial::new(&worker, (endpoint, &plan.target().tls.http2), how);
-        match dial.stream().await {
-            Ok(stream) => {
+        let tls = &plan.target().tls;
+        let opened = match carried {
+            Carried::Message => Dial::new(&worker, (endpoint, &tls.messages), how).way().await,
+            Carried::Tunnel => {
+                let dial = Dial::new(&worker, (endpoint, &tls.http2), how);
+                dial.stream().await.map(Way::Http2)
+            }
+        };
+        match opened {
+            Ok(way) => {
                 plan.tried.take(number);
-                return Ok(stream);
+                return Ok(way);
             }
             Err(error) => {
                 let refusal = failed(plan, number, endpoint, &error);

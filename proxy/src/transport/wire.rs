@@ -10,6 +10,7 @@ use super::{Buffer, MuxStream, Socket};
 use crate::observe::Series;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use weft_core::traffic::mux::ResetCode;
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::tokio_rustls::{client, server};
 
@@ -77,6 +78,12 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         0
     }
 
+    /// Ready when the peer has broken it off, as far as can be told without reading; the task that
+    /// reads may be another one.
+    fn poll_broken(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Whether a connection that has waited is worth a request, as far as can be told at once.
     fn is_fit(&self) -> bool {
         true
@@ -123,6 +130,15 @@ pub(crate) enum HopWire {
 }
 
 impl HopWire {
+    /// Ends a stream and says why, as far as it has not ended; a connection of its own just ends.
+    pub(crate) fn refuse(self, why: ResetCode) {
+        match self {
+            Self::Mux(stream) => stream.refuse(why),
+            Self::Own(_) | Self::Plain(_) => {}
+            Self::Quic(stream) => stream.refuse(why),
+        }
+    }
+
     /// Counts the connection as open until it is dropped; streams are counted by their own.
     pub(crate) fn counted(mut self, series: &Arc<Series>) -> Self {
         match &mut self {
@@ -184,9 +200,18 @@ impl Wire for HopWire {
         }
     }
 
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Mux(stream) => stream.poll_broken(cx),
+            Self::Own(_) | Self::Plain(_) => Poll::Pending,
+            Self::Quic(stream) => stream.poll_broken(cx),
+        }
+    }
+
     fn is_fit(&self) -> bool {
         match self {
-            Self::Mux(_) | Self::Own(_) | Self::Plain(_) => true,
+            Self::Mux(stream) => stream.is_fit(),
+            Self::Own(_) | Self::Plain(_) => true,
             Self::Quic(stream) => stream.is_fit(),
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn start_h2(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
 fn start(rig: &Rig, layer: Layer, name: &'static str, is_h2: bool) -> anyhow::Result<Pair> {
     let envoy = binary()?;
     let (front, back) = (free_addr(), free_addr());
-    let is_h2 = is_h2 && layer == Layer::Http;
+    let is_h2 = is_h2 && matches!(layer, Layer::Http | Layer::Http2);
     let mut to_b = cluster("next", back);
     to_b["transport_socket"] = json!({
         "name": "tls",
@@ -38,26 +38,25 @@ fn start(rig: &Rig, layer: Layer, name: &'static str, is_h2: bool) -> anyhow::Re
             "max_session_keys": 0,
         },
     });
+    let mut to_app = cluster("next", rig.behind(layer));
     if is_h2 {
-        to_b["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": format!("{EXT}.upstreams.http.v3.HttpProtocolOptions"),
-                "explicit_http_config": { "http2_protocol_options": {} },
-            },
-        });
+        speak_h2(&mut to_b);
+    }
+    if layer == Layer::Http2 {
+        speak_h2(&mut to_app);
     }
     let from_a = json!({
         "name": "tls",
         "typed_config": {
             "@type": format!("{EXT}.transport_sockets.tls.v3.DownstreamTlsContext"),
             "common_tls_context":
-                common_tls(rig, "web", "shop", if layer == Layer::Http { "h2,http/1.1" } else { "" }),
+                common_tls(rig, "web", "shop", if matches!(layer, Layer::Http | Layer::Http2) { "h2,http/1.1" } else { "" }),
             "require_client_certificate": true,
             "disable_stateless_session_resumption": true,
         },
     });
     let a = bootstrap(listener(front, layer, None), to_b);
-    let b = bootstrap(listener(back, layer, Some(from_a)), cluster("next", rig.behind(layer)));
+    let b = bootstrap(listener(back, layer, Some(from_a)), to_app);
     let files = format!("{}-{}", name.replace([',', ' '], ""), tag(layer));
     Ok(Pair {
         name,
@@ -68,6 +67,15 @@ fn start(rig: &Rig, layer: Layer, name: &'static str, is_h2: bool) -> anyhow::Re
         back,
         alpn: "http/1.1",
     })
+}
+
+fn speak_h2(cluster: &mut Value) {
+    cluster["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": format!("{EXT}.upstreams.http.v3.HttpProtocolOptions"),
+            "explicit_http_config": { "http2_protocol_options": {} },
+        },
+    });
 }
 
 fn bootstrap(listener: Value, cluster: Value) -> Value {
@@ -89,7 +97,7 @@ fn cluster(name: &str, to: SocketAddr) -> Value {
 
 fn listener(at: SocketAddr, layer: Layer, tls: Option<Value>) -> Value {
     let filter = match layer {
-        Layer::Http => json!({
+        Layer::Http | Layer::Http2 => json!({
             "name": "http",
             "typed_config": {
                 "@type": format!(

@@ -32,13 +32,14 @@ fn start(rig: &Rig, layer: Layer, between: Between) -> anyhow::Result<Pair> {
     };
     let (ca, shop, web) = (rig.pem("ca.pem"), rig.pem("shop.pem"), rig.pem("web.pem"));
     let (mode, alpn, bind_alpn, check) = match layer {
-        Layer::Http => ("http", alpn, "alpn h2,http/1.1", "http-request deny"),
+        Layer::Http | Layer::Http2 => ("http", alpn, "alpn h2,http/1.1", "http-request deny"),
         Layer::Short | Layer::Tcp => ("tcp", "", "", "tcp-request content reject"),
     };
+    let spoken = if layer == Layer::Http2 { "proto h2" } else { "" };
     let a = config(
         mode,
         &format!(
-            "listen a\n  bind {front} backlog 1024\n  server b {back} ssl crt {shop} ca-file {ca} \
+            "listen a\n  bind {front} backlog 1024 {spoken}\n  server b {back} ssl crt {shop} ca-file {ca} \
              verify required verifyhost web.bench no-ssl-reuse {alpn}\n"
         ),
     );
@@ -47,7 +48,7 @@ fn start(rig: &Rig, layer: Layer, between: Between) -> anyhow::Result<Pair> {
         &format!(
             "listen b\n  bind {back} backlog 1024 ssl crt {web} ca-file {ca} verify required \
              no-tls-tickets {bind_alpn}\n  {check} unless {{ ssl_c_s_dn(cn) -m str shop }}\n  \
-             server app {behind}\n"
+             server app {behind} {spoken}\n"
         ),
     );
     let files = format!("{}-{}", name.replace([',', ' '], ""), tag(layer));

@@ -18,6 +18,7 @@ use weft_tests::ports::free_port;
 
 use crate::backend::Backend;
 use crate::certificates::Certificates;
+use crate::h2;
 use crate::load;
 use crate::process::Measured;
 
@@ -26,6 +27,8 @@ use crate::process::Measured;
 pub(crate) enum Layer {
     /// HTTP requests, routed one by one.
     Http,
+    /// Requests over HTTP/2, and calls of gRPC, all the way.
+    Http2,
     /// Bytes, of connections that ask once and end.
     Short,
     /// Bytes.
@@ -48,6 +51,7 @@ impl Rig {
     pub(crate) fn behind(&self, layer: Layer) -> SocketAddr {
         match layer {
             Layer::Http | Layer::Short => self.backend.http,
+            Layer::Http2 => self.backend.http2,
             Layer::Tcp => self.backend.firehose,
         }
     }
@@ -110,6 +114,7 @@ fn awaited(mut pair: Pair, layer: Layer) -> anyhow::Result<Pair> {
     loop {
         let answered = match layer {
             Layer::Http | Layer::Short => load::probe(pair.front, "/2"),
+            Layer::Http2 => h2::probe(pair.front, h2::Asked::Http),
             Layer::Tcp => load::drink(pair.front, Duration::from_millis(20)).map(drop),
         };
         match answered {
@@ -168,6 +173,7 @@ fn version(program: &Path, argument: &str) -> String {
 fn tag(layer: Layer) -> &'static str {
     match layer {
         Layer::Http => "http",
+        Layer::Http2 => "http2",
         Layer::Short => "short",
         Layer::Tcp => "tcp",
     }

@@ -13,6 +13,9 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Starts the pair.
 pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
+    if layer == Layer::Http2 {
+        bail!("it speaks HTTP/1 to the next hop");
+    }
     let nginx = program("nginx", "nginx-light")?;
     if layer != Layer::Http && !Path::new(STREAM_MODULE).exists() {
         bail!("its module for TCP is not installed (Debian: libnginx-mod-stream)");
@@ -41,7 +44,7 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
                  location / {{ if ($ssl_client_s_dn !~ \"CN=shop\") {{ return 403; }} proxy_pass http://next; }} }}"
             )),
         ),
-        Layer::Short | Layer::Tcp => (
+        Layer::Http2 | Layer::Short | Layer::Tcp => (
             format!(
                 "stream {{ server {{ listen {front}; proxy_ssl on; {to_b} proxy_pass {back}; }} }}"
             ),

@@ -35,6 +35,7 @@ pub(super) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> an
     let (front, back) = (free_addr(), free_addr());
     let protocol = match layer {
         Layer::Http => Protocol::Http,
+        Layer::Http2 => Protocol::Grpc,
         Layer::Short | Layer::Tcp => Protocol::Tcp,
     };
     let (chain, target) = chain_to_web(protocol, transport)?;

@@ -15,6 +15,8 @@ pub enum StreamKind {
     Datagrams,
     /// HTTP/1.1, request after request.
     Http1,
+    /// Requests and answers as records, one after the other ([`message`](crate::traffic::message)).
+    Messages,
 }
 
 impl StreamKind {
@@ -24,6 +26,7 @@ impl StreamKind {
             1 => Some(Self::Bytes),
             2 => Some(Self::Http1),
             3 => Some(Self::Datagrams),
+            4 => Some(Self::Messages),
             _ => None,
         }
     }
@@ -34,6 +37,7 @@ impl StreamKind {
             Self::Bytes => 1,
             Self::Datagrams => 3,
             Self::Http1 => 2,
+            Self::Messages => 4,
         }
     }
 }

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::super::refusal::Refusal;
+use super::incoming::{BrokenBody, Incoming};
 use super::web::WebBody;
 use crate::inbound::Cut;
 
@@ -43,7 +43,7 @@ pub(crate) trait Passage {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
     #[error("the next hop's answer broke off")]
-    NextHop(#[source] hyper::Error),
+    NextHop(#[source] BrokenBody),
     #[error("the intentions were changed, and do not allow this request any more")]
     NoLongerAllowed,
 }

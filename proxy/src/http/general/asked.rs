@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use weft_runtime::telemetry::chain;
 
 use weft_core::traffic::grpc_web::{Decoder, InvalidText, WebForm};
 
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
+use super::incoming::{BrokenBody, Incoming};
 use super::progress::Progress;
 use super::view::strip_mesh;
 
@@ -40,7 +40,7 @@ pub(crate) struct RequestBody {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskedError {
     #[error("the caller's request broke off")]
-    Caller(#[source] hyper::Error),
+    Caller(#[source] BrokenBody),
     #[error("the body is larger than this proxy lets through")]
     TooLarge,
     #[error("the caller's request cannot be read")]

@@ -3,6 +3,7 @@
 
 mod answer;
 mod asked;
+mod incoming;
 mod pool;
 mod progress;
 mod rewound;
@@ -11,9 +12,11 @@ mod tunnel;
 mod view;
 mod web;
 
-pub(crate) use asked::RequestBody;
+pub(crate) use answer::AnswerBody;
+pub(crate) use asked::{AskedError, RequestBody};
+pub(crate) use incoming::Incoming;
 pub(crate) use pool::{AppPool, Multiplexed, Stream};
-pub(crate) use serve::{Engine, StreamHop, serve};
+pub(crate) use serve::{Context, Engine, StreamHop, answer_one, serve};
 pub(crate) use tunnel::{
     NONCE_BYTES, ask_http1, bridge, is_bridged, is_extended_connect, is_plain_connect, not_offered,
     wants_tunnel,
@@ -21,5 +24,3 @@ pub(crate) use tunnel::{
 pub(crate) use view::{
     CLIENT_CERT, HeadRules, PartsView, SaidCert, Tunnels, set_authority, set_proto,
 };
-
-pub(crate) use hyper::body::Incoming;

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +17,7 @@ use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
 use super::asked::RequestBody;
+use super::incoming::Incoming;
 use super::serve::LocalExecutor;
 use crate::transport::Wire;
 
@@ -119,6 +119,18 @@ impl Multiplexed {
             return Err(io::Error::other("an attempt for another request has just failed"));
         }
         let wire = open().await.inspect_err(|_| self.failures.set(failures + 1))?;
+        self.adopt(wire, tasks).await
+    }
+
+    /// Gets a place for a request on a connection that has just been opened.
+    ///
+    /// # Errors
+    /// Those of the HTTP/2 handshake.
+    pub(crate) async fn adopt<W: Wire + 'static>(
+        &self,
+        wire: W,
+        tasks: &TaskTree,
+    ) -> io::Result<Stream> {
         let executor = LocalExecutor(tasks.clone());
         let (sender, driver) = http2::Builder::new(executor)
             .timer(TokioTimer::new())
@@ -199,10 +211,11 @@ impl Stream {
         if let Err(error) = sender.ready().await {
             return Err(Unanswered { error, unsent: Some(Box::new(request)) });
         }
-        sender.try_send_request(request).await.map_err(|mut error| {
+        let answered = sender.try_send_request(request).await.map_err(|mut error| {
             let unsent = error.take_message().map(Box::new);
             Unanswered { error: error.into_error(), unsent }
-        })
+        });
+        answered.map(|answer| answer.map(Incoming::Hyper))
     }
 }
 
@@ -234,7 +247,7 @@ impl AppPool {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.take_back(sender, tasks);
-                    return Ok(response);
+                    return Ok(response.map(Incoming::Hyper));
                 }
                 Err(mut error) => match error.take_message() {
                     // Closed while it waited: not a byte of the request was written.
@@ -253,7 +266,7 @@ impl AppPool {
         });
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         self.take_back(sender, tasks);
-        Ok(response)
+        Ok(response.map(Incoming::Hyper))
     }
 
     fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +27,7 @@ use super::super::refusal::Refusal;
 use super::super::session::Outcome;
 use super::answer::{AnswerBody, Passage, grpc_code, refuse};
 use super::asked::RequestBody;
+use super::incoming::Incoming;
 use super::progress::Progress;
 use super::rewound::Rewound;
 use super::tunnel::{Carrying, caller_end};
@@ -161,11 +161,13 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     let hop = Rc::new(RefCell::new(hop));
     let has_asked = Rc::new(Cell::new(false));
     let asked = has_asked.clone();
-    let context = Rc::new(Context { limits: Rc::new(limits.clone()), tasks: tasks.clone() });
-    let service = service_fn(move |request| {
+    let context = Rc::new(Context::new(limits, tasks));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         asked.set(true);
         let (hop, context) = (hop.clone(), context.clone());
-        async move { Ok::<_, Infallible>(handle_any(&hop, request, &context).await) }
+        let request = request.map(Incoming::Hyper);
+        // Boxed: it is some kilobytes, and the library moves it from hand to hand.
+        Box::pin(async move { Ok::<_, Infallible>(answer_one(&hop, request, &context).await) })
     });
     let mut builder = auto::Builder::new(LocalExecutor(tasks.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
@@ -208,8 +210,8 @@ pub(crate) async fn serve<W: Wire + 'static, H: StreamHop>(
     }
 }
 
-/// One request, in gRPC or gRPC-Web.
-async fn handle_any<H: StreamHop>(
+/// Answers one request, in gRPC or gRPC-Web.
+pub(crate) async fn answer_one<H: StreamHop>(
     hop: &Rc<RefCell<H>>,
     mut request: Request<Incoming>,
     context: &Context,
@@ -330,9 +332,16 @@ fn open_tunnel<H: StreamHop>(
 }
 
 /// What the requests of a connection share.
-struct Context {
+pub(crate) struct Context {
     limits: Rc<Limits>,
     tasks: TaskTree,
+}
+
+impl Context {
+    /// Makes that of a connection whose caller may take so much, and whose tasks are started there.
+    pub(crate) fn new(limits: &Limits, tasks: &TaskTree) -> Self {
+        Self { limits: Rc::new(limits.clone()), tasks: tasks.clone() }
+    }
 }
 
 /// An answer whose body is on its way.

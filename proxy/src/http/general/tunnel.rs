@@ -13,7 +13,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -30,6 +29,7 @@ use super::super::h1::{is_host_with_port, is_upgrade_known_safe};
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
 use super::asked::RequestBody;
+use super::incoming::Incoming;
 use super::serve::StreamHop;
 use crate::inbound::Cut;
 use crate::limits::Limits;
@@ -147,7 +147,7 @@ pub(crate) async fn ask_http1<F: Future<Output = io::Result<TcpStream>>>(
         }
     });
     let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-    Ok(opened(answer, bridged.as_ref()))
+    Ok(opened(answer.map(Incoming::Hyper), bridged.as_ref()))
 }
 
 /// Checks that an answer opens what was asked for, if it opens anything.

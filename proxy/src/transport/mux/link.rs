@@ -67,6 +67,8 @@ pub(super) struct End {
     pub(super) has_ended: bool,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
+    /// Who wants to know when it is broken off, beside those two.
+    pub(super) watcher: Option<Waker>,
 }
 
 impl Link {
@@ -312,7 +314,7 @@ impl State {
         self.driver = None;
         self.counts.connections_closed.add(1);
         for end in self.ends.values_mut() {
-            end.reader.take().into_iter().chain(end.writer.take()).for_each(Waker::wake);
+            end.wake_all();
         }
     }
 }
@@ -369,7 +371,12 @@ fn hear(
 impl End {
     fn break_off(&mut self, fault: io::ErrorKind) {
         self.fault = Some(fault);
-        self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        let waiting = [&mut self.reader, &mut self.writer, &mut self.watcher];
+        waiting.into_iter().filter_map(Option::take).for_each(Waker::wake);
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use weft_core::traffic::mux::ResetCode;
+use weft_core::traffic::mux::{ResetCode, Unopened};
 
 use super::link::{Link, State, remember};
 use crate::transport::{Buffer, Wire};
@@ -71,6 +71,24 @@ impl Wire for MuxStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let number = self.number;
         self.link.with(|state| poll_bytes(state, number, cx).map_ok(|_| ()))
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let number = self.number;
+        self.link.with(|state| {
+            let over = state.over;
+            match state.ends.get_mut(&number) {
+                Some(end) if end.fault.or(over).is_none() => {
+                    remember(&mut end.watcher, cx.waker());
+                    Poll::Pending
+                }
+                Some(_) | None => Poll::Ready(()),
+            }
+        })
+    }
+
+    fn is_fit(&self) -> bool {
+        self.link.can_open() != Err(Unopened::Leaving)
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {

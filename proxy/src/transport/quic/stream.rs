@@ -30,6 +30,8 @@ pub(crate) struct QuicStream {
     session: Option<Session>,
     /// The streams that it is one of.
     tally: Rc<Tally>,
+    /// Ready when the peer wants no more, or has it all.
+    stopped: Option<Pin<Box<dyn Future<Output = bool>>>>,
 }
 
 impl std::fmt::Debug for QuicStream {
@@ -42,8 +44,8 @@ impl QuicStream {
     pub(super) fn new((send, recv): (SendStream, RecvStream), tally: &Rc<Tally>) -> Self {
         tally.open();
         let tally = tally.clone();
-        let (ahead, session) = (Bytes::new(), None);
-        Self { send, recv, ahead, has_all: false, has_ended: false, session, tally }
+        let (ahead, session, stopped) = (Bytes::new(), None, None);
+        Self { send, recv, ahead, has_all: false, has_ended: false, session, tally, stopped }
     }
 
     /// Begins to carry datagrams.
@@ -143,6 +145,21 @@ fn broken(lost: &quinn::ConnectionError) -> io::Error {
 impl Wire for QuicStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_bytes(cx).map_ok(|_| ())
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let send = &self.send;
+        let stopped = self.stopped.get_or_insert_with(|| {
+            let stopped = send.stopped();
+            Box::pin(async move { !matches!(stopped.await, Ok(None)) })
+        });
+        match ready!(stopped.as_mut().poll(cx)) {
+            true => Poll::Ready(()),
+            false => {
+                self.stopped = Some(Box::pin(std::future::pending()));
+                Poll::Pending
+            }
+        }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
