@@ -20,6 +20,10 @@ use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
 use weft_core::traffic::client_hello::server_name;
+use weft_core::traffic::message::{
+    Fields, FieldsWriter, MessageReader, Piece, RECORD_HEADER_BYTES, RecordKind, RequestHead,
+    read_answer, write_end, write_header, write_reset,
+};
 use weft_core::traffic::mux::{Event, Mux, Side, StreamKind};
 use weft_core::traffic::proxy_protocol::{HEADER_BYTES_MAX, Header};
 use weft_proto::join_token::JoinToken;
@@ -30,7 +34,7 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 23] = [
+pub(crate) const TARGETS: [Target; 24] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
@@ -50,6 +54,7 @@ pub(crate) const TARGETS: [Target; 23] = [
     ("json_registration", json_registration),
     ("json_txn", json_txn),
     ("jwt", weft_server::untrusted::login),
+    ("messages", messages),
     ("mux", mux),
     ("proxy_protocol", proxy_protocol),
     ("raft", weft_server::untrusted::raft),
@@ -114,6 +119,69 @@ fn proxy_protocol(bytes: &[u8]) {
         assert_eq!(read.0.ends.is_some(), header.ends.is_some());
         Header::parse(&header.write_v1()).expect("what was written is readable").expect("whole");
     }
+}
+
+/// Messages between proxies: the same whatever the pieces in which they come, and what was read can be
+/// written and is the same again.
+fn messages(bytes: &[u8]) {
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    let whole = message_records(bytes, bytes.len());
+    assert_eq!(whole, message_records(bytes, usize::from(*step).max(1)));
+    assert!(whole.len() <= bytes.len() + RECORD_HEADER_BYTES * bytes.len());
+    assert_eq!(whole, message_records(&whole, whole.len()));
+}
+
+/// Reads as far as the rules are kept and writes it again, each run of data as one record.
+fn message_records(bytes: &[u8], step: usize) -> Vec<u8> {
+    let (mut reader, mut written, mut data) = (MessageReader::default(), Vec::new(), Vec::new());
+    let (mut start, mut end) = (0, 0);
+    while let Ok(next) = reader.next(&bytes[start..end]) {
+        let Some((piece, count)) = next else {
+            if end == bytes.len() {
+                break;
+            }
+            end = (end + step).min(bytes.len());
+            continue;
+        };
+        start += count;
+        if let Piece::Data(more) = piece {
+            data.extend_from_slice(more);
+            continue;
+        }
+        if !data.is_empty() {
+            write_header(&mut written, RecordKind::Data, data.len());
+            written.append(&mut data);
+        }
+        match piece {
+            Piece::Data(_) => {}
+            Piece::End => write_end(&mut written),
+            Piece::Reset(reason) => write_reset(&mut written, reason),
+            Piece::Trailers(payload) => {
+                let fields = FieldsWriter::trailers(&mut written);
+                copy_fields(fields, Fields::of_trailers(payload));
+            }
+            Piece::Head(payload) => match RequestHead::read(payload) {
+                Ok((head, fields)) => {
+                    copy_fields(FieldsWriter::request(&mut written, &head), fields);
+                }
+                Err(_) => break,
+            },
+            Piece::Interim(payload) => match read_answer(payload) {
+                Ok((status @ 100..200, fields)) => {
+                    copy_fields(FieldsWriter::answer(&mut written, status), fields);
+                }
+                Ok(_) | Err(_) => break,
+            },
+        }
+    }
+    written
+}
+
+fn copy_fields(mut writer: FieldsWriter<'_>, mut fields: Fields<'_>) {
+    while let Ok(Some((name, value))) = fields.next() {
+        writer.field(name, value);
+    }
+    writer.finish().expect("what was read is short enough");
 }
 
 /// Frames between proxies, in pieces, at either end. What was allowed is never passed by what is held,
