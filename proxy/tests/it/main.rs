@@ -12,6 +12,7 @@ mod handover;
 mod held_bodies;
 mod hosted;
 mod limits;
+mod messages;
 mod permissions;
 mod proxy_protocol;
 mod quic;
