@@ -21,8 +21,8 @@ use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
 use weft_core::traffic::client_hello::server_name;
 use weft_core::traffic::message::{
-    Fields, FieldsWriter, MessageReader, Piece, RECORD_HEADER_BYTES, RecordKind, RequestHead,
-    read_answer, write_end, write_header, write_reset,
+    Field, Fields, FieldsWriter, MessageReader, Piece, RECORD_HEADER_BYTES, RecordKind,
+    RequestHead, read_answer, write_end, write_header, write_reset,
 };
 use weft_core::traffic::mux::{Event, Mux, Side, StreamKind};
 use weft_core::traffic::proxy_protocol::{HEADER_BYTES_MAX, Header};
@@ -178,7 +178,7 @@ fn message_records(bytes: &[u8], step: usize) -> Vec<u8> {
 }
 
 fn copy_fields(mut writer: FieldsWriter<'_>, mut fields: Fields<'_>) {
-    while let Ok(Some((name, value))) = fields.next() {
+    while let Ok(Some(Field { name, value })) = fields.next() {
         writer.field(name, value);
     }
     writer.finish().expect("what was read is short enough");

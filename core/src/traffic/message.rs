@@ -297,6 +297,15 @@ impl<'a> FieldsWriter<'a> {
     }
 }
 
+/// One field of a head or of trailers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its name, in small letters if the peer keeps to HTTP/2.
+    pub name: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+}
+
 /// Reads fields one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a>(&'a [u8]);
@@ -307,7 +316,7 @@ impl<'a> Fields<'a> {
         Self(payload)
     }
 
-    /// Returns the next field's name and value; `None` after the last.
+    /// Returns the next field; `None` after the last.
     ///
     /// # Errors
     /// [`InvalidMessage::Fields`].
@@ -315,11 +324,11 @@ impl<'a> Fields<'a> {
         clippy::should_implement_trait,
         reason = "an iterator's item would carry the error on"
     )]
-    pub fn next(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, InvalidMessage> {
+    pub fn next(&mut self) -> Result<Option<Field<'a>>, InvalidMessage> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        Ok(Some((self.text()?, self.text()?)))
+        Ok(Some(Field { name: self.text()?, value: self.text()? }))
     }
 
     fn text(&mut self) -> Result<&'a [u8], InvalidMessage> {

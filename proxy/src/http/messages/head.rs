@@ -5,7 +5,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version, response};
-use weft_core::traffic::message::{Fields, FieldsWriter, InvalidMessage, RequestHead, read_answer};
+use weft_core::traffic::message::{
+    Field, Fields, FieldsWriter, InvalidMessage, RequestHead, read_answer,
+};
 
 use super::body::BrokenMessage;
 
@@ -98,7 +100,7 @@ pub(super) fn read_trailers(payload: &Bytes) -> Result<HeaderMap, BrokenMessage>
 
 fn read_fields(payload: &Bytes, mut fields: Fields<'_>) -> Result<HeaderMap, BrokenMessage> {
     let mut headers = HeaderMap::new();
-    while let Some((name, value)) = fields.next()? {
+    while let Some(Field { name, value }) = fields.next()? {
         let name = HeaderName::from_bytes(name).map_err(|_| BrokenMessage::Fields)?;
         let value = HeaderValue::from_maybe_shared(payload.slice_ref(value));
         let value = value.map_err(|_| BrokenMessage::Fields)?;
