@@ -63,6 +63,7 @@ mod tap;
 mod tls_pass_through;
 mod tokens;
 mod tracing;
+mod udp;
 mod unix_sockets;
 mod watching;
 mod workload_api;
