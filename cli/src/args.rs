@@ -32,6 +32,7 @@ Look and change:
 Look after it:
   members    List hosts and servers, and whether they answer
   ps         List the proxies of this host, and what each has in force
+  tap        Watch requests and connections of a service while they happen
   monitor    Follow the log of this host's agent
   reload     Have this host's agent read its files again
   maint      Take this host or a service of it out of use, or back in
@@ -143,6 +144,8 @@ pub(crate) enum Command {
     Services(cmd::services::ServicesArgs),
     /// Save, restore and inspect the state of the servers
     Snapshot(cmd::snapshot::SnapshotArgs),
+    /// Watch requests and connections of a service while they happen
+    Tap(Box<cmd::tap::TapArgs>),
     /// Print the version
     Version(cmd::version::VersionArgs),
     /// Follow a view, and hand every change to a program

@@ -88,6 +88,16 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a piece to standard output at once.
+///
+/// # Errors
+/// Those of the operating system, also when the reader is gone.
+pub(crate) fn write_piece(piece: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(piece)?;
+    out.flush()
+}
+
 /// Prints a line.
 ///
 /// # Errors

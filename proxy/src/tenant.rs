@@ -12,7 +12,7 @@ use tracing::info;
 use weft_core::name::{InstanceId, ServiceName};
 
 use crate::control::KeyAsker;
-use crate::observe::{Metrics, WorkloadMetrics};
+use crate::observe::{Metrics, Taps, WorkloadMetrics};
 use crate::workload::Workload;
 
 /// One workload, whatever its configuration is at the moment.
@@ -29,6 +29,8 @@ pub(crate) struct Tenant {
     pub(crate) asker: KeyAsker,
     /// Connections of other proxies, over all workers.
     pub(crate) inbound_open: Arc<AtomicU32>,
+    /// Who watches its requests and connections.
+    pub(crate) taps: Taps,
     state: Mutex<TenantState>,
 }
 
@@ -121,6 +123,7 @@ impl Tenants {
             metrics,
             asker,
             inbound_open: Arc::default(),
+            taps: Taps::default(),
             state: Mutex::default(),
         });
         self.0.all.lock().insert(number, tenant.clone());

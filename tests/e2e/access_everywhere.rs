@@ -94,6 +94,8 @@ fn the_agents_own_pages_ask_for_rights_by_name() {
         lacks(&ask("PUT", path, &host, r#"{"Token":""}"#), &accessor, needed, on);
     }
     lacks(&ask("GET", "host", &host, ""), &accessor, "operator:read", "");
+    lacks(&ask("GET", "tap?service=web", &nothing, ""), &other, "agent:read", "node1");
+    lacks(&ask("GET", "tap?service=db", &host, ""), &accessor, "service:write", "db");
     lacks(&ask("GET", "connect/ca/leaf/db", &host, ""), &accessor, "service:write", "db");
     assert_eq!(ask("GET", "connect/ca/leaf/web", &host, "").status, 200);
     let check = json!({ "Name": "alive", "TTL": "10s" }).to_string();

@@ -16,18 +16,19 @@ use weft_core::attestation::Processes;
 use weft_core::limits;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::time::Timestamp;
+use weft_core::traffic::tap::TapEvent;
 use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_server::{ProxyControl, ProxyControlServer};
 use weft_proto::grpc::v1::proxy_request::Request as Said;
 use weft_proto::grpc::v1::{
     HostHello, HostedProxies, ProxyAck, ProxyConfiguration, ProxyHello, ProxyPlaintext,
-    ProxyRequest,
+    ProxyRequest, ProxyTap, ProxyWishes, SeenByTap,
 };
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
 use super::proxy_callers::{Callers, ProxyPeer, incoming};
-use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Program, Proxies, Proxy};
+use crate::proxycfg::{Connected, Plaintext, PlaintextFrom, Program, Proxies, Proxy, TapWish};
 
 /// Processes of the agent's user and group may configure themselves here; keys pass through.
 const SOCKET_MODE: u32 = 0o660;
@@ -110,6 +111,10 @@ impl ProxyControl for Door {
         let hello = hello(&mut requests).await?;
         let proxy = find(&self.proxies, &hello)?;
         let is_hosted = hello.is_hosted;
+        let takes = match hello.takes_wishes {
+            true => Takes::Wishes,
+            false => Takes::Configurations,
+        };
         let claim = self.callers.claim(peer.as_ref(), (&proxy.id, is_hosted));
         let claim = claim.inspect_err(|refusal| {
             warn!(proxy = %proxy.id, reason = refusal.message(), "a process may not be a proxy");
@@ -128,7 +133,7 @@ impl ProxyControl for Door {
             let _claim = claim;
             tokio::select! {
                 () = tasks.cancelled() => {}
-                status = converse((&proxies, &proxy), &connected, requests, &sender) => {
+                status = converse((&proxies, &proxy), &connected, requests, (&sender, takes)) => {
                     if let Some(status) = status {
                         // A proxy that has left needs no reason.
                         let _ = sender.try_send(Err(status));
@@ -191,7 +196,7 @@ async fn hello(requests: &mut Streaming<ProxyRequest>) -> Result<ProxyHello, Sta
         .map_err(|_| Status::deadline_exceeded("the proxy did not say who it is"))??;
     match first.and_then(|request| request.request) {
         Some(Said::Hello(hello)) => Ok(hello),
-        Some(Said::Ack(_) | Said::KeysWanted(_) | Said::Plaintext(_)) | None => {
+        Some(Said::Ack(_) | Said::KeysWanted(_) | Said::Plaintext(_) | Said::Seen(_)) | None => {
             Err(Status::invalid_argument("a proxy first says who it is"))
         }
     }
@@ -217,16 +222,26 @@ fn find(proxies: &Proxies, hello: &ProxyHello) -> Result<Arc<Proxy>, Status> {
     }
 }
 
+/// What a proxy can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Nothing else: it is older than wishes.
+    Configurations,
+    Wishes,
+}
+
 /// Sends configurations and takes acknowledgements until one side ends; returns the status to
 /// end with, `None` when the proxy left.
 async fn converse(
     (proxies, proxy): (&Proxies, &Proxy),
     connected: &Connected,
     mut requests: Streaming<ProxyRequest>,
-    sender: &Configurations,
+    (sender, takes): (&Configurations, Takes),
 ) -> Option<Status> {
-    let mut snapshot = proxy.snapshot();
+    let (mut snapshot, mut watchers) = (proxy.snapshot(), proxies.taps().changes());
     snapshot.mark_changed();
+    watchers.mark_changed();
+    let mut told = Vec::new();
     loop {
         // Dropping a permit gives it back; a message that is not complete stays in the stream.
         // While the last configuration is being read there is no permit: changes pile up in
@@ -243,29 +258,77 @@ async fn converse(
                 if let Some(newest) = newest {
                     let version = newest.version;
                     let snapshot = envelope::encode(&*newest);
-                    permit?.send(Ok(ProxyConfiguration { version, snapshot }));
+                    permit?.send(Ok(ProxyConfiguration { version, snapshot, wishes: None }));
+                }
+            }
+            permit = ready(sender, &mut watchers), if takes == Takes::Wishes => {
+                watchers.mark_unchanged();
+                let newest = taps(proxies, proxy);
+                if newest != told {
+                    told.clone_from(&newest);
+                    let wishes = Some(ProxyWishes { taps: newest });
+                    permit?.send(Ok(ProxyConfiguration { wishes, ..Default::default() }));
                 }
             }
             request = requests.message() => match request {
-                Ok(Some(ProxyRequest { request: Some(Said::Ack(ack)) })) => {
-                    note(proxy, connected, ack);
-                }
-                Ok(Some(ProxyRequest { request: Some(Said::KeysWanted(wanted)) })) => {
-                    // A name that is none is nobody's.
-                    if let Ok(provider) = ServiceName::parse(&wanted.provider) {
-                        proxies.want_keys(&provider);
+                Ok(Some(ProxyRequest { request: Some(said) })) => {
+                    if let Err(status) = hear((proxies, proxy), connected, said) {
+                        return Some(status);
                     }
                 }
-                Ok(Some(ProxyRequest { request: Some(Said::Plaintext(report)) })) => {
-                    connected.told(plaintext(report));
-                }
-                Ok(Some(ProxyRequest { request: Some(Said::Hello(_)) | None })) => {
-                    return Some(Status::invalid_argument("a proxy says who it is only once"));
+                Ok(Some(ProxyRequest { request: None })) => {
+                    return Some(Status::invalid_argument("a request of a proxy says something"));
                 }
                 Ok(None) | Err(_) => return None,
             },
         }
     }
+}
+
+/// Takes what a proxy says.
+///
+/// # Errors
+/// The status to end with.
+fn hear(
+    (proxies, proxy): (&Proxies, &Proxy),
+    connected: &Connected,
+    said: Said,
+) -> Result<(), Status> {
+    match said {
+        Said::Ack(ack) => note(proxy, connected, ack),
+        Said::Hello(_) => {
+            return Err(Status::invalid_argument("a proxy says who it is only once"));
+        }
+        Said::KeysWanted(wanted) => {
+            // A name that is none is nobody's.
+            if let Ok(provider) = ServiceName::parse(&wanted.provider) {
+                proxies.want_keys(&provider);
+            }
+        }
+        Said::Plaintext(report) => connected.told(plaintext(report)),
+        Said::Seen(seen) => {
+            let Some(service) = proxies.service_of(&proxy.id) else { return Ok(()) };
+            for SeenByTap { id, events, missed } in seen.taps {
+                // One that is not readable is one that is missed.
+                let count = events.len();
+                let events: Vec<TapEvent> =
+                    events.iter().filter_map(|it| envelope::decode(it).ok()).collect();
+                let unread = (count - events.len()) as u64;
+                proxies.taps().deliver((id, &service), events, missed.saturating_add(unread));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says who wants to see something of a proxy's service.
+fn taps(proxies: &Proxies, proxy: &Proxy) -> Vec<ProxyTap> {
+    let Some(service) = proxies.service_of(&proxy.id) else { return Vec::new() };
+    let tap = |(id, wish): (u64, TapWish)| {
+        let filter = envelope::encode(&wish.filter);
+        ProxyTap { id, filter, rate: wish.rate }
+    };
+    proxies.taps().of(&service).into_iter().map(tap).collect()
 }
 
 /// Takes a proxy's word for who came without mutual TLS, as much of it as one may say.

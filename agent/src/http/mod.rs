@@ -20,6 +20,7 @@ mod rights;
 mod route;
 mod service;
 mod stream;
+mod tap;
 mod token;
 
 use std::convert::Infallible;
@@ -182,10 +183,13 @@ impl Api {
     /// is written down by the server.
     fn noted(&self, request: &Request<Body>) -> Option<Noted> {
         self.parts.audit.as_ref()?;
-        if let Found::NotFound = self.routes.find(request.method(), request.uri().path()) {
+        let found = self.routes.find(request.method(), request.uri().path());
+        if let Found::NotFound = found {
             return None;
         }
         let mut noted = Noted::of(request);
+        // Who looks at the requests of others is written down as who changes something.
+        noted.is_told = matches!(found, Found::Handler { handler: Route::Tap, .. });
         let shown = rights::token(&Query::of(request.uri()), request.headers());
         // The agent knows tokens by what they are, not by their names.
         noted.token = self.parts.acl.token_of(shown).map(|token| token.fingerprint());
@@ -291,6 +295,7 @@ impl Api {
             Route::ServiceMaintenance => self.service_maintenance(call).await,
             Route::ServiceRegister => self.service_register(call).await,
             Route::Services => self.services(call).await,
+            Route::Tap => self.tap(&call),
             Route::Token => self.set_token(call).await,
             Route::Version => self.version(&call),
         }

@@ -15,7 +15,10 @@ use crate::proxycfg::{Proxy, ProxyStatus};
 impl Api {
     pub(super) async fn proxies(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let shown = self.parts.proxies.all().into_iter().map(|proxy| {
-            let body = shown(&proxy, &self.parts.proxies.service_of(&proxy.id));
+            let service = self.parts.proxies.service_of(&proxy.id);
+            // A proxy that names no service is nobody's but its own.
+            let service = service.map_or_else(|| proxy.id.to_string(), |it| it.to_string());
+            let body = shown(&proxy, &service);
             (Question::read(Resource::Service, &body.service), body)
         });
         let (seen, is_filtered) = self.seen(call.token.as_ref(), shown.collect()).await?;

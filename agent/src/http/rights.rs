@@ -63,6 +63,14 @@ impl Api {
             Route::ServiceDeregister | Route::ServiceMaintenance => {
                 vec![Question::write(Resource::Service, &self.name_of(call.params.get("id")))]
             }
+            // Whoever may write a service can have its certificate, and with it its traffic.
+            Route::Tap => {
+                let service = call.query.get("service").unwrap_or_default();
+                vec![
+                    Question::read(Resource::Agent, &node),
+                    Question::write(Resource::Service, service),
+                ]
+            }
             // Roots are for everyone; the others ask for each thing that they show or read.
             Route::CheckRegister
             | Route::Checks

@@ -39,6 +39,7 @@ pub(super) enum Route {
     ServiceMaintenance,
     ServiceRegister,
     Services,
+    Tap,
     Token,
     Version,
 }
@@ -60,6 +61,7 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/monitor", Route::Monitor);
     let routes = get(routes, "/v1/agent/mtls", Route::Mtls);
     let routes = get(routes, "/v1/agent/proxies", Route::Proxies);
+    let routes = get(routes, "/v1/agent/tap", Route::Tap);
     let routes = put(routes, "/v1/agent/join/{*address}", Route::Join);
     let routes = put(routes, "/v1/agent/force-leave/{*node}", Route::ForceLeave);
     let routes = put(routes, "/v1/agent/maintenance", Route::Maintenance);

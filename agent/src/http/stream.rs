@@ -70,7 +70,7 @@ impl Api {
         Ok(self.endless(lines, "application/json"))
     }
 
-    fn endless(
+    pub(super) fn endless(
         &self,
         lines: impl Stream<Item = Bytes> + Send + 'static,
         kind: &'static str,

@@ -7,7 +7,9 @@
 mod driver;
 mod proxy;
 mod registry;
+mod taps;
 
 pub(crate) use proxy::Connected;
 pub use proxy::{Plaintext, PlaintextFrom, Program, Proxy, ProxyStatus, Refusal};
 pub use registry::{Proxies, Sources};
+pub(crate) use taps::{TapStream, TapWish, Told};

@@ -14,6 +14,7 @@ use weft_runtime::task::TaskTree;
 
 use super::driver;
 use super::proxy::Proxy;
+use super::taps::Taps;
 use crate::jwks::KeySets;
 use crate::leaf::Leaves;
 use crate::local::{Local, LocalServices};
@@ -46,6 +47,7 @@ struct Shared {
     sources: Sources,
     site: Site,
     tasks: TaskTree,
+    taps: Taps,
     table: Mutex<BTreeMap<InstanceId, Entry>>,
 }
 
@@ -69,7 +71,8 @@ impl Proxies {
             trust_domain: membership.trust_domain.clone(),
         };
         let (local, tasks) = (local.clone(), tasks.child("proxycfg"));
-        let shared = Shared { local, sources, site, tasks, table: Mutex::default() };
+        let (taps, table) = (Taps::default(), Mutex::default());
+        let shared = Shared { local, sources, site, tasks, taps, table };
         let proxies = Self { shared: Arc::new(shared) };
         let follow = follow(proxies.shared.clone(), proxies.shared.local.subscribe());
         proxies.shared.tasks.spawn("registry", follow);
@@ -94,15 +97,17 @@ impl Proxies {
         table.values().find(stands_beside).map(|entry| entry.proxy.clone())
     }
 
-    /// Returns the name of the service that a proxy speaks for, as it is registered; the proxy's id
-    /// for one that is registered no more.
-    pub(crate) fn service_of(&self, id: &InstanceId) -> String {
+    /// Returns the service that a proxy speaks for, as it is registered; `None` for one that is
+    /// registered no more.
+    pub(crate) fn service_of(&self, id: &InstanceId) -> Option<ServiceName> {
         let table = self.shared.table.lock();
-        let destination = table.get(id).and_then(|entry| {
-            let sidecar = entry.sidecar.borrow();
-            sidecar.proxy.destination_service_name.as_ref().map(ToString::to_string)
-        });
-        destination.unwrap_or_else(|| id.to_string())
+        let sidecar = table.get(id)?.sidecar.borrow();
+        sidecar.proxy.destination_service_name.clone()
+    }
+
+    /// Returns those who watch what the proxies do.
+    pub(crate) fn taps(&self) -> &Taps {
+        &self.shared.taps
     }
 
     /// Has the keys of a provider of tokens fetched again soon.

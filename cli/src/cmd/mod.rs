@@ -27,5 +27,6 @@ pub(crate) mod ps;
 pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod snapshot;
+pub(crate) mod tap;
 pub(crate) mod version;
 pub(crate) mod watch;

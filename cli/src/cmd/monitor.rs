@@ -2,7 +2,7 @@
 //!
 //! **Source**: Consul: commands/monitor.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use clap::Args;
 use weft_runtime::signal::Signals;
 
 use crate::client::ApiArgs;
+use crate::output::write_piece;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
     let json = if args.log_json { "&logjson" } else { "" };
     let path = format!("/v1/agent/monitor?loglevel={level}{json}");
     let mut unwritten = None;
-    let mut take = |piece: Bytes| match print(&piece) {
+    let mut take = |piece: Bytes| match write_piece(&piece) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             unwritten = Some(error);
@@ -64,11 +65,4 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
         Some(error) => Err(error).context("cannot write to standard output"),
         None => bail!("the agent has ended its log"),
     }
-}
-
-/// Whole lines come, and each is shown at once.
-fn print(piece: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(piece)?;
-    out.flush()
 }

@@ -2,6 +2,13 @@
 
 use std::fmt::Write as _;
 
+/// Returns a text as it may be shown to people: it moves no cursor and breaks no line.
+pub fn shown_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    push_text(text, &mut shown);
+    shown
+}
+
 /// Appends a text to a line for people, in the way in which it would be written in a program.
 pub(super) fn push_text(text: &str, out: &mut String) {
     for letter in text.chars() {

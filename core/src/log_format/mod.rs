@@ -5,12 +5,15 @@
 
 mod captured;
 mod escape;
+mod latency;
 mod operator;
 mod record;
 mod start_time;
 mod template;
 
 pub use captured::{Captured, shown_query};
+pub use escape::shown_text;
+pub use latency::{CalledLatency, LatencyPart, LatencySplit, TIMING_ASKED, TIMING_FIELD};
 pub use record::{LogRecord, LogScope, flag_of};
 pub use template::{LogFormat, PLAIN_LOG_FORMAT};
 

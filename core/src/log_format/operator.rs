@@ -1,5 +1,6 @@
 //! One operator: what stands between two `%`.
 
+use super::latency::LatencyPart;
 use super::record::{AddressPart, Plain};
 use super::start_time::TimeFormat;
 
@@ -38,9 +39,11 @@ pub(super) struct Names {
     pub(super) request: Vec<Box<str>>,
     pub(super) response: Vec<Box<str>>,
     pub(super) trailers: Vec<Box<str>>,
+    /// Whether an operator tells where the time went.
+    pub(super) has_latency: bool,
 }
 
-const PLAIN: [(&str, Plain); 45] = [
+const PLAIN: [(&str, Plain); 49] = [
     ("BYTES_RECEIVED", Plain::BytesReceived),
     ("BYTES_SENT", Plain::BytesSent),
     ("CONNECTION_ID", Plain::ConnectionId),
@@ -84,7 +87,11 @@ const PLAIN: [(&str, Plain); 45] = [
     ("UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", Plain::UpstreamHost(AddressPart::Ip)),
     ("UPSTREAM_REMOTE_PORT", Plain::UpstreamHost(AddressPart::Port)),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::UpstreamTransportFailure),
+    ("WEFT_APPLICATION_MICROS", Plain::Latency(LatencyPart::Application)),
     ("WEFT_DIRECTION", Plain::Direction),
+    ("WEFT_NETWORK_MICROS", Plain::Latency(LatencyPart::Network)),
+    ("WEFT_PROXY_MICROS", Plain::Latency(LatencyPart::Proxy)),
+    ("WEFT_REMOTE_PROXY_MICROS", Plain::Latency(LatencyPart::RemoteProxy)),
     ("WEFT_SERVICE", Plain::Service),
 ];
 
@@ -101,6 +108,7 @@ impl Operator {
         };
         if let Some((_, plain)) = PLAIN.iter().find(|(name, _)| *name == word) {
             // `GRPC_STATUS(…)` chooses a spelling.
+            names.has_latency |= matches!(plain, Plain::Latency(_));
             return match (plain, argument) {
                 (Plain::GrpcStatus, Some("NUMBER")) => Ok(Self::Plain(Plain::GrpcStatusNumber)),
                 (Plain::GrpcStatus, Some("CAMEL_STRING")) => Ok(Self::Plain(*plain)),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::captured::Captured;
+use super::latency::{LatencyPart, LatencySplit};
 use super::operator::{Header, Operator};
 use crate::local_address::LocalAddress;
 
@@ -62,6 +63,8 @@ pub struct LogRecord {
     pub request_duration: Option<Duration>,
     /// Until the head of the answer came.
     pub response_duration: Option<Duration>,
+    /// Where that time went, if somebody wants to know.
+    pub latency: Option<LatencySplit>,
     /// The caller's address.
     pub remote: Option<SocketAddr>,
     /// Where it came in.
@@ -117,6 +120,7 @@ pub(super) enum Plain {
     GrpcStatusNumber,
     GrpcStatusSnake,
     Hostname,
+    Latency(LatencyPart),
     Protocol,
     RequestDuration,
     RequestTxDuration,
@@ -156,6 +160,10 @@ impl<'a> Value<'a> {
         duration.map_or(Self::Nothing, |duration| {
             Self::Number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
         })
+    }
+
+    fn micros(duration: Duration) -> Self {
+        Self::Number(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// A unix socket has neither address nor port: its path stands for the whole.
@@ -262,6 +270,11 @@ impl LogRecord {
                 None => Value::Nothing,
             },
             Plain::Hostname => Value::text(&scope.hostname),
+            Plain::Latency(wanted) => {
+                let mut parts = self.latency.iter().flat_map(LatencySplit::parts);
+                let found = parts.find(|(part, _)| *part == wanted);
+                found.map_or(Value::Nothing, |(_, time)| Value::micros(time))
+            }
             Plain::Protocol => Value::maybe(self.protocol.or(self.datagrams.map(|_| "UDP"))),
             Plain::RequestDuration | Plain::RequestTxDuration => {
                 Value::millis(self.request_duration)

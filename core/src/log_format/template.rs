@@ -94,6 +94,11 @@ impl LogFormat {
         Ok(Self { shape: Shape::Json(node), names: compiler.names })
     }
 
+    /// Whether a line tells where the time of its request went.
+    pub fn has_latency(&self) -> bool {
+        self.names.has_latency
+    }
+
     /// Keeps what the form needs of a request's headers.
     pub fn request_headers(&self, each: impl Fn(&str, &mut dyn FnMut(&[u8]))) -> Captured {
         Captured::of(&self.names.request, each)

@@ -3,7 +3,8 @@
 //!
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`pick_two`] chooses among the target's endpoints, [`Rewrite`] says what
-//! the path becomes. [`path`] says over what an endpoint is called.
+//! the path becomes. [`path`] says over what an endpoint is called. [`tap`] says
+//! who sees what of all that while it happens.
 
 mod balance;
 pub mod client_hello;
@@ -19,6 +20,7 @@ mod request;
 mod rewrite;
 mod route;
 mod split;
+pub mod tap;
 mod trace;
 
 pub use balance::{Candidate, pick_two};

@@ -106,6 +106,11 @@ impl Driver {
         self.means.standing.generation()
     }
 
+    /// Returns the workload.
+    pub(super) fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
     /// Tries again to open listeners, if some are missing.
     pub(super) async fn rebind(&mut self) {
         if let (Some(_), Some(workload)) = (&self.rebinds, self.tenant.cell.load_full()) {

@@ -6,6 +6,7 @@ mod drive;
 mod host;
 mod static_file;
 mod subscribe;
+mod watching;
 
 use weft_runtime::task::TaskTree;
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 use weft_core::proxycfg::ProxySnapshot;
 use weft_proto::envelope;
@@ -18,9 +19,10 @@ use weft_proto::grpc::v1::{
 };
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
-use weft_runtime::{entropy, rpc};
+use weft_runtime::{clock, entropy, rpc};
 
 use super::drive::Driver;
+use super::watching::Watching;
 use crate::StartError;
 use crate::config::WorkloadId;
 use crate::http::chain;
@@ -35,6 +37,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 const REQUESTS_MAX: usize = 4;
 /// How often the agent is told who came without mutual TLS, if that has changed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often the agent is told what those who watch have to see: often enough for a person.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Bytes of one configuration: a thousand upstreams with their endpoints.
 const CONFIGURATION_BYTES_MAX: usize = 64 << 20;
 
@@ -135,16 +139,37 @@ async fn follow(
     let weft_version = env!("CARGO_PKG_VERSION").to_owned();
     let is_hosted = subject.is_hosted;
     let generation = driver.generation();
-    let hello = ProxyHello { sidecar_for, proxy_id, weft_version, is_hosted, generation };
+    let takes_wishes = true;
+    let hello =
+        ProxyHello { sidecar_for, proxy_id, weft_version, is_hosted, generation, takes_wishes };
     let hello = Request::Hello(hello);
     if requests.send(ProxyRequest { request: Some(hello) }).await.is_err() {
         return Status::internal("the request stream closed by itself");
     }
-    let mut configurations = match client.configure(ReceiverStream::new(stream)).await {
+    let configurations = match client.configure(ReceiverStream::new(stream)).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status,
     };
-    let mut reports = tokio::time::interval(REPORT_EVERY);
+    let mut watching = Watching::default();
+    let with = (configurations, &requests, &mut watching);
+    let ended = converse(driver, with, questions, backoff).await;
+    watching.end(driver.tenant());
+    ended
+}
+
+/// Takes what the agent says and answers, to the end of the stream.
+async fn converse(
+    driver: &mut Driver,
+    (mut configurations, requests, watching): (
+        Streaming<ProxyConfiguration>,
+        &mpsc::Sender<ProxyRequest>,
+        &mut Watching,
+    ),
+    questions: &mut Questions,
+    backoff: &mut Backoff,
+) -> Status {
+    let gone = || Status::unavailable("the agent ended the stream");
+    let (mut reports, mut looks) = (interval(REPORT_EVERY), interval(TELL_EVERY));
     let mut reported = None;
     loop {
         let configuration = tokio::select! {
@@ -154,37 +179,61 @@ async fn follow(
                 let provider = provider.as_str().to_owned();
                 let wanted = Request::KeysWanted(ProxyKeysWanted { provider });
                 if requests.send(ProxyRequest { request: Some(wanted) }).await.is_err() {
-                    return Status::unavailable("the agent ended the stream");
+                    return gone();
                 }
                 continue;
             }
             _ = reports.tick() => {
                 if !driver.is_replaced() {
-                    report(driver, &requests, &mut reported);
+                    report(driver, requests, &mut reported);
                 }
                 continue;
             }
+            _ = looks.tick(), if watching.is_open() => {
+                tell(watching, requests);
+                continue;
+            }
             () = driver.rebind_due() => {
-                rebind(driver, &requests).await;
+                rebind(driver, requests).await;
                 continue;
             }
         };
         let configuration = match configuration {
             Ok(Some(configuration)) => configuration,
-            Ok(None) => return Status::unavailable("the agent ended the stream"),
+            Ok(None) => return gone(),
             Err(status) => return status,
         };
         backoff.reset();
+        if let Some(wishes) = configuration.wishes {
+            watching.want(wishes.taps, driver.tenant());
+            continue;
+        }
         let version = configuration.version;
         let refusal = take(driver, configuration).await;
+        watching.begin(driver.tenant());
         if driver.is_replaced() {
             continue;
         }
         let missing_listeners = driver.missing();
         let ack = Request::Ack(ProxyAck { version, refusal, missing_listeners });
         if requests.send(ProxyRequest { request: Some(ack) }).await.is_err() {
-            return Status::unavailable("the agent ended the stream");
+            return gone();
         }
+    }
+}
+
+fn interval(every: Duration) -> Interval {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Tells the agent what those who watch have to see, if there is room for it; else it waits.
+fn tell(watching: &mut Watching, requests: &mpsc::Sender<ProxyRequest>) {
+    if let Ok(place) = requests.try_reserve()
+        && let Some(seen) = watching.tell(clock::instant())
+    {
+        place.send(ProxyRequest { request: Some(Request::Seen(seen)) });
     }
 }
 

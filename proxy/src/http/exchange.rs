@@ -5,11 +5,13 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use weft_core::log_format::TIMING_FIELD;
 use weft_runtime::clock;
 use weft_runtime::telemetry::chain;
 
 use super::h1::{
-    BodyError, BodyReader, ConnectionField, Emission, Framing, HeadScan, write_response_head,
+    BodyError, BodyReader, ConnectionField, Emission, Framing, HeadScan, add_field,
+    write_response_head,
 };
 use super::held::{Held, Holding};
 use super::pump::{Pump, PumpError};
@@ -347,9 +349,12 @@ impl<C: Wire, H: Hop> Session<C, H> {
         };
         self.output.clear();
         let head = &buffer.filled()[..length];
-        self.hop.answered(&plan, (&self.response, head));
+        let told = self.hop.answered(&plan, (&self.response, head), started);
         let how = (emission, H::MESH_FIELDS);
         write_response_head(&self.response, head, connection, how, &mut self.output);
+        if let Some(told) = told {
+            add_field(TIMING_FIELD, &told.to_string(), &mut self.output);
+        }
         buffer.consume(length);
         let mut download = Pump::new(self.response.framing, emission);
         if let Err(error) = download.take_first(&mut buffer, &mut self.output) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use weft_core::limits;
+use weft_core::log_format::CalledLatency;
 use weft_runtime::clock;
 
 use super::exchange::{Next, Opened};
@@ -70,8 +71,16 @@ pub(crate) trait Hop {
     /// Takes note of a request that is about to be refused before it has a plan.
     fn refuses(&mut self, _request: RequestRef<'_>) {}
 
-    /// Takes note of the head of a request's answer, which lies in the bytes.
-    fn answered(&mut self, _plan: &Self::Plan, _head: (&ResponseHead, &[u8])) {}
+    /// Takes note of the head of a request's answer, which lies in the bytes; the request came at
+    /// `started`. Returns what the calling proxy is told of where the time went, if it wants to know.
+    fn answered(
+        &mut self,
+        _plan: &Self::Plan,
+        _head: (&ResponseHead, &[u8]),
+        _started: Instant,
+    ) -> Option<CalledLatency> {
+        None
+    }
 
     /// Gets a connection; called again for the next attempt.
     async fn connect(

@@ -178,7 +178,7 @@ pub(super) async fn copy<W: Wire>(
     live: &Live,
 ) {
     live.set_busy(true);
-    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote));
+    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote, Some(&caller.service)));
     let carried = begin((worker, local, flow), from, |record| caller.tell(record));
     if !may_connect(local, caller) {
         return carried.fail("intention-denied");
@@ -194,10 +194,11 @@ pub(super) async fn copy<W: Wire>(
 /// Begins to count a connection, and its line.
 pub(super) fn begin(
     (worker, local, flow): (&Worker, &Local, Option<Arc<Flow>>),
-    (live, remote): (&Live, Option<SocketAddr>),
+    (live, remote, calling): (&Live, Option<SocketAddr>, Option<&ServiceName>),
     fill: impl FnOnce(&mut LogRecord),
 ) -> Carried {
-    let log = (local.workload.logs.as_ref(), &worker.log);
+    let called = &local.workload.snapshot.service;
+    let log = (worker.watchers(local), (calling, Some(called)), &worker.log);
     Carried::begin((&local.inbound, flow), log, &mut worker.random.borrow_mut(), |record| {
         let (direction, connection) = ("inbound", live.number());
         let bind = local.workload.snapshot.inbound.bind;
@@ -261,7 +262,7 @@ pub(super) fn tell_unknown(
     reason: String,
 ) {
     if local.workload.logs.as_ref().is_some_and(|logs| logs.tells_of_listeners()) {
-        let carried = begin((worker, local, None), (live, remote), |record| {
+        let carried = begin((worker, local, None), (live, remote, None), |record| {
             record.transport_failure = Some(reason.into());
         });
         carried.fail("handshake-refused");

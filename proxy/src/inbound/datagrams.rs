@@ -23,7 +23,7 @@ pub(super) async fn carry<W: Wire>(
     live.set_busy(true);
     let counts = worker.udp_counts(Side::Inbound);
     let _open = OpenSession::new(&counts);
-    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote));
+    let (flow, from) = (Some(caller.flow.clone()), (live, caller.remote, Some(&caller.service)));
     let mut carried = begin((worker, local, flow), from, |record| {
         caller.tell(record);
         record.datagrams = Some((0, 0));

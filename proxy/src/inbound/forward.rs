@@ -1,6 +1,5 @@
 //! Requests on to the local instance, if the caller may.
 
-use std::cell::RefCell;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use weft_core::config_entry::{ClientCertDetails, JwtProvider, Protocol};
 use weft_core::intention::{Asked, Judgement, Standing};
 use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::local_address::LocalAddress;
+use weft_core::log_format::{CalledLatency, LatencySplit};
 use weft_core::name::ServiceName;
 use weft_core::traffic::RequestView;
 use weft_runtime::{clock, net};
@@ -27,7 +27,7 @@ use crate::http::{
     Edits, Held, Holding, Hop, MADE_FIELDS_MAX, Outcome, PROTO_HTTPS, Refusal, Reuse,
 };
 use crate::listen::{Caller, InFlight, Live, Local, Worker};
-use crate::observe::{From, Lines, Logged, SpanKind, Traced, Verdict};
+use crate::observe::{From, Lines, Logged, Observed, SpanKind, Traced, Verdict};
 use crate::transport::Lease;
 
 /// The local instance, as one caller's connection sees it.
@@ -52,10 +52,7 @@ pub(crate) struct LocalApp {
 pub(crate) struct Plan {
     pub(super) worker: Rc<Worker>,
     pub(super) local: Rc<Local>,
-    /// Taken when the request has ended.
-    pub(super) logged: RefCell<Option<Box<Logged>>>,
-    /// Taken when the request has ended.
-    traced: RefCell<Option<Box<Traced>>>,
+    pub(super) observed: Observed,
     is_dry_run: bool,
     /// Whether the request goes on with the path that was judged.
     pub(super) is_respelled: bool,
@@ -176,8 +173,7 @@ impl LocalApp {
         Ok(Plan {
             worker,
             local: self.local.clone(),
-            logged: RefCell::new(logged),
-            traced: RefCell::new(traced),
+            observed: Observed::new(logged, traced),
             is_dry_run,
             is_respelled,
             own: self.own.clone(),
@@ -194,8 +190,13 @@ impl LocalApp {
         request: &R,
         path: &[u8],
     ) -> Option<Box<Logged>> {
-        let plan = local.workload.logs.as_ref()?;
-        self.lines.begin(Some(plan), &mut self.worker.random.borrow_mut(), (request, path))
+        let watchers = self.worker.watchers(local);
+        if watchers.is_nobody() {
+            return None;
+        }
+        let own = &local.workload.snapshot.service;
+        let watchers = (watchers, (Some(&self.caller.service), Some(own)));
+        self.lines.begin(watchers, &mut self.worker.random.borrow_mut(), (request, path))
     }
 
     /// Keeps the line of a request that is about to be refused.
@@ -287,11 +288,10 @@ impl LocalApp {
         if let Some(plan) = plan {
             let own = self.local.workload.snapshot.service.as_str();
             let told = (SpanKind::Server, own, &self.caller.id as &dyn Display);
-            trace = plan.traced.borrow().as_ref().map(|traced| traced.trace());
-            self.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
+            trace = plan.observed.end_trace(&self.worker.spans, outcome, told);
         }
         let logged = match plan {
-            Some(plan) => plan.logged.take(),
+            Some(plan) => plan.observed.take_line(),
             None => {
                 let logs = self.local.workload.logs.as_ref();
                 let random = &mut self.worker.random.borrow_mut();
@@ -321,6 +321,23 @@ pub(super) fn connect_refused(service: &ServiceName) -> Refusal {
         "{service} takes no CONNECT; to allow it, write AllowConnect into its service-defaults entry"
     );
     Refusal::new(403, "connect-not-allowed", message)
+}
+
+impl Plan {
+    /// Takes note of the head of the answer to a request that came at `started`. Returns what the
+    /// calling proxy is told of where the time went, if it wants to know.
+    pub(super) fn answered(
+        &self,
+        started: Instant,
+        each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
+    ) -> Option<CalledLatency> {
+        self.observed.answered(each_header);
+        let (proxy, application) = self.observed.split(started)?;
+        let latency = LatencySplit::called(proxy, application);
+        self.local.inbound.spent(&latency);
+        self.observed.spent(latency);
+        latency.told().filter(|_| self.observed.is_asked())
+    }
 }
 
 /// Lets a request in, unless there is too much to do.
@@ -448,6 +465,9 @@ impl Hop for LocalApp {
         if request.is_connect() && !self.local.workload.snapshot.inbound.allow_connect {
             return Err(connect_refused(&self.local.workload.snapshot.service));
         }
+        if request.asks_timing() {
+            plan.observed.ask();
+        }
         self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {
             rewrite: None,
@@ -468,6 +488,7 @@ impl Hop for LocalApp {
         plan: &mut Plan,
         reuse: Reuse,
     ) -> Result<Lease<net::TcpStream>, Refusal> {
+        plan.observed.hand();
         let app = plan.own.as_ref().map_or(&plan.local.app, |own| &own.http1);
         let mut lease = match reuse {
             Reuse::Allowed => app.lease_reused(),
@@ -499,10 +520,13 @@ impl Hop for LocalApp {
         self.refuse_line(&request);
     }
 
-    fn answered(&mut self, plan: &Plan, (head, bytes): (&ResponseHead, &[u8])) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.answered(|name, visit| head.each_header(bytes, name, visit));
-        }
+    fn answered(
+        &mut self,
+        plan: &Plan,
+        (head, bytes): (&ResponseHead, &[u8]),
+        started: Instant,
+    ) -> Option<CalledLatency> {
+        plan.answered(started, |name, visit| head.each_header(bytes, name, visit))
     }
 
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {

@@ -45,7 +45,7 @@ pub(super) async fn carry(
     worker.note_plaintext(source);
     let _open = Open::new(&local.inbound);
     let flow = flow((worker, local), Party::unknown(), false);
-    let carried = begin((worker, local, Some(flow)), (live, remote), |record| {
+    let carried = begin((worker, local, Some(flow)), (live, remote, None), |record| {
         record.cluster = "local_app".into();
     });
     let version = local.workload.snapshot.inbound.proxy_protocol;

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body as _;
 use weft_core::config_entry::Protocol;
 use weft_core::limits::HTTP_HEADERS_MAX;
+use weft_core::log_format::CalledLatency;
 use weft_runtime::net::TcpStream;
 use weft_runtime::task::TaskTree;
 
@@ -17,13 +18,13 @@ use super::forward::{LocalApp, Plan, connect_refused};
 use super::own_app::open_with;
 use super::under_way::Cut;
 use crate::http::general::{
-    AppPool, HeadRules, Incoming, Multiplexed, PartsView, RequestBody, SaidCert, StreamHop,
-    Tunnels, ask_http1, bridge, is_bridged, is_extended_connect, is_plain_connect, not_offered,
-    set_authority, set_proto, wants_tunnel,
+    AppPool, AsksTiming, HeadRules, Incoming, Multiplexed, PartsView, RequestBody, SaidCert,
+    StreamHop, Tunnels, ask_http1, bridge, each_value, is_bridged, is_extended_connect,
+    is_plain_connect, not_offered, set_authority, set_proto, wants_tunnel,
 };
 use crate::http::h1::MeshFields;
 use crate::http::{Edits, Held, Holding, MADE_FIELDS_MAX, Outcome, Refusal, chain};
-use crate::observe::Logged;
+use crate::observe::Observed;
 
 /// Connections tried for one request when those before were being closed.
 const ATTEMPTS_MAX: u32 = 2;
@@ -64,6 +65,9 @@ impl StreamHop for LocalApp {
         if is_plain_connect(parts) && !inbound.allow_connect {
             return Err(connect_refused(&plan.local.workload.snapshot.service));
         }
+        if parts.extensions.remove::<AsksTiming>().is_some() {
+            plan.observed.ask();
+        }
         self.enter(&mut plan);
         let query = match plan.edits.as_ref().and_then(|edits| edits.query.as_ref()) {
             Some(query) => query.as_ref().map(|query| String::from_utf8_lossy(query).into_owned()),
@@ -99,6 +103,7 @@ impl StreamHop for LocalApp {
         plan: &mut Plan,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
+        plan.observed.hand();
         let (worker, local) = (&plan.worker, &plan.local);
         let inbound = &local.workload.snapshot.inbound;
         let (header, pools) = match &plan.own {
@@ -113,8 +118,12 @@ impl StreamHop for LocalApp {
         self.refuse_line(&PartsView(parts));
     }
 
-    fn logged(plan: &Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
-        Some(&plan.logged)
+    fn observed(plan: &Plan) -> Option<&Observed> {
+        Some(&plan.observed)
+    }
+
+    fn answered(plan: &Plan, headers: &HeaderMap, started: Instant) -> Option<CalledLatency> {
+        plan.answered(started, |name, visit| each_value(headers, name, visit))
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

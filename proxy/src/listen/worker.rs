@@ -36,7 +36,7 @@ use crate::inbound;
 use crate::limits::Limits;
 use crate::observe::{
     AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, UdpCounts,
-    Verdict, WorkerMetrics,
+    Verdict, Watchers, WorkerMetrics,
 };
 use crate::tenant::Tenant;
 use crate::transport::quic;
@@ -169,6 +169,11 @@ impl Worker {
         }
         self.lives.borrow_mut().insert(number, live.clone());
         (number, live)
+    }
+
+    /// Returns who wants to know of requests and connections of a workload.
+    pub(crate) fn watchers<'a>(&'a self, local: &'a Local) -> Watchers<'a> {
+        Watchers { plan: local.workload.logs.as_ref(), taps: &self.tenant.taps }
     }
 
     /// Returns this worker's counts of a flow.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use weft_core::chain::TargetId;
+use weft_core::log_format::{LatencyPart, LatencySplit};
 use weft_core::name::ServiceName;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
@@ -87,13 +88,31 @@ pub(super) struct Labels {
     pub(super) target: Box<str>,
 }
 
+/// How long requests spent somewhere, in buckets of [`DURATION_BOUNDS_US`].
+#[derive(Debug, Default)]
+pub(crate) struct Durations {
+    pub(super) buckets: [Count; DURATION_BOUNDS_US.len() + 1],
+    pub(super) us: Count,
+}
+
+impl Durations {
+    fn add(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = DURATION_BOUNDS_US.iter().position(|bound| us <= *bound);
+        self.buckets[bucket.unwrap_or(DURATION_BOUNDS_US.len())].add(1);
+        self.us.add(us);
+    }
+}
+
 /// Counts of one direction to one target, by one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     /// Requests by the hundreds of their status; 0 those that broke off.
     pub(super) requests: [Count; 6],
-    pub(super) durations: [Count; DURATION_BOUNDS_US.len() + 1],
-    pub(super) duration_us: Count,
+    pub(super) durations: Durations,
+    /// Where the time went, in the order of [`LatencyPart::ALL`], of requests of which somebody wanted
+    /// to know it. Made when the first comes.
+    pub(super) latencies: OnceLock<Box<[Durations; LatencyPart::ALL.len()]>>,
     pub(crate) bytes_sent: Count,
     pub(crate) bytes_received: Count,
     pub(crate) connections_opened: Count,
@@ -115,14 +134,19 @@ impl Series {
     pub(crate) fn request(&self, outcome: &Outcome) {
         let class = usize::from(outcome.status / 100).min(5);
         self.requests[class].add(1);
-        let us = u64::try_from(outcome.duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = DURATION_BOUNDS_US.iter().position(|bound| us <= *bound);
-        self.durations[bucket.unwrap_or(DURATION_BOUNDS_US.len())].add(1);
-        self.duration_us.add(us);
+        self.durations.add(outcome.duration);
         self.bytes_sent.add(outcome.request_bytes);
         self.bytes_received.add(outcome.response_bytes);
         if let Some(cause) = outcome.cause {
             self.cause(cause);
+        }
+    }
+
+    /// Counts where the time of a request went.
+    pub(crate) fn spent(&self, latency: &LatencySplit) {
+        let parts = self.latencies.get_or_init(Box::default);
+        for (part, time) in latency.parts() {
+            parts[part as usize].add(time);
         }
     }
 

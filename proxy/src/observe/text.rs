@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, PoisonError};
 
+use weft_core::log_format::LatencyPart;
+
 use crate::handover::Standing;
 
 use super::metrics::{
-    BySide, Counts, DURATION_BOUNDS_US, Labels, Metrics, MuxCounts, Pick, Registry, Series, Side,
+    BySide, Counts, DURATION_BOUNDS_US, Durations, Labels, Metrics, MuxCounts, Pick, Registry,
+    Series, Side,
 };
 use super::quic::QUIC_COUNTS;
 use super::udp::{LOST, UDP_COUNTS};
@@ -280,23 +283,42 @@ fn write_durations(all: All<'_>, text: &mut String) {
     let name = "weft_proxy_request_duration_seconds";
     head(text, name, "histogram", "From the head of a request to the end of its answer.");
     for (labels, workers) in all {
-        let bucket =
-            |at: usize| -> u64 { workers.iter().map(|series| series.durations[at].value()).sum() };
-        if (0..=DURATION_BOUNDS_US.len()).all(|at| bucket(at) == 0) {
-            continue;
-        }
-        let mut below = 0;
-        for (at, bound) in DURATION_BOUNDS_US.iter().enumerate() {
-            below += bucket(at);
-            let le = format!(",le=\"{}\"", *bound as f64 / 1e6);
-            line(text, &format!("{name}_bucket"), &labels.text(&le), below);
-        }
-        below += bucket(DURATION_BOUNDS_US.len());
-        line(text, &format!("{name}_bucket"), &labels.text(",le=\"+Inf\""), below);
-        let us = sum(workers, |series| &series.duration_us);
-        line(text, &format!("{name}_sum"), &labels.text(""), us as f64 / 1e6);
-        line(text, &format!("{name}_count"), &labels.text(""), below);
+        let of: Vec<&Durations> = workers.iter().map(|series| &series.durations).collect();
+        write_histogram((name, labels, ""), &of, text);
     }
+    let name = "weft_proxy_request_latency_seconds";
+    let help = "Where the time until the head of an answer went, of requests that were looked at.";
+    head(text, name, "histogram", help);
+    for (labels, workers) in all {
+        for part in LatencyPart::ALL {
+            let of = workers.iter().filter_map(|series| series.latencies.get());
+            let of: Vec<&Durations> = of.map(|parts| &parts[part as usize]).collect();
+            write_histogram((name, labels, &format!(",part=\"{}\"", part.word())), &of, text);
+        }
+    }
+}
+
+/// Writes what all workers have counted, if that is anything.
+fn write_histogram(
+    (name, labels, more): (&str, &Labels, &str),
+    workers: &[&Durations],
+    text: &mut String,
+) {
+    let bucket = |at: usize| -> u64 { workers.iter().map(|it| it.buckets[at].value()).sum() };
+    if (0..=DURATION_BOUNDS_US.len()).all(|at| bucket(at) == 0) {
+        return;
+    }
+    let mut below = 0;
+    for (at, bound) in DURATION_BOUNDS_US.iter().enumerate() {
+        below += bucket(at);
+        let le = format!("{more},le=\"{}\"", *bound as f64 / 1e6);
+        line(text, &format!("{name}_bucket"), &labels.text(&le), below);
+    }
+    below += bucket(DURATION_BOUNDS_US.len());
+    line(text, &format!("{name}_bucket"), &labels.text(&format!("{more},le=\"+Inf\"")), below);
+    let us: u64 = workers.iter().map(|it| it.us.value()).sum();
+    line(text, &format!("{name}_sum"), &labels.text(more), us as f64 / 1e6);
+    line(text, &format!("{name}_count"), &labels.text(more), below);
 }
 
 fn sum(workers: &[Arc<Series>], pick: Pick<Series>) -> u64 {

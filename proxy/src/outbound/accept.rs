@@ -120,7 +120,9 @@ async fn copy(
     let series = &local.upstreams[number].targets[target].series;
     let mut carried = {
         let random = &mut worker.random.borrow_mut();
-        let log = (local.workload.logs.as_ref(), &worker.log);
+        let called = upstream.targets[target].spiffe_id.service_name();
+        let between = (Some(&local.workload.snapshot.service), called);
+        let log = (worker.watchers(&local), between, &worker.log);
         let flow = flow(worker, &local, (number, target), route);
         Carried::begin((series, Some(flow)), log, random, |record| {
             let (direction, connection) = ("outbound", live.number());

@@ -35,6 +35,7 @@ pub(super) async fn connect(
     plan: &mut Plan,
     reuse: Reuse,
 ) -> Result<Lease<HopWire>, Refusal> {
+    plan.observed.hand();
     if reuse == Reuse::Allowed {
         // On a further attempt: the one before did not pass the request on.
         plan.tried.give_up_current();
@@ -368,9 +369,7 @@ pub(super) fn failed(
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
         "cannot reach an endpoint");
-    if let Some(line) = &mut *plan.logged.borrow_mut() {
-        line.failed(&error);
-    }
+    plan.observed.failed(&error);
     let (instance, target) = (&endpoint.instance, plan.target());
     let message = match &target.outside {
         Some(outside) => {

@@ -1,14 +1,15 @@
 //! Where one request goes: the chain's routes and splits, asked for each request.
 
-use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weft_core::config_entry::{ForwardClientCert, Protocol};
 use weft_core::local_address::LocalAddress;
+use weft_core::log_format::{CalledLatency, LatencySplit, TIMING_FIELD};
+use weft_core::name::ServiceName;
 use weft_core::traffic::proxy_protocol::Header;
 use weft_core::traffic::{RequestView, Rewrite, Routed};
 use weft_runtime::tls::rustls::ClientConfig;
@@ -19,7 +20,7 @@ use super::outside::own_host;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, from_outside};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
-use crate::observe::{Flow, FlowKey, From, Lines, Logged, Party, Side, SpanKind, Traced};
+use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
 use crate::workload::{Upstream, UpstreamTarget};
 
@@ -47,10 +48,7 @@ pub(crate) struct Plan {
     _in_flight: InFlight,
     /// The number of the route of the router, from 1; 0 without one.
     route: u32,
-    /// Taken when the request has ended.
-    pub(super) logged: RefCell<Option<Box<Logged>>>,
-    /// Taken when the request has ended.
-    traced: RefCell<Option<Box<Traced>>>,
+    pub(super) observed: Observed,
 }
 
 impl Plan {
@@ -98,7 +96,7 @@ impl HttpUpstream {
     pub(super) fn decide<R: RequestView>(
         &mut self,
         request: &R,
-        write: impl FnOnce((&Upstream, &UpstreamTarget), Option<Rewrite<'_>>, Option<&Edits>),
+        write: impl FnOnce((&Upstream, &UpstreamTarget), Option<Rewrite<'_>>, Option<&Edits>, Ask),
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
         let in_flight = self
@@ -120,11 +118,18 @@ impl HttpUpstream {
             from_outside(request, from, hops, edits.get_or_insert_default());
         }
         let target = &upstream.targets[routed.target];
-        write((upstream, target), routed.rewrite, edits.as_ref());
-        let mut logged = self.begin_line(request);
+        let called = || target.spiffe_id.service_name().unwrap_or(&upstream.service);
+        let mut logged = self.begin_line(request, called);
         if let Some(line) = &mut logged {
             line.takes(&upstream.service, routed.route);
         }
+        let observed = Observed::new(logged, traced);
+        // Outside the mesh nobody could answer.
+        let ask = match observed.wants_latency() && target.outside.is_none() {
+            true => Ask::Timing,
+            false => Ask::Nothing,
+        };
+        write((upstream, target), routed.rewrite, edits.as_ref(), ask);
         Ok(Plan {
             worker: self.worker.clone(),
             local: self.local.clone(),
@@ -134,21 +139,30 @@ impl HttpUpstream {
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             tried: Tried::default(),
             _in_flight: in_flight,
-            logged: RefCell::new(logged),
+            observed,
             route: route_number(&routed),
-            traced: RefCell::new(traced),
         })
     }
 
-    fn begin_line<R: RequestView + ?Sized>(&self, request: &R) -> Option<Box<Logged>> {
-        let plan = self.local.workload.logs.as_ref()?;
+    fn begin_line<'a, R: RequestView + ?Sized>(
+        &self,
+        request: &R,
+        called: impl FnOnce() -> &'a ServiceName,
+    ) -> Option<Box<Logged>> {
+        let watchers = self.worker.watchers(&self.local);
+        if watchers.is_nobody() {
+            return None;
+        }
+        let own = &self.local.workload.snapshot.service;
         let random = &mut self.worker.random.borrow_mut();
-        self.lines.begin(Some(plan), random, (request, request.path()))
+        let watchers = (watchers, (Some(own), Some(called())));
+        self.lines.begin(watchers, random, (request, request.path()))
     }
 
     /// Keeps the line of a request that is about to be refused.
     pub(super) fn refuse_line<R: RequestView + ?Sized>(&self, request: &R) {
-        self.lines.refuse(self.begin_line(request));
+        let called = || &self.local.workload.upstreams[self.number].service;
+        self.lines.refuse(self.begin_line(request, called));
     }
 
     /// Tells of a request that never had a plan.
@@ -172,6 +186,17 @@ impl HttpUpstream {
         Ok(())
     }
 }
+
+/// What the called proxy is asked for besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Nothing,
+    /// Where the time goes.
+    Timing,
+}
+
+/// The field that asks where the time goes, as a line.
+const TIMING_LINE: &[u8] = b"x-weft-timing: 1\r\n";
 
 /// Returns a route's number as flows are told apart by it.
 pub(super) fn route_number(routed: &Routed<'_>) -> u32 {
@@ -231,7 +256,7 @@ impl Hop for HttpUpstream {
         let is_connect = request.is_connect();
         let keeps = self.keeps_client_cert();
         let client_cert = if keeps { ClientCert::Keep } else { ClientCert::Strip };
-        self.decide(&request, |(upstream, target), rewrite, edits| {
+        self.decide(&request, |(upstream, target), rewrite, edits, ask| {
             let host_default = upstream.service.as_str().as_bytes();
             let host = target.outside.as_ref().and_then(|outside| own_host(outside));
             let host = host.as_deref().map(str::as_bytes);
@@ -240,6 +265,7 @@ impl Hop for HttpUpstream {
                 edits,
                 host_default,
                 host,
+                added_lines: if ask == Ask::Timing { TIMING_LINE } else { &[] },
                 client_cert,
                 proto_line: if target.outside.is_none() { PROTO_HTTP } else { b"" },
                 ..Default::default()
@@ -265,10 +291,14 @@ impl Hop for HttpUpstream {
         self.refuse_line(&request);
     }
 
-    fn answered(&mut self, plan: &Plan, (head, bytes): (&ResponseHead, &[u8])) {
-        if let Some(line) = &mut *plan.logged.borrow_mut() {
-            line.answered(|name, visit| head.each_header(bytes, name, visit));
-        }
+    fn answered(
+        &mut self,
+        plan: &Plan,
+        (head, bytes): (&ResponseHead, &[u8]),
+        started: Instant,
+    ) -> Option<CalledLatency> {
+        plan.answered(started, |name, visit| head.each_header(bytes, name, visit));
+        None
     }
 
     fn record(&mut self, plan: Option<&Plan>, outcome: &Outcome) {
@@ -289,6 +319,24 @@ impl Plan {
         Ok(self)
     }
 
+    /// Takes note of the head of the answer to a request that came at `started`.
+    pub(super) fn answered(
+        &self,
+        started: Instant,
+        each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
+    ) {
+        self.observed.answered(&each_header);
+        let Some((proxy, since)) = self.observed.split(started) else { return };
+        let mut told = None;
+        // Only a proxy of ours, known by its certificate, is believed.
+        if self.target().outside.is_none() {
+            each_header(TIMING_FIELD, &mut |text| told = CalledLatency::parse(text));
+        }
+        let latency = LatencySplit::calling(proxy, since, told);
+        self.local_target().series.spent(&latency);
+        self.observed.spent(latency);
+    }
+
     /// Counts and logs how the request ended.
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;
@@ -296,9 +344,8 @@ impl Plan {
         flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
-        let trace = plan.traced.borrow().as_ref().map(|traced| traced.trace());
-        plan.worker.spans.end(&mut plan.traced.borrow_mut(), outcome, told);
-        if let Some(line) = plan.logged.take() {
+        let trace = plan.observed.end_trace(&plan.worker.spans, outcome, told);
+        if let Some(line) = plan.observed.take_line() {
             line.end(&plan.worker.log, outcome, |record| {
                 record.cluster = plan.target().sni.as_str().into();
                 record.upstream = plan.called().map(LocalAddress::Tcp);

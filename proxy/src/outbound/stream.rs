@@ -1,28 +1,28 @@
 //! Requests that are values on their way out: HTTP/2 between proxies.
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
 use weft_core::limits::HTTP_HEADERS_MAX;
+use weft_core::log_format::{CalledLatency, TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::RequestView;
 use weft_runtime::task::TaskTree;
 
 use super::connect::{CONNECTS_MAX, Dial, Way, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
-use super::route::{HttpUpstream, Plan};
+use super::route::{Ask, HttpUpstream, Plan};
 use crate::http::general::{
     CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, StreamHop, Tunnels,
-    is_plain_connect, not_offered, set_authority, set_proto, wants_tunnel,
+    each_value, is_plain_connect, not_offered, set_authority, set_proto, wants_tunnel,
 };
 use crate::http::h1::MeshFields;
 use crate::http::messages::Call;
 use crate::http::{Outcome, Refusal, chain};
-use crate::observe::Logged;
+use crate::observe::Observed;
 use crate::transport::{HopWire, Lease};
 
 /// Connections tried for one request when those before were being closed.
@@ -42,9 +42,9 @@ impl StreamHop for HttpUpstream {
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
         let (mut target, mut outside) = (Vec::new(), None);
-        let mut changes = None;
-        let plan = self.decide(&PartsView(parts), |(upstream, called), rewrite, edits| {
-            changes = edits.cloned();
+        let (mut changes, mut asks) = (None, Ask::Nothing);
+        let plan = self.decide(&PartsView(parts), |(upstream, called), rewrite, edits, ask| {
+            (changes, asks) = (edits.cloned(), ask);
             host_default = upstream.service.to_string();
             outside = called.outside.clone();
             let view = PartsView(parts);
@@ -59,6 +59,10 @@ impl StreamHop for HttpUpstream {
         })?;
         if let Some(changes) = changes {
             changes.apply(&mut parts.headers);
+        }
+        if asks == Ask::Timing {
+            let asked = HeaderValue::from_static(TIMING_ASKED);
+            parts.headers.insert(TIMING_FIELD, asked);
         }
         if outside.is_none() {
             set_proto(&mut parts.headers, "http");
@@ -95,6 +99,7 @@ impl StreamHop for HttpUpstream {
         plan: &mut Plan,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
+        plan.observed.hand();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -126,8 +131,13 @@ impl StreamHop for HttpUpstream {
         self.refuse_line(&PartsView(parts));
     }
 
-    fn logged(plan: &Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
-        Some(&plan.logged)
+    fn observed(plan: &Plan) -> Option<&Observed> {
+        Some(&plan.observed)
+    }
+
+    fn answered(plan: &Plan, headers: &HeaderMap, started: Instant) -> Option<CalledLatency> {
+        plan.answered(started, |name, visit| each_value(headers, name, visit));
+        None
     }
 
     fn record(&self, plan: Option<&Plan>, outcome: &Outcome) {

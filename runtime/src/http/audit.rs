@@ -40,6 +40,8 @@ pub struct Noted {
     /// Whose token was shown: what may be told of it, never the secret. To be filled in once it
     /// is known.
     pub token: Option<String>,
+    /// Whether there is a record of it though it changes nothing and was not refused.
+    pub is_told: bool,
 }
 
 /// One line.
@@ -79,11 +81,12 @@ impl Noted {
             remote,
             through: None,
             token: None,
+            is_told: false,
         }
     }
 
-    fn is_write(&self) -> bool {
-        !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    fn is_worth_it(&self) -> bool {
+        self.is_told || !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
     fn record<'a, H>(&'a self, router: &'a Router<H>, node: &'a str) -> Record<'a> {
@@ -117,7 +120,7 @@ impl ApiAudit {
     /// # Errors
     /// [`AuditError`] when it cannot be written: then nothing may be done.
     pub async fn begin<H>(&self, router: &Router<H>, noted: &Noted) -> Result<(), AuditError> {
-        if !self.is_enforced || !noted.is_write() {
+        if !self.is_enforced || !noted.is_worth_it() {
             return Ok(());
         }
         let record = Record { stage: "start", ..noted.record(router, &self.node) };
@@ -127,7 +130,7 @@ impl ApiAudit {
     /// Writes down how a request ended, if it is worth it.
     pub fn complete<H>(&self, router: &Router<H>, noted: &Noted, status: StatusCode) {
         let is_refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if is_refused || noted.is_write() {
+        if is_refused || noted.is_worth_it() {
             let took = clock::instant().duration_since(noted.began).as_micros();
             self.log.write(&Record {
                 status: Some(status.as_u16()),

@@ -22,5 +22,6 @@ pub(crate) use tunnel::{
     wants_tunnel,
 };
 pub(crate) use view::{
-    CLIENT_CERT, HeadRules, PartsView, SaidCert, Tunnels, set_authority, set_proto,
+    AsksTiming, CLIENT_CERT, HeadRules, PartsView, SaidCert, Tunnels, each_value, set_authority,
+    set_proto,
 };

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Body as _;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tracing::debug;
 use weft_core::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+use weft_core::log_format::{CalledLatency, TIMING_FIELD};
 use weft_core::traffic::grpc_web::WebForm;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
@@ -36,7 +37,7 @@ use super::web::{unweb, web};
 use crate::inbound::Cut;
 use crate::limits::Limits;
 use crate::listen::Live;
-use crate::observe::Logged;
+use crate::observe::Observed;
 use crate::transport::{Buffer, Timer, Wire};
 
 /// Bytes in flight on one stream and on all.
@@ -88,24 +89,25 @@ pub(crate) trait StreamHop: 'static {
     /// Takes note of a request that is about to be refused before it has a plan.
     fn refuses(&self, _parts: &Parts) {}
 
-    /// Returns where the request's line for the access log is written, if there are lines.
-    fn logged(_plan: &Self::Plan) -> Option<&RefCell<Option<Box<Logged>>>> {
+    /// Returns where it is noted what becomes of the request, if anything is.
+    fn observed(_plan: &Self::Plan) -> Option<&Observed> {
         None
     }
 
-    /// Takes note of the head of a request's answer.
-    fn answered(plan: &Self::Plan, headers: &HeaderMap) {
-        let mut line = Self::logged(plan).map(RefCell::borrow_mut);
-        if let Some(line) = line.as_deref_mut().and_then(Option::as_mut) {
-            line.answered(|name, visit| each_value(headers, name, visit));
-        }
+    /// Takes note of the head of the answer to a request that came at `started`. Returns what the
+    /// calling proxy is told of where the time went, if it wants to know.
+    fn answered(
+        _plan: &Self::Plan,
+        _headers: &HeaderMap,
+        _started: Instant,
+    ) -> Option<CalledLatency> {
+        None
     }
 
     /// Takes note of the fields after an answer's body.
     fn trailed(plan: &Self::Plan, trailers: &HeaderMap) {
-        let mut line = Self::logged(plan).map(RefCell::borrow_mut);
-        if let Some(line) = line.as_deref_mut().and_then(Option::as_mut) {
-            line.trailed(|name, visit| each_value(trailers, name, visit));
+        if let Some(observed) = Self::observed(plan) {
+            observed.trailed(|name, visit| each_value(trailers, name, visit));
         }
     }
 
@@ -281,9 +283,7 @@ async fn handle<H: StreamHop>(
         Err(refusal) => return refused(Some(&plan), &refusal),
     };
     let (mut parts, body) = answer.into_parts();
-    H::answered(&plan, &parts.headers);
-    clean_answer(&mut parts.headers, H::MESH_FIELDS);
-    parts.version = http::Version::default();
+    pass_head::<H>((&plan, started), &mut parts);
     let status = parts.status.as_u16();
     let grpc_status = Cell::new(grpc_status(&parts.headers));
     let passing = Passing { hop: hop.clone(), plan, status, progress, started, grpc_status };
@@ -322,10 +322,8 @@ fn open_tunnel<H: StreamHop>(
         return refuse(&refusal, false);
     };
     let (mut parts, _) = answer.into_parts();
-    H::answered(&open.plan, &parts.headers);
-    clean_answer(&mut parts.headers, H::MESH_FIELDS);
+    pass_head::<H>((&open.plan, open.started), &mut parts);
     parts.headers.remove(header::CONTENT_LENGTH);
-    parts.version = http::Version::default();
     let limits = context.limits.clone();
     context.tasks.spawn_local("tunnel", open.run((caller, there), limits, cut));
     Response::from_parts(parts, AnswerBody::Own(None))
@@ -425,11 +423,27 @@ impl<H: StreamHop> Drop for Waiting<'_, H> {
     }
 }
 
-fn clean_answer(headers: &mut HeaderMap, mesh_fields: MeshFields) {
-    clean(headers);
-    if mesh_fields == MeshFields::Strip {
-        strip_mesh(headers);
+/// Takes note of the head of an answer, and gives it the form in which the caller gets it.
+fn pass_head<H: StreamHop>(
+    (plan, started): (&H::Plan, Instant),
+    parts: &mut http::response::Parts,
+) {
+    let told = H::answered(plan, &parts.headers, started);
+    clean(&mut parts.headers);
+    match H::MESH_FIELDS {
+        // Of what proxies have measured for each other nobody else hears.
+        MeshFields::Keep if H::observed(plan).is_some_and(Observed::wants_latency) => {
+            parts.headers.remove(TIMING_FIELD);
+        }
+        MeshFields::Keep => {}
+        MeshFields::Strip => {
+            strip_mesh(&mut parts.headers);
+        }
     }
+    if let Some(Ok(told)) = told.map(|told| HeaderValue::try_from(told.to_string())) {
+        parts.headers.insert(TIMING_FIELD, told);
+    }
+    parts.version = http::Version::default();
 }
 
 #[cfg(test)]

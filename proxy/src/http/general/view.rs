@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use weft_core::limits;
+use weft_core::log_format::{TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::RequestView;
 
 use super::super::h1::{is_disguised, is_envoys, is_host, is_like, is_mesh, is_scheme};
@@ -175,10 +176,16 @@ pub(crate) fn clean_request(
     if !said.is_empty() {
         parts.extensions.insert(SaidCert(said));
     }
-    strip_mesh(&mut parts.headers);
-    strip(&mut parts.headers, is_envoys);
+    if strip_mesh(&mut parts.headers).is_some_and(|value| value == TIMING_ASKED) {
+        parts.extensions.insert(AsksTiming);
+    }
+    strip(&mut parts.headers, is_envoys, |_, _| {});
     Ok(())
 }
+
+/// Stands beside a request whose calling proxy wants to know where the time goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsksTiming;
 
 /// Takes out fields of one connection, those that `connection` names included.
 pub(super) fn clean(headers: &mut HeaderMap) {
@@ -195,16 +202,29 @@ pub(super) fn clean(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out fields that only the mesh may set.
-pub(super) fn strip_mesh(headers: &mut HeaderMap) {
-    strip(headers, is_mesh);
+/// Takes out fields that only the mesh may set. Returns what the one says by which proxies tell each
+/// other where the time goes.
+pub(super) fn strip_mesh(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let mut timing = None;
+    strip(headers, is_mesh, |name, value| {
+        if name == TIMING_FIELD {
+            timing = Some(value);
+        }
+    });
+    timing
 }
 
-fn strip(headers: &mut HeaderMap, is_meant: impl Fn(&[u8]) -> bool) {
+fn strip(
+    headers: &mut HeaderMap,
+    is_meant: impl Fn(&[u8]) -> bool,
+    mut taken: impl FnMut(&HeaderName, HeaderValue),
+) {
     let made_up: Vec<HeaderName> =
         headers.keys().filter(|name| is_meant(name.as_str().as_bytes())).cloned().collect();
     for name in made_up {
-        headers.remove(name);
+        if let Some(value) = headers.remove(&name) {
+            taken(&name, value);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use weft_core::limits;
+use weft_core::log_format::{TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::RequestView;
 
 use super::body::Framing;
@@ -36,6 +37,8 @@ pub(crate) struct RequestHead {
     /// Whether the client asks for a tunnel to the host that it names.
     pub(crate) is_connect: bool,
     pub(super) forwarded_proto: ForwardedProto,
+    /// Whether a calling proxy wants to know where the time goes.
+    asks_timing: bool,
 }
 
 /// What `x-forwarded-proto` says.
@@ -107,6 +110,7 @@ impl RequestHead {
         self.host = None;
         self.expects_continue = false;
         self.forwarded_proto = ForwardedProto::Absent;
+        self.asks_timing = false;
         let mut framing = FramingFields::default();
         let mut connection = Connection::default();
         let mut upgrades = 0;
@@ -147,7 +151,10 @@ impl RequestHead {
                     upgrades += 1;
                     upgrade_fits &= members(value).all(is_upgrade_known_safe);
                 }
-                Kind::ClientCert | Kind::EndToEnd | Kind::Envoy | Kind::HopByHop | Kind::Mesh => {}
+                Kind::Mesh => {
+                    self.asks_timing |= is_timing(field.name.of(bytes)) && is_asked(value);
+                }
+                Kind::ClientCert | Kind::EndToEnd | Kind::Envoy | Kind::HopByHop => {}
             }
         }
         if self.host.is_none() && !self.is_http10 {
@@ -235,6 +242,11 @@ impl<'a> RequestRef<'a> {
         self.head.host.map(|host| host.of(self.bytes))
     }
 
+    /// Whether a calling proxy wants to know where the time goes.
+    pub(crate) fn asks_timing(&self) -> bool {
+        self.head.asks_timing
+    }
+
     /// The names and values of the headers that the next hop gets.
     fn passed_on(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let (fields, bytes) = (&self.head.fields, self.bytes);
@@ -313,6 +325,16 @@ pub(crate) struct ResponseHead {
     pub(crate) is_unreached: bool,
     /// Whether it answers a CONNECT; set before it is parsed.
     pub(crate) to_connect: bool,
+}
+
+/// Whether a field is the one by which proxies tell each other where the time goes.
+pub(super) fn is_timing(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(TIMING_FIELD.as_bytes())
+}
+
+/// Whether its value asks.
+fn is_asked(value: &[u8]) -> bool {
+    value == TIMING_ASKED.as_bytes()
 }
 
 /// The field by which an inbound proxy tells an outbound one that the request was not passed

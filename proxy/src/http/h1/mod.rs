@@ -16,6 +16,6 @@ pub(crate) use message::{
     RequestHead, RequestRef, ResponseHead, is_host, is_host_with_port, is_upgrade_known_safe,
 };
 pub(crate) use write::{
-    ClientCert, ConnectionField, Emission, MeshFields, RequestWriter, write_chunk_end,
+    ClientCert, ConnectionField, Emission, MeshFields, RequestWriter, add_field, write_chunk_end,
     write_chunk_start, write_response_head,
 };

@@ -2,7 +2,7 @@
 
 use super::body::Framing;
 use super::field::{CLIENT_CERT, Field, Kind};
-use super::message::{ForwardedProto, RequestRef, ResponseHead};
+use super::message::{ForwardedProto, RequestRef, ResponseHead, is_timing};
 use crate::http::Edits;
 use weft_core::traffic::{RequestView as _, Rewrite};
 
@@ -132,6 +132,12 @@ fn append_client_cert(request: RequestRef<'_>, own: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a field to a complete head of an answer.
+pub(crate) fn add_field(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.truncate(out.len() - b"\r\n".len());
+    out.extend([name, ": ", value, "\r\n\r\n"].iter().flat_map(|part| part.bytes()));
+}
+
 /// How the body of an answer is sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Emission {
@@ -178,7 +184,9 @@ pub(crate) fn write_response_head(
         // Some clients would wait for a body that never comes.
         Kind::ContentLength => head.status >= 200 && head.status != 204 && !head.opens_tunnel(),
         Kind::EndToEnd | Kind::Envoy | Kind::Expect | Kind::ForwardedProto | Kind::Host => true,
-        Kind::ClientCert | Kind::Mesh => mesh_fields == MeshFields::Keep,
+        Kind::ClientCert => mesh_fields == MeshFields::Keep,
+        // Of what proxies have measured for each other nobody else hears.
+        Kind::Mesh => mesh_fields == MeshFields::Keep && !is_timing(field.name.of(bytes)),
         Kind::TransferEncoding => {
             emission == Emission::Verbatim
                 && head.status >= 200

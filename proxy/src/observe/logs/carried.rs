@@ -6,8 +6,9 @@ use std::sync::Arc;
 use weft_core::log_format::LogRecord;
 use weft_core::traffic::Mix64;
 
-use super::{AccessLog, LogPlan, Logged};
+use super::{AccessLog, Logged, Watchers};
 use crate::http::Outcome;
+use crate::observe::taps::Between;
 use crate::observe::{Flow, Series};
 use crate::tcp::Tally;
 
@@ -26,13 +27,15 @@ impl Carried {
     /// Begins it; `fill` says what its line tells, and is asked only if there may be one.
     pub(crate) fn begin(
         (series, flow): (&Arc<Series>, Option<Arc<Flow>>),
-        (plan, door): (Option<&Arc<LogPlan>>, &AccessLog),
+        (watchers, between, door): (Watchers<'_>, Between<'_>, &AccessLog),
         random: &mut Mix64,
         fill: impl FnOnce(&mut LogRecord),
     ) -> Self {
-        let line = plan.and_then(|plan| Logged::new(plan, random));
+        let watched = watchers.taps.connection(between);
+        let line = Logged::new(watchers.plan, watched, random);
         let line = line.map(|mut line| {
             fill(&mut line.record);
+            line.opened();
             (line, door.clone())
         });
         // What drops it unasked cuts it.

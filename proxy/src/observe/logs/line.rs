@@ -6,27 +6,47 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_core::local_address::LocalAddress;
-use weft_core::log_format::{LogRecord, shown_query};
+use weft_core::log_format::{LatencySplit, LogRecord, shown_query};
 use weft_core::name::ServiceName;
+use weft_core::traffic::tap::TapKind;
 use weft_core::traffic::{Mix64, RequestView};
 use weft_runtime::clock;
 
 use super::{AccessLog, LogPlan};
 use crate::http::Outcome;
+use crate::observe::taps::{Between, Taps, Watched};
 
 /// Bytes of a method, and of a host: longer ones are cut.
 const WORD_BYTES_MAX: usize = 256;
 /// Bytes of a path.
 const PATH_BYTES_MAX: usize = weft_core::log_format::LOG_TEXT_BYTES_MAX;
 
-/// A line under way.
+/// A line under way: for the access log, for those who watch, or for both.
 #[derive(Debug)]
 pub(crate) struct Logged {
-    pub(super) plan: Arc<LogPlan>,
+    /// `None` where it is for those who watch alone.
+    pub(super) plan: Option<Arc<LogPlan>>,
     pub(super) record: LogRecord,
     /// There is a line whatever becomes of it.
     is_sampled: bool,
+    /// For those who watch.
+    watched: Option<Watched>,
     started: Instant,
+}
+
+/// Who wants to know of requests and connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watchers<'a> {
+    /// What the access log wants.
+    pub(crate) plan: Option<&'a Arc<LogPlan>>,
+    pub(crate) taps: &'a Taps,
+}
+
+impl Watchers<'_> {
+    /// Whether there are none.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.plan.is_none() && !self.taps.is_watched()
+    }
 }
 
 /// The lines of one connection.
@@ -66,15 +86,13 @@ impl Lines {
     /// Begins the line of a request, if there may be one.
     pub(crate) fn begin<R: RequestView + ?Sized>(
         &self,
-        plan: Option<&Arc<LogPlan>>,
+        (watchers, between): (Watchers<'_>, Between<'_>),
         random: &mut Mix64,
         (request, path): (&R, &[u8]),
     ) -> Option<Box<Logged>> {
-        let filter = &plan?.config.filter;
-        if filter.excludes(path) {
-            return None;
-        }
-        let mut logged = Logged::new(plan?, random)?;
+        let plan = watchers.plan.filter(|plan| !plan.config.filter.excludes(path));
+        let watched = watchers.taps.request((request, path), between);
+        let mut logged = Logged::new(plan, watched, random)?;
         let record = &mut logged.record;
         self.from.tell(record);
         record.protocol = Some(request.protocol());
@@ -82,8 +100,10 @@ impl Lines {
         record.path = text(path, PATH_BYTES_MAX);
         record.query = request.query().map(|query| shown_query(query).into());
         request.each_header("host", &mut |host| record.authority = text(host, WORD_BYTES_MAX));
-        record.request_headers =
-            plan?.format.request_headers(|name, visit| request.each_header(name, visit));
+        if let Some(plan) = &logged.plan {
+            record.request_headers =
+                plan.format.request_headers(|name, visit| request.each_header(name, visit));
+        }
         Some(logged)
     }
 
@@ -104,7 +124,7 @@ impl Lines {
         }
         // Of one that was read there is no line because nobody wants one.
         let is_unread = matches!(cause, Some("bad-request" | "body-timeout" | "head-timeout"));
-        let mut logged = Logged::new(plan.filter(|_| is_unread)?, random)?;
+        let mut logged = Logged::new(plan.filter(|_| is_unread), None, random)?;
         self.from.tell(&mut logged.record);
         logged.record.protocol = Some("HTTP/1.1");
         Some(logged)
@@ -113,13 +133,36 @@ impl Lines {
 
 impl Logged {
     /// Begins a line that says nothing yet, if there may be one.
-    pub(super) fn new(plan: &Arc<LogPlan>, random: &mut Mix64) -> Option<Box<Self>> {
-        let is_sampled = plan.samples(random);
-        if !is_sampled && !plan.config.filter.has_conditions() {
+    pub(super) fn new(
+        plan: Option<&Arc<LogPlan>>,
+        watched: Option<Watched>,
+        random: &mut Mix64,
+    ) -> Option<Box<Self>> {
+        let is_sampled = plan.is_some_and(|plan| plan.samples(random));
+        let plan = plan.filter(|plan| is_sampled || plan.config.filter.has_conditions()).cloned();
+        if plan.is_none() && watched.is_none() {
             return None;
         }
         let (record, started) = (LogRecord::default(), clock::instant());
-        Some(Box::new(Self { plan: plan.clone(), record, is_sampled, started }))
+        Some(Box::new(Self { plan, record, is_sampled, watched, started }))
+    }
+
+    /// Whether it tells where the time of its request goes.
+    pub(crate) fn wants_latency(&self) -> bool {
+        self.watched.is_some() || self.plan.as_ref().is_some_and(|plan| plan.format.has_latency())
+    }
+
+    /// Notes where the time went.
+    pub(crate) fn spent(&mut self, latency: LatencySplit) {
+        self.record.latency = Some(latency);
+    }
+
+    /// Shows a connection that has just been opened.
+    pub(super) fn opened(&mut self) {
+        if let Some(watched) = &self.watched {
+            self.record.start_ns = clock::unix_nanos();
+            watched.show(TapKind::ConnectionOpened, &self.record);
+        }
     }
 
     /// Notes which route it took: the upstream's service, and the number of the route of its router.
@@ -131,13 +174,17 @@ impl Logged {
     pub(crate) fn answered(&mut self, each_header: impl Fn(&str, &mut dyn FnMut(&[u8]))) {
         self.record.response_duration = Some(clock::instant() - self.started);
         self.note_grpc(&each_header);
-        self.record.response_headers = self.plan.format.response_headers(each_header);
+        if let Some(plan) = &self.plan {
+            self.record.response_headers = plan.format.response_headers(each_header);
+        }
     }
 
     /// Notes the fields after the answer's body.
     pub(crate) fn trailed(&mut self, each_header: impl Fn(&str, &mut dyn FnMut(&[u8]))) {
         self.note_grpc(&each_header);
-        self.record.trailers = self.plan.format.trailers(each_header);
+        if let Some(plan) = &self.plan {
+            self.record.trailers = plan.format.trailers(each_header);
+        }
     }
 
     /// Notes why there is no connection to where it should have gone.
@@ -162,8 +209,12 @@ impl Logged {
         let (status, cause) = (outcome.status, outcome.cause);
         self.record.cause = cause;
         let flag = self.record.flag();
-        let filter = &self.plan.config.filter;
-        if !self.is_sampled && !filter.keeps(status, cause.is_some(), flag, outcome.duration) {
+        let keeps = |plan: &Arc<LogPlan>| {
+            let filter = &plan.config.filter;
+            filter.keeps(status, cause.is_some(), flag, outcome.duration)
+        };
+        let is_kept = self.is_sampled || self.plan.as_ref().is_some_and(keeps);
+        if !is_kept && self.watched.is_none() {
             return;
         }
         let record = &mut self.record;
@@ -174,7 +225,16 @@ impl Logged {
         let took = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
         record.start_ns = clock::unix_nanos().saturating_sub(took);
         fill(record);
-        door.take(self);
+        if let Some(watched) = self.watched.take() {
+            let kind = match self.record.protocol {
+                Some(_) => TapKind::Request,
+                None => TapKind::ConnectionClosed,
+            };
+            watched.show(kind, &self.record);
+        }
+        if is_kept {
+            door.take(self);
+        }
     }
 
     /// Returns how long ago it began.

@@ -20,7 +20,7 @@ use weft_runtime::net;
 use weft_runtime::task::TaskTree;
 
 pub(crate) use carried::Carried;
-pub(crate) use line::{From, Lines, Logged};
+pub(crate) use line::{From, Lines, Logged, Watchers};
 use sink::Place;
 
 /// Lines that wait to be written. When full, further ones are dropped: a slow disk must not slow

@@ -37,20 +37,21 @@ pub(super) fn run(lines: &Receiver<Box<Logged>>, counts: &LineCounts) {
         let now = clock::instant();
         let mut next = Some(first);
         while let Some(logged) = next {
-            let place = &logged.plan.place;
+            next = lines.try_recv().ok();
+            // Those who watch are shown theirs elsewhere.
+            let Some(plan) = &logged.plan else { continue };
+            let place = &plan.place;
             let out = match outs.get_mut(place) {
                 Some(out) => out,
                 None => outs.entry(place.clone()).or_insert_with(|| Out::new(place)),
             };
             out.used = now;
             out.count += 1;
-            let plan = &logged.plan;
             plan.format.write(&plan.scope, &logged.record, &mut out.lines);
             out.lines.push('\n');
             if out.lines.len() >= BATCH_BYTES {
                 out.put_down(place, counts);
             }
-            next = lines.try_recv().ok();
         }
         outs.iter_mut().for_each(|(place, out)| out.put_down(place, counts));
         outs.retain(|_, out| now < out.used + IDLE_MAX);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use weft_core::config_entry::Tracing;
+use weft_core::log_format::{LatencyPart, LatencySplit};
 use weft_core::traffic::{Mix64, RequestView, TraceContext};
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
@@ -68,6 +69,8 @@ pub(crate) struct Traced {
     method: Box<str>,
     path: Box<str>,
     host: Box<str>,
+    /// Where the time until the head of the answer went.
+    latency: Option<LatencySplit>,
 }
 
 /// A request that has ended.
@@ -108,7 +111,18 @@ impl Traced {
             method: text(request.method().as_bytes()),
             path: text(request.path()),
             host,
+            latency: None,
         })
+    }
+
+    /// Whether somebody is told of the request whatever becomes of it.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.context.is_sampled
+    }
+
+    /// Notes where the time went.
+    pub(crate) fn spent(&mut self, latency: LatencySplit) {
+        self.latency = Some(latency);
     }
 
     /// Returns the trace's id.
@@ -194,6 +208,16 @@ impl Span {
         visit(peer, Value::Text(&self.peer));
         if let Some(cause) = self.cause {
             visit("error.type", Value::Text(cause));
+        }
+        for (part, time) in self.traced.latency.iter().flat_map(LatencySplit::parts) {
+            let name = match part {
+                LatencyPart::Application => "weft.latency.application_us",
+                LatencyPart::Network => "weft.latency.network_us",
+                LatencyPart::Proxy => "weft.latency.proxy_us",
+                LatencyPart::RemoteProxy => "weft.latency.remote_proxy_us",
+            };
+            let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            visit(name, Value::Number(us));
         }
         for (key, value) in &self.traced.config.tags {
             visit(key, Value::Text(value));
