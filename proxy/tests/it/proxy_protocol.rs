@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::support::pair::{App, Pair, Raw, localhost};
+use crate::support::pair::{App, LIMIT, Pair, Raw, eventually, localhost};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weft_core::config_entry::{Protocol, ProxyProtocol};
+use weft_core::chain::Target;
+use weft_core::config_entry::{MeshTransport, Protocol, ProxyProtocol};
+use weft_core::proxycfg::ProxySnapshot;
 use weft_core::traffic::proxy_protocol::Header;
+use weft_proxy::config::Sharing;
 use weft_runtime::net;
 
 /// An application that takes a header before each connection, answers what it says, and notes
@@ -30,8 +33,7 @@ async fn told(app: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Header>>>) {
                         None => drop(stream.read_buf(&mut bytes).await.expect("bytes")),
                     }
                 };
-                let mut app =
-                    net::connect_tcp(app, crate::support::pair::LIMIT).await.expect("the app");
+                let mut app = net::connect_tcp(app, LIMIT).await.expect("the app");
                 app.write_all(&bytes[length..]).await.expect("sent");
                 let _ = tokio::io::copy_bidirectional(&mut stream, &mut app).await;
             });
@@ -40,49 +42,99 @@ async fn told(app: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Header>>>) {
     (address, headers)
 }
 
+/// How two proxies reach each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Hop {
+    /// A connection each.
+    Plain,
+    /// Streams of one connection.
+    Shared,
+    Quic,
+}
+
+impl Hop {
+    async fn pair(self, protocol: Protocol, app: SocketAddr) -> Pair {
+        let ours = if self == Self::Plain { Sharing::Off } else { Sharing::Auto };
+        let pair = Pair::start_with(protocol, app, [ours, Sharing::Auto]).await;
+        let over = if self == Self::Quic { MeshTransport::Quic } else { MeshTransport::Tcp };
+        let target = |target: &mut Target| target.transport.mesh_transport = over;
+        let change = |snapshot: &mut ProxySnapshot| {
+            snapshot.upstreams[0].chain.targets.values_mut().for_each(target);
+        };
+        pair.client.change(change).await;
+        pair
+    }
+
+    /// Waits until it is told that this one was used, and looks that no other was.
+    async fn check(self, pair: &Pair, protocol: Protocol) {
+        // HTTP/2 has streams of its own.
+        let has_choice = protocol != Protocol::Http2;
+        let wanted = [self == Self::Shared, self == Self::Quic].map(|is_it| is_it && has_choice);
+        let used = || async {
+            let metrics = pair.server.admin("/metrics").await;
+            ["mux", "quic"].map(|name| {
+                let start = format!("weft_proxy_{name}_connections_opened_total");
+                let own = metrics.lines().filter(|line| line.starts_with(&start));
+                own.filter(|line| line.contains("\"inbound\"") && !line.ends_with(" 0")).count()
+            })
+        };
+        let comes = eventually(|| async { used().await.map(|count| count > 0) == wanted });
+        if tokio::time::timeout(LIMIT / 2, comes).await.is_err() {
+            panic!("{self:?} {protocol:?}: {:?} instead of {wanted:?}", used().await);
+        }
+    }
+}
+
 #[tokio::test]
-async fn the_service_is_told_who_calls_before_each_connection() {
+async fn the_service_is_told_who_calls_before_each_connection_whatever_the_way() {
     let app = App::start("web").await;
-    for protocol in [Protocol::Http, Protocol::Http2, Protocol::Tcp] {
-        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
-            let pair = Pair::start(protocol, app.address).await;
-            let (behind, headers) = told(app.address).await;
-            pair.server
-                .change(|snapshot| {
-                    snapshot.inbound.local_app = behind.into();
-                    snapshot.inbound.proxy_protocol = Some(version);
-                })
-                .await;
-            for _ in 0..3 {
+    for hop in [Hop::Plain, Hop::Shared, Hop::Quic] {
+        for protocol in [Protocol::Http, Protocol::Http2, Protocol::Tcp] {
+            for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+                let pair = hop.pair(protocol, app.address).await;
+                is_told(&pair, (protocol, version), app.address).await;
+                hop.check(&pair, protocol).await;
+                // Who wants none any more gets none.
+                pair.server
+                    .change(|snapshot| {
+                        snapshot.inbound.local_app = app.address.into();
+                        snapshot.inbound.proxy_protocol = None;
+                    })
+                    .await;
                 assert!(pair.get("/").await.text().contains("\"web\""));
             }
-            let seen = headers.lock().expect("not poisoned").clone();
-            assert!(!seen.is_empty());
-            for header in seen {
-                let (from, to) = header.ends.expect("addresses");
-                assert!(from.ip().is_loopback() && to == pair.server_door(), "{header:?}");
-                let is_v2 = version == ProxyProtocol::V2;
-                let id = pair.mesh.spiffe_id("client").to_string();
-                assert_eq!(header.spiffe_id, is_v2.then_some(id));
-                let ssl = header.ssl.map(|ssl| (ssl.version, ssl.common_name));
-                let client = ("TLSv1.3".to_owned(), Some("client".to_owned()));
-                assert_eq!(ssl, is_v2.then_some(client));
-                let alpn = match protocol {
-                    Protocol::Http => Some(&b"http/1.1"[..]),
-                    Protocol::Http2 => Some(&b"h2"[..]),
-                    _ => None,
-                };
-                assert_eq!(header.alpn.as_deref(), alpn.filter(|_| is_v2));
-            }
-            // Who wants none any more gets none.
-            pair.server
-                .change(|snapshot| {
-                    snapshot.inbound.local_app = app.address.into();
-                    snapshot.inbound.proxy_protocol = None;
-                })
-                .await;
-            assert!(pair.get("/").await.text().contains("\"web\""));
         }
+    }
+}
+
+async fn is_told(pair: &Pair, (protocol, version): (Protocol, ProxyProtocol), app: SocketAddr) {
+    let (behind, headers) = told(app).await;
+    pair.server
+        .change(|snapshot| {
+            snapshot.inbound.local_app = behind.into();
+            snapshot.inbound.proxy_protocol = Some(version);
+        })
+        .await;
+    for _ in 0..3 {
+        assert!(pair.get("/").await.text().contains("\"web\""));
+    }
+    let seen = headers.lock().expect("not poisoned").clone();
+    assert!(!seen.is_empty());
+    for header in seen {
+        let (from, to) = header.ends.expect("addresses");
+        assert!(from.ip().is_loopback() && to == pair.server_door(), "{header:?}");
+        let is_v2 = version == ProxyProtocol::V2;
+        let id = pair.mesh.spiffe_id("client").to_string();
+        assert_eq!(header.spiffe_id, is_v2.then_some(id));
+        let ssl = header.ssl.map(|ssl| (ssl.version, ssl.common_name));
+        let client = ("TLSv1.3".to_owned(), Some("client".to_owned()));
+        assert_eq!(ssl, is_v2.then_some(client));
+        let alpn = match protocol {
+            Protocol::Http => Some(&b"http/1.1"[..]),
+            Protocol::Http2 => Some(&b"h2"[..]),
+            _ => None,
+        };
+        assert_eq!(header.alpn.as_deref(), alpn.filter(|_| is_v2));
     }
 }
 
