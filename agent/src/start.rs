@@ -230,7 +230,8 @@ async fn open_sockets(
     let kept = (config.data_dir.join("jwks"), membership.cluster_id.as_str());
     let keys = KeySets::start(kept, metrics.registry(), tasks).await?;
     let sources = Sources { views: views.clone(), keys, leaves: leaves.clone() };
-    let proxies = Proxies::start(local, sources, (membership, config.bind_addr), tasks);
+    let addresses = (config.bind_addr, config.advertise_addr);
+    let proxies = Proxies::start(local, sources, (membership, addresses), tasks);
     serve_proxies(&config.proxy_socket, (proxies.clone(), config.host_proxy.clone()), tasks)?;
     if let Some(workload_api) = &config.workload_api {
         let (local, membership) = (local.clone(), membership.clone());
@@ -267,6 +268,7 @@ async fn open_local(config: &Config, tasks: &TaskTree) -> Result<Local, StartErr
     let place = Place {
         node: config.node_name.clone(),
         bind_addr: config.bind_addr,
+        expose_ports: config.expose_ports.clone(),
         data_dir: config.data_dir.clone(),
         scripts: config.checks.scripts,
     };

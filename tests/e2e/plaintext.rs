@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::process::run_weft;
-use weft_tests::{Api, Cluster, eventually};
+use weft_tests::{Api, App, Cluster, eventually};
 
 use crate::story::{Shop, called, speaks, who};
 
@@ -115,5 +115,84 @@ fn a_probe_reaches_the_path_that_is_exposed_and_no_other() {
     eventually(SPREAD_LIMIT, "the door is closed", || match probe.get("/status/200") {
         Err(_) => Ok(()),
         Ok(answer) => Err(format!("{}", answer.status)),
+    });
+}
+
+#[test]
+fn checks_go_through_the_proxy_and_tell_how_the_service_behind_it_is() {
+    let (only, app_port) = (free_port(), free_port());
+    let settings = json!({ "ports": { "expose_min_port": only, "expose_max_port": only } });
+    let mut cluster = Cluster::start_all_with(&json!({}), &settings);
+    cluster.agent.process.expect_log("");
+    let app = App::start_at("web-1", app_port);
+    let mut web = meshed("web-1", "web", app.port(), &[]);
+    web["Check"] = json!({ "CheckID": "web-alive", "Interval": "1s",
+        // The proxy looks for the port at its own instance, whatever host the check names.
+        "HTTP": format!("http://service.invalid:{}/status/200?full", app.port()) });
+    web["Connect"]["SidecarService"]["Proxy"]["Expose"] = json!({ "Checks": true });
+    cluster.agent.register(&web);
+    let direct = check(&cluster, "critical");
+    assert!(!direct["Output"].as_str().unwrap_or_default().contains("through"), "{direct}");
+    let proxy = cluster.agent.sidecar("web-1");
+    let passing = check(&cluster, "passing");
+    let output = passing["Output"].as_str().unwrap_or_default();
+    assert_eq!(passing["ExposedPort"], only);
+    assert!(output.contains(&format!(" through 127.0.0.1:{only}: 200 OK")), "{output}");
+    let door = Api::new(SocketAddr::from(([127, 0, 0, 1], only)));
+    let other = door.get("/status/204").expect("an answer");
+    assert_eq!((other.status, other.header("x-weft-cause")), (404, Some("not-exposed")));
+
+    // What the service says is what counts, and a restart of the agent moves nothing.
+    cluster.agent.process.kill();
+    cluster.agent.restart();
+    cluster.agent.process.expect_log("");
+    assert_eq!(check(&cluster, "passing")["ExposedPort"], only);
+    drop(app);
+    let critical = check(&cluster, "critical");
+    let output = critical["Output"].as_str().unwrap_or_default();
+    assert!(output.contains(&format!(" through 127.0.0.1:{only}: 503")), "{output}");
+    let app = App::start_at("web-1", app_port);
+    check(&cluster, "passing");
+
+    // An entry for all says the same; without any, the check goes to the service itself.
+    web["Check"]["HTTP"] = json!(format!("http://{}/status/200", app.addr()));
+    web["Connect"]["SidecarService"]["Proxy"]["Expose"] = json!({});
+    cluster.agent.register(&web);
+    is_through(&cluster, false);
+    cluster.agent.configure(&json!({ "Kind": "proxy-defaults", "Name": "global",
+        "Expose": { "Checks": true } }));
+    is_through(&cluster, true);
+    let mut more = web["Check"].clone();
+    (more["CheckID"], more["ServiceID"]) = (json!("web-more"), json!("web-1"));
+    let answer = cluster.agent.api().put("/v1/agent/check/register", &more);
+    answer.and_then(weft_tests::Answer::ok).expect("registered");
+    eventually(SPREAD_LIMIT, "it is told that no port is free", || {
+        let reason = format!("web-more: none of the ports {only} to {only} is free");
+        let log = cluster.agent.process.log();
+        if log.contains(&reason) { Ok(()) } else { Err(log) }
+    });
+    let answer =
+        cluster.agent.api().put("/v1/agent/service/deregister/web-1-sidecar-proxy", &json!({}));
+    answer.and_then(weft_tests::Answer::ok).expect("deregistered");
+    is_through(&cluster, false);
+    drop(proxy);
+}
+
+/// Waits until the check of the service stands so.
+fn check(cluster: &Cluster, status: &str) -> Value {
+    eventually(SPREAD_LIMIT, &format!("the check is {status}"), || {
+        let answer = cluster.agent.api().get("/v1/agent/checks")?.ok()?;
+        let check = answer.json()["web-alive"].clone();
+        let is_so = check["Status"] == status && check["Output"] != "";
+        if is_so { Ok(check) } else { Err(check.to_string()) }
+    })
+}
+
+/// Waits until the check goes through the proxy, or does not.
+fn is_through(cluster: &Cluster, is_it: bool) {
+    eventually(SPREAD_LIMIT, &format!("through the proxy: {is_it}"), || {
+        let found = check(cluster, "passing");
+        let output = found["Output"].as_str().unwrap_or_default();
+        if output.contains(" through ") == is_it { Ok(()) } else { Err(found.to_string()) }
     });
 }

@@ -45,6 +45,8 @@ pub struct FileConfig {
     pub audit: AuditSection,
     /// The DNS interface.
     pub dns: DnsSection,
+    /// Ports that the agent gives out.
+    pub ports: PortsSection,
     /// The interface for local proxies.
     pub proxy: ProxySection,
     /// Whether one proxy may serve all services of the host, and which process it is.
@@ -73,6 +75,18 @@ pub struct FileConfig {
 pub struct ProxySection {
     /// The path of the unix socket; `<data_dir>/proxy.sock` by default.
     pub socket: Option<String>,
+}
+
+/// The `ports` section.
+///
+/// **Source**: Consul: docs/agent/config/config-files#ports.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortsSection {
+    /// The first port of proxies' doors for checks; 21500 by default.
+    pub expose_min_port: Option<u16>,
+    /// The last one; 21755 by default.
+    pub expose_max_port: Option<u16>,
 }
 
 /// The `leaf` section.

@@ -15,6 +15,7 @@ mod workload;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub use acl::{AclConfig, AclSection, AclTokensSection, DownPolicy, TokenText};
 pub use definitions::{Reread, read_definitions};
 pub use dns::{DnsConfig, DnsSection, Recursors, SoaSection, Strategy};
 pub use external::{ExternalChecks, ExternalChecksSection};
-pub use file::{FileConfig, LeafSection, ProxySection};
+pub use file::{FileConfig, LeafSection, PortsSection, ProxySection};
 pub use host_proxy::HostProxySection;
 pub use http::{HttpConfig, HttpSection, HttpSocket};
 pub use workload::{WorkloadApiConfig, WorkloadApiSection, WorkloadEntrySection};
@@ -64,6 +65,8 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     /// The DNS interface.
     pub dns: DnsConfig,
+    /// The ports of proxies' doors for checks.
+    pub expose_ports: RangeInclusive<u16>,
     /// The unix socket on which local proxies are configured.
     pub proxy_socket: PathBuf,
     /// Which processes may be the proxy of all services of this host; `None` for none.

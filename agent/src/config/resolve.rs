@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use weft_core::limits::{self, SOCKET_PATH_BYTES_MAX};
 use weft_core::name::{Datacenter, NodeName};
 use weft_proto::text::Fault;
 
-use super::{ChecksConfig, Config, FileConfig, JoinSource, LeafSection, Scripts};
+use super::{ChecksConfig, Config, FileConfig, JoinSource, LeafSection, PortsSection, Scripts};
 use crate::checks::DOCKER_SOCKET;
 use crate::local::{Definitions, Placed};
 
 /// Where packages put the data of the service.
 const DATA_DIR: &str = "/var/lib/weft/agent";
+/// Ports of proxies' doors for checks (Consul: `expose_min_port`, `expose_max_port`).
+const EXPOSE_PORTS: RangeInclusive<u16> = 21_500..=21_755;
 
 impl Config {
     /// Checks what a file says and fills in every default.
@@ -48,6 +51,7 @@ impl Config {
         let audit = file.audit.resolve(&mut faults);
         let dns = super::dns::resolve(&file.dns, &mut faults);
         let external_checks = super::external::resolve(&file.external_checks, &mut faults);
+        let expose_ports = expose_ports(&file.ports, &mut faults);
         let proxy_socket = match &file.proxy.socket {
             Some(path) => absolute(path),
             None => data_dir.join("proxy.sock"),
@@ -77,6 +81,7 @@ impl Config {
                 http,
                 audit,
                 dns,
+                expose_ports,
                 proxy_socket,
                 host_proxy,
                 leaf_key,
@@ -154,6 +159,19 @@ fn check_node_meta(file: &FileConfig, faults: &mut Vec<Fault>) {
             add(format!("node_meta.{key}"), format!("the value is longer than {value_max} bytes"));
         }
     }
+}
+
+fn expose_ports(given: &PortsSection, faults: &mut Vec<Fault>) -> RangeInclusive<u16> {
+    let first = given.expose_min_port.unwrap_or(*EXPOSE_PORTS.start());
+    let last = given.expose_max_port.unwrap_or(*EXPOSE_PORTS.end());
+    if first == 0 {
+        faults.push(Fault::new("ports.expose_min_port", "must be a port from 1"));
+    }
+    if last < first {
+        let reason = format!("{last} is lower than expose_min_port, which is {first}");
+        faults.push(Fault::new("ports.expose_max_port", reason));
+    }
+    first..=last
 }
 
 fn leaf_key(given: &LeafSection, faults: &mut Vec<Fault>) -> KeyKind {
@@ -266,6 +284,7 @@ mod tests {
         assert_eq!(config.http.addr, Some(HTTP_ADDR));
         assert_eq!(config.dns.addrs, [super::super::dns::ADDR]);
         assert_eq!(config.dns.domain, "mesh");
+        assert_eq!(config.expose_ports, 21_500..=21_755);
         assert_eq!(config.dns.alt_domain.as_deref(), Some("consul"));
         assert_eq!(config.proxy_socket, PathBuf::from("/var/lib/weft/agent/proxy.sock"));
         assert!(!config.advertise_addr.is_unspecified());
@@ -293,10 +312,15 @@ mod tests {
                 recursors = ["9.9.9.9"]
             }
             proxy { socket = "/run/weft.sock" }
+            ports {
+                expose_min_port = 30000
+                expose_max_port = 30009
+            }
             "#,
         ))
         .expect("valid");
         assert_eq!(config.advertise_addr, config.bind_addr);
+        assert_eq!(config.expose_ports, 30_000..=30_009);
         assert_eq!(
             (config.http.addr, config.http.allowed_hosts),
             (None, vec!["weft.example".into()])
@@ -317,6 +341,7 @@ mod tests {
             servers = ["somewhere"]
             bind_addr = "eth0"
             advertise_addr = "0.0.0.0"
+            ports { expose_max_port = 21000 }
             http { addr = "8500" }
             dns {
                 addr = "x"
@@ -340,6 +365,7 @@ mod tests {
                 "dns.domain",
                 "dns.recursors[0]",
                 "dns.addr",
+                "ports.expose_max_port",
             ]
         );
     }

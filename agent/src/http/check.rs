@@ -13,6 +13,7 @@ use weft_runtime::http::Body;
 
 use super::answer::{self, ApiError};
 use super::{Api, Call, done};
+use crate::local::Plans;
 
 pub(super) const PASS: CheckStatus = CheckStatus::Passing;
 pub(super) const WARN: CheckStatus = CheckStatus::Warning;
@@ -52,11 +53,12 @@ impl Api {
     pub(super) async fn checks(&self, call: Call) -> Result<Response<Body>, ApiError> {
         let filter = call.query.filter(&CHECK)?;
         let local = self.parts.local.current();
+        let plans = self.parts.local.plans().borrow().clone();
         let all = local.checks.values().map(|it| (self.to_see_check(it), it)).collect();
         let (seen, is_filtered) = self.seen(call.token.as_ref(), all).await?;
         let checks: BTreeMap<String, Value> = seen
             .into_iter()
-            .map(|check| (check.id.to_string(), shown(check)))
+            .map(|check| (check.id.to_string(), shown(check, &plans)))
             .filter(|(_, check)| filter.as_ref().is_none_or(|filter| filter.matches(check)))
             .collect();
         Ok(answer::list(&checks, call.query.has("pretty"), is_filtered))
@@ -64,10 +66,11 @@ impl Api {
 }
 
 /// A check as the agent's pages show it.
-pub(super) fn shown(check: &HealthCheck) -> Value {
+pub(super) fn shown(check: &HealthCheck, plans: &Plans) -> Value {
+    let exposed_port = plans.get(&check.id).and_then(|plan| plan.exposed_port);
     let mut shown = serde_json::to_value(check).unwrap_or_default();
     if let Value::Object(fields) = &mut shown {
-        fields.insert("ExposedPort".to_owned(), json!(0));
+        fields.insert("ExposedPort".to_owned(), json!(exposed_port.unwrap_or(0)));
         fields.insert("Definition".to_owned(), json!({}));
     }
     shown

@@ -49,7 +49,9 @@ impl Api {
             true => Standing::Maintenance,
             false => Standing::Is(aggregate_status(checks.iter().map(|check| check.status))),
         };
-        let checks: Vec<Value> = checks.into_iter().map(check::shown).collect();
+        let plans = self.parts.local.plans().borrow().clone();
+        let checks: Vec<Value> =
+            checks.into_iter().map(|check| check::shown(check, &plans)).collect();
         let datacenter = &self.parts.servers.membership().datacenter;
         let shown = json!({
             "AggregatedStatus": standing.as_str(),

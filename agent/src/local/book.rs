@@ -3,15 +3,18 @@
 //! No disk and no waiting here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use weft_core::catalog::{CheckStatus, HealthCheck, Service};
 use weft_core::name::{CheckId, InstanceId, NodeName};
 
-use super::LocalServices;
 use super::check_plan::CheckPlan;
 use super::definition::Registration;
+use super::exposure::Exposed;
+use super::{LocalServices, Place};
 
 /// The checks that are run on this host, by id.
 pub type Plans = OrdMap<CheckId, Arc<CheckPlan>>;
@@ -20,6 +23,8 @@ pub type Plans = OrdMap<CheckId, Arc<CheckPlan>>;
 #[derive(Debug, Clone)]
 pub(super) struct Book {
     node: NodeName,
+    pub(super) bind_addr: IpAddr,
+    pub(super) expose_ports: RangeInclusive<u16>,
     pub(super) services: Arc<LocalServices>,
     pub(super) plans: Arc<Plans>,
     sidecars: BTreeMap<InstanceId, InstanceId>,
@@ -27,6 +32,7 @@ pub(super) struct Book {
     pub(super) configured: BTreeSet<InstanceId>,
     /// The same of checks that stand for themselves.
     pub(super) configured_checks: BTreeSet<CheckId>,
+    pub(super) exposed: Exposed,
 }
 
 /// Checks that a service has and its new registration does not name.
@@ -46,14 +52,17 @@ pub(super) struct Removed {
 }
 
 impl Book {
-    pub(super) fn new(node: NodeName) -> Self {
+    pub(super) fn new(place: &Place) -> Self {
         Self {
-            node,
+            node: place.node.clone(),
+            bind_addr: place.bind_addr,
+            expose_ports: place.expose_ports.clone(),
             services: Arc::default(),
             plans: Arc::default(),
             sidecars: BTreeMap::new(),
             configured: BTreeSet::new(),
             configured_checks: BTreeSet::new(),
+            exposed: Exposed::default(),
         }
     }
 
@@ -136,6 +145,7 @@ impl Book {
             }
             self.sidecars.remove(&id);
             self.configured.remove(&id);
+            self.exposed.forget_service(&id);
             if Arc::make_mut(&mut self.services).services.remove(&id).is_some() {
                 removed.services.push(id);
             }
@@ -145,6 +155,7 @@ impl Book {
 
     pub(super) fn remove_check(&mut self, id: &CheckId) {
         self.configured_checks.remove(id);
+        self.exposed.forget_check(id);
         Arc::make_mut(&mut self.services).checks.remove(id);
         if self.plans.contains_key(id) {
             Arc::make_mut(&mut self.plans).remove(id);
@@ -170,6 +181,9 @@ impl Book {
         for check in since.services.checks.values() {
             self.set_status(&check.id, check.status, &check.output);
         }
+        self.exposed.keep_told(since.exposed);
+        // Ports that changed with that are kept with the next change that can be.
+        self.settle_doors();
     }
 
     /// Puts a service, or the node, out of use by a check that is critical until it is removed.

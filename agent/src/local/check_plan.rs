@@ -2,6 +2,7 @@
 //!
 //! Probing is `checks`' affair, judging `core::health`'s.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use weft_core::catalog::{CheckDefinition, CheckStatus, HealthCheck, Service};
@@ -33,6 +34,10 @@ pub struct CheckPlan {
     pub initial: CheckStatus,
     /// The definition with every default filled in; what is kept on disk.
     pub definition: CheckDefinition,
+    /// The port of its proxy's door for it; `None` when it goes through none.
+    pub exposed_port: Option<u16>,
+    /// The door, once it is open: what is called in place of what the probe names.
+    pub through: Option<SocketAddr>,
 }
 
 impl CheckPlan {
@@ -60,6 +65,8 @@ impl CheckPlan {
             probe: probe?,
             initial: initial?,
             definition,
+            exposed_port: None,
+            through: None,
         })
     }
 

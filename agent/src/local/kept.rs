@@ -55,6 +55,9 @@ struct KeptCheck {
     /// Whether it is there to put its service or the node out of use; the notes say why.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     maintenance: bool,
+    /// The port of its proxy's door for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exposed_port: Option<u16>,
 }
 
 /// What is to be on disk.
@@ -116,6 +119,9 @@ impl Disk {
                 Err(error) => error!(check = %id, %error, "kept check cannot be read"),
             }
         }
+        for plan in book.settle_doors() {
+            disk.put_check(&plan, book.configured_checks.contains(&plan.id));
+        }
         // Nobody waits for what was dropped: it is written with the next change.
         drop(disk.seal());
         Ok((disk, journal))
@@ -165,7 +171,9 @@ impl Disk {
             Ok(plan)
         });
         match permitted {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                plan.exposed_port = kept.exposed_port;
+                book.restore_port(&plan);
                 if kept.is_configured {
                     book.configured_checks.insert(plan.id.clone());
                 }
@@ -193,7 +201,13 @@ impl Disk {
     /// Enters a check.
     pub(super) fn put_check(&mut self, plan: &CheckPlan, is_configured: bool) {
         let check = plan.definition.clone();
-        let kept = KeptCheck { version: VERSION, check, is_configured, maintenance: false };
+        let kept = KeptCheck {
+            version: VERSION,
+            check,
+            is_configured,
+            maintenance: false,
+            exposed_port: plan.exposed_port,
+        };
         self.set(Kind::Check, plan.id.to_string(), &kept);
     }
 
@@ -210,7 +224,13 @@ impl Disk {
             notes: reason.to_owned(),
             ..CheckDefinition::default()
         };
-        let kept = KeptCheck { version: VERSION, check, is_configured: false, maintenance: true };
+        let kept = KeptCheck {
+            version: VERSION,
+            check,
+            is_configured: false,
+            maintenance: true,
+            exposed_port: None,
+        };
         self.set(Kind::Check, id.to_string(), &kept);
     }
 

@@ -9,6 +9,7 @@ mod check_plan;
 mod commit;
 mod configured;
 mod definition;
+mod exposure;
 mod faults;
 mod journal;
 mod kept;
@@ -19,6 +20,7 @@ mod sidecar;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ pub use book::{ExistingChecks, Plans};
 pub use check_plan::CheckPlan;
 pub use configured::{Definitions, Placed};
 pub use definition::check;
+pub(crate) use exposure::CheckDoors;
 pub use kept::check_alone;
 pub(crate) use kept::resolve_check_of_node as plan_of;
 pub(crate) use probe::is_probeable;
@@ -71,6 +74,8 @@ pub struct Place {
     pub node: NodeName,
     /// Where sidecars listen unless told otherwise.
     pub bind_addr: IpAddr,
+    /// Ports of doors for checks.
+    pub expose_ports: RangeInclusive<u16>,
     /// Registrations are kept in folders of this directory.
     pub data_dir: PathBuf,
     /// Whose checks may run commands.
@@ -125,6 +130,7 @@ struct Inner {
     book: Mutex<Book>,
     services: watch::Sender<Arc<LocalServices>>,
     plans: watch::Sender<Arc<Plans>>,
+    check_doors: watch::Sender<Arc<CheckDoors>>,
     /// Checks from an earlier run without a result in this one.
     unproven: Mutex<BTreeSet<CheckId>>,
 }
@@ -136,6 +142,7 @@ impl Place {
         Self {
             node: "host-1".parse().expect("a node name"),
             bind_addr: IpAddr::from([127, 0, 0, 1]),
+            expose_ports: 21_500..=21_502,
             data_dir: data_dir.to_owned(),
             scripts,
         }
@@ -175,12 +182,13 @@ impl Local {
     /// [`OpenError`] when the directory cannot be read or written.
     pub fn open(place: Place, tasks: &TaskTree) -> Result<Self, OpenError> {
         let failed = |source| OpenError { directory: place.data_dir.clone(), source };
-        let mut book = Book::new(place.node.clone());
+        let mut book = Book::new(&place);
         let (disk, journal) = Disk::open(&place, &mut book).map_err(failed)?;
         let durable = disk.durable(book.clone());
         let inner = Inner {
             services: watch::Sender::new(book.services.clone()),
             plans: watch::Sender::new(book.plans.clone()),
+            check_doors: watch::Sender::new(book.exposed.doors.clone()),
             unproven: Mutex::new(book.plans.keys().cloned().collect()),
             committer: Mutex::new(Committer { journal, durable }),
             disk: Mutex::new(disk),
@@ -328,7 +336,10 @@ impl Inner {
         for plan in registrations.iter().flat_map(|registration| &registration.checks) {
             self.place.refuse_commands(plan, is_configured).map_err(LocalError::Refused)?;
         }
-        for registration in &registrations {
+        for registration in &mut registrations {
+            let book = self.book.lock();
+            registration.checks.iter_mut().for_each(|plan| book.keep_port(plan));
+            drop(book);
             disk.put(registration);
         }
         let mut gone = Vec::new();
@@ -336,7 +347,7 @@ impl Inner {
         for registration in registrations {
             gone.extend(book.register(registration, existing));
         }
-        self.publish(&book);
+        self.settle(&mut book, disk);
         disk.remove_checks(&gone);
         Ok(())
     }
@@ -377,7 +388,7 @@ impl Inner {
         let mut book = self.book.lock();
         let id = self.known_service(&book, id)?;
         let removed = book.remove_service(&id);
-        self.publish(&book);
+        self.settle(&mut book, disk);
         disk.remove_services(&removed.services);
         disk.remove_checks(&removed.checks);
         Ok(())
@@ -400,7 +411,7 @@ impl Inner {
         if definition.check_id.is_empty() {
             definition.check_id.clone_from(&definition.name);
         }
-        let plan = kept::resolve_check(&definition, service).map_err(LocalError::Refused)?;
+        let mut plan = kept::resolve_check(&definition, service).map_err(LocalError::Refused)?;
         self.place.refuse_commands(&plan, is_configured).map_err(LocalError::Refused)?;
         if let Some(other) = services.checks.get(&plan.id)
             && other.service_id != plan.service
@@ -408,14 +419,15 @@ impl Inner {
             let reason = format!("{:?} is the id of a check of something else", plan.id);
             return Err(LocalError::Refused(vec![Fault::new("CheckID", reason)]));
         }
-        disk.put_check(&plan, is_configured);
         let mut book = self.book.lock();
+        book.keep_port(&mut plan);
+        disk.put_check(&plan, is_configured);
         match is_configured {
             true => book.configured_checks.insert(plan.id.clone()),
             false => book.configured_checks.remove(&plan.id),
         };
         book.put_check(plan);
-        self.publish(&book);
+        self.settle(&mut book, disk);
         Ok(())
     }
 
@@ -424,7 +436,7 @@ impl Inner {
         let known = book.services.checks.get_key_value(id).map(|(id, _)| id.clone());
         let id = known.ok_or_else(|| LocalError::UnknownCheck(id.to_owned()))?;
         book.remove_check(&id);
-        self.publish(&book);
+        self.settle(&mut book, disk);
         disk.remove_checks(std::slice::from_ref(&id));
         Ok(())
     }
@@ -468,6 +480,7 @@ impl Inner {
     fn publish(&self, book: &Book) {
         self.services.send_if_modified(|seen| replace(seen, &book.services));
         self.plans.send_if_modified(|seen| replace(seen, &book.plans));
+        self.check_doors.send_if_modified(|seen| replace(seen, &book.exposed.doors));
     }
 
     fn unkept(&self, source: io::Error) -> LocalError {

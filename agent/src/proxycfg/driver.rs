@@ -6,14 +6,16 @@ use std::sync::Arc;
 use futures::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio_stream::{StreamExt as _, StreamMap};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use weft_core::catalog::Service;
 use weft_core::name::ServiceName;
-use weft_core::proxycfg::{Assembler, Output, Site, Subject, Update, Watch};
+use weft_core::proxycfg::{Assembler, CheckDoor, Output, Site, Subject, Update, Watch};
 use weft_runtime::clock;
 
 use super::proxy::Proxy;
 use super::registry::Sources;
+use crate::local::{CheckDoors, Local};
+use crate::servers::reason;
 use crate::views::{Slot, View};
 
 type Updates = Pin<Box<dyn Stream<Item = Update> + Send>>;
@@ -22,16 +24,30 @@ type Updates = Pin<Box<dyn Stream<Item = Update> + Send>>;
 pub(super) async fn run(
     proxy: Arc<Proxy>,
     mut sidecar: watch::Receiver<Service>,
-    (sources, site): (Sources, Site),
+    (sources, site, local): (Sources, Site, Local),
 ) {
     // Versions rise over restarts of the agent: milliseconds pass faster than versions.
     let version_base = clock::wall().0;
     let first = sidecar.borrow_and_update().clone();
     let mut assembler = Assembler::new(&first, site, version_base);
     let mut watches: StreamMap<Watch, Updates> = StreamMap::new();
+    let (mut doors, mut taken) = (local.check_doors(), proxy.taken.subscribe());
+    // Checks of an earlier run have theirs already.
+    doors.mark_changed();
     loop {
+        if doors.has_changed().unwrap_or_default() {
+            assembler.handle_checks(of_proxy(&proxy, &mut doors));
+        }
         while let Some(output) = assembler.poll_output() {
             match output {
+                Output::Exposure(exposure) => {
+                    if let Err(error) = local.expose(proxy.id.clone(), exposure).await {
+                        let error = reason(&error);
+                        error!(proxy = %proxy.id, error, "ports of checks cannot be kept");
+                    }
+                    // The next snapshot has them.
+                    assembler.handle_checks(of_proxy(&proxy, &mut doors));
+                }
                 Output::Problems(problems) => {
                     for problem in &problems {
                         report(&proxy, &problem.subject, &problem.reason);
@@ -62,6 +78,13 @@ pub(super) async fn run(
                 let newest = sidecar.borrow_and_update().clone();
                 assembler.handle_sidecar(&newest);
             }
+            // The doors are looked at above. Whoever keeps either of them outlives this task.
+            Ok(()) = doors.changed() => doors.mark_changed(),
+            Ok(()) = taken.changed() => {
+                if let Some(open) = proxy.check_doors_open() {
+                    local.opened(&proxy.id, &open);
+                }
+            }
             Some((_, update)) = watches.next() => {
                 if let Update::Intentions(_, set) = &update {
                     sources.keys.learn(&set.providers);
@@ -70,6 +93,10 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+fn of_proxy(proxy: &Proxy, doors: &mut watch::Receiver<Arc<CheckDoors>>) -> Vec<CheckDoor> {
+    doors.borrow_and_update().get(&proxy.id).cloned().unwrap_or_default()
 }
 
 fn report(proxy: &Proxy, subject: &Subject, reason: &str) {

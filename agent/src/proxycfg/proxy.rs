@@ -1,12 +1,13 @@
 //! One local proxy, as the agent sees it: its newest configuration, and how it took it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weft_core::name::InstanceId;
-use weft_core::proxycfg::{Problem, ProxySnapshot};
+use weft_core::proxycfg::{ExposedListener, Problem, ProxySnapshot};
 use weft_core::time::Timestamp;
 use weft_runtime::clock;
 
@@ -17,6 +18,8 @@ pub struct Proxy {
     pub id: InstanceId,
     pub(super) snapshot: watch::Sender<Option<Arc<ProxySnapshot>>>,
     pub(super) status: Mutex<ProxyStatus>,
+    /// Rises with each configuration that a program takes.
+    pub(super) taken: watch::Sender<u64>,
     /// Triggered when the registration goes.
     pub(super) gone: CancellationToken,
 }
@@ -98,7 +101,7 @@ pub(crate) struct Connected {
 impl Proxy {
     pub(super) fn new(id: InstanceId, gone: CancellationToken) -> Self {
         let (snapshot, status) = (watch::Sender::new(None), Mutex::default());
-        Self { id, snapshot, status, gone }
+        Self { id, snapshot, status, taken: watch::Sender::default(), gone }
     }
 
     /// Returns a receiver of the newest configuration, `None` until there is a complete one.
@@ -109,6 +112,20 @@ impl Proxy {
     /// Returns how the proxy stands now.
     pub fn status(&self) -> ProxyStatus {
         self.status.lock().clone()
+    }
+
+    /// Returns the ports of the doors for checks that the program has open; `None` while it has
+    /// another configuration than the newest.
+    pub(super) fn check_doors_open(&self) -> Option<BTreeSet<u16>> {
+        let newest = self.snapshot.borrow().clone()?;
+        let status = self.status.lock();
+        let is_missing = |listener: &ExposedListener| {
+            let bind = listener.bind.to_string();
+            status.missing_listeners.iter().any(|reason| reason.contains(&bind))
+        };
+        let of_checks = newest.exposed.iter().filter(|listener| !listener.callers.is_empty());
+        let open = of_checks.filter(|listener| !is_missing(listener)).map(|it| it.bind.port());
+        (status.acknowledged == Some(newest.version)).then(|| open.collect())
     }
 
     /// Waits until the registration goes.
@@ -139,6 +156,8 @@ impl Connected {
         status.acknowledged = Some(version);
         status.acknowledged_at = Some(clock::wall());
         status.refusal = None;
+        drop(status);
+        self.proxy.taken.send_modify(|count| *count += 1);
     }
 
     /// Takes note of who came to the program without mutual TLS.

@@ -62,11 +62,12 @@ impl Proxies {
     pub fn start(
         local: &Local,
         sources: Sources,
-        (membership, bind_address): (&Membership, IpAddr),
+        (membership, (bind_address, advertise_address)): (&Membership, (IpAddr, IpAddr)),
         tasks: &TaskTree,
     ) -> Self {
         let site = Site {
             bind_address,
+            advertise_address,
             datacenter: membership.datacenter.clone(),
             trust_domain: membership.trust_domain.clone(),
         };
@@ -175,7 +176,7 @@ impl Shared {
         let tasks = self.tasks.child(sidecar.id.as_str());
         let proxy = Arc::new(Proxy::new(sidecar.id.clone(), tasks.token()));
         let (sender, receiver) = watch::channel(sidecar.clone());
-        let world = (self.sources.clone(), self.site.clone());
+        let world = (self.sources.clone(), self.site.clone(), self.local.clone());
         tasks.spawn("driver", driver::run(proxy.clone(), receiver, world));
         Entry { proxy, sidecar: sender, tasks }
     }

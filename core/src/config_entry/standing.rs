@@ -85,14 +85,7 @@ impl EntryKind {
 
 const PROXY_DEFAULTS: KindStanding = KindStanding {
     waits_for: None,
-    kept: &[
-        "Mode",
-        "TransparentProxy",
-        "MeshGateway",
-        "Expose.Checks",
-        "FailoverPolicy",
-        "PrioritizeByLocality",
-    ],
+    kept: &["Mode", "TransparentProxy", "MeshGateway", "FailoverPolicy", "PrioritizeByLocality"],
     refused: &[],
 };
 
@@ -102,7 +95,6 @@ const SERVICE_DEFAULTS: KindStanding = KindStanding {
         "Mode",
         "TransparentProxy",
         "MeshGateway",
-        "Expose.Checks",
         "ExternalSNI",
         "UpstreamConfig",
         "BalanceInboundConnections",

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use super::doors::Doors;
 use super::{
-    ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update, UpstreamConfig, Watch, exposed,
+    CheckDoor, ExposedListener, Exposure, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update,
+    UpstreamConfig, Watch, exposed,
 };
 use crate::ca::{Leaf, TrustBundle};
 use crate::catalog::{Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
 use crate::config_entry::{
-    EnvoyExtension, ExtAuthzTarget, MeshTls, MutualTlsMode, Protocol, ServiceDefaults,
+    EnvoyExtension, Expose, ExtAuthzTarget, MeshTls, MutualTlsMode, Protocol, ServiceDefaults,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -31,6 +32,8 @@ const LOCAL_CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub struct Site {
     /// Where a sidecar without an address of its own listens for other proxies.
     pub bind_address: IpAddr,
+    /// The address by which others know this host.
+    pub advertise_address: IpAddr,
     /// The local datacenter.
     pub datacenter: Datacenter,
     /// The mesh.
@@ -40,6 +43,9 @@ pub struct Site {
 /// What is to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
+    /// What becomes of the checks of the proxy's instance; doors for them are to be told by
+    /// [`Assembler::handle_checks`].
+    Exposure(Exposure),
     /// Everything that is wrong now, anew after each change; empty when all is well.
     Problems(Vec<Problem>),
     /// A configuration for the proxy; its version is above that of the one before.
@@ -77,6 +83,9 @@ pub struct Assembler {
     site: Site,
     doors: Option<Doors>,
     facts: Facts,
+    checks: Vec<CheckDoor>,
+    /// What was said of the checks last.
+    exposure: Option<Exposure>,
     watched: BTreeSet<Watch>,
     problems: Vec<Problem>,
     invalid: Option<String>,
@@ -120,6 +129,8 @@ impl Assembler {
             site,
             doors: None,
             facts: Facts::default(),
+            checks: Vec::new(),
+            exposure: None,
             watched: BTreeSet::new(),
             problems: Vec::new(),
             invalid: None,
@@ -143,6 +154,14 @@ impl Assembler {
             Err(invalid) => self.invalid = Some(invalid.to_string()),
         }
         self.settle();
+    }
+
+    /// Takes the doors that the checks of the instance are to have.
+    pub fn handle_checks(&mut self, checks: Vec<CheckDoor>) {
+        if checks != self.checks {
+            self.checks = checks;
+            self.settle();
+        }
     }
 
     /// Takes the newest value of a watch; one that was stopped is ignored.
@@ -209,7 +228,19 @@ impl Assembler {
         }
         self.facts.promote_chains();
         self.follow(self.wanted());
+        self.settle_exposure();
         self.report();
+    }
+
+    /// Says anew what becomes of checks once that is known and has changed; until then it stays as
+    /// it was before a restart.
+    fn settle_exposure(&mut self) {
+        let (Some(doors), Some(defaults)) = (&self.doors, &self.facts.defaults) else { return };
+        let exposure = exposed::exposure(doors, &defaults.expose);
+        if exposure != self.exposure {
+            self.outputs.extend(exposure.clone().map(Output::Exposure));
+            self.exposure = exposure;
+        }
     }
 
     /// Returns all that must be watched now.
@@ -260,7 +291,7 @@ impl Assembler {
         }
         problems.extend(self.lacking_authoriser());
         if let (Some(doors), Some(defaults)) = (&self.doors, &self.facts.defaults) {
-            let refused = exposed::listeners(doors, &defaults.expose).1.into_iter();
+            let refused = self.exposed(doors, &defaults.expose).1.into_iter();
             let problem = |reason| Problem { subject: Subject::Proxy, reason };
             problems.extend(refused.map(|reason| problem(format!("Expose: {reason}"))));
         }
@@ -292,6 +323,10 @@ impl Assembler {
             problems.push(Problem { subject: Subject::Proxy, reason: reason.to_owned() });
         }
         problems
+    }
+
+    fn exposed(&self, doors: &Doors, central: &Expose) -> (Vec<ExposedListener>, Vec<String>) {
+        exposed::listeners(doors, central, (&self.checks, self.site.advertise_address))
     }
 
     /// An authoriser that is not reached keeps every request out, which should be told.
@@ -351,7 +386,7 @@ impl Assembler {
             forwarded_headers: facts.defaults.as_deref()?.forwarded_headers.unwrap_or_default(),
             inbound: inbound(doors, facts)?,
             proxy_protocol_from: doors.proxy_protocol_from.clone(),
-            exposed: exposed::listeners(doors, &facts.defaults.as_deref()?.expose).0,
+            exposed: self.exposed(doors, &facts.defaults.as_deref()?.expose).0,
             upstreams,
             endpoints,
         })

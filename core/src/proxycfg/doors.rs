@@ -42,6 +42,8 @@ pub enum InvalidSidecar {
 pub(super) struct Doors {
     pub(super) proxy_id: InstanceId,
     pub(super) service: ServiceName,
+    /// The instance that it stands beside; `None` when the registration does not say it.
+    pub(super) instance: Option<InstanceId>,
     pub(super) inbound: SocketAddr,
     pub(super) local_app: LocalAddress,
     /// Where other ports of the local instance are.
@@ -84,6 +86,7 @@ impl Doors {
         let mut doors = Self {
             proxy_id: sidecar.id.clone(),
             service,
+            instance: proxy.destination_service_id.clone(),
             inbound,
             local_app,
             local_ip,

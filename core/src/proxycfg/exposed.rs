@@ -4,17 +4,70 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::doors::Doors;
-use super::{ExposedListener, ExposedRoute};
+use super::{CheckDoor, ExposedListener, ExposedRoute, Exposure};
 use crate::canonical_path::CanonicalPath;
 use crate::config_entry::{Expose, ExposedPath, Protocol};
 
-/// Gives the doors for a registration's paths or, where it has none, for those of the entries;
-/// with what cannot be opened, and why.
+/// Gives the doors for a registration's paths or, where it has none, for those of the entries, and
+/// those for checks; with what cannot be opened, and why.
 ///
-/// Paths with the same port share a door.
+/// Paths with the same port share a door; a check has one of its own, which is for this host alone.
 ///
 /// **Source**: Consul: docs/connect/config-entries/service-defaults#expose.
-pub(super) fn listeners(doors: &Doors, central: &Expose) -> (Vec<ExposedListener>, Vec<String>) {
+pub(super) fn listeners(
+    doors: &Doors,
+    central: &Expose,
+    (checks, advertised): (&[CheckDoor], IpAddr),
+) -> (Vec<ExposedListener>, Vec<String>) {
+    let (mut listeners, mut refused) = of_paths(doors, central);
+    if !asks_for_checks(doors, central) {
+        return (listeners, refused);
+    }
+    if doors.instance.is_none() {
+        refused.push(
+            "Checks: Proxy.DestinationServiceID is missing, which says whose checks they are"
+                .to_owned(),
+        );
+    }
+    let ip = doors.inbound.ip();
+    for CheckDoor { check, path } in checks {
+        let refusal = match path {
+            Err(reason) => reason.clone(),
+            Ok(path) if listeners.iter().any(|it| it.bind.port() == path.listener_port) => {
+                format!("port {} is taken by a path", path.listener_port)
+            }
+            Ok(path) => {
+                if let Some(route) = route(path, doors.local_ip) {
+                    let bind = SocketAddr::new(ip, path.listener_port);
+                    // A caller on this host has the address that it calls.
+                    let callers = BTreeSet::from([advertised, ip]);
+                    let callers = callers.into_iter().filter(|it| !it.is_unspecified()).collect();
+                    listeners.push(ExposedListener { bind, routes: vec![route], callers });
+                }
+                continue;
+            }
+        };
+        refused.push(format!("Checks: {check}: {refusal}"));
+    }
+    (listeners, refused)
+}
+
+/// Says what becomes of the checks of the proxy's instance; `None` when it is not known whose they
+/// are.
+pub(super) fn exposure(doors: &Doors, central: &Expose) -> Option<Exposure> {
+    let others = of_paths(doors, central).0.into_iter().map(|it| it.bind.port());
+    Some(Exposure {
+        instance: doors.instance.clone()?,
+        is_on: asks_for_checks(doors, central),
+        other_ports: others.collect(),
+    })
+}
+
+fn asks_for_checks(doors: &Doors, central: &Expose) -> bool {
+    doors.expose.checks || central.checks
+}
+
+fn of_paths(doors: &Doors, central: &Expose) -> (Vec<ExposedListener>, Vec<String>) {
     let paths = match doors.expose.paths.as_slice() {
         [] => &central.paths,
         _ => &doors.expose.paths,
@@ -39,7 +92,10 @@ pub(super) fn listeners(doors: &Doors, central: &Expose) -> (Vec<ExposedListener
             routes.push(route);
         }
     }
-    let listener = |(port, routes)| ExposedListener { bind: SocketAddr::new(ip, port), routes };
+    let listener = |(port, routes)| {
+        let bind = SocketAddr::new(ip, port);
+        ExposedListener { bind, routes, callers: Vec::new() }
+    };
     (found.into_iter().map(listener).collect(), refused)
 }
 
@@ -75,20 +131,33 @@ mod tests {
         .expect("a sidecar");
         let site = Site {
             bind_address: IpAddr::from([10, 0, 0, 1]),
+            advertise_address: ADVERTISED,
             datacenter: Datacenter::parse("dc1").expect("a name"),
             trust_domain: TrustDomain::parse("test.mesh").expect("a name"),
         };
         Doors::of(&sidecar, &site).expect("usable")
     }
 
+    const ADVERTISED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
     fn shown(proxy: serde_json::Value, central: serde_json::Value) -> (Vec<String>, Vec<String>) {
+        shown_with(proxy, central, &[])
+    }
+
+    fn shown_with(
+        proxy: serde_json::Value,
+        central: serde_json::Value,
+        checks: &[CheckDoor],
+    ) -> (Vec<String>, Vec<String>) {
         let mut defaults = ServiceDefaults::new(ServiceName::parse("web").expect("a name"));
         defaults.expose = serde_json::from_value(central).expect("paths");
-        let (listeners, refused) = listeners(&doors(proxy), &defaults.expose);
+        let checks = (checks, ADVERTISED);
+        let (listeners, refused) = listeners(&doors(proxy), &defaults.expose, checks);
         let show = |it: &ExposedListener| {
             let route = |it: &ExposedRoute| format!("{} {} {:?}", it.path, it.local, it.protocol);
             let routes: Vec<String> = it.routes.iter().map(route).collect();
-            format!("{}: {}", it.bind, routes.join(", "))
+            let callers = if it.callers.is_empty() { "" } else { " (this host)" };
+            format!("{}: {}{callers}", it.bind, routes.join(", "))
         };
         (listeners.iter().map(show).collect(), refused)
     }
@@ -129,5 +198,62 @@ mod tests {
         let (listeners, refused) = shown(own, central);
         assert_eq!(listeners, ["10.0.0.1:9001: /own 127.0.0.2:8080 Http2"]);
         assert_eq!(refused, ["/own: port 9000 is taken by another listener of this proxy"]);
+    }
+
+    #[test]
+    fn checks_have_doors_for_this_host_alone_where_the_registration_or_an_entry_says_so() {
+        let door = |check: &str, path: Result<(&str, u16, Option<Protocol>), &str>| CheckDoor {
+            check: check.parse().expect("an id"),
+            path: path.map_err(str::to_owned).map(|(path, listener_port, protocol)| ExposedPath {
+                listener_port,
+                path: path.to_owned(),
+                local_path_port: 8080,
+                protocol,
+                parsed_from_check: true,
+            }),
+        };
+        let checks = [
+            door("a", Ok(("/live", 21_500, None))),
+            door("b", Ok(("/grpc.health.v1.Health/Check", 21_501, Some(Protocol::Http2)))),
+            door("c", Ok(("/c", 9102, None))),
+            door("d", Err("is asked with TLS")),
+        ];
+        let metrics = serde_json::json!({ "Path": "/metrics", "LocalPathPort": 8080,
+            "ListenerPort": 9102 });
+        let own = serde_json::json!({ "DestinationServiceName": "web", "LocalServicePort": 80,
+            "DestinationServiceID": "web-1" });
+        let mut asking = own.clone();
+        asking["Expose"]["Checks"] = true.into();
+        let central = serde_json::json!({ "Paths": [metrics] });
+        let mut central_asking = central.clone();
+        central_asking["Checks"] = true.into();
+        let paths = ["10.0.0.1:9102: /metrics 127.0.0.1:8080 Http"];
+        assert_eq!(
+            shown_with(own.clone(), central.clone(), &checks),
+            (paths.map(str::to_owned).to_vec(), vec![])
+        );
+        for (own, central) in [(asking, central), (own.clone(), central_asking.clone())] {
+            let (listeners, refused) = shown_with(own.clone(), central.clone(), &checks);
+            assert_eq!(
+                listeners,
+                [
+                    paths[0],
+                    "10.0.0.1:21500: /live 127.0.0.1:8080 Http (this host)",
+                    "10.0.0.1:21501: /grpc.health.v1.Health/Check 127.0.0.1:8080 Http2 (this host)",
+                ]
+            );
+            assert_eq!(
+                refused,
+                ["Checks: c: port 9102 is taken by a path", "Checks: d: is asked with TLS"]
+            );
+            let central = serde_json::from_value(central).expect("paths");
+            let exposure = exposure(&doors(own), &central).expect("an instance");
+            assert_eq!((exposure.is_on, exposure.other_ports), (true, BTreeSet::from([9102])));
+        }
+        let mut nobody = own;
+        nobody.as_object_mut().expect("an object").remove("DestinationServiceID");
+        let (listeners, refused) = shown_with(nobody, central_asking, &[]);
+        assert_eq!(listeners.len(), 1);
+        assert!(refused[0].contains("DestinationServiceID is missing"), "{refused:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! Subscriptions, and the way to the proxy, are the agent's.
 
 mod assembler;
+mod check_doors;
 mod doors;
 mod exposed;
 mod snapshot;
@@ -11,6 +12,7 @@ mod watch_set;
 
 pub use crate::chain::Endpoint;
 pub use assembler::{Assembler, Output, Problem, Site, Subject};
+pub use check_doors::{CheckDoor, Exposure, assign_ports};
 pub use doors::InvalidSidecar;
 pub use snapshot::{
     ExposedListener, ExposedRoute, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig,

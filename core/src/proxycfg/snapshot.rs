@@ -1,7 +1,7 @@
 //! A complete configuration of one proxy.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -108,6 +108,9 @@ pub struct ExposedListener {
     pub bind: SocketAddr,
     /// **Shape**: not empty; each path once.
     pub routes: Vec<ExposedRoute>,
+    /// Who may call beside those on loopback; empty for everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<IpAddr>,
 }
 
 /// One path that is reached without mutual TLS.

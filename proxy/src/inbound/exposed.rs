@@ -62,18 +62,50 @@ pub(crate) async fn accept_exposed(
     live: Rc<Live>,
 ) {
     let local = worker.current();
-    let told = match preamble(&local.workload, &mut stream).await {
-        Ok(told) => told,
-        Err(error) => return debug!(error = chain(&error), "connection refused"),
+    let listener = local.workload.snapshot.exposed.iter().find(|it| it.bind == bind);
+    let callers = listener.map(|it| &it.callers[..]).unwrap_or_default();
+    let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+    let from = match admission(callers, peer) {
+        Admission::Anybody => match preamble(&local.workload, &mut stream).await {
+            Ok(told) => {
+                let ends = told.as_ref().and_then(|told| told.ends);
+                let remote = ends.map(|(from, _)| from.ip()).or(peer);
+                (remote, told.is_some_and(|told| told.ssl.is_some()))
+            }
+            Err(error) => return debug!(error = chain(&error), "connection refused"),
+        },
+        // It is the agent that probes: nothing stands between, and nobody writes a header.
+        Admission::Host => (peer, false),
+        Admission::Nobody => {
+            local.inbound.cause("not-exposed");
+            return debug!(%bind, "a door for checks is for this host alone");
+        }
     };
-    let ends = told.as_ref().and_then(|told| told.ends);
-    let remote = ends.map(|(from, _)| from).or_else(|| stream.peer_addr().ok());
-    let from = (remote.map(|remote| remote.ip()), told.is_some_and(|told| told.ssl.is_some()));
     let _open = Open::new(&local.inbound);
     live.set_shared();
     let tasks = worker.tasks.clone();
     let hop = ExposedApp { worker, bind, from };
     serve((stream, Buffer::default()), Engine::Any, hop, &live, &tasks).await;
+}
+
+/// Who a connection is from, as far as a door cares.
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    Anybody,
+    /// This host, at a door that is for it alone.
+    Host,
+    Nobody,
+}
+
+fn admission(callers: &[IpAddr], peer: Option<IpAddr>) -> Admission {
+    if callers.is_empty() {
+        return Admission::Anybody;
+    }
+    let peer = peer.map(|peer| peer.to_canonical());
+    match peer.is_some_and(|peer| peer.is_loopback() || callers.contains(&peer)) {
+        true => Admission::Host,
+        false => Admission::Nobody,
+    }
 }
 
 impl StreamHop for ExposedApp {
@@ -131,5 +163,28 @@ impl StreamHop for ExposedApp {
 
     fn record(&self, _plan: Option<&Plan>, outcome: &Outcome) {
         self.worker.current().inbound.request(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_for_this_host_takes_its_own_addresses_and_no_others() {
+        let callers: [IpAddr; 1] = [[192, 0, 2, 1].into()];
+        for (callers, peer, expected) in [
+            (&callers[..0], "198.51.100.1", Admission::Anybody),
+            (&callers, "127.0.0.1", Admission::Host),
+            (&callers, "::1", Admission::Host),
+            (&callers, "192.0.2.1", Admission::Host),
+            (&callers, "::ffff:192.0.2.1", Admission::Host),
+            (&callers, "192.0.2.2", Admission::Nobody),
+            (&callers, "::ffff:192.0.2.2", Admission::Nobody),
+        ] {
+            let found = admission(callers, Some(peer.parse().expect("an address")));
+            assert_eq!(found, expected, "{peer}");
+        }
+        assert_eq!(admission(&callers, None), Admission::Nobody);
     }
 }

@@ -39,7 +39,7 @@ async fn only_the_path_itself_is_reached_without_an_identity() {
         let route =
             |path: &str| ExposedRoute { path: path.to_owned(), local: app.address, protocol };
         let routes = vec![route("/healthz"), route("/a b".replace(' ', "%20").as_str())];
-        let listener = ExposedListener { bind, routes };
+        let listener = ExposedListener { bind, routes, callers: Vec::new() };
         pair.server.change(|snapshot| snapshot.exposed = vec![listener]).await;
         let before = app.count();
         for (target, seen) in [
@@ -93,4 +93,24 @@ async fn only_the_path_itself_is_reached_without_an_identity() {
         let answer = kept.rest().await;
         assert!(answer.contains("HTTP/1.1 404 "), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_door_for_checks_is_for_this_host_alone_and_expects_no_header() {
+    let app = App::start("web").await;
+    let pair = Pair::start(Protocol::Http, app.address).await;
+    let bind = free().await;
+    let route =
+        ExposedRoute { path: "/healthz".to_owned(), local: app.address, protocol: Protocol::Http };
+    // An address of documentation: nobody here has it, and loopback counts in any case.
+    let callers = vec!["192.0.2.1".parse().expect("an address")];
+    let listener = ExposedListener { bind, routes: vec![route], callers };
+    pair.server
+        .change(|snapshot| {
+            snapshot.exposed = vec![listener];
+            snapshot.proxy_protocol_from = vec!["127.0.0.0/8".parse().expect("a network")];
+        })
+        .await;
+    assert!(ask(bind, "/healthz?full=1").await.starts_with("HTTP/1.1 200 "));
+    assert!(ask(bind, "/").await.starts_with("HTTP/1.1 404 "));
 }

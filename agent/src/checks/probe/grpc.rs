@@ -2,20 +2,22 @@
 //!
 //! **Source**: Spec: grpc/grpc doc/health-checking.md.
 
-use std::time::Duration;
-
-use super::{Finding, Tools, connect};
+use super::{Finding, Tools, connect, through};
 use crate::grpc::ask_health;
-use crate::local::GrpcProbe;
+use crate::local::{CheckPlan, GrpcProbe};
 
-pub(super) async fn run(target: &GrpcProbe, tools: &Tools, limit: Duration) -> Finding {
+pub(super) async fn run(plan: &CheckPlan, target: &GrpcProbe, tools: &Tools) -> Finding {
     let GrpcProbe { address, service, tls } = target;
-    let asked = match connect(address, tls.as_ref(), tools, limit).await {
+    let limit = plan.timeout();
+    let called = plan.through.map(|door| door.to_string());
+    let called = called.as_ref().unwrap_or(address);
+    let asked = match connect(called, tls.as_ref(), tools, limit).await {
         Ok(stream) => ask_health(stream, address, service).await,
         Err(error) => Err(error),
     };
+    let through = through(plan);
     match asked {
-        Ok(()) => Finding::passing(format!("gRPC check {address}: success")),
-        Err(reason) => Finding::critical(format!("gRPC check {address}: {reason}")),
+        Ok(()) => Finding::passing(format!("gRPC check {address}{through}: success")),
+        Err(reason) => Finding::critical(format!("gRPC check {address}{through}: {reason}")),
     }
 }

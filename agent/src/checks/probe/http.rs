@@ -7,7 +7,7 @@ use weft_core::catalog::CheckStatus;
 use weft_runtime::http::{HttpClient, HttpResponse};
 
 use super::tls::{ProbeTls, Protocol};
-use super::{Finding, within};
+use super::{Finding, through, within};
 use crate::local::{CheckPlan, HttpProbe, is_probeable};
 
 /// What applications see of us in their logs.
@@ -46,7 +46,7 @@ async fn follow(plan: &CheckPlan, request: &HttpProbe, tls: &ProbeTls) -> Findin
         let next = request.follows_redirects.then(|| redirected(&step, &answer)).flatten();
         match next {
             Some(next) => step = next,
-            None => return judged(request, &answer),
+            None => return judged(plan, request, &answer),
         }
     }
     Finding::critical(format!("{} redirects more than {REDIRECTS_MAX} times", request.url))
@@ -66,9 +66,23 @@ async fn call(
     if !request.tls.server_name.is_empty() {
         client = client.with_server_name(&request.tls.server_name);
     }
-    let (method, url) = (step.method.clone(), step.url.to_string());
-    let answer = client.request(method, &url, step.headers.clone(), step.body.clone()).await;
-    answer.map_err(|error| error.to_string())
+    let (method, mut headers) = (step.method.clone(), step.headers.clone());
+    // Elsewhere a door of the proxy leads nowhere.
+    let door = plan.through.filter(|_| step.url.authority() == request.url.authority());
+    let url = match (door, step.url.authority()) {
+        (Some(door), Some(authority)) => {
+            let host = HeaderValue::from_str(authority.as_str());
+            headers.entry(HOST).or_insert(host.map_err(|error| error.to_string())?);
+            let target = step.url.path_and_query().map_or("/", |target| target.as_str());
+            format!("http://{door}{target}")
+        }
+        _ => step.url.to_string(),
+    };
+    let answer = client.request(method, &url, headers, step.body.clone()).await;
+    answer.map_err(|error| match door {
+        Some(door) => format!("through {door}: {error}"),
+        None => error.to_string(),
+    })
 }
 
 /// Where an answer sends us; what was meant for one host alone is not told to another.
@@ -115,14 +129,16 @@ fn target(from: &Uri, location: &str) -> Option<Uri> {
 
 /// **Source**: Consul: docs/services/usage/checks#http-checks.
 /// Differs: a redirect is no success, and is not followed unless the check says so.
-fn judged(request: &HttpProbe, answer: &HttpResponse) -> Finding {
+fn judged(plan: &CheckPlan, request: &HttpProbe, answer: &HttpResponse) -> Finding {
     let status = match answer.status {
         status if status.is_success() => CheckStatus::Passing,
         StatusCode::TOO_MANY_REQUESTS => CheckStatus::Warning,
         _ => CheckStatus::Critical,
     };
     let HttpProbe { method, url, .. } = request;
-    let output = format!("HTTP {method} {url}: {} Output: {}", answer.status, answer.text());
+    let through = through(plan);
+    let (status_code, text) = (answer.status, answer.text());
+    let output = format!("HTTP {method} {url}{through}: {status_code} Output: {text}");
     Finding { status, output }
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn run(plan: &CheckPlan, tools: &Tools) -> Option<Finding> {
             let bytes_max = plan.output_bytes_max();
             docker::run(&tools.docker_socket, (container, args), (bytes_max, limit)).await
         }
-        Probe::Grpc(target) => within(limit, Box::pin(grpc::run(target, tools, limit))).await,
+        Probe::Grpc(target) => within(limit, Box::pin(grpc::run(plan, target, tools))).await,
         Probe::H2ping { address, tls } => {
             within(limit, h2ping(address, tls.as_ref(), tools, limit)).await
         }
@@ -98,6 +98,11 @@ pub(super) async fn run(plan: &CheckPlan, tools: &Tools) -> Option<Finding> {
         Probe::Udp { address } => udp(address, limit).await,
     };
     Some(finding)
+}
+
+/// Says through which door of a proxy a service was asked, if it was.
+fn through(plan: &CheckPlan) -> String {
+    plan.through.map(|door| format!(" through {door}")).unwrap_or_default()
 }
 
 async fn within(limit: Duration, probe: impl Future<Output = Finding>) -> Finding {

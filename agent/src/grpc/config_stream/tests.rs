@@ -70,7 +70,8 @@ async fn host() -> Host {
     let bind_address = [127, 0, 0, 1].into();
     let keys = KeySets::of_test(&registry, &tasks);
     let sources = Sources { views, keys, leaves };
-    let proxies = Proxies::start(&local, sources, (&membership, bind_address), &tasks);
+    let proxies =
+        Proxies::start(&local, sources, (&membership, (bind_address, bind_address)), &tasks);
     let own = Selectors { uid: Some(net::own_uid()), ..Selectors::default() };
     let host_proxy = Processes::new(own).ok();
     let door = (proxies.clone(), host_proxy);

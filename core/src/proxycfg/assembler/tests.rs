@@ -22,7 +22,7 @@ fn domain() -> TrustDomain {
 
 fn site() -> Site {
     let bind_address = "10.0.0.1".parse().expect("an address");
-    Site { bind_address, datacenter: dc(), trust_domain: domain() }
+    Site { bind_address, advertise_address: bind_address, datacenter: dc(), trust_domain: domain() }
 }
 
 fn service(id: &str, kind: ServiceKind, port: u16) -> Service {
@@ -197,6 +197,7 @@ fn drain(assembler: &mut Assembler) -> Vec<String> {
     };
     std::iter::from_fn(|| assembler.poll_output())
         .map(|output| match output {
+            Output::Exposure(exposure) => format!("exposure: {}", exposure.is_on),
             Output::Problems(problems) => format!("problems: {}", problems.len()),
             Output::Snapshot(snapshot) => format!("v{}", snapshot.version),
             Output::Start(watch) => format!("+{}", word(&watch)),
