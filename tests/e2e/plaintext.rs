@@ -133,7 +133,8 @@ fn checks_go_through_the_proxy_and_tell_how_the_service_behind_it_is() {
     cluster.agent.register(&web);
     let direct = check(&cluster, "critical");
     assert!(!direct["Output"].as_str().unwrap_or_default().contains("through"), "{direct}");
-    let proxy = cluster.agent.sidecar("web-1");
+    let mut proxy = cluster.agent.sidecar("web-1");
+    proxy.process.expect_log("is no longer registered at this agent");
     let passing = check(&cluster, "passing");
     let output = passing["Output"].as_str().unwrap_or_default();
     assert_eq!(passing["ExposedPort"], only);
