@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts soak kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-features bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts soak kills sim tidy build
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -76,6 +76,11 @@ bench-failover: ## fifty kills of the leader of three servers: how long nobody l
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-failover
 	$(TARGET)/release/weft-failover
+
+bench-features: ## what each feature costs: our pair with one thing switched on at a time, about a minute
+	$(CARGO) build --release --locked -p weft
+	$(CARGO) build --release --locked -p weft-tests --bin weft-bench
+	BENCH_WORK=features $(TARGET)/release/weft-bench
 
 bench-fleet: ## ten thousand agents and a hundred thousand blocking queries on one server (FLEET_ARGS="--agents 1000")
 	$(CARGO) build --release --locked -p weft

@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "grpc/envoy/auth.proto",
         "grpc/envoy/secret.proto",
         "grpc/health/v1/health.proto",
+        "grpc/otlp/logs.proto",
         "grpc/otlp/trace.proto",
         "grpc/spiffe/workload.proto",
     ];

@@ -63,6 +63,14 @@ pub enum LocalAddress {
     Unix(SocketPath),
 }
 
+/// Reads the mode of a socket's file: octal, such as `0660`; `None` for a text that is no mode.
+pub fn file_mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let is_octal = digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.filter(|_| is_octal)
+}
+
 impl LocalAddress {
     /// Returns the address of TCP; `None` for a unix socket.
     pub fn tcp(&self) -> Option<SocketAddr> {
@@ -136,6 +144,22 @@ impl<'de> Deserialize<'de> for LocalAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_is_octal_and_of_a_file() {
+        for (text, mode) in [
+            ("0660", Some(0o660)),
+            ("0o600", Some(0o600)),
+            ("777", Some(0o777)),
+            ("1777", None),
+            ("+600", None),
+            ("0o+6", None),
+            ("rw", None),
+            ("", None),
+        ] {
+            assert_eq!(file_mode(text), mode, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_path_is_absolute_short_and_clean() {

@@ -50,17 +50,39 @@ where
     }
 }
 
-/// Package `opentelemetry.proto.collector.trace.v1`: spans for a collector.
-pub mod otlp {
-    // Generated code follows the generator's rules; the `.proto` file carries the documentation.
+pub use collector::logs::v1 as otlp_logs;
+pub use collector::trace::v1 as otlp;
+
+/// Package `opentelemetry.proto.collector`, whose modules refer to each other by their places.
+mod collector {
+    // Generated code follows the generator's rules; the `.proto` files carry the documentation.
     #![allow(missing_docs, unreachable_pub, clippy::all, rustdoc::invalid_html_tags)]
 
-    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+    /// Spans for a collector.
+    pub mod trace {
+        pub mod v1 {
+            tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
 
-    impl ExportTraceServiceRequest {
-        /// Returns the message as it is sent over HTTP.
-        pub fn bytes(&self) -> Vec<u8> {
-            prost::Message::encode_to_vec(self)
+            impl ExportTraceServiceRequest {
+                /// Returns the message as it is sent over HTTP.
+                pub fn bytes(&self) -> Vec<u8> {
+                    prost::Message::encode_to_vec(self)
+                }
+            }
+        }
+    }
+
+    /// Logs for a collector.
+    pub mod logs {
+        pub mod v1 {
+            tonic::include_proto!("opentelemetry.proto.collector.logs.v1");
+
+            impl ExportLogsServiceRequest {
+                /// Returns the message as it is sent over HTTP.
+                pub fn bytes(&self) -> Vec<u8> {
+                    prost::Message::encode_to_vec(self)
+                }
+            }
         }
     }
 }

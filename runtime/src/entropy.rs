@@ -26,6 +26,11 @@ pub fn rng() -> StdRng {
     StdRng::from_seed(seed)
 }
 
+/// Returns a generator that gives the same numbers each time, for tests.
+pub fn seeded(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
+
 /// Returns a random UUID in its text form.
 ///
 /// **Source**: Spec: RFC 9562 §5.4 (version 4).

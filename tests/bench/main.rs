@@ -9,13 +9,14 @@
 //! |---|---|---|
 //! | `BENCH_ROUNDS` | rounds over all pairs | 3 |
 //! | `BENCH_SECONDS` | length of one measurement | 2.5 |
-//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `http2`: HTTP/2 and gRPC all the way alone; `short`: short TCP connections alone; `quic`: QUIC beside TCP alone (`make bench-quic`) | all |
+//! | `BENCH_WORK` | `handshakes`: new connections between proxies alone; `http2`: HTTP/2 and gRPC all the way alone; `short`: short TCP connections alone; `quic`: QUIC beside TCP alone (`make bench-quic`); `features`: our pair with one thing switched on at a time (`make bench-features`) | all |
 //! | `BENCH_ONLY` | pairs whose name contains this text | all |
 //! | `BENCH_RR` | measure in the real-time class (root; when other work disturbs) | off |
 //! | `BENCH_JSON` | where the figures are written | `<target>/bench/result.json` |
 
 mod backend;
 mod certificates;
+mod features;
 mod h2;
 mod load;
 mod measure;
@@ -42,6 +43,8 @@ struct Wanted {
     is_http2: bool,
     /// Whether only short TCP connections are measured.
     is_short: bool,
+    /// Whether our own pair is measured with one thing switched on at a time, and nothing else.
+    is_features: bool,
     /// Whether QUIC is measured beside TCP, and nothing else.
     is_quic: bool,
     json: PathBuf,
@@ -61,6 +64,7 @@ impl Wanted {
             is_handshakes: read("BENCH_WORK", "") == "handshakes",
             is_http2: read("BENCH_WORK", "") == "http2",
             is_short: read("BENCH_WORK", "") == "short",
+            is_features: read("BENCH_WORK", "") == "features",
             is_quic: read("BENCH_WORK", "") == "quic",
             json: read("BENCH_JSON", &format!("{target}/bench/result.json")).into(),
         })
@@ -79,6 +83,9 @@ fn main() -> anyhow::Result<()> {
     };
     if wanted.is_quic {
         return transports::run(&rig, wanted.cell, &wanted.json);
+    }
+    if wanted.is_features {
+        return features::run(&rig, (wanted.rounds, wanted.cell), &wanted.only, &wanted.json);
     }
     let mut report = report::Report::new(wanted.rounds, wanted.cell);
     // The rig's own row comes first in the table.

@@ -1,5 +1,5 @@
-"""A collector of traces made of OpenTelemetry's own Python packages: OTLP over HTTP and gRPC, and
-Zipkin's JSON. Writes one line of JSON for each span that it got.
+"""A collector of traces and logs made of OpenTelemetry's own Python packages: OTLP over HTTP and gRPC,
+and Zipkin's JSON. Writes one line of JSON for each span and each record of a log that it got.
 
     collector.py HTTP_PORT GRPC_PORT
 """
@@ -11,7 +11,9 @@ import threading
 from concurrent import futures
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 LOCK = threading.Lock()
@@ -20,6 +22,11 @@ LOCK = threading.Lock()
 def tell(span):
     with LOCK:
         print("span " + json.dumps(span), flush=True)
+
+
+def tell_line(line):
+    with LOCK:
+        print("line " + json.dumps(line), flush=True)
 
 
 def value(any_value):
@@ -47,6 +54,31 @@ def take(way, request):
     return trace_service_pb2.ExportTraceServiceResponse()
 
 
+def take_lines(way, request):
+    for resource in request.resource_logs:
+        about = {pair.key: value(pair.value) for pair in resource.resource.attributes}
+        for scope in resource.scope_logs:
+            for line in scope.log_records:
+                tell_line({
+                    "way": way,
+                    "resource": about,
+                    "by": scope.scope.name,
+                    "trace": line.trace_id.hex(),
+                    "span": line.span_id.hex(),
+                    "severity": logs_pb2.SeverityNumber.Name(line.severity_number),
+                    "start": line.time_unix_nano // 1000,
+                    "observed": line.observed_time_unix_nano // 1000,
+                    "body": value(line.body),
+                    "attributes": {pair.key: value(pair.value) for pair in line.attributes},
+                })
+    return logs_service_pb2.ExportLogsServiceResponse()
+
+
+class GrpcLogs(logs_service_pb2_grpc.LogsServiceServicer):
+    def Export(self, request, context):
+        return take_lines("otlp-grpc", request)
+
+
 class Grpc(trace_service_pb2_grpc.TraceServiceServicer):
     def Export(self, request, context):
         return take("otlp-grpc", request)
@@ -61,6 +93,10 @@ class Http(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/traces" and kind == "application/x-protobuf":
             request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
             answer = take("otlp-http", request).SerializeToString()
+            self.send_response(200)
+        elif self.path == "/v1/logs" and kind == "application/x-protobuf":
+            request = logs_service_pb2.ExportLogsServiceRequest.FromString(body)
+            answer = take_lines("otlp-http", request).SerializeToString()
             self.send_response(200)
         elif self.path == "/api/v2/spans" and kind == "application/json":
             for span in json.loads(body):
@@ -91,6 +127,7 @@ class Http(http.server.BaseHTTPRequestHandler):
 def main():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
+    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(GrpcLogs(), server)
     server.add_insecure_port("127.0.0.1:" + sys.argv[2])
     server.start()
     print("collecting", flush=True)

@@ -8,8 +8,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::ports::free_port;
 use weft_tests::{Api, Cluster, TestProxy, eventually};
 
+use crate::collector::Collector;
 use crate::story::{Called, Shop, called, speaks};
 
 /// A caller, a service of requests and one of bytes; all proxies write to one file.
@@ -53,6 +55,16 @@ impl Estate {
             }
             Ok(())
         });
+    }
+
+    /// Has collectors told of requests, and their traces followed.
+    fn tell(&self, logs: Value) {
+        let endpoint = logs["Endpoint"].clone();
+        self.cluster.agent.configure(&json!({
+            "Kind": "proxy-defaults", "Name": "global", "AccessLogs": logs,
+            // Of the traces nobody is told.
+            "Tracing": { "Endpoint": endpoint, "SamplingPercent": 0 },
+        }));
     }
 
     fn text(&self) -> String {
@@ -221,4 +233,79 @@ fn what_is_wrong_is_refused_by_name(api: &Api) {
     for part in ["AccessLogs.JSONFormat.a.b", "%DYNAMIC_METADATA%", "AccessLogs.Filter.MinStatus"] {
         assert!(answer.body.contains(part), "{part}: {}", answer.body);
     }
+}
+
+#[test]
+fn a_collector_is_told_of_requests_and_of_the_traces_they_belong_to() {
+    let test = "a_collector_is_told_of_requests_and_of_the_traces_they_belong_to";
+    if !Collector::is_there(test) {
+        return;
+    }
+    let mut estate = Estate::start();
+    let collector = Collector::start(estate.cluster.folder.path());
+    for (number, (protocol, port)) in
+        [("otlp-http", collector.http), ("otlp-grpc", collector.grpc)].into_iter().enumerate()
+    {
+        let endpoint = format!("http://127.0.0.1:{port}");
+        estate.tell(json!({ "Enabled": true, "Type": "otlp", "Endpoint": endpoint,
+            "Protocol": protocol }));
+        let trace = format!("{number}af7651916cd43dd8448eb211c80319c");
+        let parent = format!("00-{trace}-b7ad6b7169203331-00");
+        let find = |service: &str, path: &str| {
+            let lines = collector.got("line ");
+            let is_it = |line: &&Value| {
+                line["way"] == protocol
+                    && line["resource"]["service.name"] == service
+                    && line["attributes"]["url.path"] == path
+            };
+            lines.iter().find(is_it).cloned().ok_or_else(|| format!("{} lines", lines.len()))
+        };
+        let [client, server] =
+            eventually(SPREAD_LIMIT, &format!("lines come by {protocol}"), || {
+                let headers =
+                    [("traceparent", parent.as_str()), ("authorization", "Bearer s3cret")];
+                let path = "/there?token=s3cret&page=2";
+                estate.shop.to("web").request("GET", path, &headers, "")?.ok()?;
+                estate.shop.to("web").get("/status/503")?;
+                find("shop", "/status/503")?;
+                Ok([find("shop", "/there")?, find("web", "/there")?])
+            });
+        for line in [&client, &server] {
+            let about = &line["attributes"];
+            assert_eq!(about["url.query"], "token=(hidden)&page=2", "{line}");
+            assert_eq!(about["http.request.method"], "GET");
+            assert_eq!(about["http.response.status_code"], 200);
+            assert_eq!(about["network.protocol.name"], "http");
+            assert_eq!(about["server.address"], "127.0.0.1");
+            assert_eq!((&line["trace"], &line["by"]), (&json!(trace), &json!("weft-proxy")));
+            assert_eq!(line["body"], "GET /there 200");
+            assert_eq!(line["severity"], "SEVERITY_NUMBER_INFO");
+            assert!(line["start"].as_u64() <= line["observed"].as_u64(), "{line}");
+            assert!(!line.to_string().contains("s3cret"), "{line}");
+        }
+        assert_ne!(client["span"], server["span"]);
+        assert_eq!(client["attributes"]["weft.direction"], "outbound");
+        let caller = server["attributes"]["weft.caller"].as_str().unwrap_or_default();
+        assert!(caller.ends_with("/svc/shop"), "{server}");
+        let failed = find("shop", "/status/503").expect("it was found before");
+        assert_eq!(failed["severity"], "SEVERITY_NUMBER_ERROR");
+        assert_eq!(failed["trace"].as_str().map(str::len), Some(32), "{failed}");
+    }
+    one_that_is_gone_is_told_of(&mut estate);
+}
+
+fn one_that_is_gone_is_told_of(estate: &mut Estate) {
+    for proxy in [&mut estate.shop.proxy, &mut estate.web.proxy] {
+        proxy.process.expect_log("the collector of logs does not take lines");
+    }
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    estate.tell(json!({ "Enabled": true, "Type": "otlp", "Endpoint": endpoint,
+        "TextFormat": "%PROTOCOL%" }));
+    eventually(SPREAD_LIMIT, "lines are lost and counted, and requests go on", || {
+        estate.shop.to("web").get("/")?.ok()?;
+        let metrics = estate.shop.proxy.admin().get("/metrics")?.ok()?.body;
+        let start = "weft_proxy_access_log_lines_total{outcome=\"failed\"} ";
+        let failed = metrics.lines().find_map(|line| line.strip_prefix(start));
+        if failed.is_some_and(|count| count != "0") { Ok(()) } else { Err(metrics) }
+    });
 }

@@ -15,6 +15,7 @@ mod callers;
 mod cli;
 mod clients;
 mod clusters;
+mod collector;
 mod conformance;
 mod demo;
 mod dns;

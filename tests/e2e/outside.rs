@@ -2,15 +2,16 @@
 //! the entry says, and with nobody else.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
 };
 use serde_json::{Value, json};
-use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
-use weft_tests::{Answer, Api, Cluster, Daemon, eventually, tools};
+use weft_tests::{Answer, Api, App, Cluster, Daemon, eventually, tools};
 
 use crate::programs::{curl, expect_text, nginx};
 use crate::story::Shop;
@@ -110,6 +111,7 @@ fn services_outside_the_mesh_are_called_with_the_tls_that_their_entry_asks_for()
         "wrong-name",
         "expired",
         "lost",
+        "rooted",
     ];
     let shop = Shop::open(&cluster, &all);
 
@@ -125,6 +127,20 @@ fn services_outside_the_mesh_are_called_with_the_tls_that_their_entry_asks_for()
     });
 
     refuses_whom_it_must(&cluster, &shop);
+    believes_the_systems_authorities(&cluster, &shop);
+}
+
+/// An entry that names no authorities means those of the host: of two callers only the one whose host
+/// knows the authority gets through.
+fn believes_the_systems_authorities(cluster: &Cluster, shop: &Shop) {
+    let (app, port) = (App::start("desk"), free_port());
+    cluster.agent.register(&meshed("desk", "desk", app.port(), &[("rooted", port)]));
+    let roots = cluster.folder.path().join("ca.pem");
+    let _proxy = cluster.agent.sidecar_in("desk", &[], &[("SSL_CERT_FILE", &roots)]);
+    let door = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    wait_for(door, "the host's authorities", 200, &["localhost|billing||HTTP/1.1"]);
+    let none = "none of the authorities vouches for its certificate";
+    wait_for(shop.to("rooted"), "another host's authorities", 503, &["billing: ", none]);
 }
 
 /// Writes an entry for each way to call nginx.
@@ -154,6 +170,7 @@ fn declare(cluster: &Cluster, authority: &Authority, [plain, tls, mutual, expire
         ("wrong-name", ("http", tls), with("SubjectAltNames", json!(["other.test"]))),
         ("expired", ("http", expired), simple.clone()),
         ("lost", ("http", tls), lost),
+        ("rooted", ("http", tls), json!({ "SNI": "billing" })),
     ] {
         outside(cluster, name, place, &tls);
     }

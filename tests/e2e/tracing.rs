@@ -1,13 +1,12 @@
 //! Traces: what a collector is told of a request that goes through two proxies.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use weft_tests::cluster::SPREAD_LIMIT;
-use weft_tests::ports::free_port;
-use weft_tests::{Cluster, Daemon, eventually, tools};
+use weft_tests::{Cluster, eventually};
 
+use crate::collector::Collector;
 use crate::story::{Called, Shop, called, speaks};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -17,9 +16,7 @@ struct Estate {
     cluster: Cluster,
     shop: Shop,
     _web: Called,
-    collector: Daemon,
-    http: u16,
-    grpc: u16,
+    collector: Collector,
 }
 
 impl Estate {
@@ -30,16 +27,8 @@ impl Estate {
         let shop = Shop::open(&cluster, &["web"]);
         cluster.agent.intend("shop", "web", "allow");
         shop.wait_status("web", 200);
-        let (http, grpc) = (free_port(), free_port());
-        let mut command = Command::new(tools::find("python3").expect("it was found before"));
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/collector.py"));
-        command.args([http.to_string(), grpc.to_string()]);
-        let collector = Daemon::program("collector", cluster.folder.path(), command);
-        eventually(SPREAD_LIMIT, "the collector listens", || match collector.log() {
-            log if log.contains("collecting") => Ok(()),
-            log => Err(log),
-        });
-        Self { cluster, shop, _web: web, collector, http, grpc }
+        let collector = Collector::start(cluster.folder.path());
+        Self { cluster, shop, _web: web, collector }
     }
 
     fn tell(&self, tracing: &Value) {
@@ -49,9 +38,7 @@ impl Estate {
     }
 
     fn spans(&self) -> Vec<Value> {
-        let log = self.collector.log();
-        let lines = log.lines().filter_map(|line| line.strip_prefix("span "));
-        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        self.collector.got("span ")
     }
 
     /// Asks until both spans of a request have come by a protocol; returns the caller's and the
@@ -85,12 +72,11 @@ impl Estate {
 #[test]
 fn a_request_is_one_trace_at_every_kind_of_collector() {
     let test = "a_request_is_one_trace_at_every_kind_of_collector";
-    let modules = ["opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc", "grpc"];
-    if !modules.iter().all(|module| tools::have_module(test, module)) {
+    if !Collector::is_there(test) {
         return;
     }
     let estate = Estate::start();
-    let (http, grpc) = (estate.http, estate.grpc);
+    let (http, grpc) = (estate.collector.http, estate.collector.grpc);
     for (number, (protocol, port)) in
         [("otlp-http", http), ("otlp-grpc", grpc), ("zipkin", http)].into_iter().enumerate()
     {
@@ -124,7 +110,7 @@ fn a_request_is_one_trace_at_every_kind_of_collector() {
 fn what_goes_wrong_is_told_of(estate: &Estate) {
     let door = estate.shop.to("web");
     estate.tell(&json!({
-        "Endpoint": format!("http://127.0.0.1:{}", estate.http), "SamplingPercent": 0,
+        "Endpoint": format!("http://127.0.0.1:{}", estate.collector.http), "SamplingPercent": 0,
         "KeepErrors": true, "Propagation": ["b3-multi"],
     }));
     eventually(SPREAD_LIMIT, "what goes wrong is told of", || {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use weft_core::local_address::file_mode;
 use weft_proto::text::{Fault, HttpsConfig, HttpsSection};
 
 use super::resolve::{absolute, addr, check_socket_path};
@@ -88,9 +89,7 @@ fn socket(path: &str, section: &HttpSection, faults: &mut Vec<Fault>) -> HttpSoc
     let path = absolute(path);
     check_socket_path("http.socket", &path, faults);
     let mode = section.socket_mode.as_deref().map(|text| {
-        let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8);
-        mode.ok()
-            .filter(|mode| *mode <= 0o777)
+        file_mode(text)
             .ok_or_else(|| format!("{text:?} is not a mode; write it in octal, such as \"0660\""))
     });
     let mode = mode.unwrap_or(Ok(SOCKET_MODE)).unwrap_or_else(|reason| {

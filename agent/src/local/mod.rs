@@ -14,6 +14,7 @@ mod faults;
 mod journal;
 mod kept;
 mod probe;
+mod shared_ports;
 mod shelf;
 mod sidecar;
 
@@ -345,6 +346,7 @@ impl Inner {
         let mut gone = Vec::new();
         let mut book = self.book.lock();
         for registration in registrations {
+            shared_ports::warn_of(&registration.service, &book.services.services);
             gone.extend(book.register(registration, existing));
         }
         self.settle(&mut book, disk);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::TaggedAddress;
 use crate::config_entry::Expose;
 use crate::index::Index;
-use crate::local_address::SocketPath;
+use crate::local_address::{SocketPath, file_mode};
 use crate::name::{Datacenter, InstanceId, ServiceName};
 
 /// What an instance is for.
@@ -231,9 +231,7 @@ impl Upstream {
     pub fn socket_mode(&self) -> Option<u32> {
         match self.local_bind_socket_mode.as_str() {
             "" => Some(SOCKET_MODE_DEFAULT),
-            text => u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8)
-                .ok()
-                .filter(|mode| *mode <= 0o777 && !text.starts_with('+')),
+            text => file_mode(text),
         }
     }
 }

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Weight;
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
+use super::{Collector, CollectorProtocol, Weight};
 use crate::limits;
 use crate::log_format::{InvalidLogFormat, LogFormat, RESPONSE_FLAGS};
 use crate::time::Span;
 
 /// What proxies write about requests.
 ///
-/// **Source**: Consul: docs/connect/config-entries/proxy-defaults#accesslogs. `Filter` is ours.
+/// **Source**: Consul: docs/connect/config-entries/proxy-defaults#accesslogs. `Filter` and the type
+/// `otlp` are ours.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AccessLogs {
@@ -29,6 +30,16 @@ pub struct AccessLogs {
     /// The file, with the type `file`.
     #[serde(skip_serializing_if = "is_blank")]
     pub path: String,
+    /// The collector, with the type `otlp`: `http://host:port`, or with `https`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub endpoint: String,
+    /// A file of the proxy's host with the authorities (PEM) that vouch for a collector with
+    /// `https`; the system's when left out.
+    #[serde(rename = "CAFile", skip_serializing_if = "is_blank")]
+    pub ca_file: String,
+    /// What the collector speaks: OTLP over HTTP or gRPC.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub protocol: CollectorProtocol,
     /// The form of a line, as JSON.
     #[serde(rename = "JSONFormat", skip_serializing_if = "is_blank")]
     pub json_format: String,
@@ -46,6 +57,8 @@ pub struct AccessLogs {
 pub enum AccessLogType {
     /// To a file.
     File,
+    /// To a collector.
+    Otlp,
     /// To standard error.
     Stderr,
     /// To standard output.
@@ -80,6 +93,21 @@ pub struct AccessLogFilter {
 }
 
 impl AccessLogs {
+    /// Whether the form of lines is given.
+    pub fn has_format(&self) -> bool {
+        !self.json_format.is_empty() || !self.text_format.is_empty()
+    }
+
+    /// Returns the collector that gets them; `None` when they go elsewhere.
+    pub fn collector(&self) -> Option<Collector> {
+        let Self { endpoint, ca_file, protocol, .. } = self;
+        (self.kind == AccessLogType::Otlp).then(|| Collector {
+            endpoint: endpoint.clone(),
+            ca_file: ca_file.clone(),
+            protocol: *protocol,
+        })
+    }
+
     /// Compiles the form of lines.
     ///
     /// # Errors
@@ -103,6 +131,7 @@ impl AccessLogs {
             findings.add(name("Path"), "must be an absolute path on each proxy's host");
         }
         findings.bytes(&name("Path"), self.path.len(), limits::PATH_BYTES_MAX);
+        self.check_collector(field, findings);
         if !self.json_format.is_empty() && !self.text_format.is_empty() {
             findings.add(field, "write one of JSONFormat and TextFormat, not both");
         }
@@ -118,6 +147,25 @@ impl AccessLogs {
             }
         }
         self.filter.check(&name("Filter"), findings);
+    }
+
+    fn check_collector(&self, field: &str, findings: &mut Findings) {
+        if let Some(collector) = self.collector() {
+            collector.check(field, findings);
+            if self.protocol == CollectorProtocol::Zipkin {
+                findings.add(format!("{field}.Protocol"), "zipkin takes traces alone");
+            }
+            return;
+        }
+        for (of, is_given) in [
+            ("Endpoint", !self.endpoint.is_empty()),
+            ("CAFile", !self.ca_file.is_empty()),
+            ("Protocol", self.protocol != CollectorProtocol::default()),
+        ] {
+            if is_given {
+                findings.add(format!("{field}.{of}"), "goes with the Type otlp");
+            }
+        }
     }
 }
 
@@ -191,6 +239,25 @@ mod tests {
             (r#"{"Type":"file"}"#, "AccessLogs.Path", "is needed"),
             (r#"{"Path":"/a"}"#, "AccessLogs.Path", "goes with"),
             (r#"{"Type":"file","Path":"a.log"}"#, "AccessLogs.Path", "absolute"),
+            (r#"{"Type":"otlp"}"#, "AccessLogs.Endpoint", "must be an http"),
+            (r#"{"Type":"otlp","Endpoint":"c:4317"}"#, "AccessLogs.Endpoint", "must be an http"),
+            (
+                r#"{"Type":"otlp","Endpoint":"http://c","Path":"/a"}"#,
+                "AccessLogs.Path",
+                "goes with",
+            ),
+            (r#"{"Endpoint":"http://c"}"#, "AccessLogs.Endpoint", "goes with the Type otlp"),
+            (r#"{"Type":"stderr","Protocol":"otlp-grpc"}"#, "AccessLogs.Protocol", "goes with"),
+            (
+                r#"{"Type":"otlp","Endpoint":"http://c","Protocol":"zipkin"}"#,
+                "AccessLogs.Protocol",
+                "traces alone",
+            ),
+            (
+                r#"{"Type":"otlp","Endpoint":"http://c/x","Protocol":"otlp-grpc"}"#,
+                "AccessLogs.Endpoint",
+                "has a path",
+            ),
             (r#"{"JSONFormat":"{}","TextFormat":"x"}"#, "AccessLogs", "not both"),
             (r#"{"JSONFormat":"x"}"#, "AccessLogs.JSONFormat", "expected value"),
             (r#"{"JSONFormat":"{\"a\":\"%NO%\"}"}"#, "AccessLogs.JSONFormat.a", "%NO%"),

@@ -7,6 +7,7 @@ mod access_logs;
 mod api_gateway;
 pub(crate) mod blank;
 mod certificates;
+mod collector;
 mod destination_tls;
 mod exported_services;
 mod expose;
@@ -51,6 +52,7 @@ use serde::{Deserialize, Serialize};
 pub use access_logs::{AccessLogFilter, AccessLogType, AccessLogs};
 pub use api_gateway::{ApiGateway, ApiListener, ApiListenerProtocol, ApiListenerTls};
 pub use certificates::{FileSystemCertificate, InlineCertificate, SecretText};
+pub use collector::{Collector, CollectorProtocol};
 pub use destination_tls::{DestinationTls, DestinationTlsMode};
 pub use exported_services::{ExportedService, ExportedServices, ServiceConsumer};
 pub use expose::{
@@ -110,7 +112,7 @@ pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
 pub use standing::{KindStanding, standing_table};
 pub use tcp_route::{TcpRoute, TcpRouteService};
 pub use terminating_gateway::{LinkedService, TerminatingGateway};
-pub use tracing::{TraceHeaders, Tracing, TracingProtocol};
+pub use tracing::{TraceHeaders, Tracing};
 pub use upstream_config::{
     BalanceConnections, PassiveHealthCheck, UpstreamConfig, UpstreamConfigs, UpstreamLimits,
 };

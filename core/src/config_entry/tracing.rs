@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Weight;
 use super::blank::is_blank;
-use super::findings::{Findings, shortened};
-use crate::limits;
+use super::findings::Findings;
+use super::{Collector, CollectorProtocol, Weight};
 use crate::time::Span;
 
 /// The share of traces that are told when nothing else is said: one in a hundred, as in Istio.
@@ -29,7 +28,7 @@ pub struct Tracing {
     pub ca_file: String,
     /// What it speaks.
     #[serde(skip_serializing_if = "is_blank")]
-    pub protocol: TracingProtocol,
+    pub protocol: CollectorProtocol,
     /// The share of traces that begin here and are told; one percent when left out. Of a request
     /// that belongs to a trace already, who began it has decided.
     #[serde(skip_serializing_if = "is_blank")]
@@ -46,19 +45,6 @@ pub struct Tracing {
     /// Attributes of each span.
     #[serde(skip_serializing_if = "is_blank")]
     pub tags: BTreeMap<String, String>,
-}
-
-/// What a collector speaks.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TracingProtocol {
-    /// OTLP as protobuf over HTTP, usually at port 4318.
-    #[default]
-    OtlpHttp,
-    /// OTLP over gRPC, usually at port 4317.
-    OtlpGrpc,
-    /// Zipkin's second version, JSON over HTTP, usually at port 9411.
-    Zipkin,
 }
 
 /// A family of headers that say to which trace a request belongs.
@@ -79,72 +65,20 @@ impl Tracing {
         self.sampling_percent.or(SAMPLED_DEFAULT).unwrap_or_default()
     }
 
-    /// Returns where spans are sent, the path included where the protocol has one.
-    pub fn url(&self) -> String {
-        let (_, rest) = self.endpoint.split_once("://").unwrap_or_default();
-        let has_path = rest.trim_end_matches('/').contains('/');
-        let path = match self.protocol {
-            TracingProtocol::OtlpHttp if !has_path => "/v1/traces",
-            TracingProtocol::Zipkin if !has_path => "/api/v2/spans",
-            TracingProtocol::OtlpHttp | TracingProtocol::Zipkin => return self.endpoint.clone(),
-            TracingProtocol::OtlpGrpc => "",
-        };
-        format!("{}{path}", self.endpoint.trim_end_matches('/'))
+    /// Returns where spans are sent.
+    pub fn collector(&self) -> Collector {
+        let Self { endpoint, ca_file, protocol, .. } = self;
+        Collector { endpoint: endpoint.clone(), ca_file: ca_file.clone(), protocol: *protocol }
     }
 
     pub(super) fn check(&self, field: &str, findings: &mut Findings) {
-        let endpoint = self.endpoint.as_str();
-        let name = |of: &str| format!("{field}.{of}");
-        let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-        let authority = rest.map(|_| self.authority());
-        match authority {
-            None | Some("") => {
-                let reason = format!("{:?} must be an http or https URL", shortened(endpoint));
-                findings.add(name("Endpoint"), reason);
-            }
-            Some(authority) if authority.contains('@') => {
-                findings.add(name("Endpoint"), "must hold no password: entries can be read");
-            }
-            Some(_) if self.protocol == TracingProtocol::OtlpGrpc && !self.is_bare() => {
-                findings.add(name("Endpoint"), "has a path, which gRPC has no use for");
-            }
-            Some(_) => {}
-        }
-        findings.bytes(&name("Endpoint"), endpoint.len(), limits::PATH_BYTES_MAX);
-        findings.bytes(&name("CAFile"), self.ca_file.len(), limits::PATH_BYTES_MAX);
-        if !self.ca_file.is_empty() && !self.ca_file.starts_with('/') {
-            findings.add(name("CAFile"), "must be an absolute path");
-        }
+        self.collector().check(field, findings);
         for (at, headers) in self.propagation.iter().enumerate() {
             if self.propagation[..at].contains(headers) {
                 findings.add(format!("{field}.Propagation[{at}]"), "is given twice");
             }
         }
-        findings.meta_at(&name("Tags"), &self.tags);
-    }
-
-    /// Returns `host:port` of the collector, with the port that the protocol usually has where
-    /// none is given.
-    pub fn host_port(&self) -> String {
-        let authority = self.authority();
-        // An IPv6 address has colons of its own, within brackets.
-        let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-        let port = match (self.endpoint.starts_with("https://"), self.protocol) {
-            (_, TracingProtocol::OtlpGrpc) => 4317,
-            (true, _) => 443,
-            (false, _) => 80,
-        };
-        if has_port { authority.to_owned() } else { format!("{authority}:{port}") }
-    }
-
-    fn authority(&self) -> &str {
-        let (_, rest) = self.endpoint.split_once("://").unwrap_or_default();
-        rest.split(['/', '?', '#']).next().unwrap_or_default()
-    }
-
-    fn is_bare(&self) -> bool {
-        let (_, rest) = self.endpoint.split_once("://").unwrap_or_default();
-        !rest.trim_end_matches('/').contains(['/', '?', '#'])
+        findings.meta_at(&format!("{field}.Tags"), &self.tags);
     }
 }
 
@@ -157,25 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_path_is_added_where_none_is_given() {
-        for (json, url) in [
-            (r#"{"Endpoint":"http://c:4318"}"#, "http://c:4318/v1/traces"),
-            (r#"{"Endpoint":"http://c:4318/"}"#, "http://c:4318/v1/traces"),
-            (r#"{"Endpoint":"http://c/otlp/v1/traces"}"#, "http://c/otlp/v1/traces"),
-            (r#"{"Endpoint":"http://c:9411","Protocol":"zipkin"}"#, "http://c:9411/api/v2/spans"),
-            (r#"{"Endpoint":"http://c:4317","Protocol":"otlp-grpc"}"#, "http://c:4317"),
-        ] {
-            assert_eq!(read(json).url(), url);
-        }
-        for (endpoint, host_port) in [
-            ("http://c", "c:4317"),
-            ("https://[::1]/", "[::1]:4317"),
-            ("http://[::1]:1", "[::1]:1"),
-        ] {
-            let protocol = TracingProtocol::OtlpGrpc;
-            let tracing = Tracing { endpoint: endpoint.into(), protocol, ..Tracing::default() };
-            assert_eq!(tracing.host_port(), host_port);
-        }
+    fn one_in_a_hundred_is_told_of_when_nothing_is_said() {
         assert_eq!(read("{}").sampled().to_string(), "1");
     }
 

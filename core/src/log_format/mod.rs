@@ -3,6 +3,7 @@
 //! The words between `%` are Envoy's command operators. What a request brought is bounded, hidden
 //! where it is a secret, and escaped, so that no caller can write lines of its own.
 
+mod attributes;
 mod captured;
 mod escape;
 mod latency;
@@ -11,6 +12,7 @@ mod record;
 mod start_time;
 mod template;
 
+pub use attributes::Attribute;
 pub use captured::{Captured, shown_query};
 pub use escape::shown_text;
 pub use latency::{CalledLatency, LatencyPart, LatencySplit, TIMING_ASKED, TIMING_FIELD};

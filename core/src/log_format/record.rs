@@ -12,6 +12,8 @@ use crate::local_address::LocalAddress;
 /// What all lines of one proxy have in common.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LogScope {
+    /// The id of the proxy's registration.
+    pub proxy_id: String,
     /// The service that the proxy speaks for.
     pub service: String,
     /// Its identity.
@@ -87,6 +89,8 @@ pub struct LogRecord {
     pub transport_failure: Option<Box<str>>,
     /// The trace that it belongs to.
     pub trace: Option<u128>,
+    /// Its place in it.
+    pub span: Option<u64>,
     /// A number that no other connection of the process has.
     pub connection: u64,
 }

@@ -44,6 +44,7 @@ fn line(format: &LogFormat, record: LogRecord) -> String {
         ..record
     };
     let scope = LogScope {
+        proxy_id: "web-proxy".into(),
         service: "web".into(),
         identity: "spiffe://mesh/web".into(),
         hostname: "node-1".into(),

@@ -310,7 +310,7 @@ impl LocalApp {
             if plan.is_some() {
                 record.upstream = Some(inbound.local_app.clone());
             }
-            record.trace = trace;
+            (record.trace, record.span) = trace.unzip();
         });
     }
 }

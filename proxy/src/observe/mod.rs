@@ -1,6 +1,7 @@
-//! What the proxy tells about itself: counts for Prometheus, and access logs.
+//! What the proxy tells about itself: counts for Prometheus, access logs, and what collectors get.
 
 mod decisions;
+mod export;
 mod flows;
 mod logs;
 mod metrics;

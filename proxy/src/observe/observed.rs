@@ -103,15 +103,15 @@ impl Observed {
         }
     }
 
-    /// Ends its place in a trace, of which it returns the id.
+    /// Ends its place in a trace; returns the trace's id and its own.
     pub(crate) fn end_trace(
         &self,
         spans: &Spans,
         outcome: &Outcome,
         told: (SpanKind, &str, &dyn std::fmt::Display),
-    ) -> Option<u128> {
+    ) -> Option<(u128, u64)> {
         let mut traced = self.traced.take();
-        let trace = traced.as_ref().map(|traced| traced.trace());
+        let trace = traced.as_ref().map(|traced| traced.ids());
         spans.end(&mut traced, outcome, told);
         trace
     }

@@ -350,7 +350,7 @@ impl Plan {
                 record.cluster = plan.target().sni.as_str().into();
                 record.upstream = plan.called().map(LocalAddress::Tcp);
                 record.upstream_peer = Some(plan.target().spiffe_id.to_string().into());
-                record.trace = trace;
+                (record.trace, record.span) = trace.unzip();
             });
         }
     }

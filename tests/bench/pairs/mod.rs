@@ -21,6 +21,7 @@ use crate::certificates::Certificates;
 use crate::h2;
 use crate::load;
 use crate::process::Measured;
+pub(crate) use weft::Setup;
 
 /// What the proxies understand of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,14 +107,15 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// Starts a pair and waits for the first answer through it.
 pub(crate) fn start(start: Start, rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
-    awaited(start(rig, layer)?, layer)
+    awaited(start(rig, layer)?, (layer, "/2"))
 }
 
-fn awaited(mut pair: Pair, layer: Layer) -> anyhow::Result<Pair> {
+/// Waits for the first answer through a pair, to a request for this path.
+pub(crate) fn awaited(mut pair: Pair, (layer, path): (Layer, &str)) -> anyhow::Result<Pair> {
     let began = Instant::now();
     loop {
         let answered = match layer {
-            Layer::Http | Layer::Short => load::probe(pair.front, "/2"),
+            Layer::Http | Layer::Short => load::probe(pair.front, path),
             Layer::Http2 => h2::probe(pair.front, h2::Asked::Http),
             Layer::Tcp => load::drink(pair.front, Duration::from_millis(20)).map(drop),
         };
@@ -132,7 +134,17 @@ fn awaited(mut pair: Pair, layer: Layer) -> anyhow::Result<Pair> {
 
 /// Starts our own pair with what it is to speak between its proxies.
 pub(crate) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> anyhow::Result<Pair> {
-    awaited(weft::start_over(rig, layer, transport)?, layer)
+    awaited(weft::start_over(rig, layer, transport)?, (layer, "/2"))
+}
+
+/// Starts our own pair with something changed in it.
+pub(crate) fn start_changed(
+    rig: &Rig,
+    layer: Layer,
+    transport: HopTransport,
+    change: &dyn Fn(&mut Setup) -> anyhow::Result<()>,
+) -> anyhow::Result<Pair> {
+    weft::start_changed(rig, layer, transport, change)
 }
 
 fn last_words(pair: &Pair) -> String {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{
@@ -28,8 +28,29 @@ pub(super) fn start(rig: &Rig, layer: Layer) -> anyhow::Result<Pair> {
     start_over(rig, layer, HopTransport::default())
 }
 
+/// What the two proxies of a pair are started with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The caller's side.
+    pub(crate) a: ProxySnapshot,
+    /// The called side.
+    pub(crate) b: ProxySnapshot,
+    /// Settings of both programs.
+    pub(crate) config: Map<String, Value>,
+}
+
 /// Starts the pair with what it is to speak between its proxies.
 pub(super) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> anyhow::Result<Pair> {
+    start_changed(rig, layer, transport, &|_| Ok(()))
+}
+
+/// Starts the pair with something changed in it.
+pub(super) fn start_changed(
+    rig: &Rig,
+    layer: Layer,
+    transport: HopTransport,
+    change: &dyn Fn(&mut Setup) -> anyhow::Result<()>,
+) -> anyhow::Result<Pair> {
     let binary = std::env::current_exe()?.with_file_name("weft");
     ensure!(binary.is_file(), "not built: `cargo build --release -p weft`");
     let (front, back) = (free_addr(), free_addr());
@@ -46,11 +67,16 @@ pub(super) fn start_over(rig: &Rig, layer: Layer, transport: HopTransport) -> an
     let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;
     b.inbound.protocol = protocol;
     b.inbound.congestion_control = transport.congestion_control;
+    let mut setup = Setup { a, b, config: Map::new() };
+    change(&mut setup)?;
+    let Setup { a, b, config } = setup;
+    // Pairs of one layer differ by their doors.
+    let files = format!("weft-{}-{}", tag(layer), front.port());
     Ok(Pair {
         name: "weft",
         version: version(&binary, "version"),
-        a: run(rig, &binary, layer, "a", &a)?,
-        b: run(rig, &binary, layer, "b", &b)?,
+        a: run(rig, &binary, &format!("{files}-a"), (&a, &config))?,
+        b: run(rig, &binary, &format!("{files}-b"), (&b, &config))?,
         front,
         back,
         alpn: "http/1.1",
@@ -165,14 +191,14 @@ fn snapshot(
 fn run(
     rig: &Rig,
     binary: &Path,
-    layer: Layer,
-    side: &str,
-    snapshot: &ProxySnapshot,
+    files: &str,
+    (snapshot, more): (&ProxySnapshot, &Map<String, Value>),
 ) -> anyhow::Result<Measured> {
-    let files = format!("weft-{}-{side}", tag(layer));
     let file = rig.folder.join(format!("{files}.snapshot"));
     fs::write(&file, weft_proto::envelope::encode(snapshot))?;
-    let config = json!({ "snapshot_file": file, "workers": 1, "admin_addr": "127.0.0.1:0" });
+    let mut config = json!({ "snapshot_file": file, "workers": 1, "admin_addr": "127.0.0.1:0" });
+    let fields = config.as_object_mut().context("an object")?;
+    fields.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
     let config_file = rig.folder.join(format!("{files}.json"));
     fs::write(&config_file, config.to_string())?;
     let args = ["proxy", "--config", &config_file.to_string_lossy()].map(str::to_owned);

@@ -12,6 +12,7 @@ use weft_core::traffic::tap::TapKind;
 use weft_core::traffic::{Mix64, RequestView};
 use weft_runtime::clock;
 
+use super::otlp::Told;
 use super::{AccessLog, LogPlan};
 use crate::http::Outcome;
 use crate::observe::taps::{Between, Taps, Watched};
@@ -234,6 +235,15 @@ impl Logged {
         }
         if is_kept {
             door.take(self);
+        }
+    }
+
+    /// Takes what a collector is told of it, if its line goes to one.
+    pub(super) fn for_collector(mut self: Box<Self>) -> Result<Told, Box<Self>> {
+        let plan = self.plan.take_if(|plan| plan.place.collector().is_some());
+        match plan {
+            Some(plan) => Ok(Told { plan, record: self.record }),
+            None => Err(self),
         }
     }
 

@@ -1,10 +1,11 @@
-//! Lines about requests and connections, written by a thread of its own.
+//! Lines about requests and connections, written by a thread of its own or told to a collector.
 //!
 //! What a line says and of what there is one, a [`LogPlan`] knows; a request's line ([`Logged`]) is
 //! begun with its plan and goes to the door ([`AccessLog`]) at its end.
 
 mod carried;
 mod line;
+mod otlp;
 mod sink;
 mod write;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use tokio::sync::mpsc;
 use weft_core::config_entry::AccessLogs;
 use weft_core::log_format::{InvalidLogFormat, LogFormat, LogScope};
 use weft_core::proxycfg::ProxySnapshot;
@@ -21,7 +23,10 @@ use weft_runtime::task::TaskTree;
 
 pub(crate) use carried::Carried;
 pub(crate) use line::{From, Lines, Logged, Watchers};
+use otlp::Told;
 use sink::Place;
+
+use super::export;
 
 /// Lines that wait to be written. When full, further ones are dropped: a slow disk must not slow
 /// requests.
@@ -66,16 +71,17 @@ impl LogPlan {
     ) -> Result<Option<Arc<Self>>, InvalidLogFormat> {
         let Some(config) = &snapshot.access_logs else { return Ok(None) };
         let identity = snapshot.spiffe_id.to_string();
+        let proxy_id = snapshot.proxy_id.to_string();
         if let Some(before) = before
             && before.config == *config
-            && before.scope.identity == identity
+            && (&before.scope.identity, &before.scope.proxy_id) == (&identity, &proxy_id)
         {
             return Ok(Some(before.clone()));
         }
         let service = snapshot.service.to_string();
         // A host without a name has none to tell.
         let hostname = net::host_name().unwrap_or_default();
-        let scope = LogScope { service, identity, hostname };
+        let scope = LogScope { proxy_id, service, identity, hostname };
         let (config, format, place) = (config.clone(), config.format()?, Place::of(config));
         Ok(Some(Arc::new(Self { config, format, scope, place })))
     }
@@ -96,11 +102,14 @@ impl LogPlan {
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     door: SyncSender<Box<Logged>>,
+    /// To the task that tells collectors.
+    exporter: mpsc::Sender<Box<Told>>,
     counts: Arc<LineCounts>,
 }
 
 impl AccessLog {
-    /// Starts the writing thread; it ends when the last door is gone.
+    /// Starts the writing thread, and the task that tells collectors; they end when the last door is
+    /// gone.
     pub(crate) fn start(counts: Arc<LineCounts>, tasks: &TaskTree) -> Self {
         let (door, lines) = sync_channel(WAITING_MAX);
         let of_writer = counts.clone();
@@ -109,12 +118,18 @@ impl AccessLog {
             // A panic there was logged by the task tree.
             let _ = writing.await;
         });
-        Self { door, counts }
+        let (exporter, waiting) = mpsc::channel(export::WAITING_MAX);
+        tasks.spawn("exported lines", export::run(waiting, counts.clone(), tasks.clone()));
+        Self { door, exporter, counts }
     }
 
-    /// Has a line written, if there is room for it.
+    /// Has a line written or told, if there is room for it.
     fn take(&self, line: Box<Logged>) {
-        if self.door.try_send(line).is_err() {
+        let is_taken = match line.for_collector() {
+            Ok(told) => self.exporter.try_send(Box::new(told)).is_ok(),
+            Err(line) => self.door.try_send(line).is_ok(),
+        };
+        if !is_taken {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_core::config_entry::{AccessLogType, AccessLogs};
+use weft_core::config_entry::{AccessLogType, AccessLogs, Collector};
 use weft_runtime::clock;
 
 /// How often it is looked whether the file was moved away: who turns logs over waits longer before
@@ -18,6 +19,8 @@ const FILE_MODE: u32 = 0o640;
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
+    /// Never opened here: such lines go to the task that tells collectors.
+    Collector(Arc<Collector>),
     File(PathBuf),
     Stderr,
     Stdout,
@@ -26,10 +29,21 @@ pub(super) enum Place {
 impl Place {
     /// Reads it from the configuration.
     pub(super) fn of(config: &AccessLogs) -> Self {
+        if let Some(collector) = config.collector() {
+            return Self::Collector(Arc::new(collector));
+        }
         match config.kind {
             AccessLogType::File => Self::File(PathBuf::from(&config.path)),
             AccessLogType::Stderr => Self::Stderr,
-            AccessLogType::Stdout | AccessLogType::Unset => Self::Stdout,
+            AccessLogType::Otlp | AccessLogType::Stdout | AccessLogType::Unset => Self::Stdout,
+        }
+    }
+
+    /// Returns the collector that is told.
+    pub(super) fn collector(&self) -> Option<&Arc<Collector>> {
+        match self {
+            Self::Collector(collector) => Some(collector),
+            Self::File(_) | Self::Stderr | Self::Stdout => None,
         }
     }
 }
@@ -53,6 +67,7 @@ impl Sink {
     /// Those of the operating system; a file is opened anew the next time.
     pub(super) fn write(&mut self, lines: &str) -> io::Result<()> {
         let path = match &self.place {
+            Place::Collector(_) => return Ok(()),
             Place::File(path) => path,
             Place::Stderr => return io::stderr().lock().write_all(lines.as_bytes()),
             Place::Stdout => {

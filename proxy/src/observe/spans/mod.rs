@@ -3,7 +3,6 @@
 //! A request that is planned gets its place in a trace ([`Traced`]); when it has ended it is
 //! decided whether anybody is told, and if so [`Spans`] takes the span to the exporter's task.
 
-mod export;
 mod otlp;
 mod zipkin;
 
@@ -12,17 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use weft_core::config_entry::Tracing;
+use tonic::transport::Channel;
+use tracing::warn;
+use weft_core::config_entry::{Collector, CollectorProtocol, Tracing};
 use weft_core::log_format::{LatencyPart, LatencySplit};
 use weft_core::traffic::{Mix64, RequestView, TraceContext};
+use weft_proto::grpc::otlp::trace_service_client::TraceServiceClient;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
+use super::export::{self, ANSWER_BYTES_MAX, Signal, WAITING_MAX};
 use crate::http::{Edits, Outcome};
 
-/// Spans that wait to be sent. When full, further ones are dropped: a slow collector must not slow
-/// requests.
-const WAITING_MAX: usize = 8192;
 /// Bytes of a text that comes from a request.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -125,9 +125,9 @@ impl Traced {
         self.latency = Some(latency);
     }
 
-    /// Returns the trace's id.
-    pub(crate) fn trace(&self) -> u128 {
-        self.context.trace
+    /// Returns the trace's id and that of the request in it.
+    pub(crate) fn ids(&self) -> (u128, u64) {
+        (self.context.trace, self.context.span)
     }
 
     /// Whether somebody is told of a request that ended so.
@@ -171,6 +171,55 @@ impl Spans {
         if self.door.try_send(span).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Signal for Span {
+    type Config = Tracing;
+    type Counts = SpanCounts;
+
+    fn path(protocol: CollectorProtocol) -> &'static str {
+        match protocol {
+            CollectorProtocol::OtlpGrpc | CollectorProtocol::OtlpHttp => "/v1/traces",
+            CollectorProtocol::Zipkin => "/api/v2/spans",
+        }
+    }
+
+    fn config(&self) -> &Arc<Tracing> {
+        &self.traced.config
+    }
+
+    fn collector(config: &Tracing) -> Collector {
+        config.collector()
+    }
+
+    fn message(protocol: CollectorProtocol, batch: &[Self]) -> (&'static str, Vec<u8>) {
+        match protocol {
+            CollectorProtocol::OtlpGrpc | CollectorProtocol::OtlpHttp => {
+                ("application/x-protobuf", otlp::request(batch).bytes())
+            }
+            CollectorProtocol::Zipkin => {
+                ("application/json", zipkin::list(batch).to_string().into_bytes())
+            }
+        }
+    }
+
+    async fn call(channel: Channel, batch: &[Self]) -> Result<(i64, String), tonic::Status> {
+        let answer = TraceServiceClient::new(channel)
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .export(otlp::request(batch))
+            .await?;
+        let partly = answer.into_inner().partial_success.unwrap_or_default();
+        Ok((partly.rejected_spans, partly.error_message))
+    }
+
+    fn count(counts: &SpanCounts, taken: u64, lost: u64) {
+        counts.sent.fetch_add(taken, Ordering::Relaxed);
+        counts.failed.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    fn warn(collector: &str, lost: u64, reason: &str) {
+        warn!(collector, spans = lost, reason, "the collector of traces does not take spans");
     }
 }
 
