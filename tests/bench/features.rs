@@ -24,13 +24,16 @@ const CONNECTIONS: usize = 64;
 /// The name of the base, beside which the others are shown.
 const BASE: &str = "none";
 
+/// What a feature changes of a pair before that is started.
+type Change = dyn Fn(&mut Setup) -> anyhow::Result<()>;
+
 /// One thing that is switched on.
 struct Feature {
     name: &'static str,
     /// What is asked for; a token stands in the query.
     path: String,
     transport: HopTransport,
-    change: Box<dyn Fn(&mut Setup) -> anyhow::Result<()>>,
+    change: Box<Change>,
 }
 
 /// A pair with one thing switched on, and what it took in each round.

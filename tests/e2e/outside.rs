@@ -140,7 +140,7 @@ fn believes_the_systems_authorities(cluster: &Cluster, shop: &Shop) {
     let door = Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     wait_for(door, "the host's authorities", 200, &["localhost|billing||HTTP/1.1"]);
     let none = "none of the authorities vouches for its certificate";
-    wait_for(shop.to("rooted"), "another host's authorities", 503, &["billing: ", none]);
+    wait_for(shop.to("rooted"), "another host's authorities", 502, &["billing: ", none]);
 }
 
 /// Writes an entry for each way to call nginx.

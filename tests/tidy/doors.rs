@@ -133,7 +133,7 @@ const DOORS: [Door; 12] = [
             "agent/src/sync.rs",
             "proxy/src/control/",
             "proxy/src/inbound/ext_authz/",
-            "proxy/src/observe/spans/",
+            "proxy/src/observe/",
         ],
         advice: "services and clients live in the grpc folders; pass domain types further in",
     },

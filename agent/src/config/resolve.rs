@@ -60,11 +60,7 @@ impl Config {
         let host_proxy = super::host_proxy::resolve(&file.host_proxy, &mut faults);
         let leaf_key = leaf_key(&file.leaf, &mut faults);
         let workload_api = super::workload::resolve(&file.workload_api, &mut faults);
-        let scripts = match (file.enable_script_checks, file.enable_local_script_checks) {
-            (true, _) => Scripts::Everyone,
-            (false, true) => Scripts::Files,
-            (false, false) => Scripts::Nobody,
-        };
+        let scripts = scripts(&file);
         let docker_socket = absolute(file.docker_socket.as_deref().unwrap_or(DOCKER_SOCKET));
         match node_name {
             Some(node_name) if faults.is_empty() => Ok(Self {
@@ -98,6 +94,15 @@ impl Config {
             }),
             _ => Err(faults),
         }
+    }
+}
+
+/// Says whose scripts are run.
+fn scripts(file: &FileConfig) -> Scripts {
+    match (file.enable_script_checks, file.enable_local_script_checks) {
+        (true, _) => Scripts::Everyone,
+        (false, true) => Scripts::Files,
+        (false, false) => Scripts::Nobody,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_stream::{StreamExt as _, StreamMap};
 use tracing::{error, info, warn};
 use weft_core::catalog::Service;
 use weft_core::name::ServiceName;
-use weft_core::proxycfg::{Assembler, CheckDoor, Output, Site, Subject, Update, Watch};
+use weft_core::proxycfg::{Assembler, CheckDoor, Exposure, Output, Site, Subject, Update, Watch};
 use weft_runtime::clock;
 
 use super::proxy::Proxy;
@@ -41,10 +41,7 @@ pub(super) async fn run(
         while let Some(output) = assembler.poll_output() {
             match output {
                 Output::Exposure(exposure) => {
-                    if let Err(error) = local.expose(proxy.id.clone(), exposure).await {
-                        let error = reason(&error);
-                        error!(proxy = %proxy.id, error, "ports of checks cannot be kept");
-                    }
+                    keep(&local, &proxy, exposure).await;
                     // The next snapshot has them.
                     assembler.handle_checks(of_proxy(&proxy, &mut doors));
                 }
@@ -92,6 +89,14 @@ pub(super) async fn run(
                 assembler.handle_update(update);
             }
         }
+    }
+}
+
+/// Keeps which ports checks go through.
+async fn keep(local: &Local, proxy: &Proxy, exposure: Exposure) {
+    if let Err(error) = local.expose(proxy.id.clone(), exposure).await {
+        let error = reason(&error);
+        error!(proxy = %proxy.id, error, "ports of checks cannot be kept");
     }
 }
 

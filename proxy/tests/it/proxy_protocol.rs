@@ -67,9 +67,7 @@ impl Hop {
 
     /// Waits until it is told that this one was used, and looks that no other was.
     async fn check(self, pair: &Pair, protocol: Protocol) {
-        // HTTP/2 has streams of its own.
-        let has_choice = protocol != Protocol::Http2;
-        let wanted = [self == Self::Shared, self == Self::Quic].map(|is_it| is_it && has_choice);
+        let wanted = [self == Self::Shared, self == Self::Quic];
         let used = || async {
             let metrics = pair.server.admin("/metrics").await;
             ["mux", "quic"].map(|name| {
