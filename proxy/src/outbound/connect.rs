@@ -180,25 +180,20 @@ impl Dial {
     /// Gets a way for a request that is a value, opened apart as well: a stream beside others, or a
     /// place on a connection of HTTP/2 where the other side has no such streams.
     pub(super) async fn way(self) -> io::Result<Way> {
-        let has_streams = self.pools.shared.quic.is_some()
-            || self.pools.shared.mux.as_ref().is_some_and(|mux| !mux.is_plain());
-        if !has_streams || self.pools.outside.is_some() {
-            return self.stream().await.map(Way::Http2);
-        }
-        let worker = self.worker.clone();
+        let (worker, pools) = (self.worker.clone(), self.pools.clone());
         let opening = async move {
-            let wire = self.clone().wire(StreamKind::Messages).await?;
-            match wire {
-                HopWire::Mux(_) | HopWire::Quic(_) => {
-                    let mut lease = self.pools.messages.lease();
+            let found = || pools.http2.place().map(Way::Http2);
+            let open = async || match self.clone().wire(StreamKind::Messages).await? {
+                wire @ (HopWire::Mux(_) | HopWire::Quic(_)) => {
+                    let mut lease = pools.messages.lease();
                     lease.wire = Some(wire);
                     Ok(Way::Stream(lease))
                 }
-                HopWire::Own(_) | HopWire::Plain(_) => {
-                    let place = self.pools.http2.adopt(wire, &self.worker.tasks).await?;
-                    Ok(Way::Http2(place))
+                wire @ (HopWire::Own(_) | HopWire::Plain(_)) => {
+                    pools.http2.adopt(wire, &self.worker.tasks).await.map(Way::Http2)
                 }
-            }
+            };
+            pools.http2.once(found, open).await
         };
         apart(&worker, opening, |opened| {
             if let Way::Stream(lease) = opened {

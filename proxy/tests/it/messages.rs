@@ -108,5 +108,5 @@ async fn who_has_no_streams_is_called_over_http2() {
         .filter(|line| line.starts_with(own))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum();
-    assert!((1..=40).contains(&own), "{own} connections");
+    assert_eq!(own, 1, "a storm of requests opens one");
 }

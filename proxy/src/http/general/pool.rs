@@ -106,20 +106,31 @@ impl Multiplexed {
         open: impl FnOnce() -> F,
         tasks: &TaskTree,
     ) -> io::Result<Stream> {
-        if let Some(stream) = self.place() {
-            return Ok(stream);
+        self.once(|| self.place(), async || self.adopt(open().await?, tasks).await).await
+    }
+
+    /// Gets what is there, or what is opened; requests that come meanwhile wait for the one attempt.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(crate) async fn once<T, F: Future<Output = io::Result<T>>>(
+        &self,
+        found: impl Fn() -> Option<T>,
+        open: impl FnOnce() -> F,
+    ) -> io::Result<T> {
+        if let Some(found) = found() {
+            return Ok(found);
         }
         let failures = self.failures.get();
         let _opening = self.opening.lock().await;
-        if let Some(stream) = self.place() {
-            return Ok(stream);
+        if let Some(found) = found() {
+            return Ok(found);
         }
         if self.failures.get() != failures {
             // Else each one in the queue would wait for its own attempt after all before it.
             return Err(io::Error::other("an attempt for another request has just failed"));
         }
-        let wire = open().await.inspect_err(|_| self.failures.set(failures + 1))?;
-        self.adopt(wire, tasks).await
+        open().await.inspect_err(|_| self.failures.set(failures + 1))
     }
 
     /// Gets a place for a request on a connection that has just been opened.

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use weft_core::traffic::message::InvalidMessage;
 
 use super::super::general::RequestBody;
-use super::channel::{Channel, Read, Unread};
+use super::channel::{Channel, Read};
 use super::head;
 use super::upload::Going;
 
@@ -38,15 +38,6 @@ pub(crate) enum BrokenMessage {
     Fields,
     #[error("the sender gave it up")]
     Reset(#[source] h2::Error),
-}
-
-impl From<Unread> for BrokenMessage {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Io(error) => Self::Io(error),
-            Unread::Invalid(error) => Self::Invalid(error),
-        }
-    }
 }
 
 impl BrokenMessage {
@@ -96,7 +87,7 @@ impl Body for MessageBody {
             Ok(Some(Read::Reset(reason))) => Err(BrokenMessage::reset(reason)),
             Ok(Some(Read::Head(_))) => Err(BrokenMessage::Fields),
             Ok(None) => Err(BrokenMessage::early()),
-            Err(unread) => Err(unread.into()),
+            Err(broken) => Err(broken),
         };
         // Whoever passes it on can then say the end together with what is before it.
         self.has_ended = frame.is_err() || self.channel.is_at_end();

@@ -96,7 +96,7 @@ impl Call {
                 (Poll::Ready(Ok(None)), _) => {
                     Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
                 }
-                (Poll::Ready(Err(unread)), _) => Err(unread.into()),
+                (Poll::Ready(Err(broken)), _) => Err(broken),
             };
             Poll::Ready(answered.map_err(Uncalled::Unanswered))
         });

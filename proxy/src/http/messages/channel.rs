@@ -7,10 +7,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
-use weft_core::traffic::message::{InvalidMessage, MessageReader, Piece, RecordKind, write_header};
+use weft_core::traffic::message::{MessageReader, Piece, RecordKind, write_header};
 use weft_core::traffic::mux::ResetCode;
 use weft_runtime::clock;
 
+use super::body::BrokenMessage;
 use crate::transport::{Buffer, HopWire, Lease, Wire};
 
 /// Bytes of a body from which on they are not put beside others first.
@@ -28,15 +29,6 @@ pub(super) enum Read {
     Reset(u32),
     /// The payload of trailers.
     Trailers(Bytes),
-}
-
-/// States why nothing more can be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
-    #[error("the stream broke off")]
-    Io(#[from] io::Error),
-    #[error("the peer breaks the rules")]
-    Invalid(#[from] InvalidMessage),
 }
 
 /// One stream. What reads and what writes may be two tasks.
@@ -131,7 +123,10 @@ impl Channel {
 
     /// Reads on; an empty buffer goes back while nothing is there. `None` at the stream's end where no
     /// message has begun.
-    pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Read>, Unread>> {
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Read>, BrokenMessage>> {
         let (buffer, reader) = &mut *self.input.borrow_mut();
         loop {
             if let Some((piece, count)) = reader.next(buffer.filled())? {
@@ -166,7 +161,7 @@ impl Channel {
                 0 if reader.is_between_messages() && buffer.is_empty() => {
                     return Poll::Ready(Ok(None));
                 }
-                0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
+                0 => return Poll::Ready(Err(BrokenMessage::early())),
                 _ => {}
             }
         }

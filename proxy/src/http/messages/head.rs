@@ -40,6 +40,14 @@ pub(super) fn write_answer(
     write_fields(FieldsWriter::answer(out, parts.status.as_u16()), &parts.headers)
 }
 
+/// Writes the fields after a body.
+///
+/// # Errors
+/// As [`write_request`].
+pub(super) fn write_trailers(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), InvalidMessage> {
+    write_fields(FieldsWriter::trailers(out), fields)
+}
+
 fn write_fields(mut fields: FieldsWriter<'_>, headers: &HeaderMap) -> Result<(), InvalidMessage> {
     for (name, value) in headers {
         fields.field(name.as_str().as_bytes(), value.as_bytes());

@@ -87,7 +87,7 @@ async fn next_head(
             Poll::Ready(Ok(Some(Read::Head(payload)))) => Poll::Ready(Ok(Some(payload))),
             Poll::Ready(Ok(Some(_))) => Poll::Ready(Err(BrokenMessage::Fields)),
             Poll::Ready(Ok(None)) => Poll::Ready(Ok(None)),
-            Poll::Ready(Err(unread)) => Poll::Ready(Err(unread.into())),
+            Poll::Ready(Err(broken)) => Poll::Ready(Err(broken)),
             Poll::Pending => {
                 let by = *idle_by.get_or_insert_with(|| clock::instant() + live.limits().idle);
                 ready!(timer.poll_past(cx, by));

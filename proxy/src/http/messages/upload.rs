@@ -11,16 +11,17 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use h2::Reason;
 use http_body::Body;
-use weft_core::traffic::message::{FieldsWriter, InvalidMessage, write_end, write_reset};
+use weft_core::traffic::message::{InvalidMessage, write_end, write_reset};
 use weft_runtime::task::TaskTree;
 
 use super::channel::Channel;
+use super::head;
 
 /// A body whose head has been put down.
 #[derive(Debug)]
 pub(super) struct Upload<B> {
     channel: Rc<Channel>,
-    body: Pin<Box<B>>,
+    body: B,
     has_all: bool,
 }
 
@@ -49,12 +50,12 @@ impl<E: Error + 'static> Broken<E> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Upload<B>
+impl<B: Body<Data = Bytes> + Unpin> Upload<B>
 where
     B::Error: Error + 'static,
 {
     pub(super) fn new(channel: &Rc<Channel>, body: B) -> Self {
-        Self { channel: channel.clone(), body: Box::pin(body), has_all: false }
+        Self { channel: channel.clone(), body, has_all: false }
     }
 
     /// Ready when the message has left whole.
@@ -67,7 +68,7 @@ where
                 self.end();
                 break;
             }
-            match self.body.as_mut().poll_frame(cx) {
+            match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => {
                     ready!(self.channel.poll_flush(cx))?;
                     return Poll::Pending;
@@ -78,13 +79,7 @@ where
                     Ok(data) => self.channel.put_data(data),
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
-                            self.channel.put(|out| {
-                                let mut fields = FieldsWriter::trailers(out);
-                                for (name, value) in &trailers {
-                                    fields.field(name.as_str().as_bytes(), value.as_bytes());
-                                }
-                                fields.finish()
-                            })?;
+                            self.channel.put(|out| head::write_trailers(out, &trailers))?;
                             self.end();
                         }
                     }
@@ -123,7 +118,7 @@ struct Shared<B> {
     waker: RefCell<Option<Waker>>,
 }
 
-impl<B: Body<Data = Bytes> + 'static> Going<B>
+impl<B: Body<Data = Bytes> + Unpin + 'static> Going<B>
 where
     B::Error: Error + 'static,
 {

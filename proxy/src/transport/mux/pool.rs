@@ -100,11 +100,6 @@ impl MuxPool {
         self.keep(tls, kind, host)
     }
 
-    /// Whether the peer has streams only as connections of their own, as far as is known.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.is_plain.get()
-    }
-
     /// Opens a connection beside those that are there.
     ///
     /// # Errors
