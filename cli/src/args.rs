@@ -33,6 +33,7 @@ Look after it:
   members    List hosts and servers, and whether they answer
   ps         List the proxies of this host, and what each has in force
   tap        Watch requests and connections of a service while they happen
+  top        Show who calls whom on this host: requests a second, success, latency
   monitor    Follow the log of this host's agent
   reload     Have this host's agent read its files again
   maint      Take this host or a service of it out of use, or back in
@@ -146,6 +147,8 @@ pub(crate) enum Command {
     Snapshot(cmd::snapshot::SnapshotArgs),
     /// Watch requests and connections of a service while they happen
     Tap(Box<cmd::tap::TapArgs>),
+    /// Show who calls whom on this host: requests a second, success, latency
+    Top(cmd::top::TopArgs),
     /// Print the version
     Version(cmd::version::VersionArgs),
     /// Follow a view, and hand every change to a program

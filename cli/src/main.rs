@@ -6,6 +6,7 @@ mod client;
 mod cmd;
 mod config;
 mod failure;
+mod follow;
 mod lifecycle;
 mod output;
 mod source;
@@ -78,6 +79,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Server(args) => cmd::server::run(&args),
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),
+        Command::Top(args) => short_lived(|_| cmd::top::run(args)),
         Command::Tap(args) => short_lived(|_| cmd::tap::run(*args)),
         Command::Version(args) => cmd::version::run(&args),
         Command::Watch(args) => short_lived(|_| cmd::watch::run(args)),

@@ -138,6 +138,7 @@ impl Proxy {
             hops: Hops { mux: config.mux, quic: config.quic },
             access_log: config.access_log,
             standing: standing.clone(),
+            flows: options.flows.clone(),
         };
         let (drain_limit, patience) = (config.drain_limit, config.start_limit / 2);
         let means = HostMeans { means, drain_limit, patience };

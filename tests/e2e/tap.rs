@@ -233,6 +233,68 @@ fn only_what_is_asked_for_is_shown(cluster: &Cluster, mesh: &Mesh) {
     assert!(text.contains("Examples:"), "{text}");
 }
 
+/// What `weft top` shows of one interval.
+fn top(cluster: &Cluster, service: &str) -> Vec<Value> {
+    let told = weft(cluster, &["top", service, "--interval", "1", "--once", "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["IntervalSeconds"], 1);
+    told["Flows"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn top_shows_who_calls_whom_how_often_and_how_well() {
+    let cluster = Cluster::start();
+    let mesh = Mesh::start(&cluster);
+    let door = mesh.shop.to("web").addr();
+    let counts = Arc::new(Counts::default());
+    let callers = load(door, &counts);
+    let open = echo_stream(mesh.shop.to("echo").addr());
+    let flow = |direction: &'static str, destination: &'static str| {
+        move |it: &&Value| it["Direction"] == direction && it["Destination"] == destination
+    };
+    let row = |service: &str, direction: &'static str, destination: &'static str| {
+        eventually(LIMIT, &format!("{direction} to {destination} is shown"), || {
+            let flows = top(&cluster, service);
+            let found = flows.iter().find(flow(direction, destination));
+            found.cloned().ok_or_else(|| format!("{flows:?}"))
+        })
+    };
+    for (service, direction) in [("shop", "outbound"), ("web", "inbound")] {
+        let shown = row(service, direction, "web");
+        assert_eq!((&shown["Source"], &shown["SuccessRate"]), (&json!("shop"), &json!(1.0)));
+        assert!(shown["RequestsPerSecond"].as_f64() > Some(1.0), "{shown}");
+        let [p50, p99] = ["P50Ms", "P99Ms"].map(|name| shown[name].as_f64().expect("a time"));
+        assert!(p50 > 0.0 && p50 <= p99, "{shown}");
+    }
+    assert_eq!(row("echo", "inbound", "echo")["OpenConnections"], 1);
+    assert!(!top(&cluster, "web").iter().any(|it| flow("outbound", "web")(&it)), "that is shop's");
+    drop(open);
+    let (answered, failed) = counts.end(callers);
+    assert_eq!(failed, 0, "of {answered}");
+    let failing = mesh.shop.to("web");
+    let shown = eventually(LIMIT, "failures are seen", || {
+        let (told, seen) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while seen.try_recv().is_err() {
+                    failing.get("/status/503").expect("an answer");
+                }
+            });
+            let flows = top(&cluster, "web");
+            told.send(()).expect("it listens");
+            let found = flows.iter().find(flow("inbound", "web")).cloned();
+            found.filter(|it| it["SuccessRate"] == 0.0).ok_or_else(|| format!("{flows:?}"))
+        })
+    });
+    assert!(shown["RequestsPerSecond"].as_f64() > Some(0.0), "{shown}");
+    for (query, field) in [("interval=0s", "interval"), ("service=-", "service")] {
+        let refused = cluster.agent.api().get(&format!("/v1/agent/flows?{query}"));
+        let refused = refused.expect("an answer");
+        assert_eq!(refused.status, 400, "{refused:?}");
+        assert!(refused.body.starts_with(&format!("{field}: ")), "{refused:?}");
+    }
+}
+
 fn who_watches_slows_nobody_down(cluster: &Cluster, mesh: &Mesh) {
     let counts = Arc::new(Counts::default());
     let callers = load(mesh.shop.to("web").addr(), &counts);

@@ -196,9 +196,14 @@ async fn hello(requests: &mut Streaming<ProxyRequest>) -> Result<ProxyHello, Sta
         .map_err(|_| Status::deadline_exceeded("the proxy did not say who it is"))??;
     match first.and_then(|request| request.request) {
         Some(Said::Hello(hello)) => Ok(hello),
-        Some(Said::Ack(_) | Said::KeysWanted(_) | Said::Plaintext(_) | Said::Seen(_)) | None => {
-            Err(Status::invalid_argument("a proxy first says who it is"))
-        }
+        Some(
+            Said::Ack(_)
+            | Said::KeysWanted(_)
+            | Said::Plaintext(_)
+            | Said::Seen(_)
+            | Said::Flows(_),
+        )
+        | None => Err(Status::invalid_argument("a proxy first says who it is")),
     }
 }
 
@@ -241,7 +246,7 @@ async fn converse(
     let (mut snapshot, mut watchers) = (proxy.snapshot(), proxies.taps().changes());
     snapshot.mark_changed();
     watchers.mark_changed();
-    let mut told = Vec::new();
+    let mut told = ProxyWishes::default();
     loop {
         // Dropping a permit gives it back; a message that is not complete stays in the stream.
         // While the last configuration is being read there is no permit: changes pile up in
@@ -263,10 +268,10 @@ async fn converse(
             }
             permit = ready(sender, &mut watchers), if takes == Takes::Wishes => {
                 watchers.mark_unchanged();
-                let newest = taps(proxies, proxy);
+                let newest = wishes(proxies, proxy);
                 if newest != told {
                     told.clone_from(&newest);
-                    let wishes = Some(ProxyWishes { taps: newest });
+                    let wishes = Some(newest);
                     permit?.send(Ok(ProxyConfiguration { wishes, ..Default::default() }));
                 }
             }
@@ -306,6 +311,12 @@ fn hear(
             }
         }
         Said::Plaintext(report) => connected.told(plaintext(report)),
+        Said::Flows(told) => {
+            // What is not readable is as good as not told.
+            if let Ok(flows) = envelope::decode(&told.flows) {
+                proxies.flows().deliver(&proxy.id, flows);
+            }
+        }
         Said::Seen(seen) => {
             let Some(service) = proxies.service_of(&proxy.id) else { return Ok(()) };
             for SeenByTap { id, events, missed } in seen.taps {
@@ -322,13 +333,14 @@ fn hear(
 }
 
 /// Says who wants to see something of a proxy's service.
-fn taps(proxies: &Proxies, proxy: &Proxy) -> Vec<ProxyTap> {
-    let Some(service) = proxies.service_of(&proxy.id) else { return Vec::new() };
+fn wishes(proxies: &Proxies, proxy: &Proxy) -> ProxyWishes {
+    let Some(service) = proxies.service_of(&proxy.id) else { return ProxyWishes::default() };
     let tap = |(id, wish): (u64, TapWish)| {
         let filter = envelope::encode(&wish.filter);
         ProxyTap { id, filter, rate: wish.rate }
     };
-    proxies.taps().of(&service).into_iter().map(tap).collect()
+    let taps = proxies.taps().of(&service).into_iter().map(tap).collect();
+    ProxyWishes { taps, flows: proxies.flows().is_followed() }
 }
 
 /// Takes a proxy's word for who came without mutual TLS, as much of it as one may say.

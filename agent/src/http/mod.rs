@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod connect;
 mod door;
+mod flows;
 mod health;
 mod host;
 mod memory;
@@ -277,6 +278,7 @@ impl Api {
             Route::ConnectRoots => self.connect_roots(call).await,
             Route::ForceLeave => self.force_leave(call).await,
             Route::HealthById => self.health_by_id(&call),
+            Route::Flows => self.flows(call),
             Route::HealthByName => self.health_by_name(&call),
             Route::Host => self.host(&call),
             Route::Join => self.join(call).await,

@@ -55,7 +55,8 @@ impl Api {
                 vec![Question::write(Resource::Agent, &node)]
             }
             Route::Maintenance => vec![Question::write(Resource::Node, &node)],
-            Route::Metrics
+            Route::Flows
+            | Route::Metrics
             | Route::MetricsStream
             | Route::Monitor
             | Route::SelfPage

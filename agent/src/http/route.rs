@@ -19,6 +19,7 @@ pub(super) enum Route {
     ConnectAuthorize,
     ConnectLeaf,
     ConnectRoots,
+    Flows,
     ForceLeave,
     HealthById,
     HealthByName,
@@ -61,6 +62,7 @@ pub(super) fn table() -> Routes {
     let routes = get(routes, "/v1/agent/monitor", Route::Monitor);
     let routes = get(routes, "/v1/agent/mtls", Route::Mtls);
     let routes = get(routes, "/v1/agent/proxies", Route::Proxies);
+    let routes = get(routes, "/v1/agent/flows", Route::Flows);
     let routes = get(routes, "/v1/agent/tap", Route::Tap);
     let routes = put(routes, "/v1/agent/join/{*address}", Route::Join);
     let routes = put(routes, "/v1/agent/force-leave/{*node}", Route::ForceLeave);

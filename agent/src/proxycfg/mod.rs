@@ -5,10 +5,12 @@
 //! `grpc::config_stream`.
 
 mod driver;
+mod flows;
 mod proxy;
 mod registry;
 mod taps;
 
+pub(crate) use flows::{FlowFollower, FlowLook};
 pub(crate) use proxy::Connected;
 pub use proxy::{Plaintext, PlaintextFrom, Program, Proxy, ProxyStatus, Refusal};
 pub use registry::{Proxies, Sources};

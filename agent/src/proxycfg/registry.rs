@@ -13,6 +13,7 @@ use weft_core::proxycfg::Site;
 use weft_runtime::task::TaskTree;
 
 use super::driver;
+use super::flows::FlowReports;
 use super::proxy::Proxy;
 use super::taps::Taps;
 use crate::jwks::KeySets;
@@ -48,6 +49,7 @@ struct Shared {
     site: Site,
     tasks: TaskTree,
     taps: Taps,
+    flows: FlowReports,
     table: Mutex<BTreeMap<InstanceId, Entry>>,
 }
 
@@ -73,7 +75,8 @@ impl Proxies {
         };
         let (local, tasks) = (local.clone(), tasks.child("proxycfg"));
         let (taps, table) = (Taps::default(), Mutex::default());
-        let shared = Shared { local, sources, site, tasks, taps, table };
+        let flows = FlowReports::new(taps.announcer());
+        let shared = Shared { local, sources, site, tasks, taps, flows, table };
         let proxies = Self { shared: Arc::new(shared) };
         let follow = follow(proxies.shared.clone(), proxies.shared.local.subscribe());
         proxies.shared.tasks.spawn("registry", follow);
@@ -109,6 +112,11 @@ impl Proxies {
     /// Returns those who watch what the proxies do.
     pub(crate) fn taps(&self) -> &Taps {
         &self.shared.taps
+    }
+
+    /// Returns what the proxies have counted, for those who follow it.
+    pub(crate) fn flows(&self) -> &FlowReports {
+        &self.shared.flows
     }
 
     /// Has the keys of a provider of tokens fetched again soon.

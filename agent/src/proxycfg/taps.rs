@@ -93,6 +93,11 @@ impl Taps {
         Ok(TapStream { id, events, taps: self.clone(), next: None })
     }
 
+    /// Returns what tells the proxies' streams that wishes have changed.
+    pub(crate) fn announcer(&self) -> watch::Sender<u64> {
+        self.0.changes.clone()
+    }
+
     /// Returns what tells that others watch.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()

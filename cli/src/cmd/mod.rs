@@ -28,5 +28,6 @@ pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod snapshot;
 pub(crate) mod tap;
+pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod watch;

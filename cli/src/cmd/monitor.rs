@@ -2,16 +2,13 @@
 //!
 //! **Source**: Consul: commands/monitor.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
 use clap::Args;
-use weft_runtime::signal::Signals;
 
 use crate::client::ApiArgs;
+use crate::follow::follow;
 use crate::output::write_piece;
 
 const EXAMPLES: &str = "\
@@ -43,26 +40,7 @@ pub(crate) async fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
     let level = args.log_level.to_ascii_lowercase();
     let json = if args.log_json { "&logjson" } else { "" };
     let path = format!("/v1/agent/monitor?loglevel={level}{json}");
-    let mut unwritten = None;
-    let mut take = |piece: Bytes| match write_piece(&piece) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            unwritten = Some(error);
-            ControlFlow::Break(())
-        }
-    };
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
-        // Dropped with the process alone.
-        answer = client.follow(&path, &mut take) => {
-            answer?.ok()?;
-        }
-    }
-    match unwritten {
-        // Whoever read has enough.
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Some(error) => Err(error).context("cannot write to standard output"),
-        None => bail!("the agent has ended its log"),
-    }
+    let take = |piece: &[u8]| write_piece(piece).map(|()| ControlFlow::Continue(()));
+    follow(&client, &path, take).await?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,16 +4,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
 use clap::Args;
 use serde::Deserialize;
 use weft_core::identity::SpiffeId;
 use weft_core::log_format::shown_text;
 use weft_core::traffic::tap::{TapEvent, TapKind, TapLatency};
-use weft_runtime::signal::Signals;
 
 use crate::client::{ApiArgs, encode};
+use crate::follow::{Lines, follow};
 use crate::output::write_piece;
 
 const EXAMPLES: &str = "\
@@ -76,37 +74,15 @@ enum Line {
 
 pub(crate) async fn run(args: TapArgs) -> anyhow::Result<ExitCode> {
     let client = args.api.client()?;
-    let path = args.path_and_query();
-    let (mut rest, mut failed) = (Vec::new(), None);
-    let mut take = |piece: Bytes| {
-        rest.extend_from_slice(&piece);
-        let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
-            return ControlFlow::Continue(());
-        };
-        let whole: Vec<u8> = rest.drain(..=end).collect();
-        match show(&whole, args.json) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+    let (mut lines, mut left) = (Lines::default(), args.max);
+    let take = |piece: &[u8]| {
+        let whole = lines.take(piece);
+        let events = show(&whole, args.json)?;
+        left = left.map(|left| left.saturating_sub(events));
+        Ok(if left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        () = signals.shutdown() => return Ok(ExitCode::SUCCESS),
-        // Dropped with the process alone.
-        answer = client.follow(&path, &mut take) => {
-            answer?.ok()?;
-        }
-    }
-    match failed {
-        // Whoever read has enough.
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Some(error) => Err(error).context("cannot show what was seen"),
-        None if args.max.is_some() => Ok(ExitCode::SUCCESS),
-        None => bail!("the agent has ended"),
-    }
+    follow(&client, &args.path_and_query(), take).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl TapArgs {
@@ -131,19 +107,21 @@ impl TapArgs {
     }
 }
 
-fn show(lines: &[u8], json: bool) -> io::Result<()> {
-    if json {
-        return write_piece(lines);
-    }
-    let mut text = String::new();
+/// Shows whole lines; returns how many of them are events.
+fn show(lines: &[u8], json: bool) -> io::Result<u64> {
+    let (mut text, mut events) = (String::new(), 0);
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line)? {
-            Line::Event(event) => text.push_str(&shown(&event)),
+            Line::Event(event) => {
+                events += 1;
+                text.push_str(&shown(&event));
+            }
             Line::Missed { missed } => text.push_str(&format!("({missed} more were left out)")),
         }
         text.push('\n');
     }
-    write_piece(text.as_bytes())
+    write_piece(if json { lines } else { text.as_bytes() })?;
+    Ok(events)
 }
 
 /// One event as a line for people.

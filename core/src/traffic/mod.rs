@@ -4,12 +4,13 @@
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`pick_two`] chooses among the target's endpoints, [`Rewrite`] says what
 //! the path becomes. [`path`] says over what an endpoint is called. [`tap`] says
-//! who sees what of all that while it happens.
+//! who sees what of all that while it happens, [`flow`] how much of it there is.
 
 mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
 pub mod datagrams;
+pub mod flow;
 pub mod grpc_web;
 pub mod message;
 mod mix;

@@ -15,6 +15,7 @@ pub mod config_entry;
 pub mod coordinate;
 pub mod discovery;
 pub mod event;
+pub mod flows;
 pub mod intention;
 pub mod join_token;
 pub mod kv;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 use weft_core::proxycfg::ProxySnapshot;
+use weft_core::traffic::flow::FlowCounts;
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
 use weft_runtime::{clock, entropy};
@@ -15,7 +16,7 @@ use crate::config::{AccessLogSetting, Hops};
 use crate::handover::Standing;
 use crate::http::chain;
 use crate::listen::{Crew, Unbound};
-use crate::observe::PlaintextReport;
+use crate::observe::{Flows, PlaintextReport};
 use crate::tenant::Tenant;
 use crate::workload::Workload;
 
@@ -35,6 +36,7 @@ pub(crate) struct Means {
     /// What is said on the host about access logs.
     pub(crate) access_log: Option<AccessLogSetting>,
     pub(crate) standing: Standing,
+    pub(crate) flows: Flows,
 }
 
 /// What puts the snapshots of one workload in force.
@@ -93,6 +95,13 @@ impl Driver {
         let may = workload.as_ref().is_some_and(|it| it.snapshot.inbound.takes_plaintext);
         let report = self.tenant.metrics.plaintext();
         Some(report).filter(|report| may || !report.sources.is_empty())
+    }
+
+    /// Returns what was counted of the flows in and out of the service, nothing while it is not known.
+    pub(super) fn flows(&self) -> Vec<FlowCounts> {
+        let workload = self.tenant.cell.load();
+        let service = workload.as_ref().map(|workload| workload.snapshot.service.as_str());
+        service.map(|service| self.means.flows.of(service)).unwrap_or_default()
     }
 
     /// Whether another process speaks to the source in this one's place. Policy is followed on, as

@@ -14,8 +14,8 @@ use weft_proto::envelope;
 use weft_proto::grpc::v1::proxy_control_client::ProxyControlClient;
 use weft_proto::grpc::v1::proxy_request::Request;
 use weft_proto::grpc::v1::{
-    PlaintextSource, ProxyAck, ProxyConfiguration, ProxyHello, ProxyKeysWanted, ProxyPlaintext,
-    ProxyRequest,
+    PlaintextSource, ProxyAck, ProxyConfiguration, ProxyFlows, ProxyHello, ProxyKeysWanted,
+    ProxyPlaintext, ProxyRequest,
 };
 use weft_runtime::backoff::Backoff;
 use weft_runtime::task::TaskTree;
@@ -186,6 +186,9 @@ async fn converse(
             _ = reports.tick() => {
                 if !driver.is_replaced() {
                     report(driver, requests, &mut reported);
+                    if watching.wants_flows() {
+                        tell_flows(driver, requests);
+                    }
                 }
                 continue;
             }
@@ -205,7 +208,7 @@ async fn converse(
         };
         backoff.reset();
         if let Some(wishes) = configuration.wishes {
-            watching.want(wishes.taps, driver.tenant());
+            watching.want(wishes, driver.tenant());
             continue;
         }
         let version = configuration.version;
@@ -234,6 +237,14 @@ fn tell(watching: &mut Watching, requests: &mpsc::Sender<ProxyRequest>) {
         && let Some(seen) = watching.tell(clock::instant())
     {
         place.send(ProxyRequest { request: Some(Request::Seen(seen)) });
+    }
+}
+
+/// Tells the agent what was counted, if there is room for it; else the next time.
+fn tell_flows(driver: &Driver, requests: &mpsc::Sender<ProxyRequest>) {
+    if let Ok(place) = requests.try_reserve() {
+        let flows = envelope::encode(&driver.flows());
+        place.send(ProxyRequest { request: Some(Request::Flows(ProxyFlows { flows })) });
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 use weft_core::traffic::tap::{TAP_RATE_MAX, TapFilter, TapRate};
 use weft_proto::envelope;
-use weft_proto::grpc::v1::{ProxySeen, ProxyTap, SeenByTap};
+use weft_proto::grpc::v1::{ProxySeen, ProxyTap, ProxyWishes, SeenByTap};
 use weft_runtime::clock;
 
 use crate::http::chain;
@@ -24,6 +24,7 @@ const MESSAGE_BYTES: usize = 256 << 10;
 pub(super) struct Watching {
     /// As the agent has said it last.
     wanted: Vec<ProxyTap>,
+    wants_flows: bool,
     /// `None` while nobody watches, or it is not known yet who the workload is.
     open: Option<Open>,
 }
@@ -38,9 +39,10 @@ struct Open {
 
 impl Watching {
     /// Follows the agent's list, from now on.
-    pub(super) fn want(&mut self, wanted: Vec<ProxyTap>, tenant: &Tenant) {
-        if self.wanted != wanted {
-            self.wanted = wanted;
+    pub(super) fn want(&mut self, wishes: ProxyWishes, tenant: &Tenant) {
+        self.wants_flows = wishes.flows;
+        if self.wanted != wishes.taps {
+            self.wanted = wishes.taps;
             self.open = None;
         }
         self.begin(tenant);
@@ -52,7 +54,12 @@ impl Watching {
         tenant.taps.put(None);
     }
 
-    /// Whether anybody watches.
+    /// Whether somebody follows what is counted.
+    pub(super) fn wants_flows(&self) -> bool {
+        self.wants_flows
+    }
+
+    /// Whether anybody watches requests and connections.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }

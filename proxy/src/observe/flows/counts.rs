@@ -4,34 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use weft_core::log_format::flag_of;
+use weft_core::traffic::flow::{
+    FlowCounts, FlowName, FlowSide, HISTOGRAM_BOUNDS as BOUNDS, HistogramCounts, has_failed,
+};
 
 use super::super::metrics::Count;
+use super::{FlowKey, Side};
 use crate::http::Outcome;
-
-/// Upper bounds of all histograms: those that Envoy and Istio have, so that queries for them fit.
-///
-/// **Units**: milliseconds, or bytes.
-pub(super) const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1_000.0,
-    2_500.0,
-    5_000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
 
 /// What became of a request: its status, its flag (`-` for none), and the status of gRPC.
 pub(super) type Ending = (u16, &'static str, Option<u8>);
@@ -144,8 +123,7 @@ pub(super) struct Sum {
 /// A histogram of a sum.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    /// As [`BOUNDS`], and one for what is above; not yet added up.
-    pub(super) counts: [u64; BOUNDS.len() + 1],
+    pub(super) counts: HistogramCounts,
     thousandths: u64,
 }
 
@@ -193,6 +171,34 @@ impl Sum {
             sum.received += flow.received.value();
         }
         sum
+    }
+
+    /// Returns the same for those who follow what goes on.
+    pub(super) fn counts(&self, key: &FlowKey) -> FlowCounts {
+        let direction = match key.side {
+            Side::Inbound => FlowSide::Inbound,
+            Side::Outbound => FlowSide::Outbound,
+        };
+        let name = FlowName {
+            direction,
+            source: key.source.service.to_string(),
+            destination: key.destination.service.to_string(),
+            target: key.cluster.to_string(),
+            route: key.route,
+            protocol: key.protocol,
+        };
+        let failed =
+            self.requests.iter().filter(|((status, _, grpc), _)| has_failed(*status, *grpc));
+        FlowCounts {
+            name,
+            requests: self.durations.total(),
+            failed: failed.map(|(_, count)| count).sum(),
+            durations: self.durations.counts,
+            opened: self.opened,
+            closed: self.closed,
+            sent: self.sent,
+            received: self.received,
+        }
     }
 
     /// Returns the requests by what is made of their status.

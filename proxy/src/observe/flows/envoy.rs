@@ -7,11 +7,8 @@ use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
 fn labels(key: &FlowKey) -> String {
-    let FlowKey { side, source, destination, cluster, .. } = key;
-    let own = match side {
-        Side::Inbound => &destination.service,
-        Side::Outbound => &source.service,
-    };
+    let FlowKey { source, destination, cluster, .. } = key;
+    let own = &key.own().service;
     format!(
         "envoy_cluster_name=\"{cluster}\",local_cluster=\"{own}\",\
          consul_source_service=\"{}\",consul_source_datacenter=\"{}\",\

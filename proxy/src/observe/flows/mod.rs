@@ -10,6 +10,7 @@ mod istio;
 mod native;
 mod page;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use weft_core::config_entry::Protocol;
 use weft_core::identity::SpiffeId;
 use weft_core::name::ServiceName;
+use weft_core::traffic::flow::{FLOWS_TOLD_MAX, FlowCounts};
 use weft_runtime::clock;
 
 pub(crate) use counts::Flow;
@@ -59,6 +61,16 @@ pub(crate) struct FlowKey {
     pub(crate) protocol: Protocol,
     /// Whether both ends show certificates.
     pub(crate) is_mutual: bool,
+}
+
+impl FlowKey {
+    /// Returns the end at which it was counted.
+    fn own(&self) -> &Party {
+        match self.side {
+            Side::Inbound => &self.destination,
+            Side::Outbound => &self.source,
+        }
+    }
 }
 
 /// One end of a flow.
@@ -161,18 +173,36 @@ impl Flows {
         self.0.expired.fetch_add(gone, Ordering::Relaxed);
     }
 
+    /// Adds up the flows that are asked for, without the lock: whoever opens a connection needs that.
+    fn sums(&self, is_meant: impl Fn(&FlowKey) -> bool) -> Vec<(Arc<FlowKey>, Sum)> {
+        let flows: Vec<(Arc<FlowKey>, Vec<Arc<Flow>>)> = {
+            let all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let workers = |known: &Known| known.workers.values().cloned().collect();
+            let meant = all.flows.iter().filter(|(key, _)| is_meant(key));
+            meant.map(|(key, known)| (key.clone(), workers(known))).collect()
+        };
+        flows.into_iter().map(|(key, workers)| (key, Sum::of(&workers))).collect()
+    }
+
+    /// Returns what was counted of the flows in and out of a service, the busiest ones.
+    pub(crate) fn of(&self, service: &str) -> Vec<FlowCounts> {
+        let is_own = |key: &FlowKey| *key.own().service == *service;
+        let sums = self.sums(is_own).into_iter();
+        let mut counts: Vec<FlowCounts> = sums.map(|(key, sum)| sum.counts(&key)).collect();
+        if counts.len() > FLOWS_TOLD_MAX {
+            counts.sort_by_key(|counts| Reverse(counts.requests + counts.opened));
+            counts.truncate(FLOWS_TOLD_MAX);
+        }
+        counts
+    }
+
     /// Writes all flows in our own names and in those of the dialects.
     pub(super) fn encode(&self, dialects: &BTreeSet<Dialect>, out: &mut String) {
-        // Added up without the lock: whoever opens a connection needs that.
-        let flows: Vec<(Arc<FlowKey>, Vec<Arc<Flow>>)> = {
+        {
             let mut all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
             self.forget(&mut all, clock::instant());
-            let workers = |known: &Known| known.workers.values().cloned().collect();
-            all.flows.iter().map(|(key, known)| (key.clone(), workers(known))).collect()
-        };
-        let flows = flows.into_iter();
-        let sums: Vec<(Arc<FlowKey>, Sum)> =
-            flows.map(|(key, workers)| (key, Sum::of(&workers))).collect();
+        }
+        let sums = self.sums(|_| true);
         let mut page = Page(out);
         page.single(
             "weft_proxy_flows",

@@ -3,9 +3,11 @@
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
+use weft_core::traffic::flow::HISTOGRAM_BOUNDS as BOUNDS;
+
 use super::super::text;
 use super::FlowKey;
-use super::counts::{BOUNDS, Buckets, GRPC_OTHER, Sum};
+use super::counts::{Buckets, GRPC_OTHER, Sum};
 
 /// A page under way. Writing into a String cannot fail.
 pub(super) struct Page<'a>(pub(super) &'a mut String);
