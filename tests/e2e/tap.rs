@@ -273,18 +273,15 @@ fn top_shows_who_calls_whom_how_often_and_how_well() {
     assert_eq!(failed, 0, "of {answered}");
     let failing = mesh.shop.to("web");
     let shown = eventually(LIMIT, "failures are seen", || {
-        let (told, seen) = std::sync::mpsc::channel();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while seen.try_recv().is_err() {
-                    failing.get("/status/503").expect("an answer");
-                }
-            });
-            let flows = top(&cluster, "web");
-            told.send(()).expect("it listens");
-            let found = flows.iter().find(flow("inbound", "web")).cloned();
-            found.filter(|it| it["SuccessRate"] == 0.0).ok_or_else(|| format!("{flows:?}"))
-        })
+        let flows = thread::scope(|scope| {
+            let watcher = scope.spawn(|| top(&cluster, "web"));
+            while !watcher.is_finished() {
+                failing.get("/status/503").expect("an answer");
+            }
+            watcher.join().expect("it ends well")
+        });
+        let found = flows.iter().find(flow("inbound", "web")).cloned();
+        found.filter(|it| it["SuccessRate"] == 0.0).ok_or_else(|| format!("{flows:?}"))
     });
     assert!(shown["RequestsPerSecond"].as_f64() > Some(0.0), "{shown}");
     for (query, field) in [("interval=0s", "interval"), ("service=-", "service")] {
