@@ -89,6 +89,22 @@ pub(crate) struct UpstreamTarget {
     pub(crate) quic: Option<quic::CallerConfig>,
 }
 
+impl Upstream {
+    /// Whether a target has an instance that can be called.
+    pub(crate) fn is_usable(&self, target: usize) -> bool {
+        !self.targets[target].endpoints.is_empty()
+    }
+
+    /// Returns each target that has no such instance, with the one that stands in for it.
+    pub(crate) fn replaced(&self) -> impl Iterator<Item = (&TargetId, &TargetId)> {
+        self.table.stand_ins().filter_map(|(target, others)| {
+            let found = others.iter().find(|other| self.is_usable(**other))?;
+            let pair = (&self.targets[target].id, &self.targets[*found].id);
+            (!self.is_usable(target)).then_some(pair)
+        })
+    }
+}
+
 /// States why a snapshot is refused; the one before stays in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnusableSnapshot {

@@ -10,6 +10,7 @@ mod agents;
 mod audit;
 mod authoriser;
 mod bad_input;
+mod balance;
 mod bypass;
 mod callers;
 mod cli;

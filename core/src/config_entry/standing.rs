@@ -56,7 +56,13 @@ impl EntryKind {
             }
             Self::ServiceResolver => KindStanding {
                 waits_for: None,
-                kept: &["Failover", "LoadBalancer", "PrioritizeByLocality"],
+                kept: &[
+                    "Failover.*.Datacenters",
+                    "Failover.*.Targets[].Datacenter",
+                    "Failover.*.Policy",
+                    "LoadBalancer",
+                    "PrioritizeByLocality",
+                ],
                 refused: &["Peer", "SamenessGroup"],
             },
             Self::ServiceRouter => KindStanding {
@@ -138,6 +144,11 @@ fn walk(value: &Value, steps: &[&str], at: String, found: &mut Vec<String>) {
             let items = value.get(name).and_then(Value::as_array).into_iter().flatten();
             for (index, item) in items.enumerate() {
                 walk(item, rest, format!("{}[{index}]", dotted(name)), found);
+            }
+        }
+        None if *step == "*" => {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                walk(value, rest, dotted(key), found);
             }
         }
         None => {

@@ -228,3 +228,16 @@ fn durations_are_shown_as_clients_read_them_text_or_number() {
     let entry = r#"{"Kind":"service-resolver","Name":"web","ConnectTimeout":3000000000}"#;
     assert_eq!(normalised(entry).expect(entry)["ConnectTimeout"], "3s");
 }
+
+#[test]
+fn what_has_no_effect_is_told_at_each_place() {
+    let entry = r#"{"Kind":"service-resolver","Name":"web","Subsets":{"v1":{}},"Failover":{
+        "*":{"Datacenters":["dc2"]},
+        "v1":{"Targets":[{"Service":"api"},{"Datacenter":"dc2"}],
+              "Policy":{"Mode":"order-by-locality"}}}}"#;
+    let entry: ConfigEntry = serde_json::from_str(entry).expect(entry);
+    let told = |place: &str| format!("{place}: is kept, and has no effect yet");
+    let wanted =
+        ["Failover.*.Datacenters", "Failover.v1.Targets[1].Datacenter", "Failover.v1.Policy"];
+    assert_eq!(entry.normalise().expect("an entry").warnings(), wanted.map(told));
+}

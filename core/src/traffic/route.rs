@@ -25,6 +25,8 @@ pub struct RouteTable {
 pub struct Routed<'a> {
     /// The target's number in [`RouteTable::targets`].
     pub target: usize,
+    /// The numbers of the targets that stand in for it, in this order.
+    pub failover: &'a [usize],
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; zero for no limit.
@@ -81,9 +83,17 @@ pub enum RouteTableError {
 
 #[derive(Debug)]
 enum Node {
-    Resolver { target: usize, connect_timeout: Duration, request_timeout: Duration },
+    Resolver(Resolver),
     Router(Vec<Route>),
     Splitter { legs: Vec<Leg>, counter: usize },
+}
+
+#[derive(Debug)]
+struct Resolver {
+    target: usize,
+    failover: Box<[usize]>,
+    connect_timeout: Duration,
+    request_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -100,6 +110,19 @@ struct Route {
 struct Leg {
     end: u32,
     next: usize,
+}
+
+impl Routed<'_> {
+    /// Returns the target that gets the request: the one that is meant while it is usable, else the
+    /// first usable one of those that stand in for it; the one that is meant when none is.
+    ///
+    /// **Source**: Consul: docs/connect/config-entries/service-resolver#failover.
+    pub fn standing_in(&self, is_usable: impl Fn(usize) -> bool) -> usize {
+        if self.failover.is_empty() || is_usable(self.target) {
+            return self.target;
+        }
+        self.failover.iter().copied().find(|number| is_usable(*number)).unwrap_or(self.target)
+    }
 }
 
 impl RouteTable {
@@ -120,6 +143,16 @@ impl RouteTable {
         &self.targets
     }
 
+    /// Returns each target that has others to stand in for it, with those in their order.
+    pub fn stand_ins(&self) -> impl Iterator<Item = (usize, &[usize])> {
+        self.nodes.iter().filter_map(|node| match node {
+            Node::Resolver(resolver) if !resolver.failover.is_empty() => {
+                Some((resolver.target, &*resolver.failover))
+            }
+            Node::Resolver(_) | Node::Router(_) | Node::Splitter { .. } => None,
+        })
+    }
+
     /// Makes one worker's places in the splitters.
     pub fn splits(&self, start: &mut Mix64) -> Splits {
         Splits(self.split_totals.iter().map(|total| SplitCounter::new(*total, start)).collect())
@@ -129,7 +162,7 @@ impl RouteTable {
     pub fn needs_server_name(&self) -> bool {
         let routers = self.nodes.iter().filter_map(|node| match node {
             Node::Router(routes) => Some(routes),
-            Node::Resolver { .. } | Node::Splitter { .. } => None,
+            Node::Resolver(_) | Node::Splitter { .. } => None,
         });
         routers.flatten().any(|route| !route.sni.is_empty())
     }
@@ -161,11 +194,12 @@ impl RouteTable {
         // `compile` has shown that there is no cycle, so the walk ends.
         loop {
             match &self.nodes[at] {
-                Node::Resolver { target, connect_timeout, request_timeout } => {
+                Node::Resolver(resolver) => {
                     return Routed {
-                        target: *target,
-                        connect_timeout: *connect_timeout,
-                        request_timeout: timeout.unwrap_or(*request_timeout),
+                        target: resolver.target,
+                        failover: &resolver.failover,
+                        connect_timeout: resolver.connect_timeout,
+                        request_timeout: timeout.unwrap_or(resolver.request_timeout),
                         rewrite,
                         route: taken,
                     };
@@ -220,6 +254,14 @@ struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
+    fn target(&self, id: &TargetId) -> Result<usize, RouteTableError> {
+        let number = self.table.targets.iter().position(|known| known == id);
+        number.ok_or_else(|| RouteTableError::Missing {
+            service: self.chain.service_name.to_string(),
+            node: id.to_string(),
+        })
+    }
+
     fn node(&mut self, name: &'a str, depth: usize) -> Result<usize, RouteTableError> {
         if let Some(number) = self.numbers.get(name) {
             return Ok(*number);
@@ -232,16 +274,13 @@ impl<'a> Build<'a> {
         let built = match self.chain.nodes.get(name) {
             None => return Err(RouteTableError::Missing { service, node }),
             Some(ChainNode::Resolver(resolver)) => {
-                let target = self.chain.targets.keys().position(|id| *id == resolver.target);
-                let target = target.ok_or_else(|| RouteTableError::Missing {
-                    service,
-                    node: resolver.target.to_string(),
-                })?;
-                Node::Resolver {
-                    target,
+                let failover = resolver.failover.iter().map(|id| self.target(id));
+                Node::Resolver(Resolver {
+                    target: self.target(&resolver.target)?,
+                    failover: failover.collect::<Result<_, _>>()?,
                     connect_timeout: resolver.connect_timeout,
                     request_timeout: resolver.request_timeout,
-                }
+                })
             }
             Some(ChainNode::Router(router)) => {
                 let mut routes = Vec::with_capacity(router.routes.len());

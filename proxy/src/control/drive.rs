@@ -1,10 +1,13 @@
 //! Puts the snapshots of one workload in force, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
+use weft_core::chain::TargetId;
+use weft_core::name::ServiceName;
 use weft_core::proxycfg::ProxySnapshot;
 use weft_core::traffic::flow::FlowCounts;
 use weft_runtime::backoff::Backoff;
@@ -74,6 +77,7 @@ impl Driver {
                 return Err(reason);
             }
         };
+        tell_stand_ins(before.as_deref(), &workload);
         self.put_in_force(workload).await;
         info!(%proxy, version, "configuration in force");
         Ok(())
@@ -230,5 +234,26 @@ impl Driver {
             }
             self.rebind().await;
         }
+    }
+}
+
+/// Logs which targets others begin to stand in for, and which need it no more.
+fn tell_stand_ins(before: Option<&Workload>, now: &Workload) {
+    let replaced = |workload: &Workload| -> BTreeMap<(ServiceName, TargetId), TargetId> {
+        let all = workload.upstreams.iter().flat_map(|upstream| {
+            let replaced = upstream.replaced();
+            replaced.map(|(id, other)| ((upstream.service.clone(), id.clone()), other.clone()))
+        });
+        all.collect()
+    };
+    let (before, now) = (before.map(replaced).unwrap_or_default(), replaced(now));
+    for ((upstream, target), other) in &now {
+        if before.get(&(upstream.clone(), target.clone())) != Some(other) {
+            let stands_in = other;
+            info!(%upstream, %target, %stands_in, "no healthy instance, another target stands in");
+        }
+    }
+    for (upstream, target) in before.keys().filter(|key| !now.contains_key(key)) {
+        info!(%upstream, %target, "no other target stands in any more");
     }
 }

@@ -101,7 +101,8 @@ async fn target(
             Some(name) => upstream.table.route_tls(name.as_deref(), splits),
             None => upstream.table.route::<RequestRef<'_>>(None, splits),
         };
-        ((routed.target, route_number(&routed)), routed.connect_timeout)
+        let target = routed.standing_in(|target| upstream.is_usable(target));
+        ((target, route_number(&routed)), routed.connect_timeout)
     };
     Some((local, taken, limit))
 }

@@ -27,7 +27,8 @@ pub(crate) async fn session(worker: Rc<Worker>, mut end: ClientEnd, live: Rc<Liv
     let (target, route, limit) = {
         let splits = &mut *local.upstreams[number].splits.borrow_mut();
         let routed = upstream.table.route::<RequestRef<'_>>(None, splits);
-        (routed.target, route_number(&routed), routed.connect_timeout)
+        let target = routed.standing_in(|target| upstream.is_usable(target));
+        (target, route_number(&routed), routed.connect_timeout)
     };
     let series = &local.upstreams[number].targets[target].series;
     let mut carried = {

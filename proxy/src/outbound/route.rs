@@ -117,7 +117,8 @@ impl HttpUpstream {
             let hops = self.local.workload.snapshot.forwarded_headers.xff_num_trusted_hops;
             from_outside(request, from, hops, edits.get_or_insert_default());
         }
-        let target = &upstream.targets[routed.target];
+        let number = routed.standing_in(|target| upstream.is_usable(target));
+        let target = &upstream.targets[number];
         let called = || target.spiffe_id.service_name().unwrap_or(&upstream.service);
         let mut logged = self.begin_line(request, called);
         if let Some(line) = &mut logged {
@@ -134,7 +135,7 @@ impl HttpUpstream {
             worker: self.worker.clone(),
             local: self.local.clone(),
             upstream: self.number,
-            target: routed.target,
+            target: number,
             connect_timeout: routed.connect_timeout,
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             tried: Tried::default(),

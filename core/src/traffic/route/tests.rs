@@ -197,3 +197,26 @@ fn connections_of_tls_go_by_the_name_that_they_ask_for() {
     let table = RouteTable::compile(&chain_by(&[last])).expect("a table");
     assert!(!table.needs_server_name());
 }
+
+#[test]
+fn who_stands_in_gives_way_as_soon_as_the_target_is_usable() {
+    let mut chain = chain(serde_json::json!({
+        "Type": "splitter", "Splits": [{ "Weight": 100, "NextNode": "rest" }] }));
+    if let Some(ChainNode::Resolver(resolver)) = chain.nodes.get_mut("rest") {
+        let ids = ["v2", "v1"].map(|id| serde_json::from_value(serde_json::json!(id)));
+        resolver.failover = ids.map(|id| id.expect("an id")).to_vec();
+    }
+    let table = RouteTable::compile(&chain).expect("a table");
+    let routed = table.route::<Request<'_>>(None, &mut table.splits(&mut Mix64::new(1)));
+    for (usable, want) in [
+        (&["rest", "v1", "v2"][..], "rest"),
+        (&["v1", "v2"], "v2"),
+        (&["v1"], "v1"),
+        (&["rest"], "rest"),
+        (&[], "rest"),
+    ] {
+        let is_usable = |number: usize| usable.contains(&table.targets()[number].as_str());
+        let target = routed.standing_in(is_usable);
+        assert_eq!(table.targets()[target].as_str(), want, "{usable:?}");
+    }
+}
