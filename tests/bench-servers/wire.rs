@@ -6,20 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// Opens an HTTP/2 connection and gives the server all the room it can have.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const FRAME_HEAD: usize = 9;
+use weft_tests::frames::{FrameHead, HEAD_BYTES, PREFACE, flag, kind, put};
 
 /// One thing to ask, as the peer wants it.
 #[derive(Debug, Clone)]
@@ -55,10 +42,10 @@ impl Wire {
     pub(crate) async fn grpc(door: SocketAddr) -> anyhow::Result<Self> {
         let mut wire = Self::http(door).await?;
         wire.next_stream = Some(1);
-        let mut hello = HTTP2_PREFACE.to_vec();
-        // INITIAL_WINDOW_SIZE as large as it goes, and the connection's window as well.
-        frame(&mut hello, SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
-        frame(&mut hello, WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes());
+        let mut hello = PREFACE.to_vec();
+        // All the room that a server can have: INITIAL_WINDOW_SIZE as large as it goes, and the connection's window as well.
+        put(&mut hello, (kind::SETTINGS, 0), 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        put(&mut hello, (kind::WINDOW_UPDATE, 0), 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes());
         wire.stream.write_all(&hello).await?;
         Ok(wire)
     }
@@ -143,35 +130,35 @@ impl Wire {
         let mut message = None;
         let mut at = 0;
         loop {
-            while self.filled - at < FRAME_HEAD {
+            let Some(FrameHead { length, kind: is, flags, stream: of }) =
+                FrameHead::read(&self.buffer[at..self.filled])
+            else {
+                self.fill().await?;
+                continue;
+            };
+            while self.filled - at < HEAD_BYTES + length {
                 self.fill().await?;
             }
-            let head = &self.buffer[at..at + FRAME_HEAD];
-            let length =
-                usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-            let (kind, flags) = (head[3], head[4]);
-            let of = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-            while self.filled - at < FRAME_HEAD + length {
-                self.fill().await?;
-            }
-            let payload = at + FRAME_HEAD..at + FRAME_HEAD + length;
+            let payload = at + HEAD_BYTES..at + HEAD_BYTES + length;
             at = payload.end;
-            match kind {
-                SETTINGS | PING if flags & ACK == 0 => {
+            match is {
+                kind::SETTINGS | kind::PING if flags & flag::ACK == 0 => {
                     let echo =
-                        if kind == PING { self.buffer[payload].to_vec() } else { Vec::new() };
+                        if is == kind::PING { self.buffer[payload].to_vec() } else { Vec::new() };
                     let mut reply = Vec::new();
-                    frame(&mut reply, kind, ACK, 0, &echo);
+                    put(&mut reply, (is, flag::ACK), 0, &echo);
                     self.stream.write_all(&reply).await?;
                 }
-                GOAWAY => bail!("the server ends the connection"),
-                RST_STREAM if of == stream => bail!("the call was broken off"),
-                DATA if of == stream && length > 5 => {
+                kind::GOAWAY => bail!("the server ends the connection"),
+                kind::RST_STREAM if of == stream => bail!("the call was broken off"),
+                kind::DATA if of == stream && length > 5 => {
                     message = Some(payload.start + 5..payload.end)
                 }
                 _ => {}
             }
-            let is_last = of == stream && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+            let is_last = of == stream
+                && matches!(is, kind::DATA | kind::HEADERS)
+                && flags & flag::END_STREAM != 0;
             if is_last {
                 let rest = self.filled - at;
                 let message = message.context("the call failed")?;
@@ -216,19 +203,11 @@ fn write_grpc(out: &mut Vec<u8>, stream: u32, method: &str, host: &str, message:
     literal(&[0x01], host);
     literal(&[0x0f, 0x10], "application/grpc");
     literal(&[0x00, 2, b't', b'e'], "trailers");
-    frame(out, HEADERS, END_HEADERS, stream, &block);
+    put(out, (kind::HEADERS, flag::END_HEADERS), stream, &block);
     let mut data = vec![0];
     data.extend_from_slice(&u32::try_from(message.len()).expect("small messages").to_be_bytes());
     data.extend_from_slice(message);
-    frame(out, DATA, END_STREAM, stream, &data);
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("small frames").to_be_bytes();
-    out.extend_from_slice(&length[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
+    put(out, (kind::DATA, flag::END_STREAM), stream, &data);
 }
 
 /// What matters of an answer's head.

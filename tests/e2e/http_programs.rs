@@ -1,5 +1,5 @@
 //! Clients and servers of HTTP that nobody here wrote, at both ends of two proxies: Node's, npm's ws and
-//! connect-web, Python's httpx, h2 and websockets, curl.
+//! connect-web, Python's httpx, h2 and websockets, curl, a browser.
 
 use std::path::Path;
 use std::process::Command;
@@ -59,6 +59,25 @@ fn node_and_ws_are_served() {
     }
     let road = Road::start("http", "node", &["http_node.js", "serve"]);
     road.agrees("node", &["http_node.js", "call"], "Node and ws agree");
+}
+
+#[test]
+fn a_browser_is_served() {
+    let test = "a_browser_is_served";
+    let browser = "chromium-headless-shell";
+    if !tools::have_node_module(test, "ws") || !tools::have(test, &[browser]) {
+        return;
+    }
+    let road = Road::start("http", "node", &["browser.js"]);
+    let profile = road.cluster.folder.path().join("browser");
+    let profile = format!("--user-data-dir={}", profile.display());
+    let page = format!("http://127.0.0.1:{}/", road.door);
+    // Its own sandbox needs what containers often do not give; it sees one page of ours.
+    let args = ["--no-sandbox", "--disable-gpu", &profile, "--dump-dom", &page];
+    eventually(SPREAD_LIMIT, "it sees the page and talks to its server", || {
+        let outcome = r#"<p id="outcome">the browser agrees</p>"#;
+        programs::expect_text(&tools::run(browser, &args).ok()?, outcome)
+    });
 }
 
 #[test]

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_tests::frames::{PREFACE, block, flag, kind, put};
 use weft_tests::histogram::Histogram;
 
-use super::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, STATUS_200, WINDOW_UPDATE,
-    answer_control, fields, read_frames, write_frame, write_settings,
-};
+use super::{STATUS_200, answer_control, read_frames, write_settings};
 use crate::load::Seen;
 
 /// Connections, and requests at once on each.
@@ -29,32 +27,34 @@ pub(crate) enum Asked {
 impl Asked {
     fn head(self) -> Vec<u8> {
         match self {
-            Self::Http => fields(&[
-                (":method", "GET"),
-                (":scheme", "http"),
-                (":path", "/2"),
-                (":authority", "web.bench"),
-                ("accept", "*/*"),
+            Self::Http => block(&[
+                (b":method", b"GET"),
+                (b":scheme", b"http"),
+                (b":path", b"/2"),
+                (b":authority", b"web.bench"),
+                (b"accept", b"*/*"),
             ]),
-            Self::Grpc => fields(&[
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":path", "/bench.Web/Two"),
-                (":authority", "web.bench"),
-                ("content-type", "application/grpc"),
-                ("te", "trailers"),
-                ("grpc-timeout", "10S"),
-                ("user-agent", "bench"),
+            Self::Grpc => block(&[
+                (b":method", b"POST"),
+                (b":scheme", b"http"),
+                (b":path", b"/bench.Web/Two"),
+                (b":authority", b"web.bench"),
+                (b"content-type", b"application/grpc"),
+                (b"te", b"trailers"),
+                (b"grpc-timeout", b"10S"),
+                (b"user-agent", b"bench"),
             ]),
         }
     }
 
     fn write(self, head: &[u8], out: &mut Vec<u8>, stream: u32) {
         match self {
-            Self::Http => write_frame(out, (HEADERS, END_HEADERS | END_STREAM), stream, head),
+            Self::Http => {
+                put(out, (kind::HEADERS, flag::END_HEADERS | flag::END_STREAM), stream, head)
+            }
             Self::Grpc => {
-                write_frame(out, (HEADERS, END_HEADERS), stream, head);
-                write_frame(out, (DATA, END_STREAM), stream, b"\0\0\0\0\x02hi");
+                put(out, (kind::HEADERS, flag::END_HEADERS), stream, head);
+                put(out, (kind::DATA, flag::END_STREAM), stream, b"\0\0\0\0\x02hi");
             }
         }
     }
@@ -104,7 +104,7 @@ async fn ask(
     let head = asked.head();
     let mut latencies = Histogram::default();
     let (mut input, mut out) = (Vec::with_capacity(64 * 1024), Vec::new());
-    out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    out.extend_from_slice(PREFACE);
     write_settings(&mut out);
     // The streams that wait, each with when it began.
     let mut waiting: Vec<(u32, Instant)> = Vec::new();
@@ -121,24 +121,28 @@ async fn ask(
         ensure!(socket.read_buf(&mut input).await? > 0, "the connection ended inside an answer");
         let (mut answered, mut unread) = (Vec::new(), 0);
         let ended = read_frames(&input, |frame| {
-            if frame.kind == HEADERS && frame.flags & END_STREAM == 0 {
+            if frame.head.kind == kind::HEADERS && frame.head.flags & flag::END_STREAM == 0 {
                 // Perhaps behind a change of the table's size.
                 ensure!(
                     frame.payload.iter().take(3).any(|it| *it == STATUS_200),
                     "not the status 200"
                 );
             }
-            match frame.kind {
-                HEADERS | DATA if frame.flags & END_STREAM != 0 => answered.push(frame.stream),
-                RST_STREAM | GOAWAY => bail!("reset or told to go away: {:?}", frame.payload),
+            match frame.head.kind {
+                kind::HEADERS | kind::DATA if frame.head.flags & flag::END_STREAM != 0 => {
+                    answered.push(frame.head.stream)
+                }
+                kind::RST_STREAM | kind::GOAWAY => {
+                    bail!("reset or told to go away: {:?}", frame.payload)
+                }
                 _ => answer_control(frame, &mut out),
             }
-            unread += if frame.kind == DATA { frame.payload.len() } else { 0 };
+            unread += if frame.head.kind == kind::DATA { frame.payload.len() } else { 0 };
             Ok(())
         })?;
         input.drain(..ended);
         if unread > 0 {
-            write_frame(&mut out, (WINDOW_UPDATE, 0), 0, &u32::try_from(unread)?.to_be_bytes());
+            put(&mut out, (kind::WINDOW_UPDATE, 0), 0, &u32::try_from(unread)?.to_be_bytes());
         }
         let now = Instant::now();
         for stream in answered {

@@ -4,23 +4,10 @@
 mod client;
 mod service;
 
+use weft_tests::frames::{FrameHead, HEAD_BYTES, flag, kind, put};
+
 pub(crate) use client::{Asked, probe, saturate};
 pub(crate) use service::accept;
-
-/// Bytes before a frame's payload.
-const FRAME_HEADER_BYTES: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// `:status: 200`.
 ///
@@ -35,9 +22,7 @@ const WINDOW_BYTES: u32 = 1 << 30;
 
 /// One frame of what was read.
 struct Frame<'a> {
-    kind: u8,
-    flags: u8,
-    stream: u32,
+    head: FrameHead,
     payload: &'a [u8],
 }
 
@@ -47,24 +32,13 @@ fn read_frames(
     mut each: impl FnMut(&Frame<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<usize> {
     let mut at = 0;
-    while let Some(header) = bytes.get(at..at + FRAME_HEADER_BYTES) {
-        let length =
-            usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
-        let start = at + FRAME_HEADER_BYTES;
-        let Some(payload) = bytes.get(start..start + length) else { break };
-        let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
-        each(&Frame { kind: header[3], flags: header[4], stream, payload })?;
-        at = start + length;
+    while let Some(head) = FrameHead::read(&bytes[at..]) {
+        let start = at + HEAD_BYTES;
+        let Some(payload) = bytes.get(start..start + head.length) else { break };
+        each(&Frame { head, payload })?;
+        at = start + head.length;
     }
     Ok(at)
-}
-
-fn write_frame(out: &mut Vec<u8>, (kind, flags): (u8, u8), stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
-    out.extend_from_slice(&length[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
 }
 
 /// What each side says first, the client after its preface.
@@ -74,30 +48,15 @@ fn write_settings(out: &mut Vec<u8>) {
         payload.extend_from_slice(&name.to_be_bytes());
         payload.extend_from_slice(&value.to_be_bytes());
     }
-    write_frame(out, (SETTINGS, 0), 0, &payload);
-    write_frame(out, (WINDOW_UPDATE, 0), 0, &WINDOW_BYTES.to_be_bytes());
-}
-
-/// Writes fields that no table needs to know.
-///
-/// **Source**: Spec: RFC 7541 §6.2.2, literals without indexing; all lengths here are below 127.
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap_or_default());
-            block.extend_from_slice(text.as_bytes());
-        }
-    }
-    block
+    put(out, (kind::SETTINGS, 0), 0, &payload);
+    put(out, (kind::WINDOW_UPDATE, 0), 0, &WINDOW_BYTES.to_be_bytes());
 }
 
 /// Answers what concerns the connection and not a stream.
 fn answer_control(frame: &Frame<'_>, out: &mut Vec<u8>) {
-    match (frame.kind, frame.flags & ACK) {
-        (SETTINGS, 0) => write_frame(out, (SETTINGS, ACK), 0, &[]),
-        (PING, 0) => write_frame(out, (PING, ACK), 0, frame.payload),
+    match (frame.head.kind, frame.head.flags & flag::ACK) {
+        (kind::SETTINGS, 0) => put(out, (kind::SETTINGS, flag::ACK), 0, &[]),
+        (kind::PING, 0) => put(out, (kind::PING, flag::ACK), 0, frame.payload),
         _ => {}
     }
 }

@@ -4,13 +4,9 @@ use std::net::TcpListener;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weft_tests::frames::{PREFACE, block, flag, kind, put};
 
-use super::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, STATUS_200, answer_control, fields, read_frames,
-    write_frame, write_settings,
-};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::{STATUS_200, answer_control, read_frames, write_settings};
 
 /// What is answered on each stream, with the stream's number left to fill in.
 struct Answers {
@@ -22,28 +18,28 @@ struct Answers {
 
 impl Answers {
     fn new() -> Self {
-        let head = |more: &[(&str, &str)]| [vec![STATUS_200], fields(more)].concat();
+        let head = |more: &[(&[u8], &[u8])]| [vec![STATUS_200], block(more)].concat();
         Self {
             http: [
-                head(&[("content-type", "text/plain"), ("content-length", "2")]),
+                head(&[(b"content-type", b"text/plain"), (b"content-length", b"2")]),
                 b"ok".to_vec(),
             ],
             grpc: [
-                head(&[("content-type", "application/grpc")]),
+                head(&[(b"content-type", b"application/grpc")]),
                 b"\0\0\0\0\x02ok".to_vec(),
-                fields(&[("grpc-status", "0")]),
+                block(&[(b"grpc-status", b"0")]),
             ],
         }
     }
 
     fn write(&self, out: &mut Vec<u8>, stream: u32, has_body: bool) {
         if has_body {
-            write_frame(out, (HEADERS, END_HEADERS), stream, &self.grpc[0]);
-            write_frame(out, (DATA, 0), stream, &self.grpc[1]);
-            write_frame(out, (HEADERS, END_HEADERS | END_STREAM), stream, &self.grpc[2]);
+            put(out, (kind::HEADERS, flag::END_HEADERS), stream, &self.grpc[0]);
+            put(out, (kind::DATA, 0), stream, &self.grpc[1]);
+            put(out, (kind::HEADERS, flag::END_HEADERS | flag::END_STREAM), stream, &self.grpc[2]);
         } else {
-            write_frame(out, (HEADERS, END_HEADERS), stream, &self.http[0]);
-            write_frame(out, (DATA, END_STREAM), stream, &self.http[1]);
+            put(out, (kind::HEADERS, flag::END_HEADERS), stream, &self.http[0]);
+            put(out, (kind::DATA, flag::END_STREAM), stream, &self.http[1]);
         }
     }
 }
@@ -72,19 +68,19 @@ async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
     loop {
         let (mut ended, mut unread) = (0, 0);
         ended += read_frames(&input, |frame| {
-            match frame.kind {
-                HEADERS | DATA if frame.flags & END_STREAM != 0 => {
-                    answers.write(&mut out, frame.stream, frame.kind == DATA);
+            match frame.head.kind {
+                kind::HEADERS | kind::DATA if frame.head.flags & flag::END_STREAM != 0 => {
+                    answers.write(&mut out, frame.head.stream, frame.head.kind == kind::DATA);
                 }
                 _ => answer_control(frame, &mut out),
             }
-            unread += if frame.kind == DATA { frame.payload.len() } else { 0 };
+            unread += if frame.head.kind == kind::DATA { frame.payload.len() } else { 0 };
             Ok(())
         })?;
         input.drain(..ended);
         if unread > 0 {
             let count = u32::try_from(unread)?.to_be_bytes();
-            write_frame(&mut out, (super::WINDOW_UPDATE, 0), 0, &count);
+            put(&mut out, (kind::WINDOW_UPDATE, 0), 0, &count);
         }
         stream.write_all(&out).await?;
         out.clear();

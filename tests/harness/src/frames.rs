@@ -8,6 +8,9 @@ use std::io::{self, Read, Write};
 /// What a client sends first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes before a frame's payload.
+pub const HEAD_BYTES: usize = 9;
+
 /// The kinds of frames.
 pub mod kind {
     /// A piece of a body.
@@ -59,15 +62,44 @@ impl Frame {
         Self { kind, flags, stream, payload: payload.into() }
     }
 
-    /// Returns its bytes; of a longer payload than 2^24 only the length is wrong.
+    /// Returns its bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        let length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend([self.kind, self.flags]);
-        bytes.extend(self.stream.to_be_bytes());
-        bytes.extend(&self.payload);
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.payload.len());
+        put(&mut bytes, (self.kind, self.flags), self.stream, &self.payload);
         bytes
     }
+}
+
+/// The beginning of a frame, as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead {
+    /// Bytes of the payload.
+    pub length: usize,
+    /// One of [`kind`].
+    pub kind: u8,
+    /// Of [`flag`].
+    pub flags: u8,
+    /// The stream; 0 for the connection.
+    pub stream: u32,
+}
+
+impl FrameHead {
+    /// Reads it off the beginning of what was received; `None` while it is not whole.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let head = bytes.first_chunk::<HEAD_BYTES>()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+        Some(Self { length, kind: head[3], flags: head[4], stream })
+    }
+}
+
+/// Writes a frame behind what is there; of a longer payload than 2^24 only the length is wrong.
+pub fn put(out: &mut Vec<u8>, (kind, flags): (u8, u8), stream: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    out.extend_from_slice(&length[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    out.extend_from_slice(payload);
 }
 
 /// Writes a head as literals that are neither indexed nor compressed.
@@ -147,17 +179,18 @@ impl<S: Read + Write> Frames<S> {
     /// # Errors
     /// When the connection has ended or nothing came within its time limit.
     pub fn receive(&mut self) -> io::Result<Frame> {
-        let mut head = [0; 9];
+        let mut head = [0; HEAD_BYTES];
         self.stream.read_exact(&mut head)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
+        let Some(FrameHead { length, kind, flags, stream }) = FrameHead::read(&head) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload)?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
-        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        let is_asked = matches!(frame.kind, kind::SETTINGS | kind::PING);
+        let frame = Frame { kind, flags, stream, payload };
+        let is_asked = matches!(kind, self::kind::SETTINGS | self::kind::PING);
         if is_asked && frame.flags & flag::ACK == 0 {
-            let payload = if frame.kind == kind::PING { frame.payload.clone() } else { Vec::new() };
-            self.send(&Frame::new(frame.kind, flag::ACK, 0, payload))?;
+            let payload = if kind == self::kind::PING { frame.payload.clone() } else { Vec::new() };
+            self.send(&Frame::new(kind, flag::ACK, 0, payload))?;
         }
         Ok(frame)
     }
