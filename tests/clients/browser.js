@@ -47,7 +47,8 @@ async function talks() {
 
 const PAGE = `<!doctype html><title>page</title><p id="outcome">waiting</p><script>
 ${talks}
-talks().then(() => 'the browser agrees', (error) => 'failed: ' + error.message).then((outcome) => {
+const late = new Promise((_, reject) => setTimeout(() => reject(new Error('too late')), 15000));
+Promise.race([talks(), late]).then(() => 'the browser agrees', (error) => 'failed: ' + error.message).then((outcome) => {
   document.getElementById('outcome').textContent = outcome;
   fetch('/said');
 });
