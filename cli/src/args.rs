@@ -23,6 +23,8 @@ Look and change:
   catalog    List nodes, services and datacenters
   services   Register services with this host's agent, and export them
   config     Read, write and check config entries
+  chain      Draw what a service's config entries compile to
+  route      Say where a request goes, by which decisions, and whether it is let in
   intention  Say who may call whom, and ask
   mtls       See who still calls without mutual TLS
   kv         Read and write the key/value store
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     CanI(cmd::can_i::CanIArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
+    /// Draw what a service's config entries compile to
+    Chain(cmd::chain::ChainArgs),
     /// Write a folder of what support asks for first
     Debug(cmd::debug::DebugArgs),
     /// Read, write and check config entries
@@ -147,6 +151,8 @@ pub(crate) enum Command {
     Snapshot(cmd::snapshot::SnapshotArgs),
     /// Watch requests and connections of a service while they happen
     Tap(Box<cmd::tap::TapArgs>),
+    /// Say where a request goes, by which decisions, and whether it is let in
+    Route(cmd::route::RouteArgs),
     /// Show who calls whom on this host: requests a second, success, latency
     Top(cmd::top::TopArgs),
     /// Print the version

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for scripts.
+//! What commands print: tables and trees for people, JSON for scripts.
 
 use std::io::{self, Write};
 
@@ -57,6 +57,40 @@ impl Table {
             text.push('\n');
         }
         text
+    }
+}
+
+/// Lines below each other, with branches drawn before them.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    line: String,
+    branches: Vec<Tree>,
+}
+
+impl Tree {
+    /// Makes a tree of one line.
+    pub(crate) fn new(line: String) -> Self {
+        Self { line, branches: Vec::new() }
+    }
+
+    /// Adds a branch below those that are there.
+    pub(crate) fn push(&mut self, branch: Tree) {
+        self.branches.push(branch);
+    }
+
+    /// Writes it as text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}\n", self.line);
+        self.write_branches("", &mut text);
+        text
+    }
+
+    fn write_branches(&self, before: &str, text: &mut String) {
+        for (left, branch) in (0..self.branches.len()).rev().zip(&self.branches) {
+            let (mark, below) = if left == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            text.push_str(&format!("{before}{mark}{}\n", branch.line));
+            branch.write_branches(&format!("{before}{below}"), text);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
 pub mod datagrams;
+mod explain;
 pub mod flow;
 pub mod grpc_web;
 pub mod message;
@@ -25,6 +26,7 @@ pub mod tap;
 mod trace;
 
 pub use balance::{Candidate, pick_two};
+pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use mix::Mix64;
 pub use request::RequestView;
 pub use rewrite::Rewrite;

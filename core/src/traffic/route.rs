@@ -323,4 +323,4 @@ impl<'a> Build<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

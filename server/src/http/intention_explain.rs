@@ -15,10 +15,10 @@ use weft_core::intention::{
 use weft_core::limits;
 use weft_core::name::ServiceName;
 use weft_core::state::State;
-use weft_core::traffic::RequestView;
 use weft_core::watch::Topic;
 use weft_runtime::http::Body;
 
+use super::asked_line::line;
 use super::error::ApiError;
 use super::intention::exact;
 use super::request::{ApiRequest, Query};
@@ -42,39 +42,6 @@ fn topics() -> [Topic; 6] {
         Topic::EntryKind(EntryKind::JwtProvider),
         Topic::ServiceList,
     ]
-}
-
-/// A request that is asked about.
-struct Line<'a> {
-    method: &'a str,
-    path: &'a str,
-    headers: Vec<(&'a str, &'a str)>,
-}
-
-impl RequestView for Line<'_> {
-    fn method(&self) -> &str {
-        self.method
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn has_disguised(&self, name: &str) -> bool {
-        let disguised = |field: &str| {
-            !field.eq_ignore_ascii_case(name) && field.replace('_', "-").eq_ignore_ascii_case(name)
-        };
-        self.headers.iter().any(|(field, _)| disguised(field))
-    }
-
-    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        let values = self.headers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        values.for_each(|(_, value)| visit(value.as_bytes()));
-    }
 }
 
 /// `GET /v1/connect/intentions/explain`
@@ -239,23 +206,6 @@ fn tokens<'a>(
         },
     };
     providers.map(token).collect()
-}
-
-/// Reads what is said of the request; without a path there is none.
-fn line(query: &Query) -> Result<Option<Line<'_>>, ApiError> {
-    let Some(path) = query.value("path").filter(|path| !path.is_empty()) else { return Ok(None) };
-    let header = |text| {
-        let pair: Option<(&str, &str)> = str::split_once(text, ':');
-        let (name, value) = pair.ok_or_else(|| {
-            ApiError::bad_request("Invalid header: write it as name:value".to_owned())
-        })?;
-        Ok((name.trim(), value.trim()))
-    };
-    let headers = query.values("header").map(header).collect::<Result<Vec<_>, ApiError>>()?;
-    let method = query.value("method").filter(|method| !method.is_empty()).unwrap_or("GET");
-    // What follows a '?' plays no part.
-    let path = path.split('?').next().unwrap_or_default();
-    Ok(Some(Line { method, path, headers }))
 }
 
 /// Reads the server name that the caller gives.

@@ -3,11 +3,13 @@
 
 mod acl;
 mod agent;
+mod asked_line;
 mod bodies;
 mod ca_config;
 mod ca_revocation;
 mod catalog;
 mod chain;
+mod chain_explain;
 mod config_entry;
 mod connect;
 mod coordinate;
@@ -132,6 +134,7 @@ fn routes() -> Routes {
         ca_revocation::routes,
         catalog::routes,
         chain::routes,
+        chain_explain::routes,
         config_entry::routes,
         connect::routes,
         coordinate::routes,

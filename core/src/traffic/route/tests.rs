@@ -3,7 +3,7 @@
 use super::*;
 
 /// A request as text: `METHOD path?query | name: value | …`.
-struct Request<'a> {
+pub(crate) struct Request<'a> {
     method: &'a str,
     path: &'a str,
     query: Option<&'a str>,
@@ -11,7 +11,7 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         let mut parts = text.split(" | ");
         let (method, target) =
             parts.next().and_then(|line| line.split_once(' ')).expect("METHOD path");
@@ -46,7 +46,7 @@ impl RequestView for Request<'_> {
 }
 
 /// Makes a chain whose start node is given, with resolvers `v1`, `v2` and `rest`.
-fn chain(start: serde_json::Value) -> CompiledChain {
+pub(crate) fn chain(start: serde_json::Value) -> CompiledChain {
     let mut nodes = serde_json::json!({ "start": start });
     let mut targets = serde_json::Map::new();
     for name in ["rest", "v1", "v2"] {

@@ -266,6 +266,13 @@ fn connect() -> Vec<Row> {
         put(same("/v1/connect/ca/rotate"), "", Needs::Right("operator = \"write\"")),
         get(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), READ_WEB),
         post(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), "", READ_WEB),
+        get(
+            (
+                "/v1/discovery-chain/{service}/explain",
+                "/v1/discovery-chain/web/explain?path=/",
+            ),
+            READ_WEB,
+        ),
     ]
 }
 
