@@ -101,6 +101,61 @@ fn intentions_are_said_asked_and_taken_back() {
 }
 
 #[test]
+fn a_request_is_explained_from_its_routes_to_the_instances() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _web = called(&cluster, "web-1", "web", "v1");
+    cluster.agent.wait_passing("web", 1);
+    cluster.agent.intend("shop", "web", "allow");
+    let subset = |version: &str| json!({ "Filter": format!("Service.Meta.version == {version}") });
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web", "DefaultSubset": "v1",
+        "Subsets": { "v1": subset("v1"), "v2": subset("v2") },
+    }));
+    cluster.agent.configure(&json!({
+        "Kind": "service-splitter", "Name": "web", "Splits": [
+            { "Weight": 99.5, "ServiceSubset": "v1" }, { "Weight": 0.5, "ServiceSubset": "v2" },
+        ],
+    }));
+    cluster.agent.configure(&json!({
+        "Kind": "service-router", "Name": "web", "Routes": [{
+            "Match": { "HTTP": { "PathPrefix": "/new/",
+                "Header": [{ "Name": "end-user", "Exact": "jason" }] } },
+            "Destination": { "ServiceSubset": "v2", "PrefixRewrite": "/" },
+        }],
+    }));
+    let drawn = ["web (http)", "1. ", "PathPrefix \"/new/\"", "99.5 %", "0.5 %", "== v2)"];
+    succeeds(&cluster, &["chain", "web"], &drawn);
+    let ask = |from: &'static str, rest: &[&'static str]| {
+        let asked = ["route", "explain", "--from", from, "--to", "web", "--path", "/new/x"];
+        [&asked[..], rest].concat()
+    };
+    let shows = [
+        "shop → web (http) GET /new/x",
+        "route 1 passes it over",
+        "does not hold: Header {\"Exact\":\"jason\",\"Name\":\"end-user\"}",
+        "99.5 % → v1.web.default.default.dc1 as /new/x",
+        "allowed: ",
+        "web-1-sidecar-proxy at ",
+        "0.5 % → v2.web.default.default.dc1",
+        "nobody is there: none of 1 instances",
+    ];
+    succeeds(&cluster, &ask("shop", &[]), &shows);
+    let taken =
+        ["route 1 takes it", "100.0 % → v2.web.default.default.dc1 as /x", "nobody is there"];
+    fails(&cluster, &ask("shop", &["--header", "end-user:jason"]), &taken);
+    fails(&cluster, &ask("nobody", &[]), &["refused: "]);
+    let told = succeeds(&cluster, &ask("shop", &["--json"]), &[]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["Decision"]["Routes"][0]["IsTaken"], false);
+    let web = &told["Targets"]["v1.web.default.default.dc1"];
+    assert_eq!(web["Intention"]["Allowed"], true, "{told}");
+    assert_eq!(web["Endpoints"].as_array().map(Vec::len), Some(1), "{told}");
+    let pathless = ["route", "explain", "--from", "shop", "--to", "web"];
+    fails(&cluster, &pathless, &["'path'"]);
+}
+
+#[test]
 fn denials_override_while_the_mesh_entry_says_so() {
     let cluster = Cluster::start();
     speaks(&cluster, "web", "http");

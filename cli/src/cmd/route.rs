@@ -106,8 +106,11 @@ impl ExplainArgs {
     async fn ask(&self, client: &ApiClient) -> anyhow::Result<Value> {
         let to = encode(&self.to);
         let mut path = format!("/v1/discovery-chain/{to}/explain?method={}", encode(&self.method));
-        for (name, value) in
-            self.path.iter().map(|it| ("path", it)).chain(self.header.iter().map(|it| ("header", it)))
+        for (name, value) in self
+            .path
+            .iter()
+            .map(|it| ("path", it))
+            .chain(self.header.iter().map(|it| ("header", it)))
         {
             path.push_str(&format!("&{name}={}", encode(value)));
         }
@@ -216,7 +219,9 @@ fn reached(answer: &Value, decision: &Value) -> Option<Tree> {
     let endpoints = target["Endpoints"].as_array()?;
     if endpoints.is_empty() {
         let all = &target["Instances"];
-        tree.push(Tree::new(format!("nobody is there: none of {all} instances is healthy and meant")));
+        tree.push(Tree::new(format!(
+            "nobody is there: none of {all} instances is healthy and meant"
+        )));
     }
     for endpoint in endpoints {
         let (instance, address) = (endpoint["ID"].as_str()?, endpoint["Address"].as_str()?);

@@ -39,7 +39,8 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
             return Err(ApiError::bad_request(text.to_owned()));
         }
         let asked = line.as_ref().filter(|_| is_http).map(|line| line as &dyn RequestView);
-        let decided = explain(&chain, asked).map_err(ApiError::bad_request)?;
+        let decided = explain(&chain, asked);
+        let decided = decided.map_err(|error| ApiError::bad_request(error.to_string()))?;
         let body = json!({
             "Service": chain.service_name,
             "Protocol": chain.protocol,

@@ -267,10 +267,7 @@ fn connect() -> Vec<Row> {
         get(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), READ_WEB),
         post(("/v1/discovery-chain/{service}", "/v1/discovery-chain/web"), "", READ_WEB),
         get(
-            (
-                "/v1/discovery-chain/{service}/explain",
-                "/v1/discovery-chain/web/explain?path=/",
-            ),
+            ("/v1/discovery-chain/{service}/explain", "/v1/discovery-chain/web/explain?path=/"),
             READ_WEB,
         ),
     ]
