@@ -58,6 +58,7 @@ mod real_programs;
 mod restart;
 mod revocation;
 mod rotation;
+mod routes;
 mod soak;
 mod storage;
 mod story;

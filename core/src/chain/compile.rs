@@ -210,11 +210,15 @@ impl<'a> Compiler<'a> {
         let tls = route.matches.as_ref().and_then(|matches| matches.tls.as_ref());
         let sni = tls.map(|tls| tls.sni.clone()).unwrap_or_default();
         let matches = route.matches.as_ref().and_then(|matches| matches.http.clone());
-        let request_timeout = destination.request_timeout.map(|timeout| timeout.0);
         Some(ChainRoute {
             matches: matches.unwrap_or_default(),
             sni,
-            action: RouteAction { prefix_rewrite: destination.prefix_rewrite, request_timeout },
+            action: RouteAction {
+                prefix_rewrite: destination.prefix_rewrite,
+                request_timeout: destination.request_timeout.map(|timeout| timeout.0),
+                request_headers: destination.request_headers.unwrap_or_default(),
+                response_headers: destination.response_headers.unwrap_or_default(),
+            },
             next_node,
         })
     }
@@ -261,8 +265,12 @@ impl<'a> Compiler<'a> {
             } else {
                 self.resolver(service, &split.service_subset, &place(".ServiceSubset"))
             };
-            let leg = next_node.map(|next_node| ChainSplit { weight: split.weight, next_node });
-            legs.extend(leg);
+            legs.extend(next_node.map(|next_node| ChainSplit {
+                weight: split.weight,
+                next_node,
+                request_headers: split.request_headers.iter().cloned().collect(),
+                response_headers: split.response_headers.iter().cloned().collect(),
+            }));
         }
         let place = Place { entry, field: "Splits".to_owned() };
         let splits = match super::flatten::flatten(&legs, &self.nodes) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    EntryKey, HopTransport, HttpMatch, Protocol, ServiceDestination, Weight,
+    EntryKey, HeaderChanges, HopTransport, HttpMatch, Protocol, ServiceDestination, Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -125,6 +125,12 @@ pub struct RouteAction {
     pub prefix_rewrite: Option<String>,
     /// How long to wait for the head of an answer; `None` means the resolver's.
     pub request_timeout: Option<Duration>,
+    /// Changes to requests.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub request_headers: HeaderChanges,
+    /// Changes to answers.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub response_headers: HeaderChanges,
 }
 
 /// Chooses by weight.
@@ -143,6 +149,12 @@ pub struct ChainSplit {
     pub weight: Weight,
     /// The node that it leads to.
     pub next_node: String,
+    /// Changes to requests, in the order of the splitters that they come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<HeaderChanges>,
+    /// Changes to answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<HeaderChanges>,
 }
 
 /// Where requests may end.

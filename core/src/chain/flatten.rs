@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ChainNode, ChainSplit};
-use crate::config_entry::Weight;
+use crate::config_entry::{HeaderChanges, Weight};
 use crate::limits;
 
 /// Replaces each leg that leads to a splitter by that splitter's legs, which are flat already.
@@ -26,6 +26,8 @@ pub(super) fn flatten(
                 flat.extend(parts.map(|(weight, split)| ChainSplit {
                     weight,
                     next_node: split.next_node.clone(),
+                    request_headers: joined(&leg.request_headers, &split.request_headers),
+                    response_headers: joined(&leg.response_headers, &split.response_headers),
                 }));
             }
             Some(ChainNode::Resolver(_) | ChainNode::Router(_)) | None => flat.push(leg.clone()),
@@ -36,6 +38,11 @@ pub(super) fn flatten(
         }
     }
     Ok(flat)
+}
+
+/// Puts the changes of a leg before those of the splitter that it leads to.
+fn joined(outer: &[HeaderChanges], inner: &[HeaderChanges]) -> Vec<HeaderChanges> {
+    [outer, inner].concat()
 }
 
 /// Divides a weight in the proportion of others that add up to [`Weight::FULL`].

@@ -9,6 +9,7 @@ use super::findings::{Findings, shortened};
 use super::{EntryKind, HeaderChanges, InvalidEntry, ResourceReference, RetryPolicy};
 use crate::index::Index;
 use crate::limits;
+use crate::log_format::HeaderSide;
 use crate::name::ServiceName;
 use crate::time::{Span, nanoseconds};
 
@@ -227,7 +228,7 @@ impl HttpRouteRule {
 impl HttpRouteFilters {
     fn check(&self, field: &str, findings: &mut Findings) {
         for (at, changes) in self.headers.iter().enumerate() {
-            changes.check(&format!("{field}.Headers[{at}]"), findings);
+            changes.check(HeaderSide::Request, &format!("{field}.Headers[{at}]"), findings);
         }
         if let Some(rewrite) = &self.url_rewrite {
             findings.path(&format!("{field}.URLRewrite.Path"), &rewrite.path);
@@ -246,7 +247,7 @@ impl HttpRouteFilters {
 impl HttpRouteResponseFilters {
     fn check(&self, field: &str, findings: &mut Findings) {
         for (at, changes) in self.headers.iter().enumerate() {
-            changes.check(&format!("{field}.Headers[{at}]"), findings);
+            changes.check(HeaderSide::Answer, &format!("{field}.Headers[{at}]"), findings);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::index::Index;
 use crate::limits;
+use crate::log_format::HeaderSide;
 use crate::name::ServiceName;
 
 /// Services of the mesh that are reached from outside.
@@ -196,11 +197,12 @@ impl IngressService {
             };
             findings.add(format!("{field}.Hosts"), reason);
         }
-        for (name, changes) in
-            [("RequestHeaders", &self.request_headers), ("ResponseHeaders", &self.response_headers)]
-        {
+        for (side, name, changes) in [
+            (HeaderSide::Request, "RequestHeaders", &self.request_headers),
+            (HeaderSide::Answer, "ResponseHeaders", &self.response_headers),
+        ] {
             if let Some(changes) = changes {
-                changes.check(&format!("{field}.{name}"), findings);
+                changes.check(side, &format!("{field}.{name}"), findings);
                 if !protocol.is_http_like() {
                     let reason = "needs a listener that speaks http, http2 or grpc";
                     findings.add(format!("{field}.{name}"), reason);

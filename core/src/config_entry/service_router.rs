@@ -10,6 +10,7 @@ use super::request_conditions::{normalise_headers, normalise_methods, normalise_
 use super::{HeaderChanges, HeaderMatch, InvalidEntry, QueryMatch, RetryPolicy};
 use crate::index::Index;
 use crate::limits;
+use crate::log_format::HeaderSide;
 use crate::name::ServiceName;
 use crate::time::Span;
 
@@ -244,11 +245,12 @@ impl RouteDestination {
             findings.timeout(&format!("{field}.{name}"), timeout.unwrap_or_default().0);
         }
         self.retries().check(field, findings);
-        for (name, changes) in
-            [("RequestHeaders", &self.request_headers), ("ResponseHeaders", &self.response_headers)]
-        {
+        for (side, name, changes) in [
+            (HeaderSide::Request, "RequestHeaders", &self.request_headers),
+            (HeaderSide::Answer, "ResponseHeaders", &self.response_headers),
+        ] {
             if let Some(changes) = changes {
-                changes.check(&format!("{field}.{name}"), findings);
+                changes.check(side, &format!("{field}.{name}"), findings);
             }
         }
     }

@@ -11,6 +11,7 @@ use super::findings::Findings;
 use super::{HeaderChanges, InvalidEntry};
 use crate::index::Index;
 use crate::limits;
+use crate::log_format::HeaderSide;
 use crate::name::ServiceName;
 
 /// A share of requests.
@@ -124,12 +125,12 @@ impl ServiceSplitter {
             }
         }
         for (at, split) in self.splits.iter().enumerate() {
-            for (name, changes) in [
-                ("RequestHeaders", &split.request_headers),
-                ("ResponseHeaders", &split.response_headers),
+            for (side, name, changes) in [
+                (HeaderSide::Request, "RequestHeaders", &split.request_headers),
+                (HeaderSide::Answer, "ResponseHeaders", &split.response_headers),
             ] {
                 if let Some(changes) = changes {
-                    changes.check(&format!("Splits[{at}].{name}"), &mut findings);
+                    changes.check(side, &format!("Splits[{at}].{name}"), &mut findings);
                 }
             }
         }

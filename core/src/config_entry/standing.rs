@@ -73,16 +73,10 @@ impl EntryKind {
                     "Routes[].Destination.RetryOnConnectFailure",
                     "Routes[].Destination.RetryOn",
                     "Routes[].Destination.RetryOnStatusCodes",
-                    "Routes[].Destination.RequestHeaders",
-                    "Routes[].Destination.ResponseHeaders",
                 ],
                 refused: &[],
             },
-            Self::ServiceSplitter => KindStanding {
-                waits_for: None,
-                kept: &["Splits[].RequestHeaders", "Splits[].ResponseHeaders"],
-                refused: &[],
-            },
+            Self::ServiceSplitter => KindStanding { waits_for: None, kept: &[], refused: &[] },
             Self::TcpRoute => waits("API gateways are built", &[]),
             Self::TerminatingGateway => waits("terminating gateways are built", &[]),
         }

@@ -6,6 +6,7 @@
 mod attributes;
 mod captured;
 mod escape;
+mod header_form;
 mod latency;
 mod operator;
 mod record;
@@ -15,6 +16,7 @@ mod template;
 pub use attributes::Attribute;
 pub use captured::{Captured, shown_query};
 pub use escape::shown_text;
+pub use header_form::{HeaderForm, HeaderSide};
 pub use latency::{CalledLatency, LatencyPart, LatencySplit, TIMING_ASKED, TIMING_FIELD};
 pub use record::{LogRecord, LogScope, flag_of};
 pub use template::{LogFormat, PLAIN_LOG_FORMAT};

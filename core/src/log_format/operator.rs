@@ -146,6 +146,38 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// Returns the names of the headers that it tells; `None` where it tells something else, or a
+    /// part of the message that is no header.
+    pub(super) fn header_names<'a>(&self, names: &'a Names) -> Option<[Option<&'a str>; 2]> {
+        let (main, other, names) = match self {
+            Self::Request(main, other) => (main, other, &names.request),
+            Self::Response(main, other) => (main, other, &names.response),
+            Self::Path { .. } | Self::Plain(_) | Self::StartTime(_) | Self::Trailer(..) => {
+                return None;
+            }
+        };
+        let name = |header: &Header| match header {
+            Header::Number(number) => names.get(*number).map(|name| &**name),
+            Header::Authority | Header::Method | Header::Path | Header::Scheme | Header::Status => {
+                None
+            }
+        };
+        self.is_of_headers().then(|| [name(main), other.as_ref().and_then(name)])
+    }
+
+    /// Whether all that it tells are headers.
+    pub(super) fn is_of_headers(&self) -> bool {
+        let is_header = |header: &Header| matches!(header, Header::Number(_));
+        match self {
+            Self::Request(main, other)
+            | Self::Response(main, other)
+            | Self::Trailer(main, other) => is_header(main) && other.as_ref().is_none_or(is_header),
+            Self::Path { .. } | Self::Plain(_) | Self::StartTime(_) => false,
+        }
+    }
+}
+
 fn request_pseudo(name: &str) -> Option<Header> {
     match name {
         ":authority" | "host" => Some(Header::Authority),

@@ -30,7 +30,7 @@ enum Shape {
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Literal(Box<str>),
     /// With the number of characters at most.
     Value(Operator, Option<usize>),
@@ -122,6 +122,13 @@ impl LogFormat {
             Shape::Text(parts) => write_parts(parts, &value, push_text, out),
         }
     }
+}
+
+/// Takes a text apart; returns the names of headers in it as well.
+pub(super) fn parts_of(form: &str) -> Result<(Vec<Part>, Names), String> {
+    let mut compiler = Compiler { names: Names::default(), operators: 0 };
+    let parts = compiler.parts(form)?;
+    Ok((parts, compiler.names))
 }
 
 fn bounded(form: &str) -> Result<(), String> {

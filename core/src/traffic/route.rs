@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::condition::Conditions;
-use super::{Mix64, RequestView, Rewrite, SplitCounter};
+use super::{HeaderEdits, HeaderPlan, Mix64, RequestView, Rewrite, SplitCounter};
 use crate::chain::{ChainNode, CompiledChain, TargetId};
+use crate::config_entry::HeaderChanges;
 use crate::intention::server_name::is_meant;
 use crate::limits;
+use crate::log_format::HeaderSide;
 
 /// A discovery chain, ready to be walked: names are numbers, expressions are compiled.
 ///
@@ -18,6 +20,17 @@ pub struct RouteTable {
     start: usize,
     targets: Vec<TargetId>,
     split_totals: Vec<u32>,
+    /// What routes and legs change of headers: of requests and of answers.
+    edits: Vec<(HeaderEdits, HeaderEdits)>,
+}
+
+/// Which changes to headers were met on one way through a table.
+///
+/// **Shape**: numbers of [`RouteTable`]'s own, from 1; 0 for none.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    route: u32,
+    leg: u32,
 }
 
 /// Where one request goes.
@@ -33,6 +46,8 @@ pub struct Routed<'a> {
     pub request_timeout: Duration,
     /// What becomes of the path.
     pub rewrite: Option<Rewrite<'a>>,
+    /// What becomes of headers.
+    pub edited: Edited,
     /// The number of the route of the service's router, from 1; `None` without a router.
     pub route: Option<usize>,
 }
@@ -102,6 +117,7 @@ struct Route {
     sni: Vec<Box<str>>,
     prefix_rewrite: Option<Box<str>>,
     request_timeout: Option<Duration>,
+    edits: u32,
     next: usize,
 }
 
@@ -109,6 +125,7 @@ struct Route {
 #[derive(Debug)]
 struct Leg {
     end: u32,
+    edits: u32,
     next: usize,
 }
 
@@ -132,7 +149,8 @@ impl RouteTable {
     /// [`RouteTableError`] when the chain does not have the shape of a [`CompiledChain`].
     pub fn compile(chain: &CompiledChain) -> Result<Self, RouteTableError> {
         let targets = chain.targets.keys().cloned().collect();
-        let table = Self { nodes: Vec::new(), start: 0, targets, split_totals: Vec::new() };
+        let (nodes, split_totals, edits) = (Vec::new(), Vec::new(), Vec::new());
+        let table = Self { nodes, start: 0, targets, split_totals, edits };
         let mut build = Build { chain, numbers: BTreeMap::new(), table };
         build.table.start = build.node(&chain.start_node, 0)?;
         Ok(build.table)
@@ -156,6 +174,22 @@ impl RouteTable {
     /// Makes one worker's places in the splitters.
     pub fn splits(&self, start: &mut Mix64) -> Splits {
         Splits(self.split_totals.iter().map(|total| SplitCounter::new(*total, start)).collect())
+    }
+
+    /// Returns what becomes of a request's headers.
+    pub fn request_headers(&self, edited: Edited) -> HeaderPlan<'_> {
+        let found = |number| self.edits_at(number).map(|(request, _)| request);
+        HeaderPlan::new(found(edited.route), found(edited.leg))
+    }
+
+    /// Returns what becomes of the headers of its answer.
+    pub fn response_headers(&self, edited: Edited) -> HeaderPlan<'_> {
+        let found = |number| self.edits_at(number).map(|(_, answer)| answer);
+        HeaderPlan::new(found(edited.route), found(edited.leg))
+    }
+
+    fn edits_at(&self, number: u32) -> Option<&(HeaderEdits, HeaderEdits)> {
+        self.edits.get((number as usize).checked_sub(1)?)
     }
 
     /// Whether the server name that a caller asks for in TLS decides where its connection goes.
@@ -191,6 +225,7 @@ impl RouteTable {
         let mut rewrite = None;
         let mut timeout = None;
         let mut taken = None;
+        let mut edited = Edited::default();
         // `compile` has shown that there is no cycle, so the walk ends.
         loop {
             match &self.nodes[at] {
@@ -201,6 +236,7 @@ impl RouteTable {
                         connect_timeout: resolver.connect_timeout,
                         request_timeout: timeout.unwrap_or(resolver.request_timeout),
                         rewrite,
+                        edited,
                         route: taken,
                     };
                 }
@@ -212,11 +248,14 @@ impl RouteTable {
                         rewrite = Some(Rewrite { matched_bytes, replacement });
                     }
                     timeout = route.request_timeout.or(timeout);
+                    edited.route = route.edits;
                     at = route.next;
                 }
                 Node::Splitter { legs, counter } => {
                     let place = splits.0.get_mut(*counter).map_or(0, SplitCounter::advance);
-                    at = legs.iter().find(|leg| place < leg.end).unwrap_or(&legs[0]).next;
+                    let leg = legs.iter().find(|leg| place < leg.end).unwrap_or(&legs[0]);
+                    edited.leg = leg.edits;
+                    at = leg.next;
                 }
             }
         }
@@ -262,6 +301,21 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// Prepares changes to headers, and returns their number; 0 where there are none.
+    fn edits<'c>(
+        &mut self,
+        request: impl IntoIterator<Item = &'c HeaderChanges>,
+        answer: impl IntoIterator<Item = &'c HeaderChanges>,
+    ) -> u32 {
+        let request = HeaderEdits::compile(HeaderSide::Request, request);
+        let answer = HeaderEdits::compile(HeaderSide::Answer, answer);
+        if request.is_empty() && answer.is_empty() {
+            return 0;
+        }
+        self.table.edits.push((request, answer));
+        u32::try_from(self.table.edits.len()).unwrap_or(0)
+    }
+
     fn node(&mut self, name: &'a str, depth: usize) -> Result<usize, RouteTableError> {
         if let Some(number) = self.numbers.get(name) {
             return Ok(*number);
@@ -294,6 +348,10 @@ impl<'a> Build<'a> {
                         sni: route.sni.iter().map(|name| name.as_str().into()).collect(),
                         prefix_rewrite: route.action.prefix_rewrite.as_deref().map(Into::into),
                         request_timeout: route.action.request_timeout,
+                        edits: self.edits(
+                            [&route.action.request_headers],
+                            [&route.action.response_headers],
+                        ),
                         next: self.node(&route.next_node, depth + 1)?,
                     });
                 }
@@ -306,7 +364,8 @@ impl<'a> Build<'a> {
                 let (mut legs, mut end) = (Vec::with_capacity(splitter.splits.len()), 0u32);
                 for split in &splitter.splits {
                     end = end.saturating_add(split.weight.hundredths());
-                    legs.push(Leg { end, next: self.node(&split.next_node, depth + 1)? });
+                    let edits = self.edits(&split.request_headers, &split.response_headers);
+                    legs.push(Leg { end, edits, next: self.node(&split.next_node, depth + 1)? });
                 }
                 if end == 0 {
                     return Err(RouteTableError::DeadEnd { service, node });

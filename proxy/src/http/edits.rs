@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use super::changes::Changes;
 use super::h1::{is_end_to_end, is_like};
 
 /// Changes to a request that goes on.
@@ -62,9 +63,10 @@ impl Edits {
         self.added.iter().any(|(added, _)| added.as_bytes() == name)
     }
 
-    /// Appends the lines that are added.
-    pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.added {
+    /// Appends the lines that are added, unless a route takes them out.
+    pub(crate) fn write_lines(&self, changes: &Changes<'_>, out: &mut Vec<u8>) {
+        let kept = self.added.iter().filter(|(name, _)| !changes.removes(name.as_bytes()));
+        for (name, value) in kept {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
@@ -104,7 +106,7 @@ mod tests {
         assert!(edits.removes(b"x-USER") && edits.removes(b"x_user") && edits.removes(b"x-bad"));
         assert!(!edits.removes(b"host") && !edits.removes(b"x-list"));
         let mut lines = Vec::new();
-        edits.write_lines(&mut lines);
+        edits.write_lines(&Changes::default(), &mut lines);
         assert_eq!(String::from_utf8_lossy(&lines), "x-user: ada\r\nx-list: b\r\n");
         let mut headers = HeaderMap::new();
         for (name, value) in [("x-user", "root"), ("x_user", "root"), ("x-list", "a")] {

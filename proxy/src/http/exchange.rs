@@ -9,6 +9,7 @@ use weft_core::log_format::TIMING_FIELD;
 use weft_runtime::clock;
 use weft_runtime::telemetry::chain;
 
+use super::changes::Changes;
 use super::h1::{
     BodyError, BodyReader, ConnectionField, Emission, Framing, HeadScan, add_field,
     write_response_head,
@@ -302,7 +303,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             if !self.request.is_http10 {
                 let interim = buffer.filled()[..length].to_vec();
                 let mut out = Vec::with_capacity(interim.len());
-                let how = (Emission::Verbatim, H::MESH_FIELDS);
+                let how = (Emission::Verbatim, H::MESH_FIELDS, Changes::default());
                 write_response_head(&self.response, &interim, ConnectionField::None, how, &mut out);
                 let mut sent = 0;
                 let Self { client, timer, .. } = &mut *self;
@@ -350,7 +351,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         self.output.clear();
         let head = &buffer.filled()[..length];
         let told = self.hop.answered(&plan, (&self.response, head), started);
-        let how = (emission, H::MESH_FIELDS);
+        let how = (emission, H::MESH_FIELDS, H::changes(&plan));
         write_response_head(&self.response, head, connection, how, &mut self.output);
         if let Some(told) = told {
             add_field(TIMING_FIELD, &told.to_string(), &mut self.output);

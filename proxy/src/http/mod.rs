@@ -1,6 +1,7 @@
 //! HTTP mechanics: the HTTP/1.1 fast path and the general engine. Choosing a target is
 //! `outbound`'s affair.
 
+mod changes;
 mod edits;
 mod exchange;
 mod forwarded;
@@ -14,6 +15,7 @@ mod scripted;
 mod session;
 mod watch;
 
+pub(crate) use changes::Changes;
 pub(crate) use edits::Edits;
 pub(crate) use forwarded::{MADE_FIELDS_MAX, PROTO_HTTP, PROTO_HTTPS, from_outside};
 pub(crate) use held::{Extent, Held, Holding};

@@ -15,6 +15,7 @@ use weft_core::limits;
 use weft_core::log_format::CalledLatency;
 use weft_runtime::clock;
 
+use super::changes::Changes;
 use super::exchange::{Next, Opened};
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
 use super::held::{Held, Holding};
@@ -80,6 +81,11 @@ pub(crate) trait Hop {
         _started: Instant,
     ) -> Option<CalledLatency> {
         None
+    }
+
+    /// Returns what a route changes of the headers of the answer.
+    fn changes(_plan: &Self::Plan) -> Changes<'_> {
+        Changes::default()
     }
 
     /// Gets a connection; called again for the next attempt.

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use weft_core::config_entry::{ForwardClientCert, Protocol};
 use weft_core::local_address::LocalAddress;
-use weft_core::log_format::{CalledLatency, LatencySplit, TIMING_FIELD};
+use weft_core::log_format::{CalledLatency, LatencySplit, LogRecord, TIMING_FIELD};
 use weft_core::name::ServiceName;
 use weft_core::traffic::proxy_protocol::Header;
-use weft_core::traffic::{RequestView, Rewrite, Routed};
+use weft_core::traffic::{Edited, RequestView, Rewrite, Routed};
+use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
-use crate::http::{Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, from_outside};
+use crate::http::{Changes, Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, from_outside};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
@@ -49,6 +50,19 @@ pub(crate) struct Plan {
     /// The number of the route of the router, from 1; 0 without one.
     route: u32,
     pub(super) observed: Observed,
+    edited: Edited,
+    /// What headers tell that the route writes, where they tell something.
+    facts: Option<Box<LogRecord>>,
+}
+
+/// By what the head is written that the next hop gets.
+pub(super) struct Written<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) target: &'a UpstreamTarget,
+    pub(super) rewrite: Option<Rewrite<'a>>,
+    pub(super) edits: Option<&'a Edits>,
+    pub(super) changes: Changes<'a>,
+    pub(super) ask: Ask,
 }
 
 impl Plan {
@@ -96,7 +110,7 @@ impl HttpUpstream {
     pub(super) fn decide<R: RequestView>(
         &mut self,
         request: &R,
-        write: impl FnOnce((&Upstream, &UpstreamTarget), Option<Rewrite<'_>>, Option<&Edits>, Ask),
+        write: impl FnOnce(Written<'_>),
     ) -> Result<Plan, Refusal> {
         self.refresh()?;
         let in_flight = self
@@ -130,7 +144,10 @@ impl HttpUpstream {
             true => Ask::Timing,
             false => Ask::Nothing,
         };
-        write((upstream, target), routed.rewrite, edits.as_ref(), ask);
+        let facts = self.facts(request, &routed);
+        let changes = Changes::new(upstream.table.request_headers(routed.edited), facts.as_deref());
+        let (rewrite, edits) = (routed.rewrite, edits.as_ref());
+        write(Written { upstream, target, rewrite, edits, changes, ask });
         Ok(Plan {
             worker: self.worker.clone(),
             local: self.local.clone(),
@@ -142,7 +159,38 @@ impl HttpUpstream {
             _in_flight: in_flight,
             observed,
             route: route_number(&routed),
+            edited: routed.edited,
+            facts,
         })
+    }
+
+    /// Keeps what headers tell that the route writes; `None` where they tell nothing.
+    fn facts<R: RequestView + ?Sized>(
+        &self,
+        request: &R,
+        routed: &Routed<'_>,
+    ) -> Option<Box<LogRecord>> {
+        let upstream = &self.local.workload.upstreams[self.number];
+        let (table, edited) = (&upstream.table, routed.edited);
+        let has_operators = table.request_headers(edited).has_operators()
+            || table.response_headers(edited).has_operators();
+        if !has_operators {
+            return None;
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
+        let target = &upstream.targets[routed.target];
+        let mut record = Box::<LogRecord>::default();
+        self.lines.tell(&mut record);
+        record.start_ns = clock::unix_nanos();
+        record.protocol = Some(request.protocol());
+        record.method = request.method().into();
+        record.path = text(request.path());
+        record.query = request.query().map(text);
+        request.each_header("host", &mut |host| record.authority = text(host));
+        record.cluster = target.sni.as_str().into();
+        record.upstream_peer = Some(target.spiffe_id.to_string().into());
+        record.route = routed.route.map(|route| format!("{}#{route}", upstream.service).into());
+        Some(record)
     }
 
     fn begin_line<'a, R: RequestView + ?Sized>(
@@ -257,13 +305,15 @@ impl Hop for HttpUpstream {
         let is_connect = request.is_connect();
         let keeps = self.keeps_client_cert();
         let client_cert = if keeps { ClientCert::Keep } else { ClientCert::Strip };
-        self.decide(&request, |(upstream, target), rewrite, edits, ask| {
+        self.decide(&request, |written| {
+            let Written { upstream, target, rewrite, edits, changes, ask } = written;
             let host_default = upstream.service.as_str().as_bytes();
             let host = target.outside.as_ref().and_then(|outside| own_host(outside));
             let host = host.as_deref().map(str::as_bytes);
             let writer = RequestWriter {
                 rewrite,
                 edits,
+                changes,
                 host_default,
                 host,
                 added_lines: if ask == Ask::Timing { TIMING_LINE } else { &[] },
@@ -274,6 +324,10 @@ impl Hop for HttpUpstream {
             writer.write(request, out);
         })
         .and_then(|plan| plan.within_mesh(is_connect))
+    }
+
+    fn changes(plan: &Plan) -> Changes<'_> {
+        plan.changes()
     }
 
     async fn connect(&mut self, plan: &mut Plan, reuse: Reuse) -> Result<Lease<HopWire>, Refusal> {
@@ -311,6 +365,12 @@ impl Hop for HttpUpstream {
 }
 
 impl Plan {
+    /// Returns what the route changes of the headers of the answer.
+    pub(super) fn changes(&self) -> Changes<'_> {
+        let headers = self.upstream().table.response_headers(self.edited);
+        Changes::new(headers, self.facts.as_deref())
+    }
+
     /// Refuses a request for a tunnel that would lead outside the mesh.
     pub(super) fn within_mesh(self, is_connect: bool) -> Result<Self, Refusal> {
         if is_connect && self.target().outside.is_some() {

@@ -14,14 +14,14 @@ use weft_runtime::task::TaskTree;
 use super::connect::{CONNECTS_MAX, Dial, Way, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
-use super::route::{Ask, HttpUpstream, Plan};
+use super::route::{Ask, HttpUpstream, Plan, Written};
 use crate::http::general::{
     CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, StreamHop, Tunnels,
     each_value, is_plain_connect, not_offered, set_authority, set_proto, wants_tunnel,
 };
 use crate::http::h1::MeshFields;
 use crate::http::messages::Call;
-use crate::http::{Outcome, Refusal, chain};
+use crate::http::{Changes, Outcome, Refusal, chain};
 use crate::observe::Observed;
 use crate::transport::{HopWire, Lease};
 
@@ -42,11 +42,17 @@ impl StreamHop for HttpUpstream {
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
         let (mut target, mut outside) = (Vec::new(), None);
-        let (mut changes, mut asks) = (None, Ask::Nothing);
-        let plan = self.decide(&PartsView(parts), |(upstream, called), rewrite, edits, ask| {
-            (changes, asks) = (edits.cloned(), ask);
+        let (mut headers, mut asks) = (None, Ask::Nothing);
+        let plan = self.decide(&PartsView(parts), |written| {
+            let Written { upstream, target: called, rewrite, edits, changes, ask } = written;
+            asks = ask;
             host_default = upstream.service.to_string();
             outside = called.outside.clone();
+            if edits.is_some() || !changes.is_empty() {
+                let headers = headers.insert(parts.headers.clone());
+                edits.inspect(|edits| edits.apply(headers));
+                changes.apply(headers);
+            }
             let view = PartsView(parts);
             match rewrite {
                 Some(rewrite) if view.path() != b"*" => rewrite.apply(view.path(), &mut target),
@@ -57,8 +63,8 @@ impl StreamHop for HttpUpstream {
                 target.extend_from_slice(query);
             }
         })?;
-        if let Some(changes) = changes {
-            changes.apply(&mut parts.headers);
+        if let Some(headers) = headers {
+            parts.headers = headers;
         }
         if asks == Ask::Timing {
             let asked = HeaderValue::from_static(TIMING_ASKED);

@@ -22,6 +22,7 @@ use weft_core::traffic::grpc_web::WebForm;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
 
+use super::super::changes::Changes;
 use super::super::h1::MeshFields;
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
@@ -102,6 +103,11 @@ pub(crate) trait StreamHop: 'static {
         _started: Instant,
     ) -> Option<CalledLatency> {
         None
+    }
+
+    /// Returns what a route changes of the headers of the answer.
+    fn changes(_plan: &Self::Plan) -> Changes<'_> {
+        Changes::default()
     }
 
     /// Takes note of the fields after an answer's body.
@@ -440,6 +446,7 @@ fn pass_head<H: StreamHop>(
             strip_mesh(&mut parts.headers);
         }
     }
+    H::changes(plan).apply(&mut parts.headers);
     if let Some(Ok(told)) = told.map(|told| HeaderValue::try_from(told.to_string())) {
         parts.headers.insert(TIMING_FIELD, told);
     }

@@ -3,7 +3,7 @@
 use super::body::Framing;
 use super::field::{CLIENT_CERT, Field, Kind};
 use super::message::{ForwardedProto, RequestRef, ResponseHead, is_timing};
-use crate::http::Edits;
+use crate::http::{Changes, Edits};
 use weft_core::traffic::{RequestView as _, Rewrite};
 
 /// What is different in the request that the next hop gets.
@@ -13,6 +13,8 @@ pub(crate) struct RequestWriter<'a> {
     pub(crate) rewrite: Option<Rewrite<'a>>,
     /// What else is different in it.
     pub(crate) edits: Option<&'a Edits>,
+    /// What a route changes of its headers.
+    pub(crate) changes: Changes<'a>,
     /// The path that it has, where that is not the one it came with.
     pub(crate) path: Option<&'a [u8]>,
     /// The Host that an HTTP/1.0 request without one gets.
@@ -81,12 +83,14 @@ impl RequestWriter<'_> {
                 is_plain
             }
             Kind::EndToEnd => {
-                self.edits.is_none_or(|edits| !edits.removes(field.name.of(request.bytes)))
+                let name = field.name.of(request.bytes);
+                self.edits.is_none_or(|edits| !edits.removes(name)) && !self.changes.removes(name)
             }
             Kind::ClientCert => self.client_cert == ClientCert::Keep,
             Kind::Expect => true,
             Kind::ForwardedProto => {
-                says_proto &= self.edits.is_none_or(|edits| !edits.sets(b"x-forwarded-proto"));
+                let is_made = self.edits.is_some_and(|edits| edits.sets(b"x-forwarded-proto"));
+                says_proto &= !is_made && !self.changes.removes(b"x-forwarded-proto");
                 says_proto
             }
             Kind::Host => self.host.is_none(),
@@ -105,9 +109,14 @@ impl RequestWriter<'_> {
             out.extend_from_slice(b"connection: upgrade\r\n");
         }
         if let Some(edits) = self.edits {
-            edits.write_lines(out);
+            edits.write_lines(&self.changes, out);
             says_proto |= edits.sets(b"x-forwarded-proto");
         }
+        let each_header = |name: &str, visit: &mut dyn FnMut(&[u8])| {
+            request.each_header(name, visit);
+        };
+        self.changes.write_lines(&each_header, out);
+        says_proto |= self.changes.sets("x-forwarded-proto");
         if !says_proto {
             out.extend_from_slice(self.proto_line);
         }
@@ -173,7 +182,7 @@ pub(crate) fn write_response_head(
     head: &ResponseHead,
     bytes: &[u8],
     connection: ConnectionField,
-    (emission, mesh_fields): (Emission, MeshFields),
+    (emission, mesh_fields, changes): (Emission, MeshFields, Changes<'_>),
     out: &mut Vec<u8>,
 ) {
     out.reserve(bytes.len() + 64);
@@ -183,7 +192,10 @@ pub(crate) fn write_response_head(
     copy_runs(&head.fields, bytes, out, |field| match field.kind {
         // Some clients would wait for a body that never comes.
         Kind::ContentLength => head.status >= 200 && head.status != 204 && !head.opens_tunnel(),
-        Kind::EndToEnd | Kind::Envoy | Kind::Expect | Kind::ForwardedProto | Kind::Host => true,
+        Kind::EndToEnd | Kind::Envoy | Kind::ForwardedProto => {
+            !changes.removes(field.name.of(bytes))
+        }
+        Kind::Expect | Kind::Host => true,
         Kind::ClientCert => mesh_fields == MeshFields::Keep,
         // Of what proxies have measured for each other nobody else hears.
         Kind::Mesh => mesh_fields == MeshFields::Keep && !is_timing(field.name.of(bytes)),
@@ -205,6 +217,9 @@ pub(crate) fn write_response_head(
         ConnectionField::None => b"",
         ConnectionField::Upgrade => b"connection: upgrade\r\n",
     });
+    let each_header =
+        |name: &str, visit: &mut dyn FnMut(&[u8])| head.each_header(bytes, name, visit);
+    changes.write_lines(&each_header, out);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -84,6 +84,11 @@ impl Lines {
         Box::new(Self { refused: RefCell::default(), from })
     }
 
+    /// Puts down where the connection's requests come from.
+    pub(crate) fn tell(&self, record: &mut LogRecord) {
+        self.from.tell(record);
+    }
+
     /// Begins the line of a request, if there may be one.
     pub(crate) fn begin<R: RequestView + ?Sized>(
         &self,

@@ -225,7 +225,8 @@ fn an_answer_is_written_for_its_client() {
     let text =
         "HTTP/1.0 200 Fine so\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-Weft-A: b\r\nA: b\r\n\r\n";
     let head = response(text, false).expect("an answer");
-    let written = |connection, how| {
+    let written = |connection, (emission, mesh_fields)| {
+        let how = (emission, mesh_fields, Changes::default());
         let mut out = Vec::new();
         write_response_head(&head, text.as_bytes(), connection, how, &mut out);
         String::from_utf8(out).expect("text")
