@@ -216,6 +216,7 @@ impl<'a> Compiler<'a> {
             action: RouteAction {
                 prefix_rewrite: destination.prefix_rewrite,
                 request_timeout: destination.request_timeout.map(|timeout| timeout.0),
+                idle_timeout: destination.idle_timeout.map(|timeout| timeout.0),
                 request_headers: destination.request_headers.unwrap_or_default(),
                 response_headers: destination.response_headers.unwrap_or_default(),
             },

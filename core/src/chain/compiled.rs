@@ -125,6 +125,9 @@ pub struct RouteAction {
     pub prefix_rewrite: Option<String>,
     /// How long to wait for the head of an answer; `None` means the resolver's.
     pub request_timeout: Option<Duration>,
+    /// How long nothing may move on a request before it is ended; `None` means the proxy's own limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
     /// Changes to requests.
     #[serde(skip_serializing_if = "is_blank")]
     pub request_headers: HeaderChanges,

@@ -114,7 +114,8 @@ pub struct RouteDestination {
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
-    /// How long a proxy keeps a request open on which nothing moves; `None` means the default.
+    /// How long the caller's proxy keeps a request open on which nothing moves; `None` means its own
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
     /// Further attempts.

@@ -68,7 +68,6 @@ impl EntryKind {
             Self::ServiceRouter => KindStanding {
                 waits_for: None,
                 kept: &[
-                    "Routes[].Destination.IdleTimeout",
                     "Routes[].Destination.NumRetries",
                     "Routes[].Destination.RetryOnConnectFailure",
                     "Routes[].Destination.RetryOn",

@@ -59,7 +59,7 @@ impl HeaderForm {
     pub fn write(
         &self,
         record: &LogRecord,
-        each_header: &dyn Fn(&str, &mut dyn FnMut(&[u8])),
+        each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
         out: &mut Vec<u8>,
     ) {
         let scope = LogScope::default();
@@ -149,7 +149,7 @@ mod tests {
         let mut out = Vec::new();
         form.write(
             &record,
-            &|name, visit| {
+            |name, visit| {
                 if name == "x-user" {
                     visit(b"ada");
                     visit(b"eve");

@@ -330,7 +330,7 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         | "token-refused" => "UAEX",
         "bad-request" | "body-limit" | "body-too-large" | "handshake-refused" => "DPE",
         "answer-broken" | "connection-broken" | "upstream-broken" | "upstream-failed" => "UC",
-        "body-timeout" | "head-timeout" => "SI",
+        "body-timeout" | "head-timeout" | "idle-timeout" => "SI",
         "client-gone" => "DC",
         "connection-cut" => "LR",
         "connection-limit" | "descriptor-limit" => "UO",

@@ -44,6 +44,8 @@ pub struct Routed<'a> {
     pub connect_timeout: Duration,
     /// How long to wait for the head of an answer; zero for no limit.
     pub request_timeout: Duration,
+    /// How long nothing may move on the request, if the route says so.
+    pub idle_timeout: Option<Duration>,
     /// What becomes of the path.
     pub rewrite: Option<Rewrite<'a>>,
     /// What becomes of headers.
@@ -117,6 +119,7 @@ struct Route {
     sni: Vec<Box<str>>,
     prefix_rewrite: Option<Box<str>>,
     request_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
     edits: u32,
     next: usize,
 }
@@ -223,7 +226,7 @@ impl RouteTable {
     ) -> Routed<'a> {
         let mut at = self.start;
         let mut rewrite = None;
-        let mut timeout = None;
+        let (mut timeout, mut idle_timeout) = (None, None);
         let mut taken = None;
         let mut edited = Edited::default();
         // `compile` has shown that there is no cycle, so the walk ends.
@@ -235,6 +238,7 @@ impl RouteTable {
                         failover: &resolver.failover,
                         connect_timeout: resolver.connect_timeout,
                         request_timeout: timeout.unwrap_or(resolver.request_timeout),
+                        idle_timeout,
                         rewrite,
                         edited,
                         route: taken,
@@ -248,6 +252,7 @@ impl RouteTable {
                         rewrite = Some(Rewrite { matched_bytes, replacement });
                     }
                     timeout = route.request_timeout.or(timeout);
+                    idle_timeout = route.idle_timeout.or(idle_timeout);
                     edited.route = route.edits;
                     at = route.next;
                 }
@@ -348,6 +353,7 @@ impl<'a> Build<'a> {
                         sni: route.sni.iter().map(|name| name.as_str().into()).collect(),
                         prefix_rewrite: route.action.prefix_rewrite.as_deref().map(Into::into),
                         request_timeout: route.action.request_timeout,
+                        idle_timeout: route.action.idle_timeout,
                         edits: self.edits(
                             [&route.action.request_headers],
                             [&route.action.response_headers],

@@ -5,9 +5,6 @@ use http::header::{HeaderName, HeaderValue};
 use weft_core::log_format::{HeaderForm, LogRecord};
 use weft_core::traffic::HeaderPlan;
 
-/// Shows the values of a header of the message that is changed.
-pub(crate) type EachHeader<'a> = &'a dyn Fn(&str, &mut dyn FnMut(&[u8]));
-
 /// Changes to one message.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Changes<'a> {
@@ -37,8 +34,12 @@ impl<'a> Changes<'a> {
         !self.plan.is_empty() && self.plan.added().any(|(added, _)| added == name)
     }
 
-    /// Appends the lines that are added.
-    pub(crate) fn write_lines(&self, each_header: EachHeader<'_>, out: &mut Vec<u8>) {
+    /// Appends the lines that are added; `each_header` shows the values of a header of the message.
+    pub(crate) fn write_lines(
+        &self,
+        each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
+        out: &mut Vec<u8>,
+    ) {
         if self.plan.is_empty() {
             return;
         }
@@ -46,7 +47,7 @@ impl<'a> Changes<'a> {
             let line = out.len();
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
-            match self.write_value(form, each_header, out) {
+            match self.write_value(form, &each_header, out) {
                 true => out.extend_from_slice(b"\r\n"),
                 false => out.truncate(line),
             }
@@ -85,7 +86,7 @@ impl<'a> Changes<'a> {
     fn write_value(
         &self,
         form: &HeaderForm,
-        each_header: EachHeader<'_>,
+        each_header: &impl Fn(&str, &mut dyn FnMut(&[u8])),
         out: &mut Vec<u8>,
     ) -> bool {
         let start = out.len();

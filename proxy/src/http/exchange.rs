@@ -18,7 +18,7 @@ use super::held::{Held, Holding};
 use super::pump::{Pump, PumpError};
 use super::refusal::Refusal;
 use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
-use super::watch::Watch;
+use super::watch::{Lateness, Patience, Watch};
 use crate::transport::{Buffer, Lease, Timer, Wire};
 
 /// How long a body may take to come as far as it is held back.
@@ -65,7 +65,7 @@ enum Unanswered {
     /// The client is gone or sent a malformed body.
     Client(PumpError),
     /// It took too long.
-    Late,
+    Late(Lateness),
     /// The next hop closed or failed; `silent` when it had not sent a byte.
     Upstream { error: io::Error, silent: bool },
     /// The next hop does not speak HTTP/1.
@@ -96,6 +96,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
         };
         let (is_whole, is_replayable) = (upload.is_done, is_idempotent && upload.is_done);
         let limit = self.hop.answer_limit(&plan);
+        let stall = self.live.limits().stall;
+        let patience = Patience { answer: limit, stall, idle: H::idle_limit(&plan) };
         let answer_by = limit.map(|limit| started + limit);
         let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
         let (lease, buffer, length) = loop {
@@ -108,7 +110,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             };
             let mut buffer = Buffer::default();
             // Time for others begins when all of them has been sent.
-            let within = (limit, answer_by.filter(|_| is_whole));
+            let within = (patience, answer_by.filter(|_| is_whole));
             match self.ask(&mut lease, &mut buffer, &mut upload, within, to_head).await {
                 Ok(_)
                     if self.response.is_unreached
@@ -166,7 +168,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         by: Option<Instant>,
     ) -> Result<Lease<H::Wire>, Refusal> {
         let connected = self.timer.bound(by, self.hop.connect(plan, reuse)).await;
-        connected.unwrap_or_else(|_| Err(Unanswered::Late.refusal()))
+        connected.unwrap_or_else(|_| Err(Lateness::Answer.refusal()))
     }
 
     /// Reads as much of the body as is to be held back; the head has this length.
@@ -175,7 +177,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         // Boxed: rare, and large beside the requests that go on at once.
         let held = Box::pin(self.hold(length, holding)).await;
         held.map(Some).map_err(|unanswered| match unanswered {
-            Unanswered::Late => Refusal::new(408, "body-timeout", "the body took too long"),
+            Unanswered::Late(_) => Refusal::new(408, "body-timeout", "the body took too long"),
             other => other.refusal(),
         })
     }
@@ -194,7 +196,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 self.record(plan, 0, Some("client-gone"), started, (upload, None));
                 return Next::Abort;
             }
-            Unanswered::Late | Unanswered::Malformed(_) | Unanswered::Upstream { .. } => {
+            Unanswered::Late(_) | Unanswered::Malformed(_) | Unanswered::Upstream { .. } => {
                 unanswered.refusal()
             }
         };
@@ -233,7 +235,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 Poll::Pending => timer.poll_past(cx, by).map(|()| None),
             });
             let gone = |error| Unanswered::Client(PumpError::From(error));
-            if read.await.ok_or(Unanswered::Late)?.map_err(gone)? == 0 {
+            if read.await.ok_or(Unanswered::Late(Lateness::Answer))?.map_err(gone)? == 0 {
                 reader.end().map_err(malformed)?;
             }
         }
@@ -261,13 +263,12 @@ impl<C: Wire, H: Hop> Session<C, H> {
         lease: &mut Lease<H::Wire>,
         buffer: &mut Buffer,
         upload: &mut Upload,
-        within: (Option<Duration>, Option<Instant>),
+        (patience, answer_by): (Patience, Option<Instant>),
         to_head: bool,
     ) -> Result<usize, Unanswered> {
         let upstream = lease.wire.as_mut().expect("a lease from `connect` has a connection");
         let mut written = 0;
-        let stall = self.live.limits().stall;
-        let mut watch = Watch::new(within, stall);
+        let mut watch = Watch::new(patience, answer_by);
         loop {
             let Self { client, input, output, timer, .. } = self;
             let mut scan = HeadScan::default();
@@ -309,7 +310,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 let Self { client, timer, .. } = &mut *self;
                 let write = poll_fn(|cx| poll_write_all(cx, client, &out, &mut sent));
                 timer
-                    .bound(Some(clock::instant() + stall), write)
+                    .bound(Some(clock::instant() + patience.stall), write)
                     .await
                     .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
                     .map_err(|error| Unanswered::Client(PumpError::To(error)))?;
@@ -363,9 +364,13 @@ impl<C: Wire, H: Hop> Session<C, H> {
             return self.refuse(Some(&plan), &refusal, false, started).await;
         }
         let upstream = lease.wire.as_mut().expect("a lease that answered has a connection");
-        let sent = self.send(upstream, &mut buffer, &mut download, &mut upload).await;
+        let stall = self.live.limits().stall;
+        let patience = Patience { answer: None, stall, idle: H::idle_limit(&plan) };
+        let ends = (upstream, &mut buffer);
+        let sent = self.send(ends, &mut download, &mut upload, patience).await;
         let cause = match &sent {
             Ok(()) => None,
+            Err(PumpError::Idle) => Some("idle-timeout"),
             Err(PumpError::To(_)) => Some("client-gone"),
             Err(PumpError::Body(_) | PumpError::From(_) | PumpError::TooLarge) => {
                 Some("upstream-broken")
@@ -393,21 +398,23 @@ impl<C: Wire, H: Hop> Session<C, H> {
     /// Writes head and body; a broken upload does not stop the answer.
     async fn send(
         &mut self,
-        upstream: &mut H::Wire,
-        buffer: &mut Buffer,
+        (upstream, buffer): (&mut H::Wire, &mut Buffer),
         download: &mut Pump,
         upload: &mut Upload,
+        patience: Patience,
     ) -> Result<(), PumpError> {
-        let Self { client, input, output, timer, live, .. } = self;
+        let Self { client, input, output, timer, .. } = self;
         let mut written = 0;
-        let mut stall = Watch::new((None, None), live.limits().stall);
+        let mut watch = Watch::new(patience, None);
         poll_fn(|cx| {
             if written <= output.len() {
                 match poll_write_all(cx, client, output, &mut written) {
                     Poll::Ready(Ok(())) => written = usize::MAX,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::To(error))),
                     Poll::Pending => {
-                        return stall.poll_moved(cx, timer, 0).map(|()| Err(stalled()));
+                        return watch
+                            .poll_moved(cx, timer, 0)
+                            .map(|late| Err(PumpError::late(late)));
                     }
                 }
             }
@@ -418,7 +425,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 Poll::Ready(done) => Poll::Ready(done),
                 Poll::Pending => {
                     let moved = download.moved + upload.pump.moved;
-                    stall.poll_moved(cx, timer, moved).map(|()| Err(stalled()))
+                    watch.poll_moved(cx, timer, moved).map(|late| Err(PumpError::late(late)))
                 }
             }
         })
@@ -492,7 +499,7 @@ impl Upload {
         watch: &mut Watch,
     ) -> Poll<Unanswered> {
         let is_over = self.is_done || self.has_failed;
-        watch.poll(cx, timer, (is_over, self.pump.moved)).map(|()| Unanswered::Late)
+        watch.poll(cx, timer, (is_over, self.pump.moved)).map(Unanswered::Late)
     }
 
     /// Moves on; an error is the client's. That the next hop takes no more is noted, and not an
@@ -530,11 +537,7 @@ impl Unanswered {
     fn refusal(&self) -> Refusal {
         match self {
             Self::Client(error) => Refusal::new(400, "bad-request", chain(error)),
-            Self::Late => Refusal::new(
-                504,
-                "request-timeout",
-                "the next hop did not answer within the route's request timeout",
-            ),
+            Self::Late(lateness) => lateness.refusal(),
             Self::Malformed(error) => Refusal::new(
                 502,
                 "upstream-malformed",
@@ -586,14 +589,10 @@ fn poll_head<U: Wire>(
 fn body_refusal(error: &PumpError) -> Refusal {
     match error {
         PumpError::TooLarge => Refusal::new(413, "body-limit", error.to_string()),
-        PumpError::Body(_) | PumpError::From(_) | PumpError::To(_) => {
+        PumpError::Body(_) | PumpError::From(_) | PumpError::Idle | PumpError::To(_) => {
             Refusal::new(400, "bad-request", chain(error))
         }
     }
-}
-
-fn stalled() -> PumpError {
-    PumpError::From(io::ErrorKind::TimedOut.into())
 }
 
 #[cfg(test)]

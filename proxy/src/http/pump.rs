@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::h1::{BodyError, BodyReader, Emission, Framing, write_chunk_end, write_chunk_start};
+use super::watch::Lateness;
 use crate::transport::{Buffer, Wire};
 
 /// Moves one body; the framing is followed, and the bytes go on as they are or framed anew.
@@ -31,12 +32,25 @@ pub(crate) enum PumpError {
     /// The source failed.
     #[error("cannot read the body")]
     From(#[source] io::Error),
+    /// Nothing has moved for as long as the route allows.
+    #[error("nothing has moved for the route's idle timeout")]
+    Idle,
     /// There is more of it than may be.
     #[error("the body is larger than this proxy lets through")]
     TooLarge,
     /// The destination failed.
     #[error("cannot write the body")]
     To(#[source] io::Error),
+}
+
+impl PumpError {
+    /// Says that nothing has moved for too long.
+    pub(super) fn late(lateness: Lateness) -> Self {
+        match lateness {
+            Lateness::Answer => Self::From(io::ErrorKind::TimedOut.into()),
+            Lateness::Idle => Self::Idle,
+        }
+    }
 }
 
 impl Pump {

@@ -101,6 +101,11 @@ pub(crate) trait Hop {
     /// Returns how long to wait for the head of an answer; `None` for ever.
     fn answer_limit(&self, plan: &Self::Plan) -> Option<Duration>;
 
+    /// Returns how long nothing may move on a request, if its route says so.
+    fn idle_limit(_plan: &Self::Plan) -> Option<Duration> {
+        None
+    }
+
     /// Takes note of how a request ended; without a plan it was refused before there was one.
     fn record(&mut self, plan: Option<&Self::Plan>, outcome: &Outcome);
 }

@@ -470,14 +470,13 @@ impl Hop for LocalApp {
         }
         self.under_way.set_alone(plan.kept.take());
         let writer = RequestWriter {
-            rewrite: None,
             edits: plan.edits.as_deref(),
             path: plan.is_respelled.then_some(self.path.as_bytes()),
             host_default: self.local.workload.snapshot.service.as_str().as_bytes(),
-            host: None,
             added_lines: self.shown.line(),
             client_cert: self.shown.client_cert(),
             proto_line: PROTO_HTTPS,
+            ..RequestWriter::default()
         };
         writer.write(request, out);
         Ok(plan)

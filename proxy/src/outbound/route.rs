@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     pub(super) connect_timeout: Duration,
     /// `None` for ever.
     pub(super) request_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) tried: Tried,
     _in_flight: InFlight,
     /// The number of the route of the router, from 1; 0 without one.
@@ -155,6 +156,7 @@ impl HttpUpstream {
             target: number,
             connect_timeout: routed.connect_timeout,
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
+            idle_timeout: routed.idle_timeout,
             tried: Tried::default(),
             _in_flight: in_flight,
             observed,
@@ -340,6 +342,10 @@ impl Hop for HttpUpstream {
 
     fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
         plan.request_timeout
+    }
+
+    fn idle_limit(plan: &Plan) -> Option<Duration> {
+        plan.idle_timeout
     }
 
     fn refuses(&mut self, request: RequestRef<'_>) {

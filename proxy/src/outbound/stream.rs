@@ -101,6 +101,14 @@ impl StreamHop for HttpUpstream {
         plan.request_timeout
     }
 
+    fn idle_limit(plan: &Plan) -> Option<Duration> {
+        plan.idle_timeout
+    }
+
+    fn changes(plan: &Plan) -> Changes<'_> {
+        plan.changes()
+    }
+
     async fn send(
         plan: &mut Plan,
         mut request: Request<RequestBody>,

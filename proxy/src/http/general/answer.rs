@@ -3,15 +3,19 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use weft_runtime::clock;
 
 use super::super::refusal::Refusal;
 use super::incoming::{BrokenBody, Incoming};
+use super::progress::Progress;
 use super::web::WebBody;
 use crate::inbound::Cut;
+use crate::transport::Timer;
 
 /// The body of an answer.
 pub(crate) enum AnswerBody {
@@ -22,6 +26,8 @@ pub(crate) enum AnswerBody {
         is_whole: bool,
         /// What ends it from outside.
         cut: Option<Rc<Cut>>,
+        /// What ends it when nothing moves.
+        idle: Option<Box<Idle>>,
         passage: Box<dyn Passage>,
     },
     /// Of the proxy.
@@ -35,13 +41,44 @@ pub(crate) trait Passage {
     /// The fields after it have come.
     fn trailed(&self, trailers: &HeaderMap);
 
-    /// The last byte of so many has gone, or none will; whether that was all.
-    fn ended(&self, bytes: u64, is_whole: bool);
+    /// The last byte of so many has gone, or none will, for which there is a cause.
+    fn ended(&self, bytes: u64, cause: Option<&'static str>);
+}
+
+/// Ends an answer's body when nothing has moved for as long as the route allows.
+pub(crate) struct Idle {
+    limit: Duration,
+    /// Of the request, which may still be on its way.
+    asked: Rc<Progress>,
+    moved: u64,
+    by: Option<Instant>,
+    timer: Timer,
+    is_over: bool,
+}
+
+impl Idle {
+    pub(super) fn new(limit: Duration, asked: Rc<Progress>) -> Box<Self> {
+        let timer = Timer::default();
+        Box::new(Self { limit, asked, moved: 0, by: None, timer, is_over: false })
+    }
+
+    /// Whether nothing has moved for too long, of which so many bytes of the answer have come.
+    fn poll_over(&mut self, cx: &mut Context<'_>, bytes: u64) -> bool {
+        let moved = bytes.saturating_add(self.asked.bytes());
+        if self.moved != moved {
+            (self.moved, self.by) = (moved, None);
+        }
+        let by = *self.by.get_or_insert_with(|| clock::instant() + self.limit);
+        self.is_over = self.timer.poll_past(cx, by).is_ready();
+        self.is_over
+    }
 }
 
 /// States why an answer breaks off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
+    #[error("nothing has moved for the route's idle timeout")]
+    Idle,
     #[error("the next hop's answer broke off")]
     NextHop(#[source] BrokenBody),
     #[error("the intentions were changed, and do not allow this request any more")]
@@ -50,16 +87,22 @@ pub(crate) enum AnswerError {
 
 impl AnswerBody {
     /// Makes a body that reports how many bytes have passed, and whether that was all.
-    pub(super) fn passed(body: Incoming, cut: Option<Rc<Cut>>, passage: Box<dyn Passage>) -> Self {
+    pub(super) fn passed(
+        body: Incoming,
+        (cut, idle): (Option<Rc<Cut>>, Option<Box<Idle>>),
+        passage: Box<dyn Passage>,
+    ) -> Self {
         let is_whole = body.is_end_stream();
-        Self::Passed { body, bytes: 0, is_whole, cut, passage }
+        Self::Passed { body, bytes: 0, is_whole, cut, idle, passage }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        if let Self::Passed { bytes, is_whole, passage, .. } = self {
-            passage.ended(*bytes, *is_whole);
+        if let Self::Passed { bytes, is_whole, idle, passage, .. } = self {
+            let is_idle = idle.as_ref().is_some_and(|idle| idle.is_over);
+            let cause = if is_idle { "idle-timeout" } else { "answer-broken" };
+            passage.ended(*bytes, (!*is_whole).then_some(cause));
         }
     }
 }
@@ -76,9 +119,12 @@ impl Body for AnswerBody {
             Self::Passed { cut: Some(cut), .. } if cut.poll_is_cut(cx) => {
                 Poll::Ready(Some(Err(AnswerError::NoLongerAllowed)))
             }
-            Self::Passed { body, bytes, is_whole, passage, .. } => {
+            Self::Passed { body, bytes, is_whole, idle, passage, .. } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
+                    Poll::Pending if idle.as_mut().is_some_and(|it| it.poll_over(cx, *bytes)) => {
+                        return Poll::Ready(Some(Err(AnswerError::Idle)));
+                    }
                     Poll::Ready(Some(Ok(frame))) => {
                         *bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                         *is_whole |= body.is_end_stream();

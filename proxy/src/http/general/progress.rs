@@ -4,10 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use super::super::refusal::Refusal;
-use super::super::watch::Watch;
+use super::super::watch::{Patience, Watch};
 use crate::transport::Timer;
 
 /// How far a request's body has come on its way to the next hop.
@@ -48,26 +47,24 @@ impl Progress {
     }
 
     /// Waits for an answer: while the body comes, as long as it does not stand still for too long;
-    /// then within the limit, `None` for ever.
+    /// then within its limit.
     ///
     /// # Errors
     /// Those of the future, and 504 when it takes too long.
     pub(super) async fn answered<T>(
         &self,
-        (limit, stall): (Option<Duration>, Duration),
+        patience: Patience,
         sending: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let (mut watch, mut timer) = (Watch::new((limit, None), stall), Timer::default());
+        let (mut watch, mut timer) = (Watch::new(patience, None), Timer::default());
         let mut sending = pin!(sending);
         poll_fn(|cx| {
             if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
                 return Poll::Ready(answer);
             }
             let is_over = self.poll_over(cx);
-            watch.poll(cx, &mut timer, (is_over, self.bytes())).map(|()| {
-                let message = "the next hop did not answer within the route's request timeout";
-                Err(Refusal::new(504, "request-timeout", message))
-            })
+            let late = watch.poll(cx, &mut timer, (is_over, self.bytes()));
+            late.map(|lateness| Err(lateness.refusal()))
         })
         .await
     }
@@ -75,6 +72,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use weft_runtime::clock;
 
     use super::*;
@@ -93,7 +92,8 @@ mod tests {
             progress.end();
             std::future::pending::<Result<(), Refusal>>().await
         };
-        let answered = progress.answered((Some(LIMIT), STALL), sending).await;
+        let patience = Patience { answer: Some(LIMIT), stall: STALL, idle: None };
+        let answered = progress.answered(patience, sending).await;
         assert_eq!(answered.err().map(|refusal| refusal.status), Some(504));
         assert_eq!((clock::instant() - started).as_secs(), 615);
     }
@@ -102,7 +102,26 @@ mod tests {
     async fn a_body_that_stands_still_is_given_up() {
         let (progress, started) = (Progress::default(), clock::instant());
         let sending = std::future::pending::<Result<(), Refusal>>();
-        assert!(progress.answered((None, STALL), sending).await.is_err());
+        let patience = Patience { answer: None, stall: STALL, idle: None };
+        assert!(progress.answered(patience, sending).await.is_err());
         assert_eq!((clock::instant() - started).as_secs(), STALL.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_on_which_nothing_moves_is_ended_by_its_route() {
+        let (progress, started) = (Progress::default(), clock::instant());
+        let idle = Duration::from_secs(7);
+        let sending = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                progress.pass(1);
+            }
+            progress.end();
+            std::future::pending::<Result<(), Refusal>>().await
+        };
+        let patience = Patience { answer: Some(LIMIT), stall: STALL, idle: Some(idle) };
+        let answered = progress.answered(patience, sending).await;
+        assert_eq!(answered.err().map(|refusal| refusal.cause), Some("idle-timeout"));
+        assert_eq!((clock::instant() - started).as_secs(), 22);
     }
 }

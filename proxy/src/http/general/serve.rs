@@ -27,7 +27,8 @@ use super::super::h1::MeshFields;
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::super::session::Outcome;
-use super::answer::{AnswerBody, Passage, grpc_code, refuse};
+use super::super::watch::Patience;
+use super::answer::{AnswerBody, Idle, Passage, grpc_code, refuse};
 use super::asked::RequestBody;
 use super::incoming::Incoming;
 use super::progress::Progress;
@@ -124,6 +125,11 @@ pub(crate) trait StreamHop: 'static {
 
     /// Returns how long the answer may take once the request is sent; `None` for ever.
     fn answer_limit(plan: &Self::Plan) -> Option<Duration>;
+
+    /// Returns how long nothing may move on a request, if its route says so.
+    fn idle_limit(_plan: &Self::Plan) -> Option<Duration> {
+        None
+    }
 
     /// Sends the request and waits for the head of the answer.
     fn send(
@@ -292,8 +298,9 @@ async fn handle<H: StreamHop>(
     pass_head::<H>((&plan, started), &mut parts);
     let status = parts.status.as_u16();
     let grpc_status = Cell::new(grpc_status(&parts.headers));
+    let idle = H::idle_limit(&plan).map(|limit| Idle::new(limit, progress.clone()));
     let passing = Passing { hop: hop.clone(), plan, status, progress, started, grpc_status };
-    let body = AnswerBody::passed(body, cut, Box::new(passing));
+    let body = AnswerBody::passed(body, (cut, idle), Box::new(passing));
     Response::from_parts(parts, body)
 }
 
@@ -364,10 +371,10 @@ impl<H: StreamHop> Passage for Passing<H> {
         H::trailed(&self.plan, trailers);
     }
 
-    fn ended(&self, bytes: u64, is_whole: bool) {
+    fn ended(&self, bytes: u64, cause: Option<&'static str>) {
         let outcome = Outcome {
             status: self.status,
-            cause: (!is_whole).then_some("answer-broken"),
+            cause,
             grpc_status: self.grpc_status.get(),
             request_bytes: self.progress.bytes(),
             response_bytes: bytes,
@@ -408,8 +415,9 @@ impl<H: StreamHop> Waiting<'_, H> {
         stall: Duration,
     ) -> Result<Response<Incoming>, Refusal> {
         let plan = self.plan.as_mut().expect("only the answer's arrival takes it");
-        let limits = (H::answer_limit(plan), stall);
-        self.progress.answered(limits, H::send(plan, request)).await
+        let (answer, idle) = (H::answer_limit(plan), H::idle_limit(plan));
+        let patience = Patience { answer, stall, idle };
+        self.progress.answered(patience, H::send(plan, request)).await
     }
 }
 

@@ -115,7 +115,7 @@ impl RequestWriter<'_> {
         let each_header = |name: &str, visit: &mut dyn FnMut(&[u8])| {
             request.each_header(name, visit);
         };
-        self.changes.write_lines(&each_header, out);
+        self.changes.write_lines(each_header, out);
         says_proto |= self.changes.sets("x-forwarded-proto");
         if !says_proto {
             out.extend_from_slice(self.proto_line);
@@ -219,7 +219,7 @@ pub(crate) fn write_response_head(
     });
     let each_header =
         |name: &str, visit: &mut dyn FnMut(&[u8])| head.each_header(bytes, name, visit);
-    changes.write_lines(&each_header, out);
+    changes.write_lines(each_header, out);
     out.extend_from_slice(b"\r\n");
 }
 

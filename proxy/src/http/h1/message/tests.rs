@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::write::{ConnectionField, Emission, MeshFields, write_response_head};
 use super::super::{HeadScan, RequestWriter};
 use super::*;
+use crate::http::Changes;
 use weft_core::traffic::Rewrite;
 
 fn request(text: &str) -> Result<(RequestHead, usize), HeadError> {
