@@ -1,8 +1,12 @@
 //! What routes and legs do with a request on its way, told by the service that gets it and by the
 //! caller that gets the answer.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+
 use serde_json::{Value, json};
-use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::{Answer, Api, Cluster, eventually, tools};
 
 use crate::story::{Called, Shop, called, speaks};
@@ -107,5 +111,66 @@ fn routes_and_legs_change_headers_both_ways() {
             assert!(seen.contains(part), "{part}: {seen}");
         }
         assert!(!seen.contains("x-gone"), "{seen}");
+    }
+}
+
+/// Takes one connection after the other, reads what comes and says what it is told to, no more.
+fn stuck(says: &'static str) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut reader = BufReader::new(&stream);
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                    line.clear();
+                }
+                let _ = (&stream).write_all(says.as_bytes());
+                let _ = reader.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_request_on_which_nothing_moves_is_ended_by_its_route() {
+    let cluster = Cluster::start();
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+    let mut sidecars = Vec::new();
+    for (name, says) in [("mute", ""), ("half", half)] {
+        speaks(&cluster, name, "http");
+        cluster.agent.register(&meshed(name, name, stuck(says), &[]));
+        cluster.agent.intend("shop", name, "allow");
+        cluster.agent.configure(&json!({
+            "Kind": "service-router", "Name": name,
+            "Routes": [{ "Destination": { "RequestTimeout": "10m", "IdleTimeout": "500ms" } }],
+        }));
+        sidecars.push(cluster.agent.sidecar(name));
+        cluster.agent.wait_passing(name, 1);
+    }
+    let shop = Shop::open(&cluster, &["mute", "half"]);
+    shop.wait_status("mute", 504);
+    let answer = shop.to("mute").get("/").expect("an answer");
+    assert_eq!(answer.header("x-weft-cause"), Some("idle-timeout"), "{answer:?}");
+    let counted = |target: &str| {
+        let count = format!("target=\"{target}.default.default.dc1\",cause=\"idle-timeout\"");
+        let metrics = shop.proxy.admin().get("/metrics").expect("metrics").body;
+        metrics.contains(&count)
+    };
+    assert!(counted("mute") && !counted("half"));
+    eventually(SPREAD_LIMIT, "an answer that stands still is cut", || {
+        let cut = shop.to("half").get("/");
+        if cut.is_err() && counted("half") { Ok(()) } else { Err(format!("{cut:?}")) }
+    });
+    if tools::have("a_request_on_which_nothing_moves_is_ended_by_its_route", &["curl"]) {
+        let url = |name: &str| format!("http://{}/", shop.to(name).addr());
+        let args = ["-sS", "-i", "--http2-prior-knowledge", "-m", "60"];
+        let mute = tools::run("curl", &[&args[..], &[&url("mute")]].concat()).ok();
+        let mute = mute.expect("curl gets an answer");
+        assert!(mute.contains("HTTP/2 504") && mute.contains("idle-timeout"), "{mute}");
+        let half = tools::run("curl", &[&args[..], &[&url("half")]].concat());
+        assert!(half.ok().is_err(), "an answer that stands still is cut");
     }
 }
