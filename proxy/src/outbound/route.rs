@@ -145,7 +145,7 @@ impl HttpUpstream {
             true => Ask::Timing,
             false => Ask::Nothing,
         };
-        let facts = self.facts(request, &routed);
+        let facts = self.facts(request, (&routed, target));
         let changes = Changes::new(upstream.table.request_headers(routed.edited), facts.as_deref());
         let (rewrite, edits) = (routed.rewrite, edits.as_ref());
         write(Written { upstream, target, rewrite, edits, changes, ask });
@@ -170,7 +170,7 @@ impl HttpUpstream {
     fn facts<R: RequestView + ?Sized>(
         &self,
         request: &R,
-        routed: &Routed<'_>,
+        (routed, target): (&Routed<'_>, &UpstreamTarget),
     ) -> Option<Box<LogRecord>> {
         let upstream = &self.local.workload.upstreams[self.number];
         let (table, edited) = (&upstream.table, routed.edited);
@@ -180,7 +180,6 @@ impl HttpUpstream {
             return None;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
-        let target = &upstream.targets[routed.target];
         let mut record = Box::<LogRecord>::default();
         self.lines.tell(&mut record);
         record.start_ns = clock::unix_nanos();
