@@ -368,14 +368,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         let patience = Patience { answer: None, stall, idle: H::idle_limit(&plan) };
         let ends = (upstream, &mut buffer);
         let sent = self.send(ends, &mut download, &mut upload, patience).await;
-        let cause = match &sent {
-            Ok(()) => None,
-            Err(PumpError::Idle) => Some("idle-timeout"),
-            Err(PumpError::To(_)) => Some("client-gone"),
-            Err(PumpError::Body(_) | PumpError::From(_) | PumpError::TooLarge) => {
-                Some("upstream-broken")
-            }
-        };
+        let cause = sent.as_ref().err().map(PumpError::answer_cause);
         if is_tunnel && sent.is_ok() {
             // Counted at its end.
             return Next::Tunnel(Box::new(Opened { lease, buffer, plan, status, started }));

@@ -44,6 +44,15 @@ pub(crate) enum PumpError {
 }
 
 impl PumpError {
+    /// Says in a word why an answer broke off on its way to the client.
+    pub(super) fn answer_cause(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle-timeout",
+            Self::To(_) => "client-gone",
+            Self::Body(_) | Self::From(_) | Self::TooLarge => "upstream-broken",
+        }
+    }
+
     /// Says that nothing has moved for too long.
     pub(super) fn late(lateness: Lateness) -> Self {
         match lateness {
