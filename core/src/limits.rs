@@ -77,6 +77,9 @@ pub const INTENTION_PERMISSIONS_MAX: usize = 10_000;
 pub const INTENTION_REGEXES_MAX: usize = 256;
 /// Subsets of one service-resolver: each is a target with a watch of its own.
 pub const SUBSETS_PER_RESOLVER_MAX: usize = 256;
+/// Points of one ring of hashes: four MiB in each proxy that calls the service, and a hundred points each for
+/// two thousand instances.
+pub const RING_POINTS_MAX: u64 = 262_144;
 /// Places of one failover: each is a target with a watch of its own.
 pub const FAILOVER_TARGETS_MAX: usize = 64;
 /// Services of one exported list, gateway or listener.

@@ -13,7 +13,7 @@ use weft_core::local_address::LocalAddress;
 use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
-use weft_core::traffic::{RouteTable, RouteTableError};
+use weft_core::traffic::{Balance, RouteTable, RouteTableError};
 use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
 use weft_runtime::tls::rustls::ServerConfig;
@@ -81,6 +81,8 @@ pub(crate) struct UpstreamTarget {
     pub(crate) sni: String,
     pub(crate) tls: Arc<ClientConfigs>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// How one of them is chosen; the same `Arc` as before when neither has changed.
+    pub(crate) balance: Arc<Balance>,
     /// Where it is, if it is outside the mesh; `endpoints` are then its addresses, in order.
     pub(crate) outside: Option<Arc<ServiceDestination>>,
     /// Over what it is to be called.
@@ -154,7 +156,7 @@ impl Workload {
             Sharing::Auto => inbound_quic(&snapshot, &inbound_tls, same),
             Sharing::Off => None,
         };
-        let upstreams = upstreams(&snapshot, (&credentials, hops), same)?;
+        let upstreams = upstreams(&snapshot, (&credentials, hops), (same, before))?;
         let intentions = &snapshot.inbound.intentions;
         let judge = match before.filter(|before| before.judge.set() == intentions) {
             Some(before) => before.judge.clone(),
@@ -214,7 +216,7 @@ fn inbound_quic(
 fn upstreams(
     snapshot: &ProxySnapshot,
     with: (&Credentials, Hops),
-    same: Option<&Workload>,
+    (same, before): (Option<&Workload>, Option<&Workload>),
 ) -> Result<Vec<Upstream>, UnusableSnapshot> {
     let mut configs: BTreeMap<SpiffeId, Arc<ClientConfigs>> = BTreeMap::new();
     let same = same.filter(|before| before.snapshot.tls.outgoing == snapshot.tls.outgoing);
@@ -228,7 +230,7 @@ fn upstreams(
         }
         let mut targets = Vec::with_capacity(upstream.chain.targets.len());
         for target in upstream.chain.targets.values() {
-            targets.push(upstream_target(target, snapshot, with, &mut configs)?);
+            targets.push(upstream_target(target, (snapshot, before), with, &mut configs)?);
         }
         upstreams.push(Upstream {
             bind: upstream.bind.clone(),
@@ -261,9 +263,19 @@ fn door(host: &str, port: u16) -> Option<Endpoint> {
         .filter(|_| !host.starts_with('*'))
 }
 
+/// Makes what chooses among a target's endpoints; as before while neither they nor the policy have changed,
+/// as its tables may be large.
+fn balance(target: &Target, endpoints: &[Endpoint], before: Option<&Workload>) -> Arc<Balance> {
+    let settings = target.load_balancer.as_deref();
+    let known = before.iter().flat_map(|before| &before.upstreams).flat_map(|it| &it.targets);
+    let same = known.filter(|it| it.id == target.id && it.endpoints == endpoints);
+    let kept = same.map(|it| &it.balance).find(|balance| balance.is_of(settings));
+    kept.cloned().unwrap_or_else(|| Arc::new(Balance::new(settings, endpoints)))
+}
+
 fn upstream_target(
     target: &Target,
-    snapshot: &ProxySnapshot,
+    (snapshot, before): (&ProxySnapshot, Option<&Workload>),
     (credentials, hops): (&Credentials, Hops),
     configs: &mut BTreeMap<SpiffeId, Arc<ClientConfigs>>,
 ) -> Result<UpstreamTarget, TlsError> {
@@ -277,6 +289,10 @@ fn upstream_target(
         }
     };
     let over_quic = || tls.quic(target.transport.congestion_control);
+    let endpoints: Vec<Endpoint> = match &target.outside {
+        Some(outside) => outside.addresses.iter().filter_map(|it| door(it, outside.port)).collect(),
+        None => snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
+    };
     Ok(UpstreamTarget {
         transport: target.transport.mesh_transport,
         quic: if hops.quic == Sharing::Auto { over_quic() } else { None },
@@ -284,12 +300,8 @@ fn upstream_target(
         spiffe_id: target.spiffe_id.clone(),
         sni: target.sni.clone(),
         tls,
-        endpoints: match &target.outside {
-            Some(outside) => {
-                outside.addresses.iter().filter_map(|it| door(it, outside.port)).collect()
-            }
-            None => snapshot.endpoints.get(&target.id).cloned().unwrap_or_default(),
-        },
+        balance: balance(target, &endpoints, before),
+        endpoints,
         outside: target.outside.clone().map(Arc::new),
     })
 }

@@ -52,14 +52,14 @@ fn entries_go_from_files_to_the_servers_and_back() {
         folder.path(),
         "web.hcl",
         "Kind = \"service-resolver\"\nName = \"web\"\nConnectTimeout = \"2s\"\n\
-         LoadBalancer { Policy = \"maglev\" }\n",
+         PrioritizeByLocality { Mode = \"failover\" }\n",
     );
     let bad = file(
         folder.path(),
         "bad.json",
         r#"{"Kind":"service-defaults","Name":"web","Protocl":"http","MutualTLSMode":"permissive"}"#,
     );
-    let warning = "Warning: LoadBalancer: is kept, and has no effect yet";
+    let warning = "Warning: PrioritizeByLocality: is kept, and has no effect yet";
     succeeds(&cluster, &["config", "validate", &good], &["service-resolver/web is valid", warning]);
     fails(&cluster, &["config", "validate", &bad], &["Protocl: is not a field here"]);
     fails(&cluster, &["config", "write", &bad], &["did you mean Protocol?"]);

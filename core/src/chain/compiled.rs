@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    EntryKey, HeaderChanges, HopTransport, HttpMatch, Protocol, ServiceDestination, Weight,
+    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, Protocol, ServiceDestination,
+    Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -189,6 +190,9 @@ pub struct Target {
     /// Where it is, if it is outside the mesh; then no instance of the catalog is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<ServiceDestination>,
+    /// How one of its instances is chosen; `None` as the proxy thinks best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<Box<LoadBalancer>>,
     /// Over what its proxies are reached.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub transport: HopTransport,

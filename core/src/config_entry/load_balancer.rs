@@ -25,6 +25,12 @@ pub struct LoadBalancer {
     /// What is hashed, for `ring_hash` and `maglev`.
     #[serde(skip_serializing_if = "is_blank")]
     pub hash_policies: Vec<HashPolicy>,
+    /// How much more than its share an instance may have under way before its keys go to the next one,
+    /// for `ring_hash` and `maglev`; 0 for any amount. Not in Consul; as Envoy's `hash_balance_factor`.
+    ///
+    /// **Units**: percent of the share, at least 100.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub hash_balance_factor: u32,
 }
 
 /// A policy.
@@ -148,6 +154,13 @@ impl LoadBalancer {
         }
         if !self.hash_policies.is_empty() && !self.policy.is_hash_based() {
             findings.add(field("HashPolicies"), "goes with the Policy ring_hash or maglev");
+        }
+        let factor = self.hash_balance_factor;
+        if factor != 0 && !self.policy.is_hash_based() {
+            findings.add(field("HashBalanceFactor"), "goes with the Policy ring_hash or maglev");
+        }
+        if (1..100).contains(&factor) {
+            findings.add(field("HashBalanceFactor"), "must be a percentage of 100 or more, or 0");
         }
         let max = limits::CONDITIONS_PER_ROUTE_MAX;
         findings.count(&field("HashPolicies"), self.hash_policies.len(), max);

@@ -60,7 +60,7 @@ impl EntryKind {
                     "Failover.*.Datacenters",
                     "Failover.*.Targets[].Datacenter",
                     "Failover.*.Policy",
-                    "LoadBalancer",
+                    "LoadBalancer.HashPolicies[].CookieConfig",
                     "PrioritizeByLocality",
                 ],
                 refused: &["Peer", "SamenessGroup"],

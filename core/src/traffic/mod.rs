@@ -2,7 +2,7 @@
 //! rewritten. Sockets and bodies are the proxy's.
 //!
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
-//! [`SplitCounter`]s), [`pick_two`] chooses among the target's endpoints, [`Rewrite`] says what
+//! [`SplitCounter`]s), [`Balance`] chooses among the target's endpoints, [`Rewrite`] says what
 //! the path becomes. [`path`] says over what an endpoint is called. [`tap`] says
 //! who sees what of all that while it happens, [`flow`] how much of it there is.
 
@@ -26,7 +26,7 @@ mod split;
 pub mod tap;
 mod trace;
 
-pub use balance::{Candidate, pick_two};
+pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use header_edits::{HeaderEdits, HeaderPlan};
 pub use mix::Mix64;

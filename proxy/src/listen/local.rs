@@ -1,6 +1,6 @@
 //! One worker's own side of a workload: pools, loads, places in splits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::ExposedRoute;
-use weft_core::traffic::{Mix64, Splits};
+use weft_core::traffic::{Balance, Latency, Mix64, Splits, Turn};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::called_name;
 use weft_runtime::tls::rustls::ClientConfig;
@@ -61,6 +61,10 @@ pub(crate) struct LocalUpstream {
 pub(crate) struct LocalTarget {
     /// As `target.endpoints`.
     pub(crate) endpoints: Vec<LocalEndpoint>,
+    /// Chooses among them.
+    pub(crate) balance: Arc<Balance>,
+    /// This worker's place among those that are taken in turn.
+    pub(crate) turn: RefCell<Turn>,
     pub(crate) series: Arc<Series>,
     /// Counts of what goes there, by the number of the route; 0 without one.
     pub(crate) flows: RefCell<Vec<(u32, Arc<Flow>)>>,
@@ -69,7 +73,6 @@ pub(crate) struct LocalTarget {
 /// This worker's side of one usable instance.
 #[derive(Debug)]
 pub(crate) struct LocalEndpoint {
-    pub(crate) weight: u16,
     pub(crate) instance: InstanceId,
     pub(crate) pools: Rc<Pools>,
     /// What it is called by in TLS; who it is, is told by its certificate alone.
@@ -82,6 +85,8 @@ pub(crate) struct LocalEndpoint {
 #[derive(Debug)]
 pub(crate) struct Pools {
     pub(crate) address: SocketAddr,
+    /// How long answers take; kept up only where choices depend on it.
+    pub(crate) latency: Cell<Latency>,
     pub(crate) http1: Rc<Endpoint<HopWire>>,
     /// Streams for requests that are values.
     pub(crate) messages: Rc<Endpoint<HopWire>>,
@@ -97,7 +102,8 @@ impl Pools {
     fn new(address: SocketAddr, (outside, shared): (Option<Outside>, Shared)) -> Rc<Self> {
         let (http1, messages) = (Endpoint::new(), Endpoint::new());
         let http2 = Multiplexed::default();
-        Rc::new(Self { address, http1, messages, http2, outside, shared })
+        let latency = Cell::default();
+        Rc::new(Self { address, latency, http1, messages, http2, outside, shared })
     }
 
     /// Returns the requests and connections on their way.
@@ -241,12 +247,14 @@ fn local_upstream(
         let pools = shared.get(&shared_key(target, address));
         pools.filter(|_| target.outside.is_none()).cloned().unwrap_or_default()
     };
+    let splits = RefCell::new(upstream.table.splits(random));
     let local_target = |target: &UpstreamTarget| LocalTarget {
+        balance: target.balance.clone(),
+        turn: RefCell::new(target.balance.turn(random)),
         endpoints: target
             .endpoints
             .iter()
             .map(|endpoint| LocalEndpoint {
-                weight: endpoint.weight.max(1),
                 instance: endpoint.instance.clone(),
                 pools: pools
                     .remove(&pool_key(upstream, target, (endpoint.address, &endpoint.instance)))
@@ -261,10 +269,7 @@ fn local_upstream(
         series: metrics.outbound((source, &upstream.service), &target.id),
         flows: RefCell::default(),
     };
-    LocalUpstream {
-        splits: RefCell::new(upstream.table.splits(random)),
-        targets: upstream.targets.iter().map(local_target).collect(),
-    }
+    LocalUpstream { splits, targets: upstream.targets.iter().map(local_target).collect() }
 }
 
 fn outside(target: &UpstreamTarget, endpoint: &Instance) -> Option<Outside> {

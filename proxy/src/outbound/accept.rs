@@ -132,7 +132,8 @@ async fn copy(
             record.upstream_peer = Some(upstream.targets[target].spiffe_id.to_string().into());
         })
     };
-    let opened = open_tcp(worker, &local, (number, target), limit).await;
+    let opened =
+        open_tcp(worker, &local, (number, target), (limit, remote.map(|it| it.ip()))).await;
     let ((mut tls, lease), address) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {

@@ -1,7 +1,7 @@
 //! A connection to another proxy: one that waits, or a new one with both identities shown.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,10 @@ use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::{CertificateDer, ServerName};
 use weft_runtime::tls::tokio_rustls::TlsConnector;
 
-use super::endpoint::{Tried, choose, none_left};
+use super::endpoint::{Tried, choose, none_left, note_unreached};
 use super::route::Plan;
 use crate::http::general::Stream;
+use crate::http::h1::RequestRef;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Pools, Worker};
 use crate::observe::Series;
@@ -38,6 +39,10 @@ pub(super) async fn connect(
     plan.observed.hand();
     if reuse == Reuse::Allowed {
         // On a further attempt: the one before did not pass the request on.
+        if let Some(number) = plan.tried.current() {
+            let target = plan.local_target();
+            note_unreached(target, &target.endpoints[number]);
+        }
         plan.tried.give_up_current();
     }
     loop {
@@ -98,7 +103,7 @@ pub(super) async fn open_tcp(
     worker: &Rc<Worker>,
     local: &Local,
     (upstream, target): (usize, usize),
-    limit: Duration,
+    (limit, from): (Duration, Option<IpAddr>),
 ) -> Result<((HopWire, Lease<HopWire>), SocketAddr), Refusal> {
     let spec = &local.workload.upstreams[upstream];
     let of_target = &spec.targets[target];
@@ -107,7 +112,7 @@ pub(super) async fn open_tcp(
         Protocol::Udp => StreamKind::Datagrams,
         Protocol::Grpc | Protocol::Http | Protocol::Http2 | Protocol::Tcp => StreamKind::Bytes,
     };
-    let mut tried = Tried::default();
+    let mut tried = Tried::keyed(of_target.balance.key::<RequestRef<'_>>(None, from));
     loop {
         let chosen = choose(local_target, &tried, &mut worker.random.borrow_mut());
         let Some((number, endpoint)) = chosen else {
@@ -125,6 +130,7 @@ pub(super) async fn open_tcp(
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
                     error = chain(&error), "cannot reach an endpoint");
+                note_unreached(local_target, endpoint);
                 tried.fail(number);
                 if tried.count() >= CONNECTS_MAX {
                     return Err(none_left(spec, of_target, &tried));
@@ -361,6 +367,7 @@ pub(super) fn failed(
         true => (502, "handshake-failed"),
         false => (503, "connect-failed"),
     };
+    note_unreached(plan.local_target(), endpoint);
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
         "cannot reach an endpoint");

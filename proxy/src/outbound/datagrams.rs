@@ -46,7 +46,9 @@ pub(crate) async fn session(worker: Rc<Worker>, mut end: ClientEnd, live: Rc<Liv
             record.datagrams = Some((0, 0));
         })
     };
-    let opened = Box::pin(open_tcp(&worker, &local, (number, target), limit)).await;
+    let opened =
+        Box::pin(open_tcp(&worker, &local, (number, target), (limit, Some(end.client().ip()))))
+            .await;
     let ((wire, lease), address) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {

@@ -1,7 +1,7 @@
 //! Where one request goes: the chain's routes and splits, asked for each request.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub(crate) struct HttpUpstream {
     bind: LocalAddress,
     number: usize,
     lines: Box<Lines>,
+    /// Where the caller is.
+    remote: Option<IpAddr>,
     /// Who is at the other end, where a proxy has said so.
     told: Option<Box<Header>>,
 }
@@ -93,7 +95,8 @@ impl HttpUpstream {
     ) -> Self {
         let (direction, connection) = ("outbound", live.number());
         let lines = Lines::new(From { direction, connection, remote, local: bind.clone() });
-        Self { worker, local, bind, number, lines, told }
+        let remote = remote.map(|remote| remote.ip());
+        Self { worker, local, bind, number, lines, remote, told }
     }
 
     /// Whether the local instance may say what stands in `x-forwarded-client-cert`.
@@ -134,6 +137,7 @@ impl HttpUpstream {
         }
         let number = routed.standing_in(|target| upstream.is_usable(target));
         let target = &upstream.targets[number];
+        let tried = Tried::keyed(target.balance.key(Some(request), self.remote));
         let called = || target.spiffe_id.service_name().unwrap_or(&upstream.service);
         let mut logged = self.begin_line(request, called);
         if let Some(line) = &mut logged {
@@ -157,7 +161,7 @@ impl HttpUpstream {
             connect_timeout: routed.connect_timeout,
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             idle_timeout: routed.idle_timeout,
-            tried: Tried::default(),
+            tried,
             _in_flight: in_flight,
             observed,
             route: route_number(&routed),
@@ -391,6 +395,7 @@ impl Plan {
         started: Instant,
         each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
     ) {
+        self.tried.answered(self.local_target());
         self.observed.answered(&each_header);
         let Some((proxy, since)) = self.observed.split(started) else { return };
         let mut told = None;
@@ -407,6 +412,7 @@ impl Plan {
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;
         plan.local_target().series.request(outcome);
+        plan.tried.ended(plan.local_target(), outcome);
         flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);

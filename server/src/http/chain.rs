@@ -117,7 +117,11 @@ fn node(state: &State, chain: &CompiledChain, name: &str, node: &ChainNode) -> V
             if !resolver.failover.is_empty() {
                 body["Failover"] = json!({ "Targets": resolver.failover });
             }
-            json!({ "Type": "resolver", "Name": bare, "Resolver": body })
+            let mut node = json!({ "Type": "resolver", "Name": bare, "Resolver": body });
+            if let Some(balancer) = target.and_then(|target| target.load_balancer.as_ref()) {
+                node["LoadBalancer"] = json!(balancer);
+            }
+            node
         }
         ChainNode::Router(router) => json!({
             "Type": "router",

@@ -100,6 +100,7 @@ fn chain_to_web(
         sni: format!("web.default.dc1.internal.{TRUST_DOMAIN}"),
         spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
         outside: None,
+        load_balancer: None,
         transport,
     };
     let resolver = ResolverNode {

@@ -150,6 +150,7 @@ fn chain(service: &str) -> CompiledChain {
         only_passing: false,
         sni: String::new(),
         outside: None,
+        load_balancer: None,
         transport: HopTransport::default(),
         spiffe_id: SpiffeId::service(domain(), dc(), name(service)),
     };

@@ -142,6 +142,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
             only_passing: false,
             sni: String::new(),
             outside: None,
+            load_balancer: None,
             transport: HopTransport::default(),
         };
         (id, target)
