@@ -99,9 +99,14 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn it_rises_at_once_and_sinks_slowly() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, mut latency) = (start(), Latency::default());
         latency.answered(20 * MS, start);
         latency.answered(200 * MS, start + MS);
         assert!(latency.expected_ns(0, start + MS) > 199e6);
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_owed_for_long_counts_before_it_has_come() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, mut latency) = (start(), Latency::default());
         latency.answered(5 * MS, start);
         latency.sent(0, start + MS);
         assert!(latency.expected_ns(1, start + 401 * MS) >= 400e6);
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_was_slow_once_is_tried_again_within_a_minute() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, mut latency) = (start(), Latency::default());
         latency.answered(1_000 * MS, start);
         assert!(latency.expected_ns(0, start + Duration::from_secs(20)) > 100e6);
         assert!(latency.expected_ns(0, start + Duration::from_secs(50)) < 10e6);
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn failures_never_make_it_look_faster() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, mut latency) = (start(), Latency::default());
         latency.answered(40 * MS, start);
         let mut before = latency.expected_ns(0, start);
         for at in 1..10 {
