@@ -75,14 +75,15 @@ fn fields_are_taken_in_lower_case_with_underscores() {
     }
 }
 
-/// A path of a warning without the numbers of list items.
+/// A path of a warning without the numbers of list items, and with `*` for the key of a map.
 fn plain(warning: &str) -> String {
     let path = warning.split(": ").next().unwrap_or_default();
-    let mut plain = String::new();
-    for c in path.chars().filter(|c| !c.is_ascii_digit()) {
-        plain.push(c);
-    }
-    plain
+    let steps: Vec<&str> = path.split('.').collect();
+    let plain = steps.iter().enumerate().map(|(at, step)| {
+        let is_key = at > 0 && steps[at - 1] == "Failover";
+        if is_key { "*".to_owned() } else { step.chars().filter(|c| !c.is_ascii_digit()).collect() }
+    });
+    plain.collect::<Vec<String>>().join(".")
 }
 
 #[test]
