@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use weft_core::time::Span;
 use weft_proto::text::Fault;
 
+/// Bytes that each request on its way may keep at most: more of them are no calls but uploads.
+const RETRY_BODY_BYTES_MAX: usize = 16 << 20;
+
 /// The `limits` section of a configuration file; each field left out takes its default.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -34,6 +37,8 @@ pub struct LimitsSection {
     pub connections: Option<u32>,
     /// Bytes of the body of one request; 0 for any number.
     pub body_bytes: Option<u64>,
+    /// Bytes of a request's body that are kept while it may have to be sent again; 0 for none.
+    pub retry_body_bytes: Option<usize>,
     /// How long a worker may lag behind before it refuses requests; 0 for ever.
     pub overload_delay: Option<Span>,
 }
@@ -63,6 +68,8 @@ pub struct Limits {
     pub connections: u32,
     /// Bytes of the body of one request; `u64::MAX` for any number.
     pub body_bytes: u64,
+    /// Bytes of a request's body that are kept while it may have to be sent again.
+    pub retry_body_bytes: usize,
     /// How long a worker may lag behind before it refuses requests; zero for ever.
     pub overload_delay: Duration,
 }
@@ -93,6 +100,8 @@ impl Default for Limits {
             streams: 256,
             connections: u32::MAX,
             body_bytes: u64::MAX,
+            // As Linkerd: nearly all calls of APIs, and 64 MiB for a thousand of them at once.
+            retry_body_bytes: 64 << 10,
             // Ten times what a worker that is busy with a thousand connections needs for a turn.
             overload_delay: Duration::from_millis(250),
         }
@@ -126,6 +135,7 @@ impl LimitsSection {
             streams: self.streams.unwrap_or(or.streams),
             connections: self.connections.filter(|count| *count > 0).unwrap_or(or.connections),
             body_bytes: self.body_bytes.filter(|count| *count > 0).unwrap_or(or.body_bytes),
+            retry_body_bytes: self.retry_body_bytes.unwrap_or(or.retry_body_bytes),
             overload_delay: self.overload_delay.map_or(or.overload_delay, |delay| delay.0),
         };
         if !(1..=65_536).contains(&limits.streams) {
@@ -135,6 +145,10 @@ impl LimitsSection {
         if !(1..=1_048_576).contains(&limits.udp_sessions) {
             let reason = format!("{} is not from 1 to 1048576", limits.udp_sessions);
             faults.push(Fault::new("limits.udp_sessions", reason));
+        }
+        if limits.retry_body_bytes > RETRY_BODY_BYTES_MAX {
+            let reason = format!("{} is more than {RETRY_BODY_BYTES_MAX}", limits.retry_body_bytes);
+            faults.push(Fault::new("limits.retry_body_bytes", reason));
         }
         let delay = limits.overload_delay;
         let range = Duration::from_millis(1)..=Duration::from_secs(10);

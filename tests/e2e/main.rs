@@ -56,6 +56,7 @@ mod proxy_protocol;
 mod quic;
 mod real_programs;
 mod restart;
+mod retries;
 mod revocation;
 mod rotation;
 mod routes;

@@ -214,10 +214,12 @@ impl<'a> Compiler<'a> {
             matches: matches.unwrap_or_default(),
             sni,
             action: RouteAction {
+                retries: destination.retries(),
                 prefix_rewrite: destination.prefix_rewrite,
                 request_timeout: destination.request_timeout.map(|timeout| timeout.0),
                 idle_timeout: destination.idle_timeout.map(|timeout| timeout.0),
                 request_headers: destination.request_headers.unwrap_or_default(),
+                per_try_timeout: destination.per_try_timeout.map(|timeout| timeout.0),
                 response_headers: destination.response_headers.unwrap_or_default(),
             },
             next_node,

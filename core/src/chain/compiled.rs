@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, Protocol, ServiceDestination,
-    Weight,
+    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, Protocol, RetryPolicy,
+    ServiceDestination, Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -135,6 +135,12 @@ pub struct RouteAction {
     /// Changes to answers.
     #[serde(skip_serializing_if = "is_blank")]
     pub response_headers: HeaderChanges,
+    /// How long to wait for the head of an answer to one attempt; `None` means as long as to all.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub per_try_timeout: Option<Duration>,
+    /// When and how often a request is tried again.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub retries: RetryPolicy,
 }
 
 /// Chooses by weight.

@@ -114,6 +114,10 @@ pub struct RouteDestination {
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
+    /// How long a proxy waits for an answer to one attempt; `None` means as long as to all. Not in Consul; Istio and
+    /// Kuma have the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<Span>,
     /// How long the caller's proxy keeps a request open on which nothing moves; `None` means its own
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,9 +243,11 @@ impl RouteDestination {
         if let Some(rewrite) = &self.prefix_rewrite {
             findings.path(&format!("{field}.PrefixRewrite"), rewrite);
         }
-        for (name, timeout) in
-            [("RequestTimeout", &mut self.request_timeout), ("IdleTimeout", &mut self.idle_timeout)]
-        {
+        for (name, timeout) in [
+            ("RequestTimeout", &mut self.request_timeout),
+            ("PerTryTimeout", &mut self.per_try_timeout),
+            ("IdleTimeout", &mut self.idle_timeout),
+        ] {
             *timeout = timeout.filter(|timeout| *timeout != Span::default());
             findings.timeout(&format!("{field}.{name}"), timeout.unwrap_or_default().0);
         }

@@ -65,17 +65,9 @@ impl EntryKind {
                 ],
                 refused: &["Peer", "SamenessGroup"],
             },
-            Self::ServiceRouter => KindStanding {
-                waits_for: None,
-                kept: &[
-                    "Routes[].Destination.NumRetries",
-                    "Routes[].Destination.RetryOnConnectFailure",
-                    "Routes[].Destination.RetryOn",
-                    "Routes[].Destination.RetryOnStatusCodes",
-                ],
-                refused: &[],
-            },
-            Self::ServiceSplitter => KindStanding { waits_for: None, kept: &[], refused: &[] },
+            Self::ServiceRouter | Self::ServiceSplitter => {
+                KindStanding { waits_for: None, kept: &[], refused: &[] }
+            }
             Self::TcpRoute => waits("API gateways are built", &[]),
             Self::TerminatingGateway => waits("terminating gateways are built", &[]),
         }

@@ -43,7 +43,7 @@ pub(super) struct Names {
     pub(super) has_latency: bool,
 }
 
-const PLAIN: [(&str, Plain); 49] = [
+const PLAIN: [(&str, Plain); 50] = [
     ("BYTES_RECEIVED", Plain::BytesReceived),
     ("BYTES_SENT", Plain::BytesSent),
     ("CONNECTION_ID", Plain::ConnectionId),
@@ -86,6 +86,7 @@ const PLAIN: [(&str, Plain); 49] = [
     ("UPSTREAM_REMOTE_ADDRESS", Plain::UpstreamHost(AddressPart::Whole)),
     ("UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", Plain::UpstreamHost(AddressPart::Ip)),
     ("UPSTREAM_REMOTE_PORT", Plain::UpstreamHost(AddressPart::Port)),
+    ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Plain::UpstreamRequestAttemptCount),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::UpstreamTransportFailure),
     ("WEFT_APPLICATION_MICROS", Plain::Latency(LatencyPart::Application)),
     ("WEFT_DIRECTION", Plain::Direction),

@@ -51,6 +51,10 @@ pub struct LogRecord {
     pub status: u16,
     /// The cause, when the proxy answered itself or it broke off.
     pub cause: Option<&'static str>,
+    /// How often it was tried to send it on.
+    pub attempts: u32,
+    /// Envoy's word for why it was not tried again, where it would have been.
+    pub attempts_flag: Option<&'static str>,
     /// Of gRPC.
     pub grpc_status: Option<u16>,
     /// From the caller.
@@ -141,6 +145,7 @@ pub(super) enum Plain {
     UpstreamHost(AddressPart),
     UpstreamLocal,
     UpstreamPeerUriSan,
+    UpstreamRequestAttemptCount,
     UpstreamTransportFailure,
 }
 
@@ -291,7 +296,10 @@ impl LogRecord {
                 (false, None) => Value::text("via_upstream"),
             },
             Plain::ResponseDuration => Value::millis(self.response_duration),
-            Plain::ResponseFlags => Value::text(self.flag().unwrap_or("-")),
+            Plain::ResponseFlags => match (self.flag(), self.attempts_flag) {
+                (Some(flag), Some(more)) => Value::Text(format!("{flag},{more}").into()),
+                (flag, more) => Value::text(flag.or(more).unwrap_or("-")),
+            },
             Plain::ResponseTxDuration => {
                 Value::millis(self.response_duration.map(|head| self.duration.saturating_sub(head)))
             }
@@ -305,6 +313,7 @@ impl LogRecord {
             // One connection to another proxy carries many requests: none of them has an address.
             Plain::UpstreamLocal => Value::Nothing,
             Plain::UpstreamPeerUriSan => Value::maybe(self.upstream_peer.as_deref()),
+            Plain::UpstreamRequestAttemptCount => Value::Number(self.attempts.into()),
             Plain::UpstreamTransportFailure => {
                 Value::maybe(self.transport_failure.as_deref().filter(|_| !self.is_before_peer()))
             }

@@ -3,8 +3,8 @@
 //!
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`Balance`] chooses among the target's endpoints, [`Rewrite`] says what
-//! the path becomes. [`path`] says over what an endpoint is called. [`tap`] says
-//! who sees what of all that while it happens, [`flow`] how much of it there is.
+//! the path becomes, [`RetryRules`] whether it is tried again. [`path`] says over what an endpoint is
+//! called. [`tap`] says who sees what of all that while it happens, [`flow`] how much of it there is.
 
 mod balance;
 pub mod client_hello;
@@ -20,6 +20,7 @@ pub mod mux;
 pub mod path;
 pub mod proxy_protocol;
 mod request;
+mod retry;
 mod rewrite;
 mod route;
 mod split;
@@ -31,6 +32,9 @@ pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use header_edits::{HeaderEdits, HeaderPlan};
 pub use mix::Mix64;
 pub use request::RequestView;
+pub use retry::{
+    Answered, AttemptEnd, BodyKept, Finality, RetryBudget, RetryRules, Retrying, Traffic, Verdict,
+};
 pub use rewrite::Rewrite;
 pub use route::{Edited, RouteTable, RouteTableError, Routed, Splits};
 pub use split::SplitCounter;

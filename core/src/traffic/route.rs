@@ -1,10 +1,11 @@
 //! A compiled chain as a table that is walked once for each request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Conditions;
-use super::{HeaderEdits, HeaderPlan, Mix64, RequestView, Rewrite, SplitCounter};
+use super::{HeaderEdits, HeaderPlan, Mix64, RequestView, RetryRules, Rewrite, SplitCounter};
 use crate::chain::{ChainNode, CompiledChain, TargetId};
 use crate::config_entry::HeaderChanges;
 use crate::intention::server_name::is_meant;
@@ -50,6 +51,8 @@ pub struct Routed<'a> {
     pub rewrite: Option<Rewrite<'a>>,
     /// What becomes of headers.
     pub edited: Edited,
+    /// When the request is tried again; `None` for never.
+    pub retries: Option<&'a Arc<RetryRules>>,
     /// The number of the route of the service's router, from 1; `None` without a router.
     pub route: Option<usize>,
 }
@@ -121,6 +124,7 @@ struct Route {
     request_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     edits: u32,
+    retries: Option<Arc<RetryRules>>,
     next: usize,
 }
 
@@ -227,6 +231,7 @@ impl RouteTable {
         let mut at = self.start;
         let mut rewrite = None;
         let (mut timeout, mut idle_timeout) = (None, None);
+        let mut retries = None;
         let mut taken = None;
         let mut edited = Edited::default();
         // `compile` has shown that there is no cycle, so the walk ends.
@@ -241,6 +246,7 @@ impl RouteTable {
                         idle_timeout,
                         rewrite,
                         edited,
+                        retries,
                         route: taken,
                     };
                 }
@@ -251,6 +257,7 @@ impl RouteTable {
                     if let Some(replacement) = &route.prefix_rewrite {
                         rewrite = Some(Rewrite { matched_bytes, replacement });
                     }
+                    retries = route.retries.as_ref().or(retries);
                     timeout = route.request_timeout.or(timeout);
                     idle_timeout = route.idle_timeout.or(idle_timeout);
                     edited.route = route.edits;
@@ -358,6 +365,7 @@ impl<'a> Build<'a> {
                             [&route.action.request_headers],
                             [&route.action.response_headers],
                         ),
+                        retries: RetryRules::of(&route.action).map(Arc::new),
                         next: self.node(&route.next_node, depth + 1)?,
                     });
                 }

@@ -1,8 +1,12 @@
 //! One request on its way: sent to the next hop, its answer sent back.
 
+mod attempts;
+mod unanswered;
+mod upload;
+
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use weft_core::log_format::TIMING_FIELD;
@@ -15,19 +19,21 @@ use super::h1::{
     write_response_head,
 };
 use super::held::{Held, Holding};
+use super::kept::Kept;
 use super::pump::{Pump, PumpError};
 use super::refusal::Refusal;
 use super::session::{Hop, Outcome, Reuse, Session, poll_write_all};
 use super::watch::{Lateness, Patience, Watch};
-use crate::transport::{Buffer, Lease, Timer, Wire};
+use crate::transport::{Buffer, Lease, Wire};
+use attempts::Failed;
+use unanswered::{Unanswered, body_refusal, has_left, poll_head};
+use upload::Upload;
 
 /// How long a body may take to come as far as it is held back.
 const HOLD_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of chunked framing beside a body that is held back: an honest sender needs few, and the
 /// whole is kept in memory.
 const FRAMING_BYTES_MAX: usize = 16 << 10;
-/// Endpoints tried for one request when none of those before has passed it on.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// What becomes of the client's connection.
 pub(crate) enum Next<W, P> {
@@ -51,27 +57,6 @@ pub(crate) struct Opened<W, P> {
     pub(super) started: Instant,
 }
 
-/// The request body's way.
-struct Upload {
-    pump: Pump,
-    is_done: bool,
-    bytes_max: u64,
-    /// The next hop takes no more of it.
-    has_failed: bool,
-}
-
-/// States why there is no answer.
-enum Unanswered {
-    /// The client is gone or sent a malformed body.
-    Client(PumpError),
-    /// It took too long.
-    Late(Lateness),
-    /// The next hop closed or failed; `silent` when it had not sent a byte.
-    Upstream { error: io::Error, silent: bool },
-    /// The next hop does not speak HTTP/1.
-    Malformed(String),
-}
-
 impl<C: Wire, H: Hop> Session<C, H> {
     /// Carries out the request whose head is the first `length` bytes of the input.
     pub(super) async fn exchange(&mut self, length: usize) -> Next<H::Wire, H::Plan> {
@@ -90,53 +75,22 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(plan) => plan,
             Err(refusal) => return self.refuse(None, &refusal, to_head, started).await,
         };
-        let mut upload = match self.begin_upload() {
+        let mut upload = match self.begin_upload(&plan) {
             Ok(upload) => upload,
             Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
         };
-        let (is_whole, is_replayable) = (upload.is_done, is_idempotent && upload.is_done);
-        let limit = self.hop.answer_limit(&plan);
-        let stall = self.live.limits().stall;
-        let patience = Patience { answer: limit, stall, idle: H::idle_limit(&plan) };
-        let answer_by = limit.map(|limit| started + limit);
-        let (mut reuse, mut attempts) = (Reuse::Allowed, 0);
-        let (lease, buffer, length) = loop {
-            attempts += 1;
-            // Whatever an attempt before this one could not write, this one writes.
-            upload.has_failed = false;
-            let mut lease = match self.connected(&mut plan, reuse, answer_by).await {
-                Ok(lease) => lease,
-                Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,
-            };
-            let mut buffer = Buffer::default();
-            // Time for others begins when all of them has been sent.
-            let within = (patience, answer_by.filter(|_| is_whole));
-            match self.ask(&mut lease, &mut buffer, &mut upload, within, to_head).await {
-                Ok(_)
-                    if self.response.is_unreached
-                        && is_replayable
-                        && attempts < ATTEMPTS_MAX
-                        && self.hop.has_alternative(&plan) =>
-                {
-                    reuse = Reuse::Allowed;
+        let kind = (to_head, is_idempotent);
+        let (lease, buffer, length) =
+            match self.attempts(&mut plan, &mut upload, (started, kind)).await {
+                Ok(answering) => answering,
+                Err(Failed::Unconnected(refusal)) => {
+                    return self.refuse(Some(&plan), &refusal, to_head, started).await;
                 }
-                Ok(length) => break (lease, buffer, length),
-                Err(Unanswered::Upstream { silent: true, .. })
-                    if is_replayable && lease.is_reused && reuse == Reuse::Allowed =>
-                {
-                    // The peer closed it while it waited; the request was never looked at.
-                    reuse = Reuse::Fresh;
-                }
-                Err(unseen) if is_whole && attempts < ATTEMPTS_MAX && unseen.is_refused() => {
-                    let has_alternative = self.hop.has_alternative(&plan);
-                    reuse = if has_alternative { Reuse::Allowed } else { Reuse::Fresh };
-                }
-                Err(unanswered) => {
+                Err(Failed::Unanswered(unanswered)) => {
                     let sent = (&upload.pump, to_head);
                     return self.give_up(&plan, &unanswered, sent, started).await;
                 }
-            }
-        };
+            };
         self.answer(plan, lease, (buffer, length), upload, started).await
     }
 
@@ -242,12 +196,17 @@ impl<C: Wire, H: Hop> Session<C, H> {
     }
 
     /// Puts what has come of the body behind the head that is to be sent.
-    fn begin_upload(&mut self) -> Result<Upload, Refusal> {
+    fn begin_upload(&mut self, plan: &H::Plan) -> Result<Upload, Refusal> {
         let bytes_max = self.live.limits().body_bytes;
         if matches!(self.request.framing, Framing::Length(length) if length > bytes_max) {
             return Err(body_refusal(&PumpError::TooLarge));
         }
         let mut pump = Pump::new(self.request.framing, Emission::Verbatim);
+        let is_tunnel = self.request.wants_upgrade || self.request.is_connect;
+        if !is_tunnel && let Some(told) = self.hop.may_try_again(plan) {
+            let room = self.live.limits().retry_body_bytes;
+            pump.kept = Some(Kept::new((self.output.len(), told), room));
+        }
         let taken = pump.take_first(&mut self.input, &mut self.output);
         taken.map_err(|error| body_refusal(&error))?;
         if pump.moved > bytes_max {
@@ -302,6 +261,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
                 return Ok(length);
             }
             if !self.request.is_http10 {
+                // Who has had a part of an answer gets the rest of it, not that of another one.
+                upload.pump.kept.iter_mut().for_each(|kept| kept.lose());
                 let interim = buffer.filled()[..length].to_vec();
                 let mut out = Vec::with_capacity(interim.len());
                 let how = (Emission::Verbatim, H::MESH_FIELDS, Changes::default());
@@ -475,116 +436,6 @@ impl<C: Wire, H: Hop> Session<C, H> {
             duration: clock::instant() - started,
         };
         self.hop.record(Some(plan), &outcome);
-    }
-}
-
-impl Upload {
-    /// Whether the next hop has got all of it.
-    fn is_sent(&self) -> bool {
-        self.is_done && !self.has_failed
-    }
-
-    /// Ready when it stands still or the answer is late.
-    fn watched(
-        &self,
-        cx: &mut Context<'_>,
-        timer: &mut Timer,
-        watch: &mut Watch,
-    ) -> Poll<Unanswered> {
-        let is_over = self.is_done || self.has_failed;
-        watch.poll(cx, timer, (is_over, self.pump.moved)).map(Unanswered::Late)
-    }
-
-    /// Moves on; an error is the client's. That the next hop takes no more is noted, and not an
-    /// error: its answer counts.
-    fn poll<C: Wire, U: Wire>(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut C,
-        input: &mut Buffer,
-        upstream: &mut U,
-    ) -> Poll<Result<(), PumpError>> {
-        if self.is_done || self.has_failed {
-            return Poll::Ready(Ok(()));
-        }
-        let polled = self.pump.poll(cx, (client, input), upstream);
-        if self.pump.moved > self.bytes_max {
-            return Poll::Ready(Err(PumpError::TooLarge));
-        }
-        match ready!(polled) {
-            Ok(()) => self.is_done = true,
-            Err(PumpError::To(_)) => self.has_failed = true,
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Unanswered {
-    /// Whether the other proxy has said that it has not looked at the request.
-    fn is_refused(&self) -> bool {
-        let Self::Upstream { error, silent: true } = self else { return false };
-        error.kind() == io::ErrorKind::ConnectionRefused
-    }
-
-    fn refusal(&self) -> Refusal {
-        match self {
-            Self::Client(error) => Refusal::new(400, "bad-request", chain(error)),
-            Self::Late(lateness) => lateness.refusal(),
-            Self::Malformed(error) => Refusal::new(
-                502,
-                "upstream-malformed",
-                format!("the next hop's answer is malformed: {error}"),
-            ),
-            Self::Upstream { error, .. } => Refusal::new(
-                502,
-                "upstream-failed",
-                format!("the next hop closed the connection without an answer: {error}"),
-            ),
-        }
-    }
-}
-
-/// Whether the client has closed while it waits for its answer; the next hop need not work on.
-/// What it sends instead is its next request, and is kept.
-fn has_left<C: Wire>(cx: &mut Context<'_>, client: &mut C, input: &mut Buffer) -> bool {
-    if !input.is_empty() || client.poll_readable(cx).is_pending() {
-        return false;
-    }
-    let read = client.poll_fill(cx, input);
-    input.release();
-    matches!(read, Poll::Ready(Ok(0) | Err(_)))
-}
-
-/// Reads until a head is complete.
-fn poll_head<U: Wire>(
-    cx: &mut Context<'_>,
-    upstream: &mut U,
-    buffer: &mut Buffer,
-    scan: &mut HeadScan,
-) -> Poll<Result<usize, Unanswered>> {
-    loop {
-        match scan.find_end(buffer.filled()) {
-            Ok(Some(length)) => return Poll::Ready(Ok(length)),
-            Ok(None) => {}
-            Err(error) => return Poll::Ready(Err(Unanswered::Malformed(error.to_string()))),
-        }
-        let silent = buffer.is_empty();
-        let error = match ready!(upstream.poll_fill(cx, buffer)) {
-            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-            Ok(_) => continue,
-            Err(error) => error,
-        };
-        return Poll::Ready(Err(Unanswered::Upstream { error, silent }));
-    }
-}
-
-fn body_refusal(error: &PumpError) -> Refusal {
-    match error {
-        PumpError::TooLarge => Refusal::new(413, "body-limit", error.to_string()),
-        PumpError::Body(_) | PumpError::From(_) | PumpError::Idle | PumpError::To(_) => {
-            Refusal::new(400, "bad-request", chain(error))
-        }
     }
 }
 

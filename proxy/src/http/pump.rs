@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::h1::{BodyError, BodyReader, Emission, Framing, write_chunk_end, write_chunk_start};
+use super::kept::Kept;
 use super::watch::Lateness;
 use crate::transport::{Buffer, Wire};
 
@@ -19,6 +20,8 @@ pub(crate) struct Pump {
     staged: Vec<u8>,
     staged_written: usize,
     is_unflushed: bool,
+    /// Where what has left is kept, if it may have to leave again.
+    pub(crate) kept: Option<Box<Kept>>,
     /// Bytes of the body so far, framing included.
     pub(crate) moved: u64,
 }
@@ -72,6 +75,7 @@ impl Pump {
             staged: Vec::new(),
             staged_written: 0,
             is_unflushed: false,
+            kept: None,
             moved: 0,
         }
     }
@@ -169,6 +173,9 @@ impl Pump {
         self.staged_written = 0;
         while self.ready > 0 {
             let count = ready!(poll_write_some(cx, &buffer.filled()[..self.ready], to))?;
+            if let Some(kept) = &mut self.kept {
+                kept.keep(&buffer.filled()[..count]);
+            }
             buffer.consume(count);
             self.ready -= count;
             self.is_unflushed = true;

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use weft_core::limits;
 use weft_core::log_format::CalledLatency;
+use weft_core::traffic::{AttemptEnd, BodyKept};
 use weft_runtime::clock;
 
 use super::changes::Changes;
 use super::exchange::{Next, Opened};
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
 use super::held::{Held, Holding};
+use super::kept::Told;
 use super::refusal::Refusal;
 use crate::listen::Live;
 use crate::tcp::{self, Tally};
@@ -97,6 +99,27 @@ pub(crate) trait Hop {
 
     /// Whether a further attempt could go elsewhere.
     fn has_alternative(&self, plan: &Self::Plan) -> bool;
+
+    /// Returns what the next hop is told of further attempts, if the route of a request has some.
+    fn may_try_again(&self, _plan: &Self::Plan) -> Option<Told> {
+        None
+    }
+
+    /// Returns how long to wait for the head of an answer to one attempt; `None` for as long as to all.
+    fn attempt_limit(&self, _plan: &Self::Plan) -> Option<Duration> {
+        None
+    }
+
+    /// Takes the end of an attempt at a request whose body is kept or not, and which ends at some time. Returns after
+    /// what pause there is another attempt, if there is one.
+    fn attempt_ended(
+        &mut self,
+        _plan: &mut Self::Plan,
+        _end: &AttemptEnd,
+        _request: (BodyKept, Option<Instant>),
+    ) -> Option<Duration> {
+        None
+    }
 
     /// Returns how long to wait for the head of an answer; `None` for ever.
     fn answer_limit(&self, plan: &Self::Plan) -> Option<Duration>;

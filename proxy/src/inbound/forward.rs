@@ -130,7 +130,10 @@ impl LocalApp {
     ) -> Result<Plan, Refusal> {
         self.follow_workload();
         let local = self.local.clone();
-        let in_flight = admitted(&self.worker)?;
+        let in_flight = match request.is_further_attempt() {
+            true => self.worker.load.admit_further().ok_or_else(overloaded)?,
+            false => admitted(&self.worker)?,
+        };
         let judge = &local.workload.judge;
         let is_by_content = judge.is_by_content(self.standing);
         let checked = match is_by_content {
@@ -298,7 +301,8 @@ impl LocalApp {
                 self.lines.refused(logs, random, outcome.cause)
             }
         };
-        let Some(line) = logged else { return };
+        let Some(mut line) = logged else { return };
+        line.attempted(u32::from(plan.is_some()), None);
         let is_dry_run = plan.is_some_and(|plan| plan.is_dry_run);
         let outcome = Outcome {
             cause: outcome.cause.or(is_dry_run.then_some("intention-dry-run")),
@@ -342,10 +346,12 @@ impl Plan {
 
 /// Lets a request in, unless there is too much to do.
 pub(super) fn admitted(worker: &Worker) -> Result<InFlight, Refusal> {
-    worker.load.admit().ok_or_else(|| {
-        let message = "the proxy of the service has more to do than it can: ask again later";
-        Refusal::new(503, "overload", message).with_retry_after().unreached()
-    })
+    worker.load.admit().ok_or_else(overloaded)
+}
+
+fn overloaded() -> Refusal {
+    let message = "the proxy of the service has more to do than it can: ask again later";
+    Refusal::new(503, "overload", message).with_retry_after().unreached()
 }
 
 impl Preparation {

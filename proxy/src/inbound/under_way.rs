@@ -17,6 +17,11 @@ use crate::listen::Caller;
 
 /// A request of which every header can be seen.
 pub(crate) trait WholeRequest: RequestView {
+    /// Whether a calling proxy says that it has sent the request before.
+    fn is_further_attempt(&self) -> bool {
+        false
+    }
+
     /// Shows each header that is passed on, in order.
     fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8]));
 }

@@ -98,6 +98,15 @@ impl Load {
         Some(InFlight(self.clone()))
     }
 
+    /// Lets a further attempt in; while there is a limit, the last half of it is for first ones.
+    pub(crate) fn admit_further(self: &Rc<Self>) -> Option<InFlight> {
+        let count = self.in_flight.get();
+        match self.allowed.get() {
+            Some(allowed) if count >= allowed / 2 => None,
+            Some(_) | None => self.admit(),
+        }
+    }
+
     fn interval(&self) -> Duration {
         (self.delay_max * 4).max(INTERVAL_MIN)
     }
@@ -161,6 +170,10 @@ mod tests {
         assert!((ALLOWED_MIN..50).contains(&allowed), "{allowed}");
         assert!(load.admit().is_none());
         drop(requests);
+        let first: Vec<_> = (0..allowed / 2).map_while(|_| load.admit_further()).collect();
+        assert_eq!(first.len(), usize::try_from(allowed / 2).expect("small"));
+        assert!(load.admit_further().is_none() && load.admit().is_some());
+        drop(first);
         let _one = load.admit().expect("few are let in");
         for at in 40..60 {
             load.note(MS, start + 100 * MS * at);

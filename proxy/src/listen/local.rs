@@ -11,7 +11,7 @@ use weft_core::chain::Endpoint as Instance;
 use weft_core::config_entry::Protocol;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::ExposedRoute;
-use weft_core::traffic::{Balance, Latency, Mix64, Splits, Turn};
+use weft_core::traffic::{Balance, Latency, Mix64, RetryBudget, Splits, Turn};
 use weft_runtime::net::TcpStream;
 use weft_runtime::tls::called_name;
 use weft_runtime::tls::rustls::ClientConfig;
@@ -66,6 +66,8 @@ pub(crate) struct LocalTarget {
     /// This worker's place among those that are taken in turn.
     pub(crate) turn: RefCell<Turn>,
     pub(crate) series: Arc<Series>,
+    /// What further attempts it bears; made when the first is wanted.
+    pub(crate) retries: Budget,
     /// Counts of what goes there, by the number of the route; 0 without one.
     pub(crate) flows: RefCell<Vec<(u32, Arc<Flow>)>>,
 }
@@ -118,6 +120,12 @@ impl Pools {
     }
 }
 
+/// A budget that outlives a change of the workload.
+type Budget = Rc<RefCell<Option<RetryBudget>>>;
+
+/// What is taken over for targets that stay, by their counts.
+type Budgets = BTreeMap<*const Series, Budget>;
+
 /// What pools are found by when a workload replaces another.
 type PoolKey = (Box<str>, SocketAddr);
 
@@ -134,8 +142,10 @@ impl Local {
         let is_same =
             before.is_some_and(|it| Arc::ptr_eq(&it.workload.credentials, &workload.credentials));
         let shared = shared_pools(&workload, (before, is_same), metrics);
+        let mut budgets = Budgets::new();
         if let Some(before) = before {
             for (upstream, target, local) in before.targets() {
+                budgets.insert(Arc::as_ptr(&local.series), local.retries.clone());
                 for endpoint in &local.endpoints {
                     let kept = endpoint.pools.clone();
                     if is_same {
@@ -152,7 +162,7 @@ impl Local {
             .iter()
             .map(|upstream| {
                 let of = (&workload.snapshot.service, upstream);
-                local_upstream(of, (&mut pools, &shared), metrics, random)
+                local_upstream(of, (&mut pools, &shared, &budgets), metrics, random)
             })
             .collect();
         pools.into_values().for_each(|gone| gone.retire());
@@ -234,7 +244,7 @@ impl Local {
 
 fn local_upstream(
     (source, upstream): (&ServiceName, &Upstream),
-    (pools, shared): (&mut BTreeMap<PoolKey, Rc<Pools>>, &SharedPools),
+    (pools, shared, budgets): (&mut BTreeMap<PoolKey, Rc<Pools>>, &SharedPools, &Budgets),
     metrics: &WorkerMetrics,
     random: &mut Mix64,
 ) -> LocalUpstream {
@@ -248,10 +258,9 @@ fn local_upstream(
         pools.filter(|_| target.outside.is_none()).cloned().unwrap_or_default()
     };
     let splits = RefCell::new(upstream.table.splits(random));
-    let local_target = |target: &UpstreamTarget| LocalTarget {
-        balance: target.balance.clone(),
-        turn: RefCell::new(target.balance.turn(random)),
-        endpoints: target
+    let local_target = |target: &UpstreamTarget| {
+        let series = metrics.outbound((source, &upstream.service), &target.id);
+        let endpoints = target
             .endpoints
             .iter()
             .map(|endpoint| LocalEndpoint {
@@ -265,9 +274,16 @@ fn local_upstream(
                 name: called_name(&target.sni, endpoint.address),
                 tcp: carrying(target, endpoint.address),
             })
-            .collect(),
-        series: metrics.outbound((source, &upstream.service), &target.id),
-        flows: RefCell::default(),
+            .collect();
+        let retries = budgets.get(&Arc::as_ptr(&series)).cloned().unwrap_or_default();
+        LocalTarget {
+            endpoints,
+            balance: target.balance.clone(),
+            turn: RefCell::new(target.balance.turn(random)),
+            series,
+            retries,
+            flows: RefCell::default(),
+        }
     };
     LocalUpstream { splits, targets: upstream.targets.iter().map(local_target).collect() }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use weft_core::chain::TargetId;
 use weft_core::log_format::{LatencyPart, LatencySplit};
 use weft_core::name::ServiceName;
+use weft_core::traffic::Traffic;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
@@ -140,6 +141,12 @@ impl Series {
         if let Some(cause) = outcome.cause {
             self.cause(cause);
         }
+    }
+
+    /// Returns how many requests there were, and how many of them were answered well.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let count = |classes: &[Count]| classes.iter().map(Count::value).sum();
+        Traffic { ended: count(&self.requests), good: count(&self.requests[1..5]) }
     }
 
     /// Counts where the time of a request went.

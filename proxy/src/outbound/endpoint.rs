@@ -46,6 +46,19 @@ impl Tried {
         self.failed.extend(self.current.take());
     }
 
+    /// Notes that another attempt is made, as what the endpoint did that has the request is not good
+    /// enough.
+    pub(super) fn attempt_failed(&self, target: &LocalTarget) {
+        if let Some((endpoint, since)) = self.owing(target) {
+            note_failed(endpoint, since);
+        }
+    }
+
+    /// Lets all endpoints be asked again.
+    pub(super) fn forget_failed(&mut self) {
+        self.failed.clear();
+    }
+
     /// Notes an endpoint that could not be reached.
     pub(super) fn fail(&mut self, number: usize) {
         self.failed.push(number);

@@ -9,6 +9,7 @@ mod endpoint;
 mod hello;
 mod outside;
 mod protocol;
+mod retry;
 mod route;
 mod stream;
 

@@ -11,15 +11,16 @@ use weft_core::local_address::LocalAddress;
 use weft_core::log_format::{CalledLatency, LatencySplit, LogRecord, TIMING_FIELD};
 use weft_core::name::ServiceName;
 use weft_core::traffic::proxy_protocol::Header;
-use weft_core::traffic::{Edited, RequestView, Rewrite, Routed};
+use weft_core::traffic::{AttemptEnd, BodyKept, Edited, RequestView, Rewrite, Routed};
 use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
+use super::retry::Further;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
-use crate::http::{Changes, Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, from_outside};
+use crate::http::{Changes, Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, Told, from_outside};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
@@ -49,9 +50,11 @@ pub(crate) struct Plan {
     pub(super) request_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) tried: Tried,
+    /// Further attempts; `None` where the route has none.
+    pub(super) further: Option<Box<Further>>,
     _in_flight: InFlight,
     /// The number of the route of the router, from 1; 0 without one.
-    route: u32,
+    pub(super) route: u32,
     pub(super) observed: Observed,
     edited: Edited,
     /// What headers tell that the route writes, where they tell something.
@@ -162,6 +165,7 @@ impl HttpUpstream {
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             idle_timeout: routed.idle_timeout,
             tried,
+            further: Further::of(&routed),
             _in_flight: in_flight,
             observed,
             route: route_number(&routed),
@@ -343,6 +347,23 @@ impl Hop for HttpUpstream {
         plan.tried.count() + 1 < plan.local_target().endpoints.len()
     }
 
+    fn may_try_again(&self, plan: &Plan) -> Option<Told> {
+        plan.may_try_again().then(|| plan.told())
+    }
+
+    fn attempt_limit(&self, plan: &Plan) -> Option<Duration> {
+        plan.attempt_limit()
+    }
+
+    fn attempt_ended(
+        &mut self,
+        plan: &mut Plan,
+        end: &AttemptEnd,
+        request: (BodyKept, Option<Instant>),
+    ) -> Option<Duration> {
+        plan.attempt_ended(end, request)
+    }
+
     fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
         plan.request_timeout
     }
@@ -413,11 +434,13 @@ impl Plan {
         let plan = self;
         plan.local_target().series.request(outcome);
         plan.tried.ended(plan.local_target(), outcome);
+        let (attempts, attempts_flag) = plan.end_attempts(outcome);
         flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
         let trace = plan.observed.end_trace(&plan.worker.spans, outcome, told);
-        if let Some(line) = plan.observed.take_line() {
+        if let Some(mut line) = plan.observed.take_line() {
+            line.attempted(attempts, attempts_flag);
             line.end(&plan.worker.log, outcome, |record| {
                 record.cluster = plan.target().sni.as_str().into();
                 record.upstream = plan.called().map(LocalAddress::Tcp);

@@ -8,12 +8,13 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
 use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::log_format::{CalledLatency, TIMING_ASKED, TIMING_FIELD};
-use weft_core::traffic::RequestView;
+use weft_core::traffic::{AttemptEnd, RequestView};
 use weft_runtime::task::TaskTree;
 
 use super::connect::{CONNECTS_MAX, Dial, Way, failed};
 use super::endpoint::{choose, none_left};
 use super::outside::{own_host, speaks_tls};
+use super::retry;
 use super::route::{Ask, HttpUpstream, Plan, Written};
 use crate::http::general::{
     CLIENT_CERT, HeadRules, Incoming, PartsView, RequestBody, SaidCert, StreamHop, Tunnels,
@@ -111,34 +112,14 @@ impl StreamHop for HttpUpstream {
 
     async fn send(
         plan: &mut Plan,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
         plan.observed.hand();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let error = match way(plan, Carried::of(&request)).await? {
-                Way::Stream(lease) => {
-                    let tasks = plan.worker.tasks.clone();
-                    return call(plan, request, lease, &tasks).await;
-                }
-                Way::Http2(stream) if !stream.takes(&request).await => {
-                    return Err(not_offered("the next hop"));
-                }
-                Way::Http2(stream) => match stream.send(request).await {
-                    Ok(response) => return Ok(response),
-                    Err(mut unanswered) => match unanswered.unsent.take() {
-                        // Nothing of it was sent, so sending it elsewhere is always safe.
-                        Some(unsent) if attempts < ATTEMPTS_MAX => {
-                            request = *unsent;
-                            continue;
-                        }
-                        Some(_) | None => unanswered,
-                    },
-                },
-            };
-            return Err(broken(&error));
+        if plan.further.is_some() && Carried::of(&request) == Carried::Message {
+            // Boxed: not on the way of requests that are sent once.
+            return Box::pin(retry::attempts(plan, request)).await;
         }
+        attempt(plan, request).await.map_err(|unsent| *unsent.refusal)
     }
 
     fn refuses(&self, parts: &Parts) {
@@ -177,14 +158,76 @@ impl Carried {
     }
 }
 
+/// A request that was sent in vain.
+pub(super) struct Unsent {
+    pub(super) refusal: Box<Refusal>,
+    /// `None` where there can be no further attempt.
+    pub(super) end: Option<AttemptEnd>,
+}
+
+impl Unsent {
+    fn new(refusal: Refusal, end: Option<AttemptEnd>) -> Self {
+        Self { refusal: Box::new(refusal), end }
+    }
+
+    /// Makes one of an attempt that took too long.
+    pub(super) fn late() -> Self {
+        let message = "the next hop did not answer within the route's time for one attempt";
+        Self::new(Refusal::new(504, "request-timeout", message), Some(AttemptEnd::Late))
+    }
+
+    fn unconnected(refusal: Refusal) -> Self {
+        let end = refusal.is_unreached.then_some(AttemptEnd::ConnectFailed);
+        Self::new(refusal, end)
+    }
+}
+
+/// Sends a request once, and elsewhere while nobody has looked at it.
+pub(super) async fn attempt(
+    plan: &mut Plan,
+    mut request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Unsent> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let way = way(plan, Carried::of(&request)).await.map_err(Unsent::unconnected)?;
+        let unanswered = match way {
+            Way::Stream(lease) => {
+                let tasks = plan.worker.tasks.clone();
+                return call(plan, request, lease, &tasks).await;
+            }
+            Way::Http2(stream) if !stream.takes(&request).await => {
+                return Err(Unsent::new(not_offered("the next hop"), None));
+            }
+            Way::Http2(stream) => match stream.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(mut unanswered) => match unanswered.unsent.take() {
+                    // Nothing of it was sent, so sending it elsewhere is always safe.
+                    Some(unsent) if attempts < ATTEMPTS_MAX => {
+                        request = *unsent;
+                        continue;
+                    }
+                    Some(_) | None => unanswered,
+                },
+            },
+        };
+        let end = match unanswered.is_refused() {
+            true => AttemptEnd::Refused,
+            false => AttemptEnd::Reset { has_begun: true },
+        };
+        return Err(Unsent::new(broken(&unanswered), Some(end)));
+    }
+}
+
 /// Sends a request on a stream, and on another one while it was not looked at.
 async fn call(
     plan: &mut Plan,
     request: Request<RequestBody>,
     lease: Lease<HopWire>,
     tasks: &TaskTree,
-) -> Result<Response<Incoming>, Refusal> {
-    let mut call = Call::new(request).map_err(|error| broken(&error))?;
+) -> Result<Response<Incoming>, Unsent> {
+    let call = Call::new(request);
+    let mut call = call.map_err(|error| Unsent::new(broken(&error), None))?;
     let (mut lease, mut attempts) = (lease, 0);
     loop {
         attempts += 1;
@@ -192,13 +235,17 @@ async fn call(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
+        let end = match error.is_refused() {
+            true => AttemptEnd::Refused,
+            false => AttemptEnd::Reset { has_begun: true },
+        };
         if attempts == ATTEMPTS_MAX || !call.can_go_elsewhere(&error) {
-            return Err(broken(&error));
+            return Err(Unsent::new(broken(&error), Some(end)));
         }
-        lease = match way(plan, Carried::Message).await? {
+        lease = match way(plan, Carried::Message).await.map_err(Unsent::unconnected)? {
             Way::Stream(lease) => lease,
             // What has streams does not lose them.
-            Way::Http2(_) => return Err(broken(&error)),
+            Way::Http2(_) => return Err(Unsent::new(broken(&error), Some(end))),
         };
     }
 }

@@ -17,6 +17,7 @@ mod permissions;
 mod proxy_protocol;
 mod quic;
 mod resumption;
+mod retries;
 mod server_names;
 mod sharing;
 mod smuggling;

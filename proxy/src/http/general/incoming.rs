@@ -6,11 +6,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::asked::AskedError;
+use super::replay::Reading;
 use crate::http::messages::{BrokenMessage, MessageBody};
 
 /// A body on its way in.
 #[derive(Debug)]
 pub(crate) enum Incoming {
+    /// For one of several attempts.
+    Again(Reading),
     /// Of a connection that hyper reads.
     Hyper(hyper::body::Incoming),
     /// Of a stream beside others.
@@ -21,9 +25,13 @@ pub(crate) enum Incoming {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokenBody {
     #[error(transparent)]
+    Asked(Box<AskedError>),
+    #[error(transparent)]
     Hyper(#[from] hyper::Error),
     #[error(transparent)]
     Message(#[from] BrokenMessage),
+    #[error("another attempt has taken the place of this one")]
+    Superseded,
 }
 
 impl Body for Incoming {
@@ -35,6 +43,7 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         match &mut *self {
+            Self::Again(body) => Pin::new(body).poll_frame(cx),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BrokenBody::from),
             Self::Message(body) => Pin::new(body).poll_frame(cx).map_err(BrokenBody::from),
         }
@@ -42,6 +51,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Again(body) => body.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
             Self::Message(body) => body.is_end_stream(),
         }
@@ -49,6 +59,7 @@ impl Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Again(body) => body.size_hint(),
             Self::Hyper(body) => body.size_hint(),
             Self::Message(body) => body.size_hint(),
         }

@@ -6,6 +6,7 @@ mod asked;
 mod incoming;
 mod pool;
 mod progress;
+mod replay;
 mod rewound;
 mod serve;
 mod tunnel;
@@ -16,6 +17,7 @@ pub(crate) use answer::AnswerBody;
 pub(crate) use asked::{AskedError, RequestBody};
 pub(crate) use incoming::Incoming;
 pub(crate) use pool::{AppPool, Multiplexed, Stream};
+pub(crate) use replay::Replay;
 pub(crate) use serve::{Context, Engine, StreamHop, answer_one, serve};
 pub(crate) use tunnel::{
     NONCE_BYTES, ask_http1, bridge, is_bridged, is_extended_connect, is_plain_connect, not_offered,

@@ -2,6 +2,7 @@
 //! local instance. They belong to one worker.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -83,6 +84,16 @@ pub(crate) struct Unanswered {
     error: hyper::Error,
     /// The request, if not a byte of it was sent: the peer was closing the connection.
     pub(crate) unsent: Option<Box<http::Request<RequestBody>>>,
+}
+
+impl Unanswered {
+    /// Whether the peer has said that it has not looked at the request.
+    ///
+    /// **Source**: Spec: RFC 9113 §8.7.
+    pub(crate) fn is_refused(&self) -> bool {
+        let reason = self.error.source().and_then(|error| error.downcast_ref::<h2::Error>());
+        reason.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
+    }
 }
 
 impl Multiplexed {

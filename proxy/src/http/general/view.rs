@@ -8,6 +8,7 @@ use weft_core::log_format::{TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::RequestView;
 
 use super::super::h1::{is_disguised, is_envoys, is_host, is_like, is_mesh, is_scheme};
+use super::super::kept::ATTEMPT_FIELD;
 use super::super::refusal::Refusal;
 use super::tunnel;
 use crate::inbound::WholeRequest;
@@ -69,6 +70,10 @@ impl RequestView for PartsView<'_> {
 }
 
 impl WholeRequest for PartsView<'_> {
+    fn is_further_attempt(&self) -> bool {
+        self.0.extensions.get::<FurtherAttempt>().is_some()
+    }
+
     fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         let authority = self.0.uri.authority();
         if let Some(authority) = authority {
@@ -176,6 +181,9 @@ pub(crate) fn clean_request(
     if !said.is_empty() {
         parts.extensions.insert(SaidCert(said));
     }
+    if parts.headers.contains_key(ATTEMPT_FIELD) {
+        parts.extensions.insert(FurtherAttempt);
+    }
     if strip_mesh(&mut parts.headers).is_some_and(|value| value == TIMING_ASKED) {
         parts.extensions.insert(AsksTiming);
     }
@@ -186,6 +194,10 @@ pub(crate) fn clean_request(
 /// Stands beside a request whose calling proxy wants to know where the time goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsksTiming;
+
+/// Stands beside a request that its calling proxy has sent before.
+#[derive(Debug, Clone, Copy)]
+struct FurtherAttempt;
 
 /// Takes out fields of one connection, those that `connection` names included.
 pub(super) fn clean(headers: &mut HeaderMap) {

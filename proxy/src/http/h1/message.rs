@@ -9,7 +9,7 @@ use weft_core::traffic::RequestView;
 use super::body::Framing;
 use super::field::{Field, Kind, Span, is_like, is_scheme, kind, members};
 use super::head::HeadError;
-use crate::http::MADE_FIELDS_MAX;
+use crate::http::{ATTEMPT_FIELD, MADE_FIELDS_MAX};
 use crate::inbound::WholeRequest;
 
 /// The head of a request. Reused from request to request of one connection.
@@ -39,6 +39,8 @@ pub(crate) struct RequestHead {
     pub(super) forwarded_proto: ForwardedProto,
     /// Whether a calling proxy wants to know where the time goes.
     asks_timing: bool,
+    /// Whether a calling proxy says that it is not the first attempt.
+    is_further: bool,
 }
 
 /// What `x-forwarded-proto` says.
@@ -110,7 +112,7 @@ impl RequestHead {
         self.host = None;
         self.expects_continue = false;
         self.forwarded_proto = ForwardedProto::Absent;
-        self.asks_timing = false;
+        (self.asks_timing, self.is_further) = (false, false);
         let mut framing = FramingFields::default();
         let mut connection = Connection::default();
         let mut upgrades = 0;
@@ -153,6 +155,7 @@ impl RequestHead {
                 }
                 Kind::Mesh => {
                     self.asks_timing |= is_timing(field.name.of(bytes)) && is_asked(value);
+                    self.is_further |= is_attempt(field.name.of(bytes));
                 }
                 Kind::ClientCert | Kind::EndToEnd | Kind::Envoy | Kind::HopByHop => {}
             }
@@ -304,6 +307,10 @@ impl RequestView for RequestRef<'_> {
 }
 
 impl WholeRequest for RequestRef<'_> {
+    fn is_further_attempt(&self) -> bool {
+        self.head.is_further
+    }
+
     fn each_field(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         self.passed_on().for_each(|(name, value)| visit(name, value));
     }
@@ -330,6 +337,11 @@ pub(crate) struct ResponseHead {
 /// Whether a field is the one by which proxies tell each other where the time goes.
 pub(super) fn is_timing(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(TIMING_FIELD.as_bytes())
+}
+
+/// Whether a field is the one by which a calling proxy says which attempt a request is.
+fn is_attempt(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(ATTEMPT_FIELD.as_bytes())
 }
 
 /// Whether its value asks.

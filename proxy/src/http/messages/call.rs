@@ -32,6 +32,29 @@ pub(crate) enum Uncalled {
     Unanswered(#[source] BrokenMessage),
 }
 
+impl Uncalled {
+    /// Whether the stream ended before anybody looked at the request.
+    fn is_unseen(&self) -> bool {
+        match self {
+            Self::Unanswered(BrokenMessage::Io(error)) => {
+                error.kind() == io::ErrorKind::ConnectionRefused
+            }
+            Self::Unanswered(_) | Self::Asked(_) => false,
+        }
+    }
+
+    /// Whether the other side has said that it has not looked at the request.
+    pub(crate) fn is_refused(&self) -> bool {
+        let has_said = match self {
+            Self::Unanswered(BrokenMessage::Reset(error)) => {
+                error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            }
+            Self::Unanswered(_) | Self::Asked(_) => false,
+        };
+        has_said || self.is_unseen()
+    }
+}
+
 impl Call {
     /// Puts a request down.
     ///
@@ -47,13 +70,7 @@ impl Call {
 
     /// Whether it may go to another stream after an error, since nobody has looked at it.
     pub(crate) fn can_go_elsewhere(&self, error: &Uncalled) -> bool {
-        let is_refused = match error {
-            Uncalled::Unanswered(BrokenMessage::Io(error)) => {
-                error.kind() == io::ErrorKind::ConnectionRefused
-            }
-            Uncalled::Unanswered(_) | Uncalled::Asked(_) => false,
-        };
-        is_refused && self.channel.can_begin()
+        error.is_unseen() && self.channel.can_begin()
     }
 
     /// Sends the request on a stream and waits for the head of the answer.

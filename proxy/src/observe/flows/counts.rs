@@ -18,6 +18,40 @@ pub(super) type Ending = (u16, &'static str, Option<u8>);
 /// What stands for each status of gRPC that is none.
 pub(super) const GRPC_OTHER: u8 = 17;
 
+/// What further attempts came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryResult {
+    /// Wanted, and not made: the body was not kept.
+    Body,
+    /// The same: the target's budget was spent.
+    Budget,
+    /// The same: all attempts had been made.
+    Limit,
+    /// Begun.
+    Retried,
+    /// A request was answered well after some.
+    Success,
+    /// Wanted, and not made: the time of the request would have been over.
+    Time,
+}
+
+impl RetryResult {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Body, Self::Budget, Self::Limit, Self::Retried, Self::Success, Self::Time];
+
+    /// Returns the word for it in metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Budget => "budget",
+            Self::Limit => "limit",
+            Self::Retried => "retried",
+            Self::Success => "success",
+            Self::Time => "time",
+        }
+    }
+}
+
 /// One worker's counts of a flow.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -28,6 +62,8 @@ pub(crate) struct Flow {
     by_grpc: OnceLock<Box<[Count; GRPC_OTHER as usize + 1]>>,
     /// Rare beside the others, and of few values.
     flagged: Mutex<BTreeMap<Ending, u64>>,
+    /// In the order of [`RetryResult::ALL`]. Made when the first comes.
+    retries: OnceLock<Box<[Count; RetryResult::ALL.len()]>>,
     durations: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
@@ -86,6 +122,11 @@ impl Flow {
         self.response_bytes.add(outcome.response_bytes.saturating_mul(1000));
     }
 
+    /// Counts what a further attempt came to.
+    pub(crate) fn retried(&self, result: RetryResult) {
+        self.retries.get_or_init(Box::default)[result as usize].add(1);
+    }
+
     /// Counts a connection of bytes that begins.
     pub(crate) fn opened(&self) {
         self.opened.add(1);
@@ -110,6 +151,7 @@ impl Flow {
 #[derive(Debug, Default)]
 pub(super) struct Sum {
     pub(super) requests: BTreeMap<Ending, u64>,
+    retries: [u64; RetryResult::ALL.len()],
     pub(super) durations: Buckets,
     pub(super) request_bytes: Buckets,
     pub(super) response_bytes: Buckets,
@@ -161,6 +203,11 @@ impl Sum {
             }
             let flagged = flow.flagged.lock().unwrap_or_else(PoisonError::into_inner);
             flagged.iter().for_each(|(key, count)| *sum.requests.entry(*key).or_default() += count);
+            for (sum, count) in
+                sum.retries.iter_mut().zip(flow.retries.get().into_iter().flat_map(|it| it.iter()))
+            {
+                *sum += count.value();
+            }
             sum.durations.add(&flow.durations);
             sum.request_bytes.add(&flow.request_bytes);
             sum.response_bytes.add(&flow.response_bytes);
@@ -199,6 +246,11 @@ impl Sum {
             sent: self.sent,
             received: self.received,
         }
+    }
+
+    /// Returns how often further attempts came to this.
+    pub(super) fn retries(&self, result: RetryResult) -> u64 {
+        self.retries[result as usize]
     }
 
     /// Returns the requests by what is made of their status.

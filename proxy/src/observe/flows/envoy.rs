@@ -3,6 +3,7 @@
 //! **Source**: Envoy: cluster and HTTP connection manager statistics, as its Prometheus page names
 //! them; Consul: docs/connect/observability/grafanadashboards.
 
+use super::counts::RetryResult;
 use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
@@ -28,6 +29,26 @@ fn listener(key: &FlowKey) -> String {
     };
     format!("envoy_http_conn_manager_prefix=\"{prefix}\",{}", labels(key))
 }
+
+/// Name, help and meaning of each count of further attempts.
+const RETRIES: [(&str, &str, RetryResult); 4] = [
+    ("envoy_cluster_upstream_rq_retry", "Further attempts.", RetryResult::Retried),
+    (
+        "envoy_cluster_upstream_rq_retry_success",
+        "Requests that were answered well after some.",
+        RetryResult::Success,
+    ),
+    (
+        "envoy_cluster_upstream_rq_retry_overflow",
+        "Such as were not made, as the budget was spent.",
+        RetryResult::Budget,
+    ),
+    (
+        "envoy_cluster_upstream_rq_retry_limit_exceeded",
+        "Such as were not made, as all had been made.",
+        RetryResult::Limit,
+    ),
+];
 
 pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     let (cluster, http) = (&*labelled(sums, labels), &*labelled(sums, listener));
@@ -59,6 +80,9 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     page.histogram((name, "Milliseconds of requests."), cluster, (|sum| &sum.durations, 1.0));
     let name = "envoy_http_downstream_rq_time";
     page.histogram((name, "Milliseconds of requests."), http, (|sum| &sum.durations, 1.0));
+    for (name, help, result) in RETRIES {
+        page.counter((name, help), cluster, |sum| sum.retries(result));
+    }
     let name = "envoy_cluster_upstream_cx_total";
     page.counter((name, "Connections of bytes."), cluster, |sum| sum.opened);
     let name = "envoy_cluster_upstream_cx_active";

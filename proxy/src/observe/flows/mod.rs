@@ -22,8 +22,8 @@ use weft_core::name::ServiceName;
 use weft_core::traffic::flow::{FLOWS_TOLD_MAX, FlowCounts};
 use weft_runtime::clock;
 
-pub(crate) use counts::Flow;
 use counts::Sum;
+pub(crate) use counts::{Flow, RetryResult};
 use page::Page;
 
 use super::Side;

@@ -1,5 +1,6 @@
 //! Our own names.
 
+use super::counts::RetryResult;
 use super::page::{Page, Sums, grpc_label, labelled};
 use super::{FlowKey, Side};
 
@@ -28,6 +29,16 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
             let grpc = grpc_label("grpc_status", *grpc);
             let labels = format!("{labels},code=\"{status}\",flags=\"{flag}\"{grpc}");
             page.line(name, &labels, count);
+        }
+    }
+    let name = "weft_proxy_retries_total";
+    page.head(name, ("counter", "Further attempts at requests, and those wanted and not made."));
+    for (labels, sum) in &sums {
+        for result in RetryResult::ALL {
+            let count = sum.retries(result);
+            if count > 0 {
+                page.line(name, &format!("{labels},result=\"{}\"", result.word()), count);
+            }
         }
     }
     let name = "weft_proxy_flow_request_duration_seconds";

@@ -198,6 +198,11 @@ impl Logged {
         self.record.transport_failure = Some(text(reason.as_bytes(), WORD_BYTES_MAX));
     }
 
+    /// Notes how often it was tried to send it on, and Envoy's word for why it was not tried again.
+    pub(crate) fn attempted(&mut self, count: u32, flag: Option<&'static str>) {
+        (self.record.attempts, self.record.attempts_flag) = (count, flag);
+    }
+
     fn note_grpc(&mut self, each_header: &impl Fn(&str, &mut dyn FnMut(&[u8]))) {
         each_header("grpc-status", &mut |status| {
             let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
@@ -214,10 +219,11 @@ impl Logged {
     ) {
         let (status, cause) = (outcome.status, outcome.cause);
         self.record.cause = cause;
-        let flag = self.record.flag();
+        let (flag, more) = (self.record.flag(), self.record.attempts_flag);
         let keeps = |plan: &Arc<LogPlan>| {
             let filter = &plan.config.filter;
-            filter.keeps(status, cause.is_some(), flag, outcome.duration)
+            let keeps = |flag| filter.keeps(status, cause.is_some(), flag, outcome.duration);
+            keeps(flag) || more.is_some() && keeps(more)
         };
         let is_kept = self.is_sampled || self.plan.as_ref().is_some_and(keeps);
         if !is_kept && self.watched.is_none() {
