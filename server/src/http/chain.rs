@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::chain::{ChainNode, ChainOverrides, ChainRoute, CompiledChain, Target};
-use weft_core::config_entry::{EntryKey, EntryKind, UnknownProtocol};
+use weft_core::config_entry::{EntryKey, EntryKind, HeaderChanges, UnknownProtocol};
 use weft_core::state::State;
 use weft_core::time::Span;
 use weft_core::watch::Topic;
@@ -144,8 +144,24 @@ fn route(route: &ChainRoute) -> Value {
     if let Some(prefix) = &route.action.prefix_rewrite {
         destination.insert("PrefixRewrite".to_owned(), json!(prefix));
     }
-    if let Some(limit) = route.action.request_timeout {
-        destination.insert("RequestTimeout".to_owned(), json!(text(limit)));
+    let action = &route.action;
+    for (name, limit) in [
+        ("RequestTimeout", action.request_timeout),
+        ("IdleTimeout", action.idle_timeout),
+        ("PerTryTimeout", action.per_try_timeout),
+    ] {
+        destination.extend(limit.map(|limit| (name.to_owned(), json!(text(limit)))));
+    }
+    for (name, changes) in
+        [("RequestHeaders", &action.request_headers), ("ResponseHeaders", &action.response_headers)]
+    {
+        if *changes != HeaderChanges::default() {
+            destination.insert(name.to_owned(), json!(changes));
+        }
+    }
+    if let Ok(Value::Object(retries)) = serde_json::to_value(&action.retries) {
+        // Its fields stand beside the others, as in the entry; what says nothing is left out.
+        destination.extend(retries);
     }
     json!({
         "Definition": { "Match": { "HTTP": route.matches }, "Destination": destination },
