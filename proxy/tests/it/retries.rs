@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use weft_core::config_entry::Protocol;
+use weft_core::config_entry::{BalancePolicy, LoadBalancer, Protocol};
 use weft_runtime::http::{Body, ServeOptions, collect, full, serve};
 use weft_runtime::net;
 use weft_runtime::task::TaskTree;
@@ -75,7 +75,12 @@ impl Road {
         let mut upstream = Upstream::of("web", (call, protocol), vec![bad_door, good_door]);
         upstream.start = json!({ "Type": "router", "Routes": [
             { "Match": {}, "Action": action, "NextNode": "web" } ] });
-        let snapshot = mesh.snapshot("client", (free().await, call), protocol, &[upstream]);
+        let mut snapshot = mesh.snapshot("client", (free().await, call), protocol, &[upstream]);
+        // In turn, as the default soon keeps away from the one that fails.
+        let in_turn = LoadBalancer { policy: BalancePolicy::RoundRobin, ..Default::default() };
+        for target in snapshot.upstreams.iter_mut().flat_map(|it| it.chain.targets.values_mut()) {
+            target.load_balancer = Some(Box::new(in_turn.clone()));
+        }
         let client = Running::start("client", snapshot).await;
         Self { call, client, _servers: servers }
     }
