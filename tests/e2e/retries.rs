@@ -83,6 +83,10 @@ fn what_one_instance_fails_another_answers() {
     let _bad = cluster.agent.sidecar("web-bad");
     let _good = called(&cluster, "web-good", "web", "v1");
     cluster.agent.intend("shop", "web", "allow");
+    // Else the one that fails is soon kept away from.
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web", "LoadBalancer": { "Policy": "round_robin" },
+    }));
     let shop = Shop::open(&cluster, &["web"]);
     let door = shop.to("web");
     let is_both = |path: &str| {
