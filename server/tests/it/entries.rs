@@ -22,12 +22,12 @@ fn warnings(answer: &HttpResponse) -> Vec<&str> {
 async fn a_write_that_has_no_effect_yet_says_so_and_is_kept() {
     let world = Joined::start().await;
     let resolver = json!({ "Kind": "service-resolver", "Name": "web",
-        "LoadBalancer": { "Policy": "maglev" }, "ConnectTimeout": "1s" });
+        "PrioritizeByLocality": { "Mode": "failover" }, "ConnectTimeout": "1s" });
     let answer = world.write(&resolver).await;
     assert_eq!((answer.status, answer.text().trim()), (StatusCode::OK, "true"));
-    assert_eq!(warnings(&answer), ["LoadBalancer: is kept, and has no effect yet"]);
+    assert_eq!(warnings(&answer), ["PrioritizeByLocality: is kept, and has no effect yet"]);
     let shown = world.get("/v1/config/service-resolver/web").await;
-    assert_eq!(shown["LoadBalancer"], json!({ "Policy": "maglev" }));
+    assert_eq!(shown["PrioritizeByLocality"], json!({ "Mode": "failover" }));
 
     let gateway = json!({ "Kind": "ingress-gateway", "Name": "door",
         "Listeners": [{ "Port": 80, "Protocol": "http", "Services": [{ "Name": "*" }] }] });
