@@ -247,6 +247,14 @@ impl LogRecord {
         }
     }
 
+    /// Tells what the proxy did, and why it made no further attempt.
+    fn flags(&self) -> Value<'_> {
+        match (self.flag(), self.attempts_flag) {
+            (Some(flag), Some(more)) => Value::Text(format!("{flag},{more}").into()),
+            (flag, more) => Value::text(flag.or(more).unwrap_or("-")),
+        }
+    }
+
     fn plain<'a>(&'a self, plain: Plain, scope: &'a LogScope) -> Value<'a> {
         let is_bytes = self.protocol.is_none();
         match plain {
@@ -296,10 +304,7 @@ impl LogRecord {
                 (false, None) => Value::text("via_upstream"),
             },
             Plain::ResponseDuration => Value::millis(self.response_duration),
-            Plain::ResponseFlags => match (self.flag(), self.attempts_flag) {
-                (Some(flag), Some(more)) => Value::Text(format!("{flag},{more}").into()),
-                (flag, more) => Value::text(flag.or(more).unwrap_or("-")),
-            },
+            Plain::ResponseFlags => self.flags(),
             Plain::ResponseTxDuration => {
                 Value::millis(self.response_duration.map(|head| self.duration.saturating_sub(head)))
             }
