@@ -20,6 +20,9 @@ use weft_core::name::Datacenter;
 use weft_core::state::{Answer, Command, State, StateSnapshot};
 use weft_core::time::Timestamp;
 use weft_core::traffic::client_hello::server_name;
+use weft_core::traffic::datagrams::{
+    LEAVE, Piece as Datagram, Reader, length_before, read_varint, write_varint,
+};
 use weft_core::traffic::message::{
     Field, Fields, FieldsWriter, MessageReader, Piece, RECORD_HEADER_BYTES, RecordKind,
     RequestHead, read_answer, write_end, write_header, write_reset,
@@ -34,13 +37,14 @@ use weft_proto::{envelope, json, text};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name.
-pub(crate) const TARGETS: [Target; 24] = [
+pub(crate) const TARGETS: [Target; 25] = [
     ("acl_rules", acl_rules),
     ("agent_api", agent_api),
     ("agent_definitions", agent_definitions),
     ("canonical_path", canonical_path),
     ("client_hello", client_hello),
     ("command", command),
+    ("datagrams", datagrams),
     ("dns_message", weft_agent::dns::untrusted::message),
     ("dns_question", dns_question),
     ("filter", filter),
@@ -119,6 +123,41 @@ fn proxy_protocol(bytes: &[u8]) {
         assert_eq!(read.0.ends.is_some(), header.ends.is_some());
         Header::parse(&header.write_v1()).expect("what was written is readable").expect("whole");
     }
+}
+
+/// Datagrams on a stream: the same whatever the pieces in which they come, and what was read can be
+/// written and is what was there. The number before one beside a stream is the same written again, or
+/// shorter.
+fn datagrams(bytes: &[u8]) {
+    if let Some((number, count)) = read_varint(bytes) {
+        let mut written = Vec::new();
+        write_varint(number, &mut written);
+        assert!(written.len() <= count);
+        assert_eq!(read_varint(&written), Some((number, written.len())));
+    }
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    let whole = datagrams_read(bytes, bytes.len().max(1));
+    assert!(bytes.starts_with(&whole));
+    assert_eq!(whole, datagrams_read(bytes, usize::from(*step).max(1)));
+}
+
+/// Reads as far as the rules are kept, in pieces of so many bytes, and writes it again.
+fn datagrams_read(bytes: &[u8], step: usize) -> Vec<u8> {
+    let (mut reader, mut written) = (Reader::default(), Vec::new());
+    for mut piece in bytes.chunks(step) {
+        loop {
+            match reader.next(&mut piece) {
+                Ok(Some(Datagram::Datagram(datagram))) => {
+                    written.extend(length_before(datagram).expect("it was read"));
+                    written.extend_from_slice(datagram);
+                }
+                Ok(Some(Datagram::Leave)) => written.extend(LEAVE),
+                Ok(None) => break,
+                Err(_) => return written,
+            }
+        }
+    }
+    written
 }
 
 /// Messages between proxies: the same whatever the pieces in which they come, and what was read can be
