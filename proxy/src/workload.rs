@@ -12,7 +12,7 @@ use weft_core::intention::Judge;
 use weft_core::local_address::LocalAddress;
 use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
-use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot};
+use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot, UpstreamConfig};
 use weft_core::traffic::{Balance, RouteTable, RouteTableError};
 use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
@@ -21,6 +21,7 @@ use weft_runtime::tls::rustls::ServerConfig;
 use crate::config::{Hops, Sharing};
 use crate::identity::{ClientConfigs, Credentials};
 use crate::observe::LogPlan;
+use crate::outbound::Breaker;
 use crate::transport::quic;
 
 /// One version of everything that the workers follow.
@@ -83,6 +84,8 @@ pub(crate) struct UpstreamTarget {
     pub(crate) endpoints: Vec<Endpoint>,
     /// How one of them is chosen; the same `Arc` as before when neither has changed.
     pub(crate) balance: Arc<Balance>,
+    /// What it may be asked at once; the same `Arc` as before while that has not changed, `None` where nothing is limited.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     /// Where it is, if it is outside the mesh; `endpoints` are then its addresses, in order.
     pub(crate) outside: Option<Arc<ServiceDestination>>,
     /// Over what it is to be called.
@@ -230,7 +233,9 @@ fn upstreams(
         }
         let mut targets = Vec::with_capacity(upstream.chain.targets.len());
         for target in upstream.chain.targets.values() {
-            targets.push(upstream_target(target, (snapshot, before), with, &mut configs)?);
+            let mut made = upstream_target(target, (snapshot, before), with, &mut configs)?;
+            made.breaker = breaker(upstream, target, before);
+            targets.push(made);
         }
         upstreams.push(Upstream {
             bind: upstream.bind.clone(),
@@ -273,6 +278,20 @@ fn balance(target: &Target, endpoints: &[Endpoint], before: Option<&Workload>) -
     kept.cloned().unwrap_or_else(|| Arc::new(Balance::new(settings, endpoints)))
 }
 
+/// Makes what limits a target; as before while the limits have not changed, as what is under way counts on.
+fn breaker(
+    upstream: &UpstreamConfig,
+    target: &Target,
+    before: Option<&Workload>,
+) -> Option<Arc<Breaker>> {
+    let (limits, protocol) = (&upstream.limits, upstream.chain.protocol);
+    let known = before.iter().flat_map(|before| &before.upstreams);
+    let same = known.filter(|it| it.service == upstream.chain.service_name);
+    let mut same = same.flat_map(|it| &it.targets).filter(|it| it.id == target.id);
+    let kept = same.find_map(|it| it.breaker.clone().filter(|it| it.is_of(limits, protocol)));
+    kept.or_else(|| Breaker::new(limits, protocol))
+}
+
 fn upstream_target(
     target: &Target,
     (snapshot, before): (&ProxySnapshot, Option<&Workload>),
@@ -301,6 +320,7 @@ fn upstream_target(
         sni: target.sni.clone(),
         tls,
         balance: balance(target, &endpoints, before),
+        breaker: None,
         endpoints,
         outside: target.outside.clone().map(Arc::new),
     })

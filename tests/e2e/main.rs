@@ -69,5 +69,6 @@ mod tokens;
 mod tracing;
 mod udp;
 mod unix_sockets;
+mod upstream_limits;
 mod watching;
 mod workload_api;

@@ -86,7 +86,7 @@ pub struct IngressService {
     pub max_concurrent_requests: u32,
     /// When an instance that fails is left out.
     #[serde(default, skip_serializing_if = "is_blank")]
-    pub passive_health_check: Option<PassiveHealthCheck>,
+    pub passive_health_check: Option<Box<PassiveHealthCheck>>,
 }
 
 /// The certificate of one service behind a port.
@@ -113,7 +113,7 @@ pub struct IngressLimits {
     pub max_concurrent_requests: u32,
     /// When an instance that fails is left out.
     #[serde(skip_serializing_if = "is_blank")]
-    pub passive_health_check: Option<PassiveHealthCheck>,
+    pub passive_health_check: Option<Box<PassiveHealthCheck>>,
 }
 
 impl IngressGateway {

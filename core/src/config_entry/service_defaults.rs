@@ -128,7 +128,7 @@ pub struct ServiceDefaults {
     pub external_sni: String,
     /// How it calls others.
     #[serde(default, skip_serializing_if = "is_blank")]
-    pub upstream_config: Option<UpstreamConfigs>,
+    pub upstream_config: Option<Box<UpstreamConfigs>>,
     /// Where a service outside the mesh is.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub destination: Option<ServiceDestination>,

@@ -1,6 +1,6 @@
 //! What each kind of entry accepts, what it makes of it, and what it refuses.
 
-use super::ConfigEntry;
+use super::{ConfigEntry, Protocol, UpstreamConfig, UpstreamLimits};
 
 fn normalised(json: &str) -> Result<serde_json::Value, Vec<String>> {
     let entry: ConfigEntry = serde_json::from_str(json).expect(json);
@@ -240,4 +240,41 @@ fn what_has_no_effect_is_told_at_each_place() {
     let wanted =
         ["Failover.*.Datacenters", "Failover.v1.Targets[1].Datacenter", "Failover.v1.Policy"];
     assert_eq!(entry.normalise().expect("an entry").warnings(), wanted.map(told));
+}
+
+#[test]
+fn an_upstream_is_called_as_its_registration_says_then_its_override_then_the_defaults() {
+    let entry = r#"{"Kind":"service-defaults","Name":"shop","UpstreamConfig":{
+        "Defaults":{"ConnectTimeoutMs":1000,"Limits":{"MaxConnections":7,"MaxPendingRequests":8}},
+        "Overrides":[{"Name":"web","Protocol":"http2","Limits":{"MaxConnections":9}}]}}"#;
+    let entry: ConfigEntry = serde_json::from_str(entry).expect(entry);
+    let ConfigEntry::ServiceDefaults(defaults) = entry else { panic!("another kind") };
+    let configs = defaults.upstream_config.expect("it has one");
+    let web = configs.of(&"web".parse().expect("a name"));
+    assert_eq!((web.connect_timeout_ms, web.protocol), (1_000, Some(Protocol::Http2)));
+    // A block replaces the whole block.
+    let limits = UpstreamLimits { max_connections: Some(9), ..UpstreamLimits::default() };
+    assert_eq!(web.limits, Some(limits));
+    let other = configs.of(&"db".parse().expect("a name"));
+    assert_eq!(other.limits.and_then(|limits| limits.max_pending_requests), Some(8));
+
+    let read = |text: &str| UpstreamConfig::read(&serde_json::from_str(text).expect(text));
+    let own = read(
+        r#"{"connect_timeout_ms":50,"unknown":[1],"limits":{"max_concurrent_requests":3},
+            "passive_health_check":{"interval":"5s","enforcing_consecutive_5xx":10}}"#,
+    );
+    let own = own.expect("settings").over(web);
+    assert_eq!((own.connect_timeout_ms, own.protocol), (50, Some(Protocol::Http2)));
+    assert_eq!(
+        own.limits.map(|it| (it.max_connections, it.max_concurrent_requests)),
+        Some((None, Some(3)))
+    );
+    let check = own.passive_health_check.expect("a block");
+    assert_eq!(check.enforcing_consecutive_5xx, Some(10));
+    assert_eq!(check.interval, crate::time::Span(std::time::Duration::from_secs(5)));
+    let wrong = read(r#"{"passive_health_check":{"max_ejection_percent":101}}"#);
+    let reason = "Config.PassiveHealthCheck.MaxEjectionPercent: must be a percentage, 0 to 100";
+    assert_eq!(wrong, Err(reason.to_owned()));
+    let wrong = read(r#"{"limits":{"max_connections":"many"}}"#).expect_err("no number");
+    assert!(wrong.starts_with("Config: ") && wrong.contains("many"), "{wrong}");
 }

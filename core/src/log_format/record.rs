@@ -347,7 +347,11 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "body-timeout" | "head-timeout" | "idle-timeout" => "SI",
         "client-gone" => "DC",
         "connection-cut" => "LR",
-        "connection-limit" | "descriptor-limit" => "UO",
+        "connection-limit"
+        | "descriptor-limit"
+        | "upstream-connection-limit"
+        | "upstream-pending-limit"
+        | "upstream-request-limit" => "UO",
         "no-endpoint" => "UH",
         "overload" => "OM",
         "request-timeout" => "UT",

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::calls::{self, calls};
 use super::doors::Doors;
 use super::{
     CheckDoor, ExposedListener, Exposure, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update,
@@ -283,6 +284,7 @@ impl Assembler {
             problems.push(Problem { subject, reason: reason.clone() });
         }
         problems.extend(self.udp_at_paths());
+        problems.extend(self.unmeant());
         for (name, state) in &self.facts.chains {
             if let Some(reason) = &state.problem {
                 let subject = Subject::Upstream(name.clone());
@@ -300,6 +302,18 @@ impl Assembler {
             self.outputs.push_back(Output::Problems(problems.clone()));
             self.problems = problems;
         }
+    }
+
+    /// Settings of upstreams that mean nothing, or not with the service that is called.
+    fn unmeant(&self) -> Vec<Problem> {
+        let defaults = self.facts.defaults.as_deref();
+        let doors = self.doors.iter().flat_map(|doors| &doors.upstreams);
+        let found = doors.filter_map(|door| {
+            let chain = self.facts.chains.get(&door.destination)?.in_use.as_ref()?;
+            let reason = calls::problem(chain, door, defaults)?;
+            Some(Problem { subject: Subject::Upstream(door.destination.clone()), reason })
+        });
+        found.collect()
     }
 
     /// Datagrams come and go at addresses and ports only.
@@ -342,7 +356,7 @@ impl Assembler {
     /// Puts everything together, `None` while something is missing.
     fn assemble(&self) -> Option<ProxySnapshot> {
         let doors = self.doors.as_ref()?;
-        let facts = &self.facts;
+        let (facts, defaults) = (&self.facts, self.facts.defaults.as_deref());
         let mut upstreams = Vec::new();
         let mut endpoints: BTreeMap<TargetId, Vec<Endpoint>> = BTreeMap::new();
         for door in &doors.upstreams {
@@ -356,8 +370,15 @@ impl Assembler {
                         endpoints.insert(id.clone(), select(target, instances));
                     }
                     let (bind, socket_mode) = (door.bind.clone(), door.socket_mode);
-                    let chain = (**chain).clone();
-                    upstreams.push(UpstreamConfig { bind, socket_mode, chain });
+                    let (mut chain, calls) = ((**chain).clone(), calls(door, defaults));
+                    calls::put_into(&mut chain, &calls);
+                    upstreams.push(UpstreamConfig {
+                        bind,
+                        socket_mode,
+                        chain,
+                        limits: calls.limits.unwrap_or_default(),
+                        passive_health_check: calls.passive_health_check,
+                    });
                 }
                 // The first snapshot waits until each upstream has a chain or is known to have
                 // none; later ones do not hold back what runs for an upstream that was added.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Site;
 use crate::catalog::{Service, ServiceKind, Upstream};
-use crate::config_entry::Expose;
+use crate::config_entry::{Expose, UpstreamConfig};
 use crate::limits;
 use crate::local_address::LocalAddress;
 use crate::name::{InstanceId, ServiceName};
@@ -63,6 +63,8 @@ pub(super) struct Door {
     pub(super) bind: LocalAddress,
     /// Of a unix socket.
     pub(super) socket_mode: Option<u32>,
+    /// How it is called, as the registration says; else why that means nothing.
+    pub(super) config: Result<Box<UpstreamConfig>, String>,
 }
 
 impl Doors {
@@ -129,18 +131,20 @@ fn door(upstream: &Upstream, site: &Site) -> Result<Door, String> {
         return Err(format!("datacenter {datacenter} cannot be reached from {}", site.datacenter));
     }
     let destination = upstream.destination_name.clone();
+    let config = UpstreamConfig::read(&upstream.config).map(Box::new);
     if let Some(path) = &upstream.local_bind_socket_path {
         let socket_mode = upstream.socket_mode().ok_or_else(|| {
             let text = &upstream.local_bind_socket_mode;
             format!("LocalBindSocketMode: {text:?} is no mode of a file")
         })?;
         let bind = LocalAddress::Unix(path.clone());
-        return Ok(Door { destination, bind, socket_mode: Some(socket_mode) });
+        return Ok(Door { destination, bind, socket_mode: Some(socket_mode), config });
     }
     let said = |invalid: InvalidSidecar| invalid.to_string();
     let address = ip("LocalBindAddress", &upstream.local_bind_address, LOOPBACK).map_err(said)?;
     let port = port("LocalBindPort", upstream.local_bind_port).map_err(said)?;
-    Ok(Door { destination, bind: SocketAddr::new(address, port).into(), socket_mode: None })
+    let bind = SocketAddr::new(address, port).into();
+    Ok(Door { destination, bind, socket_mode: None, config })
 }
 
 fn ip(field: &'static str, text: &str, default: IpAddr) -> Result<IpAddr, InvalidSidecar> {

@@ -4,6 +4,7 @@
 //! Subscriptions, and the way to the proxy, are the agent's.
 
 mod assembler;
+mod calls;
 mod check_doors;
 mod doors;
 mod exposed;

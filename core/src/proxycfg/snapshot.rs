@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
+use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, MeshTls, Protocol,
-    ProxyProtocol, Tracing,
+    AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, MeshTls, PassiveHealthCheck,
+    Protocol, ProxyProtocol, Tracing, UpstreamLimits,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -152,4 +153,10 @@ pub struct UpstreamConfig {
     pub socket_mode: Option<u32>,
     /// What the proxy follows for each connection or request.
     pub chain: CompiledChain,
+    /// What may be open towards each of its targets at once.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub limits: UpstreamLimits,
+    /// When instances that fail are left out; `None` for no more than is safe for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive_health_check: Option<Box<PassiveHealthCheck>>,
 }

@@ -12,6 +12,7 @@ pub(crate) mod condition;
 pub mod datagrams;
 mod explain;
 pub mod flow;
+mod gauge;
 pub mod grpc_web;
 mod header_edits;
 pub mod message;
@@ -29,6 +30,7 @@ mod trace;
 
 pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
+pub use gauge::Gauge;
 pub use header_edits::{HeaderEdits, HeaderPlan};
 pub use mix::Mix64;
 pub use request::RequestView;

@@ -16,6 +16,7 @@ use weft_runtime::task::TaskTree;
 use crate::config::{Sharing, Workers};
 use crate::handover::Standing;
 use crate::observe::{Metrics, WorkloadMetrics};
+use crate::outbound::Breaker;
 use crate::tenant::{Tenant, TenantState, Tenants};
 use crate::workload::Workload;
 
@@ -196,6 +197,7 @@ fn clusters(tenant: &Tenant, workload: &Workload) -> Value {
                         "target": target.id, "spiffe_id": target.spiffe_id,
                         "mesh_transport": transport_word(target.transport),
                         "endpoints": endpoints.collect::<Vec<_>>(),
+                        "limits": target.breaker.as_ref().map(|breaker| limits(breaker)),
                     })
                 })
                 .collect();
@@ -206,6 +208,14 @@ fn clusters(tenant: &Tenant, workload: &Workload) -> Value {
         })
         .collect();
     json!({ "version": workload.snapshot.version, "upstreams": upstreams })
+}
+
+/// What a target is limited to, and how much of it there is.
+fn limits(breaker: &Breaker) -> Value {
+    let standing = breaker.standing().into_iter();
+    let limits = standing
+        .map(|(name, count, most)| (name.to_owned(), json!({ "now": count, "most": most })));
+    Value::Object(limits.collect())
 }
 
 /// An endpoint, with what each worker speaks with it where there is a choice.

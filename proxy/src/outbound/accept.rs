@@ -9,6 +9,7 @@ use weft_core::config_entry::Protocol;
 use weft_core::local_address::LocalAddress;
 use weft_runtime::net::TcpStream;
 
+use super::breaker::CONNECTION_LIMIT;
 use super::connect::open_tcp;
 use super::hello::server_name;
 use super::protocol::{Spoken, detect};
@@ -138,6 +139,9 @@ async fn copy(
         Ok(opened) => opened,
         Err(refusal) => {
             debug!(upstream = %upstream.service, cause = refusal.message, "connection refused");
+            if refusal.cause == CONNECTION_LIMIT {
+                flow(worker, &local, (number, target), route).overflowed();
+            }
             carried.tell(|record| record.transport_failure = Some(refusal.message.into()));
             carried.fail(refusal.cause);
             return;

@@ -16,6 +16,7 @@ use weft_runtime::tls::rustls::ClientConfig;
 use weft_runtime::tls::rustls::pki_types::{CertificateDer, ServerName};
 use weft_runtime::tls::tokio_rustls::TlsConnector;
 
+use super::breaker::{Admitted, Breaker, Place};
 use super::endpoint::{Tried, choose, none_left, note_unreached};
 use super::route::Plan;
 use crate::http::general::Stream;
@@ -37,6 +38,10 @@ pub(super) async fn connect(
     reuse: Reuse,
 ) -> Result<Lease<HopWire>, Refusal> {
     plan.observed.hand();
+    if plan.is_limited() {
+        // Boxed, as all that is rare: each request would have to have room for it.
+        Box::pin(plan.admit()).await?;
+    }
     if reuse == Reuse::Allowed {
         // On a further attempt: the one before did not pass the request on.
         if let Some(number) = plan.tried.current() {
@@ -60,9 +65,10 @@ pub(super) async fn connect(
         }
         if lease.wire.is_none() {
             let series = &plan.local_target().series;
+            let waiting = plan.wait()?;
             // Boxed: rare beside the requests that find a connection, and large.
             let dial = Dial::new(worker, (endpoint, plan.tls()), (series, plan.connect_timeout));
-            match Box::pin(dial.kept()).await {
+            match Box::pin(waiting_for(waiting, dial.kept())).await {
                 Ok(wire) => lease.wire = Some(wire),
                 Err(error) => {
                     let refusal = failed(plan, number, endpoint, &error);
@@ -77,6 +83,11 @@ pub(super) async fn connect(
         plan.tried.take(number);
         return Ok(lease);
     }
+}
+
+/// Opens a connection while the request counts as one that waits.
+async fn waiting_for<T>(_place: Option<Box<Place>>, opening: impl Future<Output = T>) -> T {
+    opening.await
 }
 
 /// Whether a connection that waited is one over TCP, and QUIC has come since.
@@ -104,7 +115,7 @@ pub(super) async fn open_tcp(
     local: &Local,
     (upstream, target): (usize, usize),
     (limit, from): (Duration, Option<IpAddr>),
-) -> Result<((HopWire, Lease<HopWire>), SocketAddr), Refusal> {
+) -> Result<((HopWire, (Lease<HopWire>, Admitted)), SocketAddr), Refusal> {
     let spec = &local.workload.upstreams[upstream];
     let of_target = &spec.targets[target];
     let local_target = &local.upstreams[upstream].targets[target];
@@ -112,6 +123,8 @@ pub(super) async fn open_tcp(
         Protocol::Udp => StreamKind::Datagrams,
         Protocol::Grpc | Protocol::Http | Protocol::Http2 | Protocol::Tcp => StreamKind::Bytes,
     };
+    let admitted = of_target.breaker.as_ref().map(Breaker::connection).transpose();
+    let admitted = admitted.map_err(|overflow| overflow.refusal(of_target))?.unwrap_or_default();
     let mut tried = Tried::keyed(of_target.balance.key::<RequestRef<'_>>(None, from));
     loop {
         let chosen = choose(local_target, &tried, &mut worker.random.borrow_mut());
@@ -126,7 +139,7 @@ pub(super) async fn open_tcp(
         let how = (&local_target.series, limit);
         let dial = Dial::new(worker, (endpoint, &config), how);
         match Box::pin(dial.wire(kind)).await {
-            Ok(wire) => return Ok(((wire, lease), endpoint.pools.address)),
+            Ok(wire) => return Ok(((wire, (lease, admitted)), endpoint.pools.address)),
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
                     error = chain(&error), "cannot reach an endpoint");

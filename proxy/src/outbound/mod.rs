@@ -3,6 +3,7 @@
 //! In the order of a request: `accept` → `protocol` → `route` → `endpoint` → `connect`.
 
 mod accept;
+mod breaker;
 mod connect;
 mod datagrams;
 mod endpoint;
@@ -14,5 +15,6 @@ mod route;
 mod stream;
 
 pub(crate) use accept::accept;
+pub(crate) use breaker::Breaker;
 pub(crate) use datagrams::session;
 pub(crate) use outside::Outside;

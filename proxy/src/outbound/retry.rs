@@ -11,6 +11,7 @@ use weft_core::traffic::{
 };
 use weft_runtime::clock;
 
+use super::breaker::Place;
 use super::route::{Plan, flow};
 use super::stream::{Unsent, attempt};
 use crate::http::general::{Incoming, Replay, RequestBody, each_value};
@@ -24,13 +25,15 @@ pub(super) struct Further {
     retrying: Retrying,
     /// Why there was no more, if an attempt has ended for good.
     finality: Option<Finality>,
+    /// Its place among the further attempts that the target may have at once.
+    place: Option<Place>,
 }
 
 impl Further {
     /// Begins where the route has further attempts.
     pub(super) fn of(routed: &Routed<'_>) -> Option<Box<Self>> {
         let rules = routed.retries?.clone();
-        Some(Box::new(Self { rules, retrying: Retrying::default(), finality: None }))
+        Some(Box::new(Self { rules, retrying: Retrying::default(), finality: None, place: None }))
     }
 }
 
@@ -75,6 +78,16 @@ impl Plan {
         };
         match verdict {
             Verdict::Again(pause) => {
+                if let Some(breaker) =
+                    &self.local.workload.upstreams[self.upstream].targets[self.target].breaker
+                    && further.place.is_none()
+                {
+                    further.place = breaker.retry();
+                    if further.place.is_none() {
+                        further.finality = Some(Finality::Budget);
+                        return None;
+                    }
+                }
                 self.count(RetryResult::Retried);
                 self.tried.attempt_failed(target);
                 self.tried.give_up_current();

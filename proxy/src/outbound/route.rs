@@ -15,6 +15,7 @@ use weft_core::traffic::{AttemptEnd, BodyKept, Edited, RequestView, Rewrite, Rou
 use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
+use super::breaker::Admitted;
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub(super) request_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) tried: Tried,
+    /// What it has taken of what its target is limited to; `None` before it is sent.
+    pub(super) admitted: Option<Box<Admitted>>,
     /// Further attempts; `None` where the route has none.
     pub(super) further: Option<Box<Further>>,
     _in_flight: InFlight,
@@ -165,6 +168,7 @@ impl HttpUpstream {
             request_timeout: Some(routed.request_timeout).filter(|limit| !limit.is_zero()),
             idle_timeout: routed.idle_timeout,
             tried,
+            admitted: None,
             further: Further::of(&routed),
             _in_flight: in_flight,
             observed,

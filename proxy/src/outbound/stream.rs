@@ -115,6 +115,9 @@ impl StreamHop for HttpUpstream {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
         plan.observed.hand();
+        if plan.is_limited() {
+            Box::pin(plan.admit()).await?;
+        }
         if plan.further.is_some() && Carried::of(&request) == Carried::Message {
             // Boxed: not on the way of requests that are sent once.
             return Box::pin(retry::attempts(plan, request)).await;
@@ -275,6 +278,7 @@ async fn way(plan: &mut Plan, carried: Carried) -> Result<Way, Refusal> {
             plan.tried.take(number);
             return Ok(Way::Http2(stream));
         }
+        let _waiting = plan.wait()?;
         let how = (&target.series, plan.connect_timeout);
         let tls = &plan.target().tls;
         let opened = match carried {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{
-    CongestionControl, HopTransport, IntentionAction, MeshTls, Protocol,
+    CongestionControl, HopTransport, IntentionAction, MeshTls, Protocol, UpstreamLimits,
 };
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Intention, IntentionSet};
@@ -61,7 +61,10 @@ pub(super) fn start_changed(
     };
     let (chain, target) = chain_to_web(protocol, transport)?;
     let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
-    a.upstreams = vec![UpstreamConfig { bind: front.into(), socket_mode: None, chain }];
+    let (limits, passive_health_check) = (UpstreamLimits::default(), None);
+    let bind = front.into();
+    let upstream = UpstreamConfig { bind, socket_mode: None, chain, limits, passive_health_check };
+    a.upstreams = vec![upstream];
     let endpoint = Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")? };
     a.endpoints = BTreeMap::from([(target, vec![endpoint])]);
     let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;

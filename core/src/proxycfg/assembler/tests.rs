@@ -3,7 +3,10 @@
 use super::*;
 use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights};
 use crate::chain::{ChainNode, ResolverNode, Target};
-use crate::config_entry::{HopTransport, IntentionAction, Protocol, TlsDirection, TlsVersion};
+use crate::config_entry::{
+    self, HopTransport, IntentionAction, Protocol, TlsDirection, TlsVersion, UpstreamConfigs,
+    UpstreamLimits,
+};
 use crate::index::Index;
 use crate::local_address::SocketPath;
 use crate::time::Timestamp;
@@ -455,4 +458,44 @@ fn the_tls_of_the_mesh_reaches_proxies_that_run() {
     assembler.handle_update(mesh_tls(TlsVersion::V1_2));
     assert_eq!(drain(&mut assembler), ["v2"]);
     assert_eq!(min(&assembler), Some(TlsVersion::V1_2));
+}
+
+#[test]
+fn upstreams_are_called_as_the_caller_says_while_that_is_possible() {
+    let mut assembler = running(&[("api", 9_001)]);
+    let upstreams = |protocol| {
+        let config = config_entry::UpstreamConfig {
+            connect_timeout_ms: 300,
+            protocol: Some(protocol),
+            limits: Some(UpstreamLimits { max_connections: Some(4), ..Default::default() }),
+            ..Default::default()
+        };
+        let configs = UpstreamConfigs { defaults: Some(config), ..Default::default() };
+        let upstream_config = Some(Box::new(configs));
+        let defaults = ServiceDefaults { upstream_config, ..ServiceDefaults::new(name("web")) };
+        Update::ServiceDefaults(name("web"), Arc::new(defaults))
+    };
+    assembler.handle_update(upstreams(Protocol::Grpc));
+    assert_eq!(drain(&mut assembler), ["v2"]);
+    let upstream = &last(&assembler).upstreams[0];
+    assert_eq!(upstream.chain.protocol, Protocol::Grpc);
+    assert_eq!(upstream.limits.max_connections, Some(4));
+    let resolvers = upstream.chain.nodes.values().filter_map(|node| match node {
+        ChainNode::Resolver(resolver) => Some(resolver.connect_timeout),
+        ChainNode::Router(_) | ChainNode::Splitter(_) => None,
+    });
+    assert_eq!(resolvers.collect::<Vec<_>>(), [Duration::from_millis(300)]);
+
+    assembler.handle_update(upstreams(Protocol::Tcp));
+    assert_eq!(drain(&mut assembler), ["problems: 1", "v3"]);
+    assert_eq!(last(&assembler).upstreams[0].chain.protocol, Protocol::Http);
+    let mut unread = sidecar(&[("api", 9_001)]);
+    let config = serde_json::json!({ "limits": { "max_connections": "many" } });
+    let config = config.as_object().cloned().expect("an object");
+    unread.proxy.upstreams[0].config = config;
+    assembler.handle_update(upstreams(Protocol::Http));
+    assembler.handle_sidecar(&unread);
+    // What cannot be read keeps no call from being made, and the entry counts.
+    assert_eq!(last(&assembler).upstreams[0].limits.max_connections, Some(4));
+    assert!(assembler.problems[0].reason.contains("many"), "{:?}", assembler.problems);
 }

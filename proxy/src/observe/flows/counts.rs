@@ -70,6 +70,7 @@ pub(crate) struct Flow {
     opened: Count,
     closed: Count,
     failed: Count,
+    overflowed: Count,
     sent: Count,
     received: Count,
 }
@@ -127,6 +128,11 @@ impl Flow {
         self.retries.get_or_init(Box::default)[result as usize].add(1);
     }
 
+    /// Counts what found as many connections as there may be.
+    pub(crate) fn overflowed(&self) {
+        self.overflowed.add(1);
+    }
+
     /// Counts a connection of bytes that begins.
     pub(crate) fn opened(&self) {
         self.opened.add(1);
@@ -158,6 +164,7 @@ pub(super) struct Sum {
     pub(super) opened: u64,
     pub(super) closed: u64,
     pub(super) failed: u64,
+    pub(super) overflowed: u64,
     pub(super) sent: u64,
     pub(super) received: u64,
 }
@@ -214,6 +221,7 @@ impl Sum {
             sum.opened += flow.opened.value();
             sum.closed += flow.closed.value();
             sum.failed += flow.failed.value();
+            sum.overflowed += flow.overflowed.value();
             sum.sent += flow.sent.value();
             sum.received += flow.received.value();
         }
@@ -251,6 +259,11 @@ impl Sum {
     /// Returns how often further attempts came to this.
     pub(super) fn retries(&self, result: RetryResult) -> u64 {
         self.retries[result as usize]
+    }
+
+    /// Returns how many requests were refused as there were as many as there may be.
+    pub(super) fn refused(&self) -> u64 {
+        self.requests.iter().filter(|((_, flag, _), _)| *flag == "UO").map(|(_, count)| count).sum()
     }
 
     /// Returns the requests by what is made of their status.

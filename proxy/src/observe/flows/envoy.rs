@@ -3,7 +3,7 @@
 //! **Source**: Envoy: cluster and HTTP connection manager statistics, as its Prometheus page names
 //! them; Consul: docs/connect/observability/grafanadashboards.
 
-use super::counts::RetryResult;
+use super::counts::{RetryResult, Sum};
 use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
@@ -83,6 +83,11 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     for (name, help, result) in RETRIES {
         page.counter((name, help), cluster, |sum| sum.retries(result));
     }
+    let name = "envoy_cluster_upstream_rq_pending_overflow";
+    page.counter((name, "Requests refused by limits."), cluster, Sum::refused);
+    let name = "envoy_cluster_upstream_cx_overflow";
+    let about = (name, "Requests and connections that found no connection left.");
+    page.counter(about, cluster, |sum| sum.overflowed);
     let name = "envoy_cluster_upstream_cx_total";
     page.counter((name, "Connections of bytes."), cluster, |sum| sum.opened);
     let name = "envoy_cluster_upstream_cx_active";
