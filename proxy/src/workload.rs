@@ -242,7 +242,7 @@ fn upstreams(
             socket_mode: upstream.socket_mode,
             service: upstream.chain.service_name.clone(),
             protocol: upstream.chain.protocol,
-            table: RouteTable::compile(&upstream.chain)?,
+            table: RouteTable::compile(&upstream.chain, &snapshot.service)?,
             targets,
         });
     }

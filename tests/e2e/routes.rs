@@ -1,6 +1,7 @@
 //! What routes and legs do with a request on its way, told by the service that gets it and by the
 //! caller that gets the answer.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::{Answer, Api, Cluster, eventually, tools};
 
-use crate::story::{Called, Shop, called, speaks};
+use crate::story::{Called, Shop, called, speaks, who};
 
 /// A cluster in which `shop` calls `web`, whose answers tell what it was asked.
 struct Road {
@@ -42,11 +43,30 @@ impl Road {
 
     /// Waits until a call is answered as it should be; returns the answer.
     fn wait(&self, path: &str, wanted: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+        self.wait_with((path, &[]), wanted, is_so)
+    }
+
+    /// As `wait`, of a call with headers. Each thread of a proxy takes new routes when it comes to them.
+    fn wait_with(
+        &self,
+        (path, headers): (&str, &[(&str, &str)]),
+        wanted: &str,
+        is_so: impl Fn(&Answer) -> bool,
+    ) -> Answer {
         let door = self.door();
         eventually(SPREAD_LIMIT, wanted, || {
-            let answer = door.get(path)?;
+            let answer = door.request("GET", path, headers, "")?;
             if is_so(&answer) { Ok(answer) } else { Err(format!("{answer:?}")) }
         })
+    }
+
+    /// Asks over HTTP/2 until the answer has all these parts.
+    fn wait_http2(&self, path: &str, args: &[&str], parts: &[&str]) {
+        eventually(SPREAD_LIMIT, "an answer over HTTP/2", || {
+            let seen = self.over_http2(path, args);
+            let is_so = parts.iter().all(|part| seen.contains(part));
+            if is_so { Ok(()) } else { Err(format!("{parts:?}: {seen}")) }
+        });
     }
 
     /// Asks over HTTP/2; returns the head and the body of the answer as curl shows them.
@@ -172,5 +192,169 @@ fn a_request_on_which_nothing_moves_is_ended_by_its_route() {
         assert!(mute.contains("HTTP/2 504") && mute.contains("idle-timeout"), "{mute}");
         let half = tools::run("curl", &[&args[..], &[&url("half")]].concat());
         assert!(half.ok().is_err(), "an answer that stands still is cut");
+    }
+}
+
+#[test]
+fn routes_answer_by_themselves_and_rewrite_what_is_asked_for() {
+    let road = Road::open();
+    road.routes(json!([
+        { "Match": { "HTTP": { "PathPrefix": "/old/" } },
+          "Destination": { "Redirect": { "Scheme": "https", "Host": "shop.example",
+              "PrefixRewrite": "/new/", "Code": 308 } } },
+        { "Match": { "HTTP": { "PathExact": "/closed" } },
+          "Destination": {
+              "Response": { "Status": 410, "Body": "{\"closed\":true}",
+                  "ContentType": "application/json" },
+              "ResponseHeaders": { "Set": { "cache-control": "no-store" } } } },
+        { "Match": { "HTTP": { "PathPrefix": "/users/" } },
+          "Destination": {
+              "HostRewrite": "people.example:81",
+              "PathRewrite": { "Regex": "^/users/([0-9]+)", "Substitution": "/u/\\1/of" } } },
+    ]));
+    let closed = road.wait("/closed", "the routes are in force", |answer| answer.status == 410);
+    assert_eq!(closed.body, "{\"closed\":true}");
+    assert_eq!(closed.header("content-type"), Some("application/json"));
+    assert_eq!(closed.header("cache-control"), Some("no-store"));
+    assert_eq!(closed.header("x-weft-cause"), Some("direct-response"));
+    let sent = road.wait("/old/shoes?size=7", "a redirect", |answer| answer.status == 308);
+    assert_eq!(sent.header("location"), Some("https://shop.example/new/shoes?size=7"));
+    let moved = road.wait("/users/7/orders?open", "another path", |answer| {
+        answer.json()["path"] == "/u/7/of/orders?open"
+    });
+    assert_eq!(got(&moved, "host").as_deref(), Some("people.example:81"));
+
+    if tools::have("routes_answer_by_themselves_and_rewrite_what_is_asked_for", &["curl"]) {
+        let location = "location: https://shop.example/new/shoes\r\n";
+        road.wait_http2("/old/shoes", &[], &["HTTP/2 308", location]);
+        let parts = [r#""path":"/u/7/of""#, r#""host":"people.example:81""#];
+        road.wait_http2("/users/7", &[], &parts);
+    }
+    let metrics = road.shop.proxy.admin().get("/metrics").expect("metrics").body;
+    assert!(!metrics.contains("cause=\"redirect\""), "a redirect is no failure: {metrics}");
+    for action in ["redirect", "direct-response"] {
+        assert!(metrics.contains(&format!("action=\"{action}\"")), "{action}: {metrics}");
+    }
+}
+
+#[test]
+fn routes_tell_requests_apart_by_more_than_their_path() {
+    let road = Road::open();
+    let tells = |word: &str| json!({ "Response": { "Status": 200, "Body": word } });
+    road.routes(json!([
+        { "Match": { "HTTP": { "Sources": ["other"] } }, "Destination": tells("source") },
+        { "Match": { "HTTP": { "PathTemplate": "/orders/{id}/items" } },
+          "Destination": tells("template") },
+        { "Match": { "HTTP": { "Host": ["*.api.example"], "Sources": ["shop"] } },
+          "Destination": tells("host") },
+        { "Match": { "HTTP": { "Cookie": [{ "Name": "beta", "Exact": "yes" }] } },
+          "Destination": tells("cookie") },
+        { "Match": { "HTTP": { "Grpc": { "Service": "s.Orders" } } },
+          "Destination": tells("grpc") },
+    ]));
+    road.wait("/orders/7/items", "the routes are in force", |answer| answer.body == "template");
+    for (path, headers, want) in [
+        ("/x", &[("host", "v1.api.example:80")][..], "host"),
+        ("/x", &[("cookie", "alpha=no; beta=yes")], "cookie"),
+        ("/s.Orders/Get", &[("content-type", "application/grpc")], "grpc"),
+    ] {
+        road.wait_with((path, headers), want, |answer| answer.body == want);
+    }
+    let answer = road.door().get("/s.Orders/Get").expect("an answer");
+    assert_eq!(answer.json()["path"], "/s.Orders/Get", "this is no gRPC");
+    if tools::have("routes_tell_requests_apart_by_more_than_their_path", &["curl"]) {
+        for (args, want) in [
+            (["-H", "host: v1.api.example"], "host"),
+            (["-H", "cookie: alpha=no; beta=yes"], "cookie"),
+        ] {
+            road.wait_http2("/x", &args, &["HTTP/2 200", &format!("\r\n\r\n{want}")]);
+        }
+    }
+}
+
+#[test]
+fn faults_hit_the_requests_that_they_are_for() {
+    let road = Road::open();
+    let chaos =
+        |kind: &str| json!({ "HTTP": { "Header": [{ "Name": "x-chaos", "Exact": kind }] } });
+    road.routes(json!([
+        { "Match": chaos("abort"), "Destination": { "Fault": { "Abort": { "Status": 418 } } } },
+        { "Match": chaos("grpc"), "Destination": { "Fault": { "Abort": { "GrpcStatus": 8 } } } },
+        { "Match": chaos("never"),
+          "Destination": { "Fault": { "Abort": { "Status": 418, "Percent": 0 } } } },
+        { "Match": chaos("late"), "Destination": { "RequestTimeout": "200ms",
+            "Fault": { "Delay": { "Fixed": "10m" } } } },
+        { "Match": chaos("slow"), "Destination": { "Fault": { "Delay": { "Fixed": "1ms" } } } },
+    ]));
+    road.wait_with(("/", &[("x-chaos", "abort")]), "a fault", |answer| answer.status == 418);
+    for (kind, status, cause) in [
+        ("abort", 418, Some("fault-injected")),
+        ("grpc", 429, Some("fault-injected")),
+        ("never", 200, None),
+        ("late", 504, Some("request-timeout")),
+        ("slow", 200, None),
+    ] {
+        road.wait_with(("/", &[("x-chaos", kind)]), kind, |answer| {
+            (answer.status, answer.header("x-weft-cause")) == (status, cause)
+        });
+    }
+    if tools::have("faults_hit_the_requests_that_they_are_for", &["curl"]) {
+        road.wait_http2("/", &["-H", "x-chaos: abort"], &["HTTP/2 418"]);
+        road.wait_http2("/", &["-H", "x-chaos: slow"], &["HTTP/2 200"]);
+        let grpc = ["-H", "x-chaos: grpc", "-H", "content-type: application/grpc"];
+        road.wait_http2("/", &grpc, &["grpc-status: 8"]);
+    }
+    let metrics = road.shop.proxy.admin().get("/metrics").expect("metrics").body;
+    for counted in ["cause=\"fault-injected\"", "action=\"fault-delayed\""] {
+        assert!(metrics.contains(counted), "{counted}: {metrics}");
+    }
+}
+
+#[test]
+fn who_is_known_takes_the_same_leg_again() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _v1 = called(&cluster, "web-1", "web", "v1");
+    let _v2 = called(&cluster, "web-2", "web", "v2");
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web",
+        "Subsets": {
+            "v1": { "Filter": "Service.Meta.version == v1" },
+            "v2": { "Filter": "Service.Meta.version == v2" },
+        },
+    }));
+    cluster.agent.configure(&json!({
+        "Kind": "service-splitter", "Name": "web",
+        "Splits": [{ "Weight": 50, "ServiceSubset": "v1" }, { "Weight": 50, "ServiceSubset": "v2" }],
+        "Sticky": { "Cookie": { "Name": "leg", "TTL": "1h" } },
+    }));
+    cluster.agent.intend("shop", "web", "allow");
+    cluster.agent.wait_passing("web", 2);
+    let shop = Shop::open(&cluster, &["web"]);
+    let door = shop.to("web");
+    eventually(SPREAD_LIMIT, "a cookie is given", || {
+        let answer = door.get("/")?;
+        if answer.header("set-cookie").is_some() { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    let mut seen = BTreeSet::new();
+    for _ in 0..40 {
+        let first = door.get("/").expect("an answer");
+        let given = first.header("set-cookie").expect("a cookie");
+        let (cookie, rest) = given.split_once(';').expect("attributes");
+        assert_eq!(rest, " Path=/; Max-Age=3600; HttpOnly");
+        seen.insert(who(&first));
+        for _ in 0..3 {
+            let again = door.request("GET", "/", &[("cookie", cookie)], "").expect("an answer");
+            assert_eq!(who(&again), who(&first), "{cookie}");
+            assert_eq!(again.header("set-cookie"), None);
+        }
+    }
+    // That 40 draws all take one leg happens once in 10^11 times.
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    if tools::have("who_is_known_takes_the_same_leg_again", &["curl"]) {
+        let url = format!("http://{}/", door.addr());
+        let args = ["-sS", "-i", "--http2-prior-knowledge", "-m", "20", &url];
+        let seen = tools::run("curl", &args).ok().expect("curl gets an answer");
+        assert!(seen.contains("set-cookie: leg="), "{seen}");
     }
 }

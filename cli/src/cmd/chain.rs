@@ -73,7 +73,7 @@ fn node(chain: &Value, name: &str, depth: usize) -> Option<Tree> {
             Some(tree)
         }
         "splitter" => {
-            let mut tree = Tree::new(name.to_owned());
+            let mut tree = Tree::new(format!("{name}{}", sticky(&node["Sticky"])));
             for leg in node["Splits"].as_array()? {
                 let mut branch = Tree::new(format!("{} %", leg["Weight"]));
                 branch.push(next(leg)?);
@@ -93,6 +93,14 @@ fn conditions(http: &Value) -> String {
     }
     let shown = |(name, value): (&String, &Value)| format!("{name} {value}");
     fields.into_iter().map(shown).collect::<Vec<_>>().join(", ")
+}
+
+/// By what the same leg of a splitter is found again, behind its name.
+pub(super) fn sticky(sticky: &Value) -> String {
+    match sticky {
+        Value::Null => String::new(),
+        sticky => format!("; Sticky {sticky}"),
+    }
 }
 
 /// What a route does with a request, in a line.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::chain::sticky;
 use crate::client::{ApiArgs, ApiClient, encode};
 use crate::output::{OutputArgs, Tree, print, print_json};
 
@@ -68,11 +69,12 @@ pub(crate) async fn run(args: RouteArgs) -> anyhow::Result<ExitCode> {
     } else {
         print(drawn(explain, &answer).context("the answer is no explanation")?)?;
     }
-    let serves = |end: &&End| {
+    let serves = |end: &End| {
         let target = &answer["Targets"][&end.target];
         target["Intention"]["Allowed"] != false && is_there(target)
     };
-    Ok(if ends.iter().any(|end| serves(&end)) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_served = is_answered(&answer["Decision"]) || ends.iter().any(serves);
+    Ok(if is_served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where requests end.
@@ -96,6 +98,11 @@ fn collect(decision: &Value, ends: &mut Vec<End>) {
     decision["Legs"].as_array().into_iter().flatten().for_each(|leg| collect(leg, ends));
 }
 
+/// Whether the caller's proxy answers by itself.
+fn is_answered(decision: &Value) -> bool {
+    decision["Type"] == "answer" || decision["Next"].is_object() && is_answered(&decision["Next"])
+}
+
 /// Whether anybody is there to answer.
 fn is_there(target: &Value) -> bool {
     !target["Outside"].is_null() || target["Endpoints"].as_array().is_some_and(|it| !it.is_empty())
@@ -105,7 +112,8 @@ impl ExplainArgs {
     /// Asks where the request goes.
     async fn ask(&self, client: &ApiClient) -> anyhow::Result<Value> {
         let to = encode(&self.to);
-        let mut path = format!("/v1/discovery-chain/{to}/explain?method={}", encode(&self.method));
+        let (method, source) = (encode(&self.method), encode(&self.from));
+        let mut path = format!("/v1/discovery-chain/{to}/explain?method={method}&source={source}");
         for (name, value) in self
             .path
             .iter()
@@ -167,9 +175,17 @@ fn step(answer: &Value, decision: &Value) -> Option<Tree> {
             tree.push(step(answer, &decision["Next"])?);
         }
         "splitter" => {
+            tree =
+                Tree::new(format!("{}{}", decision["Node"].as_str()?, sticky(&decision["Sticky"])));
             for leg in decision["Legs"].as_array()? {
                 tree.push(step(answer, leg)?);
             }
+        }
+        "answer" => {
+            let location = decision["Location"].as_str().map(|it| format!(" to {it}"));
+            let (share, status) = (&decision["Share"], &decision["Status"]);
+            let location = location.unwrap_or_default();
+            tree = Tree::new(format!("{share} % → the caller's proxy answers {status}{location}"));
         }
         _ => return reached(answer, decision),
     }
@@ -191,7 +207,8 @@ fn routed(route: &Value) -> Option<Tree> {
     }
     let holds = met.into_iter().map(|text| format!("holds: {text}"));
     let fails = unmet.into_iter().map(|text| format!("does not hold: {text}"));
-    holds.chain(fails).for_each(|line| tree.push(Tree::new(line)));
+    let does = texts("Does").into_iter().map(|text| format!("does: {text}"));
+    holds.chain(fails).chain(does).for_each(|line| tree.push(Tree::new(line)));
     Some(tree)
 }
 
@@ -256,7 +273,8 @@ mod tests {
             "Decision": { "Node": "router:web", "Share": 100.0, "Type": "router",
                 "Routes": [
                     { "Route": 1, "IsTaken": false, "Met": [], "Unmet": ["Methods [\"POST\"]"] },
-                    { "Route": 2, "IsTaken": true, "Met": ["PathPrefix \"/api\""], "Unmet": [] },
+                    { "Route": 2, "IsTaken": true, "Met": ["PathPrefix \"/api\""], "Unmet": [],
+                        "Does": ["PrefixRewrite \"/\""] },
                 ],
                 "Next": { "Node": "splitter:web", "Share": 100.0, "Type": "splitter",
                     "Legs": [leg("v1", 90.0), leg("v2", 10.0)] } },
@@ -273,7 +291,8 @@ shop → web (http) GET /api/x
    ├─ route 1 passes it over
    │  └─ does not hold: Methods [\"POST\"]
    ├─ route 2 takes it
-   │  └─ holds: PathPrefix \"/api\"
+   │  ├─ holds: PathPrefix \"/api\"
+   │  └─ does: PrefixRewrite \"/\"
    └─ splitter:web
       ├─ 90.0 % → v1 as /x
       │  ├─ allowed: it may
@@ -288,5 +307,10 @@ shop → web (http) GET /api/x
         collect(&answer["Decision"], &mut ends);
         assert_eq!(ends.len(), 2);
         assert!(is_there(&answer["Targets"]["v1"]) && !is_there(&answer["Targets"]["v2"]));
+        let answered = json!({ "Node": "route:web#1", "Share": 100.0, "Type": "answer",
+            "Status": 308, "Location": "https://web.example/" });
+        assert!(is_answered(&answered) && !is_answered(&answer["Decision"]));
+        let line = "100.0 % → the caller's proxy answers 308 to https://web.example/\n";
+        assert_eq!(step(&answer, &answered).map(|tree| tree.text()).as_deref(), Some(line));
     }
 }

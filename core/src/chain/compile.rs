@@ -216,6 +216,11 @@ impl<'a> Compiler<'a> {
             action: RouteAction {
                 retries: destination.retries(),
                 prefix_rewrite: destination.prefix_rewrite,
+                path_rewrite: destination.path_rewrite,
+                host_rewrite: destination.host_rewrite,
+                redirect: destination.redirect,
+                response: destination.response,
+                fault: destination.fault,
                 request_timeout: destination.request_timeout.map(|timeout| timeout.0),
                 idle_timeout: destination.idle_timeout.map(|timeout| timeout.0),
                 request_headers: destination.request_headers.unwrap_or_default(),
@@ -284,7 +289,11 @@ impl<'a> Compiler<'a> {
             }
         };
         let name = format!("splitter:{}", splitter.name);
-        self.add(name, ChainNode::Splitter(SplitterNode { splits }), &place)
+        self.add(
+            name,
+            ChainNode::Splitter(SplitterNode { splits, sticky: splitter.sticky.clone() }),
+            &place,
+        )
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, Protocol, RetryPolicy,
-    ServiceDestination, Weight,
+    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, PathRewrite, Protocol,
+    RetryPolicy, RouteFault, RouteRedirect, RouteResponse, ServiceDestination, Sticky, Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -124,6 +124,21 @@ pub struct ChainRoute {
 pub struct RouteAction {
     /// What the matched path prefix (or exact path) is replaced by.
     pub prefix_rewrite: Option<String>,
+    /// What becomes of parts of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_rewrite: Option<PathRewrite>,
+    /// The host that the service is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_rewrite: Option<String>,
+    /// Where the caller is sent, in place of any node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<RouteRedirect>,
+    /// What the caller gets, in place of any node's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<RouteResponse>,
+    /// What goes wrong on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<RouteFault>,
     /// How long to wait for the head of an answer; `None` means the resolver's.
     pub request_timeout: Option<Duration>,
     /// How long nothing may move on a request before it is ended; `None` means the proxy's own limit.
@@ -149,6 +164,9 @@ pub struct RouteAction {
 pub struct SplitterNode {
     /// The legs; their weights add up to [`Weight::FULL`].
     pub splits: Vec<ChainSplit>,
+    /// By what the same leg is found again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
 }
 
 /// One leg of a splitter.

@@ -10,6 +10,7 @@ mod flatten;
 mod reach;
 mod resolve;
 mod select;
+mod shown;
 #[cfg(test)]
 mod tests;
 

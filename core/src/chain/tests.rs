@@ -109,7 +109,8 @@ proptest! {
             match compiled(name, &world) {
                 Ok(chain) => {
                     walk(&chain, &chain.start_node, 0);
-                    RouteTable::compile(&chain).expect("a chain that can be walked");
+                    let caller = ServiceName::parse("shop").expect("a name");
+                    RouteTable::compile(&chain, &caller).expect("a chain that can be walked");
                     let again = compiled(name, &world).expect("the same");
                     prop_assert_eq!(
                         serde_json::to_string(&chain).expect("JSON"),

@@ -56,6 +56,12 @@ pub struct QueryMatch {
     /// A regular expression for the whole value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
+    /// Whether the condition is turned round. Ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub invert: bool,
+    /// Whether case is ignored in `exact`. Ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_case: bool,
 }
 
 impl HeaderMatch {
@@ -95,6 +101,10 @@ impl QueryMatch {
         }
         if let Some(regex) = &self.regex {
             findings.regex(&format!("{field}.Regex"), regex);
+        }
+        if self.ignore_case && self.exact.is_none() {
+            let reason = "goes with Exact; in a Regex write (?i)";
+            findings.add(format!("{field}.IgnoreCase"), reason);
         }
     }
 }

@@ -13,9 +13,11 @@ mod exported_services;
 mod expose;
 mod ext_authz;
 mod failover;
+mod fault;
 mod findings;
 mod forwarded_headers;
 mod gateway_tls;
+mod grpc_match;
 mod header_changes;
 mod header_match;
 mod http_route;
@@ -28,16 +30,19 @@ mod leads;
 mod load_balancer;
 mod mesh;
 mod mesh_transport;
+mod path_rewrite;
 mod proxy_defaults;
 mod request_conditions;
 mod resource_reference;
 mod retry;
+mod route_answer;
 mod service_defaults;
 mod service_intentions;
 mod service_resolver;
 mod service_router;
 mod service_splitter;
 mod standing;
+mod sticky;
 mod tcp_route;
 mod terminating_gateway;
 #[cfg(test)]
@@ -67,8 +72,11 @@ pub use failover::{
     FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,
     ResolverFailover,
 };
+pub use fault::{FaultAbort, FaultDelay, RouteFault};
 pub use forwarded_headers::{ClientCertDetails, ForwardClientCert, ForwardedHeaders};
 pub use gateway_tls::{GatewaySds, GatewayTls, TlsDirection, TlsVersion};
+pub use grpc_match::GrpcMatch;
+pub(crate) use grpc_match::template_regex;
 pub use header_changes::HeaderChanges;
 pub use header_match::{HeaderMatch, QueryMatch};
 pub use http_route::{
@@ -95,9 +103,11 @@ pub use mesh::{
     MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,
 };
 pub use mesh_transport::{CongestionControl, HopTransport, MeshTransport};
+pub use path_rewrite::PathRewrite;
 pub use proxy_defaults::ProxyDefaults;
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;
+pub use route_answer::{RouteRedirect, RouteResponse};
 pub use service_defaults::{
     Protocol, ProxyProtocol, ServiceDefaults, ServiceDestination, UnknownProtocol,
 };
@@ -110,6 +120,7 @@ pub use service_router::{
 };
 pub use service_splitter::{ServiceSplit, ServiceSplitter, Weight};
 pub use standing::{KindStanding, standing_table};
+pub use sticky::{Sticky, StickyCookie};
 pub use tcp_route::{TcpRoute, TcpRouteService};
 pub use terminating_gateway::{LinkedService, TerminatingGateway};
 pub use tracing::{TraceHeaders, Tracing};

@@ -6,8 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::blank::is_blank;
 use super::findings::Findings;
+use super::grpc_match::check_template;
 use super::request_conditions::{normalise_headers, normalise_methods, normalise_paths};
-use super::{HeaderChanges, HeaderMatch, InvalidEntry, QueryMatch, RetryPolicy};
+use super::route_answer::check_path;
+use super::{
+    GrpcMatch, HeaderChanges, HeaderMatch, InvalidEntry, PathRewrite, QueryMatch, RetryPolicy,
+    RouteFault, RouteRedirect, RouteResponse,
+};
 use crate::index::Index;
 use crate::limits;
 use crate::log_format::HeaderSide;
@@ -84,6 +89,9 @@ pub struct HttpMatch {
     /// A regular expression for the whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_regex: Option<String>,
+    /// The path by its segments, `/orders/{id}/items`; a fourth path condition. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_template: Option<String>,
     /// Whether case is ignored in the path's condition.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub case_insensitive: bool,
@@ -96,6 +104,18 @@ pub struct HttpMatch {
     /// Methods, any of them; empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
+    /// Hosts, any of them: whole ones, or `*.` and the end of some. Ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<String>,
+    /// Conditions on cookies. Ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cookie: Vec<HeaderMatch>,
+    /// A condition on calls of gRPC. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcMatch>,
+    /// Services that call, any of them; empty means all. Ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<ServiceName>,
 }
 
 /// Where a route sends.
@@ -111,6 +131,21 @@ pub struct RouteDestination {
     /// What the matched path prefix (or exact path) is replaced by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_rewrite: Option<String>,
+    /// What becomes of parts of the path. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_rewrite: Option<PathRewrite>,
+    /// The host that the service is asked for. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_rewrite: Option<String>,
+    /// Where the caller is sent instead. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<RouteRedirect>,
+    /// What the caller gets instead. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<RouteResponse>,
+    /// What goes wrong on purpose. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<RouteFault>,
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
@@ -193,10 +228,46 @@ impl ServiceRoute {
         if let Some(destination) = &mut self.destination {
             let field = format!("{field}.Destination");
             destination.normalise(&field, findings);
-            if destination.prefix_rewrite.is_some() && !has_path {
-                let reason = "needs a PathExact or PathPrefix to replace";
-                findings.add(format!("{field}.PrefixRewrite"), reason);
+            let redirect = destination.redirect.as_ref();
+            for (name, rewrite) in [
+                ("PrefixRewrite", &destination.prefix_rewrite),
+                ("Redirect.PrefixRewrite", &redirect.and_then(|it| it.prefix_rewrite.clone())),
+            ] {
+                if rewrite.is_some() && !has_path {
+                    let reason = "needs a PathExact or PathPrefix to replace";
+                    findings.add(format!("{field}.{name}"), reason);
+                }
             }
+        }
+    }
+}
+
+impl RouteDestination {
+    /// A route that answers itself leads to no service.
+    fn normalise_answers(&mut self, field: &str, findings: &mut Findings) {
+        if let Some(redirect) = &mut self.redirect {
+            redirect.normalise(&format!("{field}.Redirect"), findings);
+        }
+        if let Some(response) = &self.response {
+            response.check(&format!("{field}.Response"), findings);
+        }
+        let name = match (&self.redirect, &self.response) {
+            (None, None) => return,
+            (Some(_), None) => "Redirect",
+            (_, Some(_)) => "Response",
+        };
+        if self.redirect.is_some() && self.response.is_some() {
+            findings.add(format!("{field}.Response"), "stands beside Redirect: write one of them");
+        }
+        let alone = Self {
+            redirect: self.redirect.clone(),
+            response: self.response.clone(),
+            response_headers: self.response_headers.clone(),
+            ..Self::default()
+        };
+        if *self != alone {
+            let reason = "only ResponseHeaders go with it: no service gets the request";
+            findings.add(format!("{field}.{name}"), reason);
         }
     }
 }
@@ -234,6 +305,38 @@ impl HttpMatch {
             query.normalise(&format!("{field}.QueryParam[{at}]"), findings);
         }
         normalise_methods(field, &mut self.methods, findings);
+        self.normalise_ours(field, findings);
+    }
+
+    /// Checks what Consul does not have.
+    fn normalise_ours(&mut self, field: &str, findings: &mut Findings) {
+        let max = limits::CONDITIONS_PER_ROUTE_MAX;
+        self.path_template = self.path_template.take().filter(|text| !text.is_empty());
+        let paths = [&self.path_exact, &self.path_prefix, &self.path_regex];
+        if let Some(template) = &self.path_template {
+            check_template(&format!("{field}.PathTemplate"), template, findings);
+            if paths.iter().any(|path| path.is_some()) {
+                let reason = "stands beside another condition on the path: write one of them";
+                findings.add(format!("{field}.PathTemplate"), reason);
+            }
+        }
+        findings.count(&format!("{field}.Host"), self.host.len(), max);
+        for (at, host) in self.host.iter_mut().enumerate() {
+            host.make_ascii_lowercase();
+            findings.host(&format!("{field}.Host[{at}]"), host.strip_prefix("*.").unwrap_or(host));
+        }
+        findings.count(&format!("{field}.Cookie"), self.cookie.len(), max);
+        for (at, cookie) in self.cookie.iter_mut().enumerate() {
+            cookie.normalise(&format!("{field}.Cookie[{at}]"), findings);
+        }
+        if let Some(grpc) = &self.grpc {
+            grpc.check(&format!("{field}.Grpc"), findings);
+            if self.path_template.is_some() || paths.iter().any(|path| path.is_some()) {
+                let reason = "stands beside a condition on the path, which it is one of";
+                findings.add(format!("{field}.Grpc"), reason);
+            }
+        }
+        findings.count(&format!("{field}.Sources"), self.sources.len(), max);
     }
 }
 
@@ -241,8 +344,30 @@ impl RouteDestination {
     fn normalise(&mut self, field: &str, findings: &mut Findings) {
         self.prefix_rewrite = self.prefix_rewrite.take().filter(|text| !text.is_empty());
         if let Some(rewrite) = &self.prefix_rewrite {
-            findings.path(&format!("{field}.PrefixRewrite"), rewrite);
+            check_path(&format!("{field}.PrefixRewrite"), rewrite, findings);
         }
+        if let Some(rewrite) = &self.path_rewrite {
+            rewrite.check(&format!("{field}.PathRewrite"), findings);
+            if self.prefix_rewrite.is_some() {
+                let reason = "stands beside PrefixRewrite: write one of them";
+                findings.add(format!("{field}.PathRewrite"), reason);
+            }
+        }
+        self.host_rewrite = self.host_rewrite.take().filter(|text| !text.is_empty());
+        if let Some(host) = &self.host_rewrite {
+            let (name, port) = host.rsplit_once(':').unwrap_or((host, "1"));
+            findings.host(&format!("{field}.HostRewrite"), name);
+            if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+                findings.add(
+                    format!("{field}.HostRewrite"),
+                    format!("{host:?} has a port that is none"),
+                );
+            }
+        }
+        if let Some(fault) = &self.fault {
+            fault.check(&format!("{field}.Fault"), findings);
+        }
+        self.normalise_answers(field, findings);
         for (name, timeout) in [
             ("RequestTimeout", &mut self.request_timeout),
             ("PerTryTimeout", &mut self.per_try_timeout),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::blank::is_blank;
 use super::findings::Findings;
-use super::{HeaderChanges, InvalidEntry};
+use super::{HeaderChanges, InvalidEntry, Sticky};
 use crate::index::Index;
 use crate::limits;
 use crate::log_format::HeaderSide;
@@ -76,6 +76,9 @@ pub struct ServiceSplitter {
     /// The legs, at least one.
     #[serde(default)]
     pub splits: Vec<ServiceSplit>,
+    /// By what the same leg is found again. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
@@ -136,6 +139,9 @@ impl ServiceSplitter {
         }
         for split in &mut self.splits {
             split.service = split.service.take().filter(|service| *service != self.name);
+        }
+        if let Some(sticky) = &self.sticky {
+            sticky.check("Sticky", &mut findings);
         }
         findings.meta(&self.meta);
         findings.result(self)

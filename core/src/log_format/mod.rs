@@ -18,7 +18,7 @@ pub use captured::{Captured, shown_query};
 pub use escape::shown_text;
 pub use header_form::{HeaderForm, HeaderSide};
 pub use latency::{CalledLatency, LatencyPart, LatencySplit, TIMING_ASKED, TIMING_FIELD};
-pub use record::{LogRecord, LogScope, flag_of};
+pub use record::{LogRecord, LogScope, flag_of, is_failure};
 pub use template::{LogFormat, PLAIN_LOG_FORMAT};
 
 /// Bytes that are kept of one text of a request, such as its path: more tells nobody anything.

@@ -346,6 +346,8 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "answer-broken" | "connection-broken" | "upstream-broken" | "upstream-failed" => "UC",
         "body-timeout" | "head-timeout" | "idle-timeout" => "SI",
         "client-gone" => "DC",
+        "fault-delayed" => "DI",
+        "fault-injected" => "FI",
         "connection-cut" => "LR",
         "connection-limit"
         | "descriptor-limit"
@@ -359,6 +361,11 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "no-server-name" | "not-exposed" | "upstream-removed" => "NR",
         _ => return None,
     })
+}
+
+/// Whether a cause tells of a failure; a route that answers by itself is none, nor is a delay.
+pub fn is_failure(cause: &str) -> bool {
+    !matches!(cause, "direct-response" | "fault-delayed" | "redirect")
 }
 
 /// **Source**: gRPC: status codes.

@@ -3,7 +3,8 @@
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::RequestView;
-use crate::config_entry::{HeaderMatch, HttpMatch, QueryMatch};
+use crate::config_entry::{HeaderMatch, HttpMatch, QueryMatch, template_regex};
+use crate::intention::server_name::is_meant;
 use crate::limits;
 
 /// All conditions of a route; each must hold.
@@ -13,6 +14,9 @@ pub(super) struct Conditions {
     methods: Vec<Box<str>>,
     headers: Vec<HeaderCondition>,
     query: Vec<QueryCondition>,
+    hosts: Vec<Box<str>>,
+    cookies: Vec<CookieCondition>,
+    is_grpc: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,14 @@ struct HeaderCondition {
 struct QueryCondition {
     name: Box<str>,
     value: ValueCondition,
+    inverted: bool,
+}
+
+#[derive(Debug)]
+struct CookieCondition {
+    name: Box<str>,
+    value: ValueCondition,
+    inverted: bool,
 }
 
 /// A condition on the value of a header or parameter.
@@ -58,17 +70,26 @@ impl Conditions {
     /// Compiles the conditions of a route.
     pub(super) fn compile(matches: &HttpMatch) -> Result<Self, regex::Error> {
         let case = case(matches.case_insensitive);
-        let path = match (&matches.path_exact, &matches.path_prefix, &matches.path_regex) {
-            (Some(path), _, _) => PathCondition::Exact(bytes(path), case),
-            (None, Some(path), _) => PathCondition::Prefix(bytes(path), case),
-            (None, None, Some(path)) => PathCondition::Regex(whole(path, case)?),
-            (None, None, None) => PathCondition::Any,
+        let template = matches.path_template.as_deref().map(template_regex);
+        let regex = matches.path_regex.as_ref().or(template.as_ref());
+        let path = match (&matches.path_exact, &matches.path_prefix, regex, &matches.grpc) {
+            (Some(path), _, _, _) => PathCondition::Exact(bytes(path), case),
+            (None, Some(path), _, _) => PathCondition::Prefix(bytes(path), case),
+            (None, None, Some(path), _) => PathCondition::Regex(whole(path, case)?),
+            (None, None, None, Some(grpc)) if grpc.method.is_empty() => {
+                PathCondition::Prefix(bytes(&grpc.path()), case)
+            }
+            (None, None, None, Some(grpc)) => PathCondition::Exact(bytes(&grpc.path()), case),
+            (None, None, None, None) => PathCondition::Any,
         };
         Ok(Self {
             path,
             methods: matches.methods.iter().map(|m| m.as_str().into()).collect(),
             headers: matches.header.iter().map(header).collect::<Result<_, _>>()?,
             query: matches.query_param.iter().map(query).collect::<Result<_, _>>()?,
+            hosts: matches.host.iter().map(|host| host.as_str().into()).collect(),
+            cookies: matches.cookie.iter().map(cookie).collect::<Result<_, _>>()?,
+            is_grpc: matches.grpc.is_some(),
         })
     }
 
@@ -87,7 +108,10 @@ impl Conditions {
         let holds = (self.methods.is_empty()
             || self.methods.iter().any(|want| want.eq_ignore_ascii_case(method)))
             && self.headers.iter().all(|header| header.holds(request))
-            && self.query.iter().all(|query| query.holds(request));
+            && self.query.iter().all(|query| query.holds(request))
+            && (self.hosts.is_empty() || is_of_host(request, &self.hosts))
+            && self.cookies.iter().all(|cookie| cookie.holds(request))
+            && (!self.is_grpc || is_grpc(request));
         holds.then_some(matched)
     }
 }
@@ -133,7 +157,8 @@ enum Seen {
 impl QueryCondition {
     /// The first parameter of the name counts, as it is written.
     fn holds<R: RequestView + ?Sized>(&self, request: &R) -> bool {
-        let Some(query) = request.query() else { return false };
+        let inverted_absence = self.inverted && matches!(self.value, ValueCondition::Present);
+        let Some(query) = request.query() else { return inverted_absence };
         query
             .split(|byte| *byte == b'&')
             .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
@@ -141,8 +166,52 @@ impl QueryCondition {
                 None => (pair, &[][..]),
             })
             .find(|(name, _)| *name == self.name.as_bytes())
-            .is_some_and(|(_, value)| self.value.holds(value))
+            .map_or(inverted_absence, |(_, value)| self.value.holds(value) != self.inverted)
     }
+}
+
+impl CookieCondition {
+    /// The first cookie of the name counts.
+    ///
+    /// **Source**: Spec: RFC 6265 §4.2.
+    fn holds<R: RequestView + ?Sized>(&self, request: &R) -> bool {
+        let mut found = None;
+        request.each_header("cookie", &mut |cookies| {
+            for cookie in cookies.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+                let Some(value) = cookie.strip_prefix(self.name.as_bytes()) else { continue };
+                let Some(value) = value.strip_prefix(b"=") else { continue };
+                found.get_or_insert_with(|| self.value.holds(value));
+            }
+        });
+        match found {
+            Some(holds) => holds != self.inverted,
+            None => self.inverted && matches!(self.value, ValueCondition::Present),
+        }
+    }
+}
+
+/// Whether a request asks for one of the hosts, at whatever port.
+fn is_of_host<R: RequestView + ?Sized>(request: &R, rules: &[Box<str>]) -> bool {
+    let mut is_one = false;
+    request.each_header("host", &mut |host| {
+        let Ok(host) = std::str::from_utf8(host) else { return };
+        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) | None => host,
+        };
+        is_one |= rules.iter().any(|rule| is_meant(rule, name));
+    });
+    is_one
+}
+
+/// Whether a request is a call of gRPC.
+fn is_grpc<R: RequestView + ?Sized>(request: &R) -> bool {
+    let mut is_grpc = false;
+    request.each_header("content-type", &mut |kind| {
+        is_grpc |= kind.starts_with(b"application/grpc");
+    });
+    is_grpc
 }
 
 impl ValueCondition {
@@ -192,11 +261,16 @@ fn header(matches: &HeaderMatch) -> Result<HeaderCondition, regex::Error> {
 
 fn query(matches: &QueryMatch) -> Result<QueryCondition, regex::Error> {
     let value = match (&matches.exact, &matches.regex) {
-        (Some(want), _) => ValueCondition::Exact(bytes(want), Case::Kept),
+        (Some(want), _) => ValueCondition::Exact(bytes(want), case(matches.ignore_case)),
         (None, Some(want)) => ValueCondition::Regex(whole(want, Case::Kept)?),
         (None, None) => ValueCondition::Present,
     };
-    Ok(QueryCondition { name: matches.name.as_str().into(), value })
+    Ok(QueryCondition { name: matches.name.as_str().into(), value, inverted: matches.invert })
+}
+
+fn cookie(matches: &HeaderMatch) -> Result<CookieCondition, regex::Error> {
+    let value = ValueCondition::of_header(matches)?;
+    Ok(CookieCondition { name: matches.name.as_str().into(), value, inverted: matches.invert })
 }
 
 fn case(ignored: bool) -> Case {
@@ -212,6 +286,11 @@ fn equal(a: &[u8], b: &[u8], case: Case) -> bool {
         Case::Ignored => a.eq_ignore_ascii_case(b),
         Case::Kept => a == b,
     }
+}
+
+/// Compiles an expression that is looked for.
+pub(super) fn pattern(expression: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(expression).size_limit(limits::REGEX_COMPILED_BYTES_MAX).build()
 }
 
 /// Compiles an expression that must match the whole value.

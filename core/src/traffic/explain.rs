@@ -5,10 +5,11 @@ use serde_json::{Map, Value};
 
 use super::condition::Conditions;
 use super::route::RouteTableError;
-use super::{RequestView, Rewrite};
-use crate::chain::{ChainNode, CompiledChain, RouterNode, TargetId};
-use crate::config_entry::HttpMatch;
+use super::{PathPattern, RequestView, Rewrite, RouteAnswer};
+use crate::chain::{ChainNode, ChainRoute, CompiledChain, RouteAction, RouterNode, TargetId};
+use crate::config_entry::{HttpMatch, Sticky};
 use crate::limits;
+use crate::name::ServiceName;
 
 /// One step of a chain, and where it leads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +28,15 @@ pub struct Explained {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "Type", rename_all = "lowercase")]
 pub enum Decision {
+    /// Here the caller's proxy answers by itself.
+    #[serde(rename_all = "PascalCase")]
+    Answer {
+        /// The status.
+        status: u16,
+        /// Where the caller is sent, if it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        location: Option<String>,
+    },
     /// By the content of the request.
     #[serde(rename_all = "PascalCase")]
     Router {
@@ -40,6 +50,9 @@ pub enum Decision {
     Splitter {
         /// Where each leg leads.
         legs: Vec<Explained>,
+        /// By what the same leg is found again, if it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sticky: Option<Sticky>,
     },
     /// Here requests end.
     #[serde(rename_all = "PascalCase")]
@@ -65,25 +78,30 @@ pub struct ExplainedRoute {
     pub met: Vec<String>,
     /// Those that do not.
     pub unmet: Vec<String>,
+    /// What it does with the request besides, as it stands in the entry; empty where it does not take it.
+    pub does: Vec<String>,
 }
 
-/// Follows a request through a chain; without one (bytes that are not HTTP) routers take their last
-/// route. All legs of splitters are followed.
+/// Follows a request of a service through a chain; without a request (bytes that are not HTTP) routers take
+/// their last route, and without a service routes of certain callers take nothing. All legs of splitters are
+/// followed.
 ///
 /// # Errors
 /// [`RouteTableError`] as for a table of the chain.
 pub fn explain(
     chain: &CompiledChain,
     request: Option<&dyn RequestView>,
+    caller: Option<&ServiceName>,
 ) -> Result<Explained, RouteTableError> {
     let path = request.map(|request| request.path().to_vec()).unwrap_or_default();
-    let walk = Walk { chain, request };
+    let walk = Walk { chain, request, caller };
     walk.node(&chain.start_node, (100.0, path), 0)
 }
 
 struct Walk<'a> {
     chain: &'a CompiledChain,
     request: Option<&'a dyn RequestView>,
+    caller: Option<&'a ServiceName>,
 }
 
 impl Walk<'_> {
@@ -113,7 +131,7 @@ impl Walk<'_> {
                     let here = (share * part, path.clone());
                     legs.push(self.node(&split.next_node, here, depth + 1)?);
                 }
-                Decision::Splitter { legs }
+                Decision::Splitter { legs, sticky: splitter.sticky.clone() }
             }
         };
         Ok(Explained { node, share, decision })
@@ -134,23 +152,21 @@ impl Walk<'_> {
         let mut routes = Vec::new();
         for (number, route) in (1..).zip(&router.routes) {
             let is_last = number == router.routes.len();
-            let matched = match self.request {
-                Some(request) => {
-                    let conditions = Conditions::compile(&route.matches).map_err(unclear)?;
-                    // The last route takes what is left.
-                    conditions.matched_path_bytes(request).or(is_last.then_some(0))
-                }
-                None => is_last.then_some(0),
-            };
+            let matched = self.matched(route, is_last).map_err(unclear)?;
             let (met, unmet) = self.judged(&route.matches).map_err(unclear)?;
+            let does = matched.map(|_| does(&route.action)).unwrap_or_default();
             let is_taken = matched.is_some();
-            routes.push(ExplainedRoute { route: number, is_taken, met, unmet });
+            routes.push(ExplainedRoute { route: number, is_taken, met, unmet, does });
             let Some(matched_bytes) = matched else { continue };
             let mut rewritten = path;
-            if let (Some(replacement), Some(request)) = (&route.action.prefix_rewrite, self.request)
-            {
-                rewritten = Vec::new();
-                Rewrite { matched_bytes, replacement }.apply(request.path(), &mut rewritten);
+            if let Some(request) = self.request {
+                if let Some(decision) = answered(&route.action, request, matched_bytes) {
+                    let node = format!("route:{}#{number}", self.chain.service_name);
+                    let next = Box::new(Explained { node, share, decision });
+                    return Ok(Decision::Router { routes, next });
+                }
+                let changed = changed(&route.action, request, matched_bytes).map_err(unclear)?;
+                rewritten = changed.unwrap_or(rewritten);
             }
             let next = self.node(&route.next_node, (share, rewritten), depth + 1)?;
             return Ok(Decision::Router { routes, next: Box::new(next) });
@@ -159,19 +175,71 @@ impl Walk<'_> {
         Err(RouteTableError::DeadEnd { service, node })
     }
 
+    /// Returns how much of the path a route has matched, if it takes the request; the last one takes what is
+    /// left.
+    fn matched(&self, route: &ChainRoute, is_last: bool) -> Result<Option<usize>, regex::Error> {
+        let left = is_last.then_some(0);
+        let Some(request) = self.request else { return Ok(left) };
+        if !self.is_source(&route.matches) {
+            return Ok(left);
+        }
+        let conditions = Conditions::compile(&route.matches)?;
+        Ok(conditions.matched_path_bytes(request).or(left))
+    }
+
+    /// Whether a route is for the service that calls.
+    fn is_source(&self, matches: &HttpMatch) -> bool {
+        let sources = &matches.sources;
+        sources.is_empty() || self.caller.is_some_and(|caller| sources.contains(caller))
+    }
+
     /// Judges each condition of a route by itself: those that hold, and those that do not.
     fn judged(&self, matches: &HttpMatch) -> Result<(Vec<String>, Vec<String>), regex::Error> {
         let (mut met, mut unmet) = (Vec::new(), Vec::new());
         for (text, alone) in single(matches) {
             let conditions = Conditions::compile(&alone)?;
             let holds = |request| conditions.matched_path_bytes::<dyn RequestView>(request);
-            match self.request.and_then(holds) {
+            match self.request.and_then(holds).filter(|_| self.is_source(&alone)) {
                 Some(_) => met.push(text),
                 None => unmet.push(text),
             }
         }
         Ok((met, unmet))
     }
+}
+
+/// Says what a route does, each as it stands in the entry.
+fn does(action: &RouteAction) -> Vec<String> {
+    action.shown().into_iter().map(|(name, value)| format!("{name} {value}")).collect()
+}
+
+/// Returns what the caller's proxy answers by itself, if the route has it do so.
+fn answered(
+    action: &RouteAction,
+    request: &dyn RequestView,
+    matched_bytes: usize,
+) -> Option<Decision> {
+    let made = RouteAnswer::of(action)?.make(request, matched_bytes);
+    let (name, value) = made.header;
+    let location = (name == "location").then(|| String::from_utf8_lossy(&value).into_owned());
+    Some(Decision::Answer { status: made.status, location })
+}
+
+/// Returns the path that goes on, if the route changes it.
+fn changed(
+    action: &RouteAction,
+    request: &dyn RequestView,
+    matched_bytes: usize,
+) -> Result<Option<Vec<u8>>, regex::Error> {
+    let pattern = action.path_rewrite.as_ref().map(PathPattern::compile).transpose()?;
+    let rewrite = match (&pattern, &action.prefix_rewrite) {
+        (Some(pattern), _) => Rewrite::Pattern(pattern),
+        (None, Some(replacement)) => Rewrite::Prefix { matched_bytes, replacement },
+        (None, None) => return Ok(None),
+    };
+    let mut path = Vec::new();
+    rewrite.apply(request.path(), &mut path);
+    Ok(Some(path))
 }
 
 /// Takes conditions apart: each as it stands in the entry, and as all that is asked for.

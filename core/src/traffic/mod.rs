@@ -6,11 +6,13 @@
 //! the path becomes, [`RetryRules`] whether it is tried again. [`path`] says over what an endpoint is
 //! called. [`tap`] says who sees what of all that while it happens, [`flow`] how much of it there is.
 
+mod answer;
 mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
 pub mod datagrams;
 mod explain;
+mod fault;
 pub mod flow;
 mod gauge;
 pub mod grpc_web;
@@ -25,11 +27,14 @@ mod retry;
 mod rewrite;
 mod route;
 mod split;
+mod sticky;
 pub mod tap;
 mod trace;
 
+pub use answer::{MadeAnswer, RouteAnswer};
 pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
+pub use fault::Injected;
 pub use gauge::Gauge;
 pub use header_edits::{HeaderEdits, HeaderPlan};
 pub use mix::Mix64;
@@ -37,7 +42,8 @@ pub use request::RequestView;
 pub use retry::{
     Answered, AttemptEnd, BodyKept, Finality, RetryBudget, RetryRules, Retrying, Traffic, Verdict,
 };
-pub use rewrite::Rewrite;
+pub use rewrite::{PathPattern, Rewrite};
 pub use route::{Edited, RouteTable, RouteTableError, Routed, Splits};
 pub use split::SplitCounter;
+pub use sticky::GivenCookie;
 pub use trace::TraceContext;

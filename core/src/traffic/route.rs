@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Conditions;
-use super::{HeaderEdits, HeaderPlan, Mix64, RequestView, RetryRules, Rewrite, SplitCounter};
-use crate::chain::{ChainNode, CompiledChain, TargetId};
-use crate::config_entry::HeaderChanges;
+use super::sticky::{self, GivenCookie, Said};
+use super::{
+    HeaderEdits, HeaderPlan, Mix64, PathPattern, RequestView, RetryRules, Rewrite, RouteAnswer,
+    SplitCounter,
+};
+use crate::chain::{ChainNode, ChainRoute, CompiledChain, TargetId};
+use crate::config_entry::{HeaderChanges, RouteFault, Sticky};
 use crate::intention::server_name::is_meant;
 use crate::limits;
 use crate::log_format::HeaderSide;
+use crate::name::ServiceName;
 
 /// A discovery chain, ready to be walked: names are numbers, expressions are compiled.
 ///
@@ -49,6 +54,14 @@ pub struct Routed<'a> {
     pub idle_timeout: Option<Duration>,
     /// What becomes of the path.
     pub rewrite: Option<Rewrite<'a>>,
+    /// The host that the service is asked for, if not the one that the caller asks for.
+    pub host: Option<&'a str>,
+    /// What the caller gets without any service, and how much of the path was matched.
+    pub answer: Option<(&'a RouteAnswer, usize)>,
+    /// What goes wrong on purpose.
+    pub fault: Option<&'a RouteFault>,
+    /// A cookie that the caller is given.
+    pub cookie: Option<GivenCookie<'a>>,
     /// What becomes of headers.
     pub edited: Edited,
     /// When the request is tried again; `None` for never.
@@ -59,7 +72,11 @@ pub struct Routed<'a> {
 
 /// One worker's places in the splitters of one table.
 #[derive(Debug)]
-pub struct Splits(Vec<SplitCounter>);
+pub struct Splits {
+    counters: Vec<SplitCounter>,
+    /// For the values of cookies.
+    random: Mix64,
+}
 
 /// States why a chain cannot be walked.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +122,7 @@ pub enum RouteTableError {
 enum Node {
     Resolver(Resolver),
     Router(Vec<Route>),
-    Splitter { legs: Vec<Leg>, counter: usize },
+    Splitter { legs: Vec<Leg>, counter: usize, sticky: Option<Box<Sticky>> },
 }
 
 #[derive(Debug)]
@@ -118,14 +135,26 @@ struct Resolver {
 
 #[derive(Debug)]
 struct Route {
+    /// Its place in the router, from 1; those between may be for other callers.
+    number: usize,
     conditions: Conditions,
     sni: Vec<Box<str>>,
-    prefix_rewrite: Option<Box<str>>,
+    rewrite: Option<OwnRewrite>,
+    host: Option<Box<str>>,
+    answer: Option<Box<RouteAnswer>>,
+    fault: Option<Box<RouteFault>>,
     request_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     edits: u32,
     retries: Option<Arc<RetryRules>>,
     next: usize,
+}
+
+/// What a route does with paths.
+#[derive(Debug)]
+enum OwnRewrite {
+    Pattern(PathPattern),
+    Prefix(Box<str>),
 }
 
 /// One leg takes the places below `end` that the legs before it do not take.
@@ -150,15 +179,15 @@ impl Routed<'_> {
 }
 
 impl RouteTable {
-    /// Compiles a chain.
+    /// Compiles a chain as a service follows it; routes for other callers are left out.
     ///
     /// # Errors
     /// [`RouteTableError`] when the chain does not have the shape of a [`CompiledChain`].
-    pub fn compile(chain: &CompiledChain) -> Result<Self, RouteTableError> {
+    pub fn compile(chain: &CompiledChain, caller: &ServiceName) -> Result<Self, RouteTableError> {
         let targets = chain.targets.keys().cloned().collect();
         let (nodes, split_totals, edits) = (Vec::new(), Vec::new(), Vec::new());
         let table = Self { nodes, start: 0, targets, split_totals, edits };
-        let mut build = Build { chain, numbers: BTreeMap::new(), table };
+        let mut build = Build { chain, caller, numbers: BTreeMap::new(), table };
         build.table.start = build.node(&chain.start_node, 0)?;
         Ok(build.table)
     }
@@ -180,7 +209,8 @@ impl RouteTable {
 
     /// Makes one worker's places in the splitters.
     pub fn splits(&self, start: &mut Mix64) -> Splits {
-        Splits(self.split_totals.iter().map(|total| SplitCounter::new(*total, start)).collect())
+        let counters = self.split_totals.iter().map(|total| SplitCounter::new(*total, start));
+        Splits { counters: counters.collect(), random: Mix64::new(start.next_u64()) }
     }
 
     /// Returns what becomes of a request's headers.
@@ -210,7 +240,7 @@ impl RouteTable {
 
     /// Says where a connection goes whose caller asks for a server name in TLS, or for none.
     pub fn route_tls(&self, name: Option<&str>, splits: &mut Splits) -> Routed<'_> {
-        self.walk(splits, |routes| (choose_tls(routes, name), 0))
+        self.walk(splits, |routes| (choose_tls(routes, name), 0), |_| Said::Nothing)
     }
 
     /// Says where a request goes; without a request (bytes that are not HTTP) routers take
@@ -220,16 +250,19 @@ impl RouteTable {
         request: Option<&R>,
         splits: &mut Splits,
     ) -> Routed<'a> {
-        self.walk(splits, |routes| choose(routes, request))
+        let said = |sticky| request.map_or(Said::Nothing, |request| Said::of(sticky, request));
+        self.walk(splits, |routes| choose(routes, request), said)
     }
 
     fn walk<'a>(
         &'a self,
         splits: &mut Splits,
         choose: impl Fn(&'a [Route]) -> (usize, usize),
+        said: impl Fn(&'a Sticky) -> Said<'a>,
     ) -> Routed<'a> {
         let mut at = self.start;
-        let mut rewrite = None;
+        let (mut rewrite, mut host, mut answer) = (None, None, None);
+        let (mut fault, mut cookie) = (None, None);
         let (mut timeout, mut idle_timeout) = (None, None);
         let mut retries = None;
         let mut taken = None;
@@ -245,6 +278,10 @@ impl RouteTable {
                         request_timeout: timeout.unwrap_or(resolver.request_timeout),
                         idle_timeout,
                         rewrite,
+                        host,
+                        answer,
+                        fault,
+                        cookie,
                         edited,
                         retries,
                         route: taken,
@@ -253,23 +290,59 @@ impl RouteTable {
                 Node::Router(routes) => {
                     let (number, matched_bytes) = choose(routes);
                     let route = &routes[number];
-                    taken.get_or_insert(number + 1);
-                    if let Some(replacement) = &route.prefix_rewrite {
-                        rewrite = Some(Rewrite { matched_bytes, replacement });
-                    }
+                    taken.get_or_insert(route.number);
+                    rewrite = route.rewrite(matched_bytes).or(rewrite);
                     retries = route.retries.as_ref().or(retries);
+                    fault = route.fault.as_deref().or(fault);
+                    host = route.host.as_deref().or(host);
+                    answer = route.answer.as_deref().map(|answer| (answer, matched_bytes));
                     timeout = route.request_timeout.or(timeout);
                     idle_timeout = route.idle_timeout.or(idle_timeout);
                     edited.route = route.edits;
                     at = route.next;
                 }
-                Node::Splitter { legs, counter } => {
-                    let place = splits.0.get_mut(*counter).map_or(0, SplitCounter::advance);
+                Node::Splitter { legs, counter, sticky } => {
+                    let total = legs.last().map_or(0, |leg| leg.end);
+                    let said = sticky.as_deref().map_or(Said::Nothing, &said);
+                    let place = match answer {
+                        None => splits.place((*counter, total), said, &mut cookie),
+                        // What no service gets takes no place from what one does.
+                        Some(_) => 0,
+                    };
                     let leg = legs.iter().find(|leg| place < leg.end).unwrap_or(&legs[0]);
                     edited.leg = leg.edits;
                     at = leg.next;
                 }
             }
+        }
+    }
+}
+
+impl Route {
+    /// Returns what becomes of a path of which so many bytes were matched.
+    fn rewrite(&self, matched_bytes: usize) -> Option<Rewrite<'_>> {
+        Some(match self.rewrite.as_ref()? {
+            OwnRewrite::Pattern(pattern) => Rewrite::Pattern(pattern),
+            OwnRewrite::Prefix(replacement) => Rewrite::Prefix { matched_bytes, replacement },
+        })
+    }
+}
+
+impl Splits {
+    /// Returns the place of a request in a splitter's cycle; makes the cookie that it is given.
+    fn place<'a>(
+        &mut self,
+        (counter, total): (usize, u32),
+        said: Said<'a>,
+        cookie: &mut Option<GivenCookie<'a>>,
+    ) -> u32 {
+        match said {
+            Said::Cookie(of) => {
+                let given = cookie.insert(GivenCookie::new(of, self.random.next_u64()));
+                sticky::place(given.number(), total)
+            }
+            Said::Nothing => self.counters.get_mut(counter).map_or(0, SplitCounter::advance),
+            Said::Value(number) => sticky::place(number, total),
         }
     }
 }
@@ -300,6 +373,7 @@ fn choose<R: RequestView + ?Sized>(routes: &[Route], request: Option<&R>) -> (us
 /// A table under construction.
 struct Build<'a> {
     chain: &'a CompiledChain,
+    caller: &'a ServiceName,
     numbers: BTreeMap<&'a str, usize>,
     table: RouteTable,
 }
@@ -310,6 +384,34 @@ impl<'a> Build<'a> {
         number.ok_or_else(|| RouteTableError::Missing {
             service: self.chain.service_name.to_string(),
             node: id.to_string(),
+        })
+    }
+
+    /// Makes the route of this number ready that leads to a node.
+    fn route(
+        &mut self,
+        route: &ChainRoute,
+        (number, next): (usize, usize),
+    ) -> Result<Route, regex::Error> {
+        let action = &route.action;
+        let rewrite = match (&action.path_rewrite, &action.prefix_rewrite) {
+            (Some(rewrite), _) => Some(OwnRewrite::Pattern(PathPattern::compile(rewrite)?)),
+            (None, Some(replacement)) => Some(OwnRewrite::Prefix(replacement.as_str().into())),
+            (None, None) => None,
+        };
+        Ok(Route {
+            number,
+            conditions: Conditions::compile(&route.matches)?,
+            sni: route.sni.iter().map(|name| name.as_str().into()).collect(),
+            rewrite,
+            host: action.host_rewrite.as_deref().map(Into::into),
+            answer: RouteAnswer::of(action).map(Box::new),
+            fault: action.fault.clone().map(Box::new),
+            request_timeout: action.request_timeout,
+            idle_timeout: action.idle_timeout,
+            retries: RetryRules::of(action).map(Arc::new),
+            edits: self.edits([&action.request_headers], [&action.response_headers]),
+            next,
         })
     }
 
@@ -350,24 +452,16 @@ impl<'a> Build<'a> {
             }
             Some(ChainNode::Router(router)) => {
                 let mut routes = Vec::with_capacity(router.routes.len());
-                for route in &router.routes {
-                    let conditions = Conditions::compile(&route.matches).map_err(|source| {
+                for (at, route) in router.routes.iter().enumerate() {
+                    let sources = &route.matches.sources;
+                    if !sources.is_empty() && !sources.contains(self.caller) {
+                        continue;
+                    }
+                    let next = self.node(&route.next_node, depth + 1)?;
+                    routes.push(self.route(route, (at + 1, next)).map_err(|source| {
                         let (service, node) = (service.clone(), node.clone());
                         RouteTableError::Expression { service, node, source: Box::new(source) }
-                    })?;
-                    routes.push(Route {
-                        conditions,
-                        sni: route.sni.iter().map(|name| name.as_str().into()).collect(),
-                        prefix_rewrite: route.action.prefix_rewrite.as_deref().map(Into::into),
-                        request_timeout: route.action.request_timeout,
-                        idle_timeout: route.action.idle_timeout,
-                        edits: self.edits(
-                            [&route.action.request_headers],
-                            [&route.action.response_headers],
-                        ),
-                        retries: RetryRules::of(&route.action).map(Arc::new),
-                        next: self.node(&route.next_node, depth + 1)?,
-                    });
+                    })?);
                 }
                 if routes.is_empty() {
                     return Err(RouteTableError::DeadEnd { service, node });
@@ -385,7 +479,12 @@ impl<'a> Build<'a> {
                     return Err(RouteTableError::DeadEnd { service, node });
                 }
                 self.table.split_totals.push(end);
-                Node::Splitter { legs, counter: self.table.split_totals.len() - 1 }
+                let counter = self.table.split_totals.len() - 1;
+                let sticky = splitter.sticky.clone().map(|mut sticky| {
+                    sticky.header.make_ascii_lowercase();
+                    Box::new(sticky)
+                });
+                Node::Splitter { legs, counter, sticky }
             }
         };
         self.table.nodes.push(built);

@@ -1,7 +1,7 @@
 //! What a route changes of the headers of a message, as either engine writes it.
 
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use weft_core::log_format::{HeaderForm, LogRecord};
 use weft_core::traffic::HeaderPlan;
 
@@ -11,17 +11,25 @@ pub(crate) struct Changes<'a> {
     plan: HeaderPlan<'a>,
     /// What operators tell; `None` where there are none.
     facts: Option<&'a LogRecord>,
+    /// Cookies that the caller is given: what `set-cookie` says.
+    cookies: &'a [Box<str>],
 }
 
 impl<'a> Changes<'a> {
     /// Makes those of a plan.
     pub(crate) fn new(plan: HeaderPlan<'a>, facts: Option<&'a LogRecord>) -> Self {
-        Self { plan, facts }
+        Self { plan, facts, cookies: &[] }
+    }
+
+    /// Gives the caller cookies as well.
+    pub(crate) fn and_cookies(mut self, cookies: &'a [Box<str>]) -> Self {
+        self.cookies = cookies;
+        self
     }
 
     /// Whether nothing changes.
     pub(crate) fn is_empty(&self) -> bool {
-        self.plan.is_empty()
+        self.plan.is_empty() && self.cookies.is_empty()
     }
 
     /// Whether a field that came, or that proxies add, does not go on.
@@ -40,7 +48,7 @@ impl<'a> Changes<'a> {
         each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
         out: &mut Vec<u8>,
     ) {
-        if self.plan.is_empty() {
+        if self.is_empty() {
             return;
         }
         for (name, form) in self.plan.added() {
@@ -52,11 +60,16 @@ impl<'a> Changes<'a> {
                 false => out.truncate(line),
             }
         }
+        for cookie in self.cookies {
+            out.extend_from_slice(b"set-cookie: ");
+            out.extend_from_slice(cookie.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Changes fields that are values.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        if self.plan.is_empty() {
+        if self.is_empty() {
             return;
         }
         let mut added = Vec::new();
@@ -79,6 +92,9 @@ impl<'a> Changes<'a> {
         }
         for (name, value) in added {
             headers.append(name, value);
+        }
+        for cookie in self.cookies.iter().filter_map(|it| HeaderValue::try_from(&**it).ok()) {
+            headers.append(SET_COOKIE, cookie);
         }
     }
 

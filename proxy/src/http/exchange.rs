@@ -1,6 +1,7 @@
 //! One request on its way: sent to the next hop, its answer sent back.
 
 mod attempts;
+mod own;
 mod unanswered;
 mod upload;
 
@@ -75,6 +76,13 @@ impl<C: Wire, H: Hop> Session<C, H> {
             Ok(plan) => plan,
             Err(refusal) => return self.refuse(None, &refusal, to_head, started).await,
         };
+        if let Some(own) = H::own(&mut plan) {
+            // Boxed: rare, and large beside the requests that go on at once.
+            let ended = Box::pin(self.own_part(&plan, own, (started, to_head))).await;
+            if let Some(next) = ended {
+                return next;
+            }
+        }
         let mut upload = match self.begin_upload(&plan) {
             Ok(upload) => upload,
             Err(refusal) => return self.refuse(Some(&plan), &refusal, to_head, started).await,

@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use weft_core::config_entry::FaultAbort;
+use weft_core::traffic::MadeAnswer;
+
+use super::changes::Changes;
 
 /// Why the proxy answers instead of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub(crate) struct Refusal {
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     /// The body, where it is not the cause in words.
     pub(crate) own_body: Option<Vec<u8>>,
+    /// The status of gRPC, where it is not the one that goes with the status.
+    pub(crate) grpc_status: Option<u8>,
     /// Whether the request certainly did not reach an application.
     pub(crate) is_unreached: bool,
 }
@@ -30,6 +36,7 @@ impl Refusal {
             message: message.into(),
             fields: Vec::new(),
             own_body: None,
+            grpc_status: None,
             is_unreached: false,
         }
     }
@@ -51,9 +58,13 @@ impl Refusal {
         // Writing into a String cannot fail.
         let _ = write!(
             text,
-            "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nx-weft-cause: {}\r\n{}{}",
+            "HTTP/1.1 {} {reason}\r\n{}x-weft-cause: {}\r\n{}{}",
             self.status,
-            body.len(),
+            match self.status {
+                // They have none, and may not say that they had (RFC 9110 §8.6).
+                204 | 304 => String::new(),
+                _ => format!("content-length: {}\r\n", body.len()),
+            },
             self.cause,
             if self.is_unreached { "x-weft-unreached: 1\r\n" } else { "" },
             if closes { "connection: close\r\n" } else { "" },
@@ -80,6 +91,30 @@ impl Refusal {
             Some(body) => body.clone(),
             None => format!("weft: {}\n", self.message).into_bytes(),
         }
+    }
+
+    /// Makes an answer that a route gives in place of a service.
+    pub(crate) fn of_route(made: MadeAnswer, changes: &Changes<'_>) -> Self {
+        let mut headers = HeaderMap::new();
+        let (name, value) = made.header;
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        changes.apply(&mut headers);
+        let mut refusal = Self::new(made.status, made.cause, "the route answers by itself");
+        refusal.own_body = Some(made.body);
+        for (name, value) in &headers {
+            refusal.fields.push((name.clone(), value.clone()));
+        }
+        refusal
+    }
+
+    /// Makes the answer that a fault gives in place of a service.
+    pub(crate) fn of_fault(abort: &FaultAbort) -> Self {
+        let message = "the route's Fault ends this request";
+        let mut refusal = Self::new(abort.http_status(), "fault-injected", message);
+        refusal.grpc_status = abort.grpc_status;
+        refusal
     }
 
     /// Adds when the caller may ask again: soon, as what is too much changes from moment to moment.

@@ -21,6 +21,7 @@ use super::exchange::{Next, Opened};
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
 use super::held::{Held, Holding};
 use super::kept::Told;
+use super::own::Own;
 use super::refusal::Refusal;
 use crate::listen::Live;
 use crate::tcp::{self, Tally};
@@ -88,6 +89,11 @@ pub(crate) trait Hop {
     /// Returns what a route changes of the headers of the answer.
     fn changes(_plan: &Self::Plan) -> Changes<'_> {
         Changes::default()
+    }
+
+    /// Takes what the request gets before it goes on, or in place of that, if its route says so.
+    fn own(_plan: &mut Self::Plan) -> Option<Own> {
+        None
     }
 
     /// Gets a connection; called again for the next attempt.

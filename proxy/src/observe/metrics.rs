@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use weft_core::chain::TargetId;
-use weft_core::log_format::{LatencyPart, LatencySplit};
+use weft_core::log_format::{LatencyPart, LatencySplit, is_failure};
 use weft_core::name::ServiceName;
 use weft_core::traffic::Traffic;
 use weft_runtime::clock;
@@ -128,6 +128,8 @@ pub(crate) struct Series {
     pub(crate) authorisers_failed: Count,
     /// Rare, and of few values: causes are words in the code.
     pub(super) causes: Mutex<BTreeMap<&'static str, u64>>,
+    /// What routes do besides sending requests on; words in the code as well.
+    pub(super) deeds: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Series {
@@ -138,8 +140,10 @@ impl Series {
         self.durations.add(outcome.duration);
         self.bytes_sent.add(outcome.request_bytes);
         self.bytes_received.add(outcome.response_bytes);
-        if let Some(cause) = outcome.cause {
-            self.cause(cause);
+        match outcome.cause {
+            Some(cause) if is_failure(cause) => self.cause(cause),
+            Some(cause) => self.deed(cause),
+            None => {}
         }
     }
 
@@ -161,6 +165,12 @@ impl Series {
     pub(crate) fn cause(&self, cause: &'static str) {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         *causes.entry(cause).or_default() += 1;
+    }
+
+    /// Counts what a route has done besides sending a request on.
+    pub(crate) fn deed(&self, deed: &'static str) {
+        let mut deeds = self.deeds.lock().unwrap_or_else(PoisonError::into_inner);
+        *deeds.entry(deed).or_default() += 1;
     }
 }
 

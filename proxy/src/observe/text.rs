@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_core::log_format::LatencyPart;
 
@@ -90,21 +90,36 @@ impl Metrics {
                 line(&mut text, name, &labels.text(""), sum(workers, pick));
             }
         }
-        let name = "weft_proxy_failures_total";
-        head(&mut text, name, "counter", "Requests and connections that failed, by cause.");
-        for (labels, workers) in &all {
-            let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
-            for series in workers {
-                let more = series.causes.lock().unwrap_or_else(PoisonError::into_inner);
-                more.iter().for_each(|(cause, count)| *causes.entry(cause).or_default() += count);
-            }
-            for (cause, count) in causes {
-                line(&mut text, name, &labels.text(&format!(",cause=\"{cause}\"")), count);
-            }
-        }
+        let help = "Requests and connections that failed, by cause.";
+        write_words(("weft_proxy_failures_total", "cause", help), &all, |it| &it.causes, &mut text);
+        let help = "What routes did with requests besides sending them on.";
+        let name = "weft_proxy_route_actions_total";
+        write_words((name, "action", help), &all, |it| &it.deeds, &mut text);
         let none = BTreeSet::new();
         registry.flows.encode(registry.dialects.get().unwrap_or(&none), &mut text);
         text
+    }
+}
+
+/// Counts by words of the code.
+type Words = Mutex<BTreeMap<&'static str, u64>>;
+
+fn write_words(
+    (name, label, help): (&str, &str, &str),
+    all: All<'_>,
+    pick: fn(&Series) -> &Words,
+    text: &mut String,
+) {
+    head(text, name, "counter", help);
+    for (labels, workers) in all {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for series in workers {
+            let more = pick(series).lock().unwrap_or_else(PoisonError::into_inner);
+            more.iter().for_each(|(word, count)| *sums.entry(word).or_default() += count);
+        }
+        for (word, count) in sums {
+            line(text, name, &labels.text(&format!(",{label}=\"{word}\"")), count);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod datagrams;
 mod endpoint;
 mod hello;
 mod outside;
+mod own;
 mod protocol;
 mod retry;
 mod route;

@@ -19,9 +19,12 @@ use super::breaker::Admitted;
 use super::connect::connect;
 use super::endpoint::Tried;
 use super::outside::own_host;
+use super::own::OwnPart;
 use super::retry::Further;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
-use crate::http::{Changes, Edits, Hop, Outcome, PROTO_HTTP, Refusal, Reuse, Told, from_outside};
+use crate::http::{
+    Changes, Edits, Hop, Outcome, Own, PROTO_HTTP, Refusal, Reuse, Told, from_outside,
+};
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
 use crate::transport::{HopWire, Lease};
@@ -62,6 +65,8 @@ pub(crate) struct Plan {
     edited: Edited,
     /// What headers tell that the route writes, where they tell something.
     facts: Option<Box<LogRecord>>,
+    /// What the route does besides sending it on, where it does something.
+    pub(super) own: Option<Box<OwnPart>>,
 }
 
 /// By what the head is written that the next hop gets.
@@ -70,6 +75,8 @@ pub(super) struct Written<'a> {
     pub(super) target: &'a UpstreamTarget,
     pub(super) rewrite: Option<Rewrite<'a>>,
     pub(super) edits: Option<&'a Edits>,
+    /// The host that stands in place of the caller's.
+    pub(super) host: Option<&'a str>,
     pub(super) changes: Changes<'a>,
     pub(super) ask: Ask,
 }
@@ -157,8 +164,12 @@ impl HttpUpstream {
         };
         let facts = self.facts(request, (&routed, target));
         let changes = Changes::new(upstream.table.request_headers(routed.edited), facts.as_deref());
-        let (rewrite, edits) = (routed.rewrite, edits.as_ref());
-        write(Written { upstream, target, rewrite, edits, changes, ask });
+        let (rewrite, host, edits) = (routed.rewrite, routed.host, edits.as_ref());
+        write(Written { upstream, target, rewrite, host, edits, changes, ask });
+        let changes =
+            Changes::new(upstream.table.response_headers(routed.edited), facts.as_deref());
+        let random = &mut self.worker.random.borrow_mut();
+        let own = OwnPart::of(request, &routed, (&changes, random));
         Ok(Plan {
             worker: self.worker.clone(),
             local: self.local.clone(),
@@ -175,6 +186,7 @@ impl HttpUpstream {
             route: route_number(&routed),
             edited: routed.edited,
             facts,
+            own,
         })
     }
 
@@ -319,10 +331,10 @@ impl Hop for HttpUpstream {
         let keeps = self.keeps_client_cert();
         let client_cert = if keeps { ClientCert::Keep } else { ClientCert::Strip };
         self.decide(&request, |written| {
-            let Written { upstream, target, rewrite, edits, changes, ask } = written;
+            let Written { upstream, target, rewrite, host, edits, changes, ask } = written;
             let host_default = upstream.service.as_str().as_bytes();
-            let host = target.outside.as_ref().and_then(|outside| own_host(outside));
-            let host = host.as_deref().map(str::as_bytes);
+            let own = target.outside.as_ref().and_then(|outside| own_host(outside));
+            let host = host.or(own.as_deref()).map(str::as_bytes);
             let writer = RequestWriter {
                 rewrite,
                 edits,
@@ -341,6 +353,10 @@ impl Hop for HttpUpstream {
 
     fn changes(plan: &Plan) -> Changes<'_> {
         plan.changes()
+    }
+
+    fn own(plan: &mut Plan) -> Option<Own> {
+        plan.begin_own()
     }
 
     async fn connect(&mut self, plan: &mut Plan, reuse: Reuse) -> Result<Lease<HopWire>, Refusal> {
@@ -402,7 +418,8 @@ impl Plan {
     /// Returns what the route changes of the headers of the answer.
     pub(super) fn changes(&self) -> Changes<'_> {
         let headers = self.upstream().table.response_headers(self.edited);
-        Changes::new(headers, self.facts.as_deref())
+        let cookies = self.own.as_ref().map_or(&[][..], |own| own.cookies());
+        Changes::new(headers, self.facts.as_deref()).and_cookies(cookies)
     }
 
     /// Refuses a request for a tunnel that would lead outside the mesh.
@@ -439,12 +456,13 @@ impl Plan {
         plan.local_target().series.request(outcome);
         plan.tried.ended(plan.local_target(), outcome);
         let (attempts, attempts_flag) = plan.end_attempts(outcome);
+        let (outcome, own_flag) = &plan.own_outcome(outcome);
         flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
         let own = plan.local.workload.snapshot.service.as_str();
         let told = (SpanKind::Client, own, &plan.target().id as &dyn Display);
         let trace = plan.observed.end_trace(&plan.worker.spans, outcome, told);
         if let Some(mut line) = plan.observed.take_line() {
-            line.attempted(attempts, attempts_flag);
+            line.attempted(attempts, attempts_flag.or(*own_flag));
             line.end(&plan.worker.log, outcome, |record| {
                 record.cluster = plan.target().sni.as_str().into();
                 record.upstream = plan.called().map(LocalAddress::Tcp);

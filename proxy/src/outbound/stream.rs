@@ -42,13 +42,14 @@ impl StreamHop for HttpUpstream {
 
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
-        let (mut target, mut outside) = (Vec::new(), None);
+        let (mut target, mut outside, mut host) = (Vec::new(), None, None);
         let (mut headers, mut asks) = (None, Ask::Nothing);
         let plan = self.decide(&PartsView(parts), |written| {
-            let Written { upstream, target: called, rewrite, edits, changes, ask } = written;
-            asks = ask;
+            let Written { upstream, target: called, rewrite, edits, changes, .. } = written;
+            asks = written.ask;
             host_default = upstream.service.to_string();
             outside = called.outside.clone();
+            host = written.host.map(str::to_owned);
             if edits.is_some() || !changes.is_empty() {
                 let headers = headers.insert(parts.headers.clone());
                 edits.inspect(|edits| edits.apply(headers));
@@ -84,7 +85,8 @@ impl StreamHop for HttpUpstream {
             return plan.within_mesh(true);
         }
         let target = String::from_utf8_lossy(&target);
-        if let Some(host) = outside.as_ref().and_then(|outside| own_host(outside)) {
+        let own = || outside.as_ref().and_then(|outside| own_host(outside));
+        if let Some(host) = host.or_else(own) {
             (parts.uri, host_default) = (Uri::default(), host);
             parts.headers.remove(header::HOST);
         }
@@ -114,6 +116,10 @@ impl StreamHop for HttpUpstream {
         plan: &mut Plan,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Refusal> {
+        if let Some(own) = plan.begin_own() {
+            // Boxed: rare, and large beside the requests that go on at once.
+            Box::pin(own.pass()).await?;
+        }
         plan.observed.hand();
         if plan.is_limited() {
             Box::pin(plan.admit()).await?;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_core::acl::{Permission, Resource};
 use weft_core::chain::{ChainNode, ChainOverrides, ChainRoute, CompiledChain, Target};
-use weft_core::config_entry::{EntryKey, EntryKind, HeaderChanges, UnknownProtocol};
+use weft_core::config_entry::{EntryKey, EntryKind, UnknownProtocol};
 use weft_core::state::State;
 use weft_core::time::Span;
 use weft_core::watch::Topic;
@@ -128,43 +128,26 @@ fn node(state: &State, chain: &CompiledChain, name: &str, node: &ChainNode) -> V
             "Name": bare,
             "Routes": router.routes.iter().map(route).collect::<Vec<_>>(),
         }),
-        ChainNode::Splitter(splitter) => json!({
-            "Type": "splitter",
-            "Name": bare,
-            "Splits": splitter.splits.iter().map(|split| json!({
-                "Weight": split.weight,
-                "NextNode": split.next_node,
-            })).collect::<Vec<_>>(),
-        }),
+        ChainNode::Splitter(splitter) => {
+            let mut node = json!({
+                "Type": "splitter",
+                "Name": bare,
+                "Splits": splitter.splits.iter().map(|split| json!({
+                    "Weight": split.weight,
+                    "NextNode": split.next_node,
+                })).collect::<Vec<_>>(),
+            });
+            if let Some(sticky) = &splitter.sticky {
+                node["Sticky"] = json!(sticky);
+            }
+            node
+        }
     }
 }
 
 fn route(route: &ChainRoute) -> Value {
-    let mut destination = Map::new();
-    if let Some(prefix) = &route.action.prefix_rewrite {
-        destination.insert("PrefixRewrite".to_owned(), json!(prefix));
-    }
-    let action = &route.action;
-    for (name, limit) in [
-        ("RequestTimeout", action.request_timeout),
-        ("IdleTimeout", action.idle_timeout),
-        ("PerTryTimeout", action.per_try_timeout),
-    ] {
-        destination.extend(limit.map(|limit| (name.to_owned(), json!(text(limit)))));
-    }
-    for (name, changes) in
-        [("RequestHeaders", &action.request_headers), ("ResponseHeaders", &action.response_headers)]
-    {
-        if *changes != HeaderChanges::default() {
-            destination.insert(name.to_owned(), json!(changes));
-        }
-    }
-    if let Ok(Value::Object(retries)) = serde_json::to_value(&action.retries) {
-        // Its fields stand beside the others, as in the entry; what says nothing is left out.
-        destination.extend(retries);
-    }
     json!({
-        "Definition": { "Match": { "HTTP": route.matches }, "Destination": destination },
+        "Definition": { "Match": { "HTTP": route.matches }, "Destination": route.action.shown() },
         "NextNode": route.next_node,
     })
 }

@@ -28,6 +28,7 @@ pub(super) fn routes(table: Routes) -> Routes {
 async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
     let name = service_name(request.params.get("service"))?;
     let line = line(&request.query)?;
+    let source = request.query.value("source").map(service_name).transpose()?;
     let topics = EntryKind::OF_CHAINS.into_iter().map(Topic::EntryKind).chain([Topic::ServiceList]);
     let read = page::read(context, request, topics, |state, rights| {
         rights.require(Permission::read(Resource::Service, name.as_str()))?;
@@ -39,7 +40,7 @@ async fn show(context: &Context, request: &ApiRequest) -> Result<Response<Body>,
             return Err(ApiError::bad_request(text.to_owned()));
         }
         let asked = line.as_ref().filter(|_| is_http).map(|line| line as &dyn RequestView);
-        let decided = explain(&chain, asked);
+        let decided = explain(&chain, asked, source.as_ref());
         let decided = decided.map_err(|error| ApiError::bad_request(error.to_string()))?;
         let body = json!({
             "Service": chain.service_name,

@@ -1,49 +1,7 @@
 //! Route tables by data: a chain as JSON, requests as text, the target that takes each.
 
+use super::super::request::tests::Request;
 use super::*;
-
-/// A request as text: `METHOD path?query | name: value | …`.
-pub(crate) struct Request<'a> {
-    method: &'a str,
-    path: &'a str,
-    query: Option<&'a str>,
-    headers: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Request<'a> {
-    pub(crate) fn parse(text: &'a str) -> Self {
-        let mut parts = text.split(" | ");
-        let (method, target) =
-            parts.next().and_then(|line| line.split_once(' ')).expect("METHOD path");
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        let headers = parts.map(|line| line.split_once(": ").expect("name: value")).collect();
-        Self { method, path, query, headers }
-    }
-}
-
-impl RequestView for Request<'_> {
-    fn method(&self) -> &str {
-        self.method
-    }
-    fn path(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-    fn query(&self) -> Option<&[u8]> {
-        self.query.map(str::as_bytes)
-    }
-    fn has_disguised(&self, _name: &str) -> bool {
-        false
-    }
-
-    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for (_, value) in self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)) {
-            visit(value.as_bytes());
-        }
-    }
-}
 
 /// Makes a chain whose start node is given, with resolvers `v1`, `v2` and `rest`.
 pub(crate) fn chain(start: serde_json::Value) -> CompiledChain {
@@ -69,16 +27,24 @@ pub(crate) fn chain(start: serde_json::Value) -> CompiledChain {
     .expect("a chain")
 }
 
+fn table_of(chain: &CompiledChain) -> Result<RouteTable, RouteTableError> {
+    RouteTable::compile(chain, &ServiceName::parse("shop").expect("a name"))
+}
+
 fn target_of(table: &RouteTable, request: &str) -> String {
     let mut splits = table.splits(&mut Mix64::new(1));
     let routed = table.route(Some(&Request::parse(request)), &mut splits);
     table.targets()[routed.target].to_string()
 }
 
-#[test]
-fn each_condition_takes_what_it_says() {
+/// Conditions, a request that meets them, and one that does not; an empty one stands for none.
+fn conditions() -> Vec<(String, &'static str, &'static str)> {
     let header = |body: &str| format!(r#"{{"Header":[{{"Name":"X-A",{body}}}]}}"#);
-    let cases: Vec<(String, &str, &str)> = vec![
+    let query = |body: &str| format!(r#"{{"QueryParam":[{{"Name":"d",{body}}}]}}"#);
+    let cookie = |body: &str| format!(r#"{{"Cookie":[{{"Name":"u",{body}}}]}}"#);
+    let template = |template: &str| format!(r#"{{"PathTemplate":"{template}"}}"#);
+    let grpc = |body: &str| format!(r#"{{"Grpc":{{{body}}}}}"#);
+    vec![
         (r#"{"PathExact":"/a"}"#.into(), "GET /a?x=1", "GET /a/"),
         (r#"{"PathPrefix":"/a"}"#.into(), "GET /ab", "GET /b"),
         (r#"{"PathRegex":"/a[0-9]+"}"#.into(), "GET /a12", "GET /a12/x"),
@@ -103,24 +69,58 @@ fn each_condition_takes_what_it_says() {
         (r#"{"QueryParam":[{"Name":"d","Present":true}]}"#.into(), "GET /?c&d", "GET /?c=d"),
         (r#"{"QueryParam":[{"Name":"d","Exact":"1"}]}"#.into(), "GET /?d=1", "GET /?d=2&d=1"),
         (r#"{"QueryParam":[{"Name":"d","Regex":"[0-9]+"}]}"#.into(), "GET /?d=12", "GET /"),
-    ];
-    for (matches, taken, passed) in cases {
+        (query(r#""Present":true,"Invert":true"#), "GET /?c=1", "GET /?d=1"),
+        (query(r#""Exact":"a","Invert":true"#), "GET /?d=b", "GET /?d=a"),
+        (query(r#""Exact":"a","Invert":true"#), "GET /?d=b", "GET /"),
+        (query(r#""Exact":"A","IgnoreCase":true"#), "GET /?d=a", "GET /?d=b"),
+        (r#"{"Host":["a.test"]}"#.into(), "GET / | host: A.test:80", "GET / | host: b.a.test"),
+        (r#"{"Host":["*.a.test"]}"#.into(), "GET / | host: b.a.test", "GET / | host: a.test"),
+        (r#"{"Host":["a.test"]}"#.into(), "GET / | host: a.test", "GET /"),
+        (cookie(r#""Exact":"2""#), "GET / | cookie: v=1; u=2", "GET / | cookie: u=1; u=2"),
+        (cookie(r#""Exact":"2""#), "GET / | cookie: v=1 | cookie: u=2", "GET / | cookie: uu=2"),
+        (cookie(r#""Present":true,"Invert":true"#), "GET /", "GET / | cookie: u="),
+        (cookie(r#""Regex":"[a-z]+""#), "GET / | cookie: u=ab", "GET / | cookie: u=a1"),
+        (template("/orders/{id}/items"), "GET /orders/7/items", "GET /orders/7/8/items"),
+        (template("/orders/{id}/items"), "GET /orders/a.b/items?x", "GET /orders//items"),
+        (template("/a.b/*"), "GET /a.b/c", "GET /aXb/c"),
+        (template("/files/{rest=**}"), "GET /files/a/b", "GET /file/a"),
+        (grpc(r#""Service":"s.Orders""#), "POST /s.Orders/Get", "POST /s.Other/Get"),
+        (
+            grpc(r#""Service":"s.Orders","Method":"Get""#),
+            "POST /s.Orders/Get",
+            "POST /s.Orders/Getx",
+        ),
+        (r#"{"Sources":["shop","other"]}"#.into(), "GET /", ""),
+        (r#"{"Sources":["other"]}"#.into(), "", "GET /"),
+    ]
+}
+
+#[test]
+fn each_condition_takes_what_it_says() {
+    for (matches, taken, passed) in conditions() {
         let matches_json: serde_json::Value = serde_json::from_str(&matches).expect("JSON");
-        let table = RouteTable::compile(&chain(serde_json::json!({
+        let table = table_of(&chain(serde_json::json!({
             "Type": "router", "Routes": [
                 { "Match": matches_json, "Action": {}, "NextNode": "v1" },
                 { "Match": {}, "Action": {}, "NextNode": "rest" },
             ],
         })))
         .expect("a table");
-        assert_eq!(target_of(&table, taken), "v1", "{matches} {taken}");
-        assert_eq!(target_of(&table, passed), "rest", "{matches} {passed}");
+        // Calls of gRPC say that they are some.
+        let kind =
+            if matches.contains("Grpc") { " | content-type: application/grpc+proto" } else { "" };
+        for (request, want) in [(taken, "v1"), (passed, "rest")] {
+            if !request.is_empty() {
+                let request = format!("{request}{kind}");
+                assert_eq!(target_of(&table, &request), want, "{matches} {request}");
+            }
+        }
     }
 }
 
 #[test]
 fn the_first_route_wins_and_carries_its_action() {
-    let table = RouteTable::compile(&chain(serde_json::json!({
+    let table = table_of(&chain(serde_json::json!({
         "Type": "router", "Routes": [
             { "Match": { "PathPrefix": "/api" }, "NextNode": "v1",
               "Action": { "PrefixRewrite": "/", "RequestTimeout": { "secs": 2, "nanos": 0 } } },
@@ -131,7 +131,7 @@ fn the_first_route_wins_and_carries_its_action() {
     .expect("a table");
     let mut splits = table.splits(&mut Mix64::new(1));
     let routed = table.route(Some(&Request::parse("GET /api/x")), &mut splits);
-    assert_eq!(routed.rewrite, Some(Rewrite { matched_bytes: 4, replacement: "/" }));
+    assert_eq!(routed.rewrite, Some(Rewrite::Prefix { matched_bytes: 4, replacement: "/" }));
     assert_eq!(routed.request_timeout, Duration::from_secs(2));
     assert_eq!(table.targets()[routed.target].as_str(), "v1");
     let bytes = table.route::<Request<'_>>(None, &mut splits);
@@ -140,7 +140,7 @@ fn the_first_route_wins_and_carries_its_action() {
 
 #[test]
 fn a_split_is_exact_over_a_cycle() {
-    let table = RouteTable::compile(&chain(serde_json::json!({
+    let table = table_of(&chain(serde_json::json!({
         "Type": "splitter", "Splits": [
             { "Weight": 90, "NextNode": "v1" }, { "Weight": 9.99, "NextNode": "v2" },
             { "Weight": 0.01, "NextNode": "rest" },
@@ -157,7 +157,7 @@ fn a_split_is_exact_over_a_cycle() {
 
 #[test]
 fn a_chain_that_cannot_be_walked_is_refused() {
-    let refused = |start| RouteTable::compile(&chain(start)).expect_err("refused").to_string();
+    let refused = |start| table_of(&chain(start)).expect_err("refused").to_string();
     let cycle = serde_json::json!({
         "Type": "splitter", "Splits": [{ "Weight": 100, "NextNode": "start" }] });
     assert!(refused(cycle).contains("leads to itself"));
@@ -179,7 +179,7 @@ fn connections_of_tls_go_by_the_name_that_they_ask_for() {
     let chain_by = |routes: &[serde_json::Value]| {
         chain(serde_json::json!({ "Type": "router", "Routes": routes }))
     };
-    let table = RouteTable::compile(&chain_by(&routes)).expect("a table");
+    let table = table_of(&chain_by(&routes)).expect("a table");
     assert!(table.needs_server_name());
     let mut splits = table.splits(&mut Mix64::new(1));
     for (name, want) in [
@@ -194,7 +194,7 @@ fn connections_of_tls_go_by_the_name_that_they_ask_for() {
         let target = table.route_tls(name, &mut splits).target;
         assert_eq!(table.targets()[target].as_str(), want, "{name:?}");
     }
-    let table = RouteTable::compile(&chain_by(&[last])).expect("a table");
+    let table = table_of(&chain_by(&[last])).expect("a table");
     assert!(!table.needs_server_name());
 }
 
@@ -206,7 +206,7 @@ fn who_stands_in_gives_way_as_soon_as_the_target_is_usable() {
         let ids = ["v2", "v1"].map(|id| serde_json::from_value(serde_json::json!(id)));
         resolver.failover = ids.map(|id| id.expect("an id")).to_vec();
     }
-    let table = RouteTable::compile(&chain).expect("a table");
+    let table = table_of(&chain).expect("a table");
     let routed = table.route::<Request<'_>>(None, &mut table.splits(&mut Mix64::new(1)));
     for (usable, want) in [
         (&["rest", "v1", "v2"][..], "rest"),
@@ -219,4 +219,42 @@ fn who_stands_in_gives_way_as_soon_as_the_target_is_usable() {
         let target = routed.standing_in(is_usable);
         assert_eq!(table.targets()[target].as_str(), want, "{usable:?}");
     }
+}
+
+#[test]
+fn who_says_the_same_takes_the_same_leg_and_values_share_by_weight() {
+    let sticky = |by: serde_json::Value| {
+        table_of(&chain(serde_json::json!({
+            "Type": "splitter", "Sticky": by, "Splits": [
+                { "Weight": 80, "NextNode": "v1" }, { "Weight": 20, "NextNode": "v2" },
+            ],
+        })))
+        .expect("a table")
+    };
+    let by_header = sticky(serde_json::json!({ "Header": "x-user" }));
+    let by_cookie = sticky(serde_json::json!({ "Cookie": { "Name": "leg", "TTL": "1h" } }));
+    let mut splits = by_cookie.splits(&mut Mix64::new(9));
+    let (mut to_v2, users) = ([0; 2], 20_000);
+    for user in 0..users {
+        let request = format!("GET / | x-user: {user}");
+        let target = target_of(&by_header, &request);
+        assert_eq!(target, target_of(&by_header, &request));
+        to_v2[0] += u32::from(target == "v2");
+        let first = by_cookie.route(Some(&Request::parse("GET / | cookie: a=b")), &mut splits);
+        let header = first.cookie.expect("a cookie is given").header();
+        let (cookie, rest) = header.split_once(';').expect("attributes");
+        assert_eq!(rest, " Path=/; Max-Age=3600; HttpOnly");
+        let again = format!("GET / | cookie: a=b; {cookie}");
+        let again = by_cookie.route(Some(&Request::parse(&again)), &mut splits);
+        assert_eq!((again.target, again.cookie), (first.target, None));
+        to_v2[1] += u32::from(by_cookie.targets()[first.target].as_str() == "v2");
+    }
+    // A mean of 4,000; five deviations are 283.
+    assert!(to_v2.iter().all(|count| (3_717..=4_283).contains(count)), "{to_v2:?}");
+    let mut hits = 0;
+    for _ in 0..10_000 {
+        let routed = by_header.route(Some(&Request::parse("GET /")), &mut splits);
+        hits += u32::from(by_header.targets()[routed.target].as_str() == "v2");
+    }
+    assert_eq!(hits, 2_000, "who says nothing goes by weight alone");
 }

@@ -165,15 +165,15 @@ impl<C: Wire, H: Hop> Session<C, H> {
         }
     }
 
-    /// Waits, unless the client leaves.
-    async fn pause(&mut self, pause: Duration) {
+    /// Waits, unless the client leaves; tells whether it has.
+    pub(super) async fn pause(&mut self, pause: Duration) -> bool {
         let until = clock::instant() + pause;
         let Self { client, input, timer, .. } = self;
         poll_fn(|cx| match has_left(cx, client, input) {
-            true => Poll::Ready(()),
-            false => timer.poll_past(cx, until),
+            true => Poll::Ready(true),
+            false => timer.poll_past(cx, until).map(|()| false),
         })
-        .await;
+        .await
     }
 }
 

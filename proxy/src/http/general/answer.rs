@@ -171,7 +171,7 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
     }
     if is_grpc {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_code(refusal.status))));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_code(refusal))));
         if let Ok(message) = HeaderValue::from_str(&grpc_message(&refusal.message)) {
             headers.insert("grpc-message", message);
         }
@@ -191,8 +191,11 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
 }
 
 /// **Source**: Spec: gRPC over HTTP, mapping of HTTP status codes; 504 is a deadline.
-pub(super) fn grpc_code(status: u16) -> u8 {
-    match status {
+pub(super) fn grpc_code(refusal: &Refusal) -> u8 {
+    if let Some(status) = refusal.grpc_status {
+        return status;
+    }
+    match refusal.status {
         400 => 13,
         401 => 16,
         403 => 7,

@@ -256,7 +256,7 @@ async fn handle<H: StreamHop>(
     let refused = |plan: Option<&H::Plan>, refusal: &Refusal| {
         let duration = clock::instant() - started;
         let mut outcome = Outcome::refused(refusal.status, refusal.cause, duration);
-        outcome.grpc_status = is_grpc.then(|| grpc_code(refusal.status));
+        outcome.grpc_status = is_grpc.then(|| grpc_code(refusal));
         hop.borrow().record(plan, &outcome);
         refuse(refusal, is_grpc)
     };

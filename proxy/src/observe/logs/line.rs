@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use weft_core::local_address::LocalAddress;
-use weft_core::log_format::{LatencySplit, LogRecord, shown_query};
+use weft_core::log_format::{LatencySplit, LogRecord, is_failure, shown_query};
 use weft_core::name::ServiceName;
 use weft_core::traffic::tap::TapKind;
 use weft_core::traffic::{Mix64, RequestView};
@@ -222,7 +222,8 @@ impl Logged {
         let (flag, more) = (self.record.flag(), self.record.attempts_flag);
         let keeps = |plan: &Arc<LogPlan>| {
             let filter = &plan.config.filter;
-            let keeps = |flag| filter.keeps(status, cause.is_some(), flag, outcome.duration);
+            let has_failed = cause.is_some_and(is_failure);
+            let keeps = |flag| filter.keeps(status, has_failed, flag, outcome.duration);
             keeps(flag) || more.is_some() && keeps(more)
         };
         let is_kept = self.is_sampled || self.plan.as_ref().is_some_and(keeps);

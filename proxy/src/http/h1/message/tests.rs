@@ -151,7 +151,7 @@ fn a_rewrite_changes_the_path_and_nothing_else() {
         let text = format!("{line} HTTP/1.1\r\nHost: web\r\n\r\n");
         let (head, _) = request(&text).expect("a request");
         let mut out = Vec::new();
-        let rewrite = Some(Rewrite { matched_bytes, replacement: "/new" });
+        let rewrite = Some(Rewrite::Prefix { matched_bytes, replacement: "/new" });
         RequestWriter { rewrite, ..RequestWriter::default() }
             .write(head.on(text.as_bytes()), &mut out);
         String::from_utf8(out).expect("text").lines().next().expect("a line").to_owned()
