@@ -68,6 +68,13 @@ pub const CHAIN_ERRORS_MAX: usize = 64;
 pub const SPLITS_PER_CHAIN_MAX: usize = 1_000;
 /// Routes of one service-router: tried in order for each request.
 pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
+/// Buckets of one service: a request may take a token of each, and each that tells callers apart has a
+/// table of [`RATE_KEYS_MAX`] in every proxy.
+pub const RATE_BUCKETS_MAX: usize = 16;
+/// Callers, addresses or values of a header that one bucket tells apart: 32 KiB.
+pub const RATE_KEYS_MAX: usize = 4_096;
+/// Tokens of one bucket: what its part of a word holds.
+pub const RATE_TOKENS_MAX: u32 = (1 << 20) - 1;
 /// Conditions of one sort (headers, parameters, methods) on one route.
 pub const CONDITIONS_PER_ROUTE_MAX: usize = 64;
 /// Permissions of all sources of one intention entry: tried in order for each request.

@@ -135,7 +135,6 @@ fn each_field_that_would_narrow_who_may_do_what_is_refused_by_name() {
             r#"{"HTTP":{"Incoming":{"RequestNormalization":{
                 "HeadersWithUnderscoresAction":"REJECT_REQUEST"}}}}"#,
         ),
-        ("service-defaults", r#"{"RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#),
         ("service-intentions", r#"{"Sources":[{"Name":"a","Peer":"x","Action":"allow"}]}"#),
         ("service-intentions", r#"{"Sources":[{"Name":"a","SamenessGroup":"x"}]}"#),
         ("service-resolver", r#"{"Redirect":{"Peer":"x"}}"#),

@@ -13,10 +13,12 @@ use weft_core::local_address::LocalAddress;
 use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot, UpstreamConfig};
+use weft_core::traffic::limit::Limiter;
 use weft_core::traffic::{Balance, RouteTable, RouteTableError};
 use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
 use weft_runtime::tls::rustls::ServerConfig;
+use weft_runtime::{clock, entropy};
 
 use crate::config::{Hops, Sharing};
 use crate::identity::{ClientConfigs, Credentials};
@@ -33,6 +35,8 @@ pub(crate) struct Workload {
     pub(crate) credentials: Arc<Credentials>,
     /// Who may call; the same `Arc` as before when that did not change.
     pub(crate) judge: Arc<Judge>,
+    /// How many requests are let through; the same `Arc` as before when that did not change.
+    pub(crate) limiter: Option<Arc<Limiter>>,
     /// Keys of providers of tokens; the same `Arc` as before when they did not change.
     pub(crate) jwt_keys: Arc<BTreeMap<ServiceName, KnownKeys>>,
     /// What is written about requests and connections.
@@ -121,6 +125,8 @@ pub(crate) enum UnusableSnapshot {
     Chain(#[from] RouteTableError),
     #[error("access logs have no form")]
     LogFormat(#[from] InvalidLogFormat),
+    #[error("a rate limit's expression cannot be compiled")]
+    RateLimits,
     #[error("the leaf or the trust bundle cannot be used")]
     Tls(#[from] TlsError),
 }
@@ -165,6 +171,7 @@ impl Workload {
             Some(before) => before.judge.clone(),
             None => Arc::new(Judge::new(intentions.clone())),
         };
+        let limiter = limiter(&snapshot, before)?;
         let jwt_keys = match before {
             Some(before) if before.snapshot.inbound.jwt_keys == snapshot.inbound.jwt_keys => {
                 before.jwt_keys.clone()
@@ -180,6 +187,7 @@ impl Workload {
             snapshot,
             credentials,
             judge,
+            limiter,
             jwt_keys,
             logs,
             tracing,
@@ -195,6 +203,25 @@ impl Workload {
     pub(crate) fn upstream_at(&self, bind: &LocalAddress) -> Option<usize> {
         self.upstreams.iter().position(|upstream| upstream.bind == *bind)
     }
+}
+
+/// Makes the rate limits; buckets that stay as they were keep what is in them.
+fn limiter(
+    snapshot: &ProxySnapshot,
+    before: Option<&Workload>,
+) -> Result<Option<Arc<Limiter>>, UnusableSnapshot> {
+    let Some(limits) = &snapshot.inbound.rate_limits else { return Ok(None) };
+    if let Some(before) = before
+        && before.snapshot.inbound.rate_limits.as_ref() == Some(limits)
+    {
+        return Ok(before.limiter.clone());
+    }
+    let mut seed = [0; 8];
+    entropy::fill(&mut seed);
+    let kept = before.and_then(|before| before.limiter.as_deref());
+    let at = (u64::from_le_bytes(seed), clock::instant());
+    let limiter = Limiter::new(limits, kept, at).ok_or(UnusableSnapshot::RateLimits)?;
+    Ok(Some(Arc::new(limiter)))
 }
 
 /// Says how callers are met over QUIC; as before while nothing of it has changed, since one made anew

@@ -54,6 +54,7 @@ mod prometheus;
 mod proxy_life;
 mod proxy_protocol;
 mod quic;
+mod rate_limits;
 mod real_programs;
 mod restart;
 mod retries;

@@ -32,6 +32,7 @@ mod mesh;
 mod mesh_transport;
 mod path_rewrite;
 mod proxy_defaults;
+mod rate_limits;
 mod request_conditions;
 mod resource_reference;
 mod retry;
@@ -105,6 +106,9 @@ pub use mesh::{
 pub use mesh_transport::{CongestionControl, HopTransport, MeshTransport};
 pub use path_rewrite::PathRewrite;
 pub use proxy_defaults::ProxyDefaults;
+pub use rate_limits::{
+    InstanceRateLimits, RateLimitBucket, RateLimitKey, RateLimits, RouteRateLimit,
+};
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;
 pub use route_answer::{RouteRedirect, RouteResponse};

@@ -12,7 +12,7 @@ use super::findings::{Findings, shortened};
 use super::{
     AccessLogs, BalanceConnections, CongestionControl, DestinationTls, EnvoyExtension, Expose,
     ForwardedHeaders, HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode,
-    ProxyMode, Tracing, TransparentProxy, UpstreamConfigs,
+    ProxyMode, RateLimits, Tracing, TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
@@ -153,6 +153,9 @@ pub struct ServiceDefaults {
     /// **Units**: 1024 bytes; `None` means the default.
     #[serde(rename = "MaxRequestHeadersKB", default, skip_serializing_if = "is_blank")]
     pub max_request_headers_kb: Option<u32>,
+    /// How many requests its proxies let through.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub rate_limits: Option<Box<RateLimits>>,
     /// Who else is asked whether a request may pass; empty means whom proxy-defaults names.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub envoy_extensions: Vec<EnvoyExtension>,
@@ -262,6 +265,7 @@ impl ServiceDefaults {
             local_request_timeout_ms: 0,
             balance_inbound_connections: BalanceConnections::default(),
             max_request_headers_kb: None,
+            rate_limits: None,
             envoy_extensions: Vec::new(),
             access_logs: None,
             forwarded_headers: None,
@@ -283,7 +287,7 @@ impl ServiceDefaults {
         HopTransport { mesh_transport, congestion_control }
     }
 
-    pub(super) fn normalise(self) -> Result<Self, Vec<InvalidEntry>> {
+    pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
         let mut findings = Findings::default();
         for (field, ms) in [
             ("LocalConnectTimeoutMs", self.local_connect_timeout_ms),
@@ -304,6 +308,10 @@ impl ServiceDefaults {
         if self.max_request_headers_kb.is_some_and(|kb| !(1..=HEAD_KB_MAX).contains(&kb)) {
             findings.add("MaxRequestHeadersKB", format!("must be 1 to {HEAD_KB_MAX}"));
         }
+        if let Some(rates) = &mut self.rate_limits {
+            rates.normalise(self.protocol, &mut findings);
+        }
+        self.rate_limits = self.rate_limits.filter(|rates| **rates != RateLimits::default());
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
         if let Some(logs) = &self.access_logs {
             logs.check("AccessLogs", &mut findings);

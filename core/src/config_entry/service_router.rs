@@ -287,7 +287,7 @@ impl TlsMatch {
 }
 
 impl HttpMatch {
-    fn normalise(&mut self, field: &str, findings: &mut Findings) {
+    pub(super) fn normalise(&mut self, field: &str, findings: &mut Findings) {
         let paths = [&mut self.path_exact, &mut self.path_prefix, &mut self.path_regex];
         normalise_paths(field, paths, findings);
         for (name, path) in [("PathExact", &self.path_exact), ("PathPrefix", &self.path_prefix)] {

@@ -100,7 +100,7 @@ const SERVICE_DEFAULTS: KindStanding = KindStanding {
         "BalanceInboundConnections",
         "MaxRequestHeadersKB",
     ],
-    refused: &["RateLimits"],
+    refused: &[],
 };
 
 impl ConfigEntry {

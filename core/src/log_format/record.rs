@@ -356,6 +356,7 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         | "upstream-request-limit" => "UO",
         "no-endpoint" => "UH",
         "overload" => "OM",
+        "rate-limited" => "RL",
         "request-timeout" => "UT",
         "connect-not-offered" | "not-spoken" | "upstream-malformed" => "UPE",
         "no-server-name" | "not-exposed" | "upstream-removed" => "NR",

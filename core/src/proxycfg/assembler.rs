@@ -469,6 +469,7 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         // Requests wait for keys that are not here yet.
         jwt_keys: facts.jwt_keys.clone(),
         ext_authz: defaults.envoy_extensions.first().map(|extension| ext_authz(doors, extension)),
+        rate_limits: defaults.rate_limits.clone(),
         connections_max: (connections > 0).then_some(connections),
         connect_timeout: millis(defaults.local_connect_timeout_ms)
             .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),

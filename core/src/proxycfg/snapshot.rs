@@ -12,7 +12,7 @@ use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
     AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, MeshTls, PassiveHealthCheck,
-    Protocol, ProxyProtocol, Tracing, UpstreamLimits,
+    Protocol, ProxyProtocol, RateLimits, Tracing, UpstreamLimits,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -89,6 +89,9 @@ pub struct InboundConfig {
     /// Who else is asked whether a request may pass, once intentions let it through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ext_authz: Option<ExtAuthz>,
+    /// How many requests are let through; `None` for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limits: Option<Box<RateLimits>>,
     /// Connections at once; `None` for no limit.
     pub connections_max: Option<u32>,
     /// How long to wait for a connection to the local instance.

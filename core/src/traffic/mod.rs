@@ -4,7 +4,7 @@
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`Balance`] chooses among the target's endpoints, [`Rewrite`] says what
 //! the path becomes, [`RetryRules`] whether it is tried again. [`path`] says over what an endpoint is
-//! called. [`tap`] says who sees what of all that while it happens, [`flow`] how much of it there is.
+//! called. [`limit`] says how many requests are let through at all. [`tap`] says who sees what of all that while it happens, [`flow`] how much of it there is.
 
 mod answer;
 mod balance;
@@ -17,6 +17,7 @@ pub mod flow;
 mod gauge;
 pub mod grpc_web;
 mod header_edits;
+pub mod limit;
 pub mod message;
 mod mix;
 pub mod mux;

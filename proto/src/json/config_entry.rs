@@ -17,7 +17,7 @@ use super::{Fault, Options, Unknown, is_key, parse};
 ///
 /// # Errors
 /// Every fault, by field. Fields that Consul has and that do nothing here yet, such as
-/// `RateLimits`, are refused by name unless they are empty.
+/// `SamenessGroup`, are refused by name unless they are empty.
 pub fn decode(body: &[u8]) -> Result<ConfigEntry, Vec<Fault>> {
     let value = parse(body).map_err(|fault| vec![fault])?;
     from_value(value, Options::new(Unknown::Refuse))
@@ -206,12 +206,12 @@ mod tests {
         assert_eq!(entry.name(), "web");
         assert_eq!(
             faults(
-                r#"{"Kind":"service-defaults","Name":"web","Namespace":"a",
-                "RateLimits":{"InstanceLevel":{"RequestsPerSecond":1}}}"#
+                r#"{"Kind":"service-resolver","Name":"web","Namespace":"a",
+                "Redirect":{"Peer":"x"}}"#
             ),
             [
                 "Namespace: is not supported yet; remove it",
-                "RateLimits: is not supported yet; remove it",
+                "Redirect.Peer: is not supported yet; remove it",
             ]
         );
     }

@@ -23,7 +23,7 @@ use weft_runtime::tls::{PeerCertificate, peer_certificate};
 use super::authorize::judge_connection;
 use super::forward::LocalApp;
 use super::own_app::{header, open_with};
-use super::{datagrams, plaintext, streams};
+use super::{datagrams, plaintext, rates, streams};
 use crate::http::general::{Engine, serve};
 use crate::http::{Session, chain};
 use crate::identity::ALPN_HTTP2;
@@ -186,6 +186,9 @@ pub(super) async fn copy<W: Wire>(
     if local.workload.snapshot.inbound.ext_authz.is_some() {
         warn!(caller = %caller.id, "connection refused: an external authoriser judges requests, not bytes");
         return carried.fail("authoriser-failed");
+    }
+    if !rates::may_open((worker, local), caller) {
+        return carried.fail("rate-limited");
     }
     let header = header(local, caller);
     carry_bytes(local, &mut wire, (carried, &caller.id, header), live.limits()).await;

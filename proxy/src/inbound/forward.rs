@@ -19,6 +19,7 @@ use super::authorize::refusal;
 use super::certificate::{Shown, element};
 use super::ext_authz::{Authoriser, Question};
 use super::own_app::{OwnApp, open_with};
+use super::rates::meter;
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
 use crate::http::general::NONCE_BYTES;
@@ -140,7 +141,8 @@ impl LocalApp {
             true => token::check(&local, judge.providers(self.standing), request),
             false => Checked::default(),
         };
-        let read = if is_by_content { self.path.read(request.path()) } else { Ok(()) };
+        let is_path_read = is_by_content || local.workload.limiter.is_some();
+        let read = if is_path_read { self.path.read(request.path()) } else { Ok(()) };
         let path = read.map(|()| &self.path);
         let snapshot = &local.workload.snapshot;
         let asked = is_by_content.then_some(Asked { request, path, tokens: &checked.tokens });
@@ -159,6 +161,7 @@ impl LocalApp {
             local.inbound.denied.add(1);
             return Err(refusal(judge, &judgement, &self.caller, &snapshot.service));
         }
+        meter((&self.worker, &local), &self.caller, (request, path))?;
         let is_respelled = is_by_content && path.is_ok();
         let logged_path = if is_respelled { self.path.as_bytes() } else { request.path() };
         let logged = self.begin_line(&local, request, logged_path);

@@ -12,6 +12,7 @@ mod forward;
 mod own_app;
 mod plaintext;
 mod quic;
+mod rates;
 mod stream;
 mod streams;
 mod token;

@@ -15,7 +15,7 @@ mod udp;
 
 pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub use flows::Dialect;
-pub(crate) use flows::{Flow, FlowKey, Flows, Party, RetryResult};
+pub(crate) use flows::{Flow, FlowKey, Flows, Party, RateResult, RetryResult};
 pub(crate) use logs::{AccessLog, Carried, From, Lines, LogPlan, Logged, Watchers};
 pub(crate) use metrics::{Metrics, MuxCounts, Open, Series, Side, WorkerMetrics, WorkloadMetrics};
 pub(crate) use observed::Observed;

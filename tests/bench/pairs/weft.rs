@@ -183,6 +183,7 @@ fn snapshot(
             jwt_keys: BTreeMap::new(),
             ext_authz: None,
             congestion_control: CongestionControl::default(),
+            rate_limits: None,
             connections_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,

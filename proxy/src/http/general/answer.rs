@@ -172,6 +172,10 @@ pub(super) fn refuse(refusal: &Refusal, is_grpc: bool) -> Response<AnswerBody> {
     if is_grpc {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_code(refusal))));
+        let mut said = refusal.fields.iter().filter(|(name, _)| name == header::RETRY_AFTER);
+        if let Some((name, seconds)) = said.next() {
+            headers.insert(name, seconds.clone());
+        }
         if let Ok(message) = HeaderValue::from_str(&grpc_message(&refusal.message)) {
             headers.insert("grpc-message", message);
         }

@@ -52,6 +52,29 @@ impl RetryResult {
     }
 }
 
+/// What rate limits made of requests and connections that they are there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RateResult {
+    /// Refused.
+    Limited,
+    /// Let through, by limits that are tried out.
+    Shadowed,
+    Within,
+}
+
+impl RateResult {
+    pub(super) const ALL: [Self; 3] = [Self::Limited, Self::Shadowed, Self::Within];
+
+    /// Returns the word for it in metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Limited => "limited",
+            Self::Shadowed => "shadowed",
+            Self::Within => "within",
+        }
+    }
+}
+
 /// One worker's counts of a flow.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -64,6 +87,8 @@ pub(crate) struct Flow {
     flagged: Mutex<BTreeMap<Ending, u64>>,
     /// In the order of [`RetryResult::ALL`]. Made when the first comes.
     retries: OnceLock<Box<[Count; RetryResult::ALL.len()]>>,
+    /// In the order of [`RateResult::ALL`]. Made when the first comes.
+    rates: OnceLock<Box<[Count; RateResult::ALL.len()]>>,
     durations: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
@@ -133,6 +158,11 @@ impl Flow {
         self.overflowed.add(1);
     }
 
+    /// Counts what rate limits made of a request or a connection.
+    pub(crate) fn metered(&self, result: RateResult) {
+        self.rates.get_or_init(Box::default)[result as usize].add(1);
+    }
+
     /// Counts a connection of bytes that begins.
     pub(crate) fn opened(&self) {
         self.opened.add(1);
@@ -158,6 +188,7 @@ impl Flow {
 pub(super) struct Sum {
     pub(super) requests: BTreeMap<Ending, u64>,
     retries: [u64; RetryResult::ALL.len()],
+    rates: [u64; RateResult::ALL.len()],
     pub(super) durations: Buckets,
     pub(super) request_bytes: Buckets,
     pub(super) response_bytes: Buckets,
@@ -215,6 +246,11 @@ impl Sum {
             {
                 *sum += count.value();
             }
+            for (sum, count) in
+                sum.rates.iter_mut().zip(flow.rates.get().into_iter().flat_map(|it| it.iter()))
+            {
+                *sum += count.value();
+            }
             sum.durations.add(&flow.durations);
             sum.request_bytes.add(&flow.request_bytes);
             sum.response_bytes.add(&flow.response_bytes);
@@ -264,6 +300,11 @@ impl Sum {
     /// Returns how many requests were refused as there were as many as there may be.
     pub(super) fn refused(&self) -> u64 {
         self.requests.iter().filter(|((_, flag, _), _)| *flag == "UO").map(|(_, count)| count).sum()
+    }
+
+    /// Returns of how many requests and connections rate limits made this.
+    pub(super) fn rates(&self, result: RateResult) -> u64 {
+        self.rates[result as usize]
     }
 
     /// Returns the requests by what is made of their status.

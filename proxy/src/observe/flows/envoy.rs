@@ -3,7 +3,7 @@
 //! **Source**: Envoy: cluster and HTTP connection manager statistics, as its Prometheus page names
 //! them; Consul: docs/connect/observability/grafanadashboards.
 
-use super::counts::{RetryResult, Sum};
+use super::counts::{RateResult, RetryResult, Sum};
 use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
 
@@ -50,6 +50,27 @@ const RETRIES: [(&str, &str, RetryResult); 4] = [
     ),
 ];
 
+/// What a count of rate limits is made of.
+type Rates = fn(&Sum) -> u64;
+
+/// Name, help and meaning of each count of rate limits.
+///
+/// **Source**: Envoy: local rate limit filter, statistics.
+const RATES: [(&str, &str, Rates); 4] = [
+    ("envoy_http_local_rate_limit_enabled", "Requests that rate limits are there for.", |sum| {
+        RateResult::ALL.into_iter().map(|result| sum.rates(result)).sum()
+    }),
+    ("envoy_http_local_rate_limit_ok", "Such as were within them.", |sum| {
+        sum.rates(RateResult::Within)
+    }),
+    ("envoy_http_local_rate_limit_rate_limited", "Such as were not, refused or not.", |sum| {
+        sum.rates(RateResult::Limited) + sum.rates(RateResult::Shadowed)
+    }),
+    ("envoy_http_local_rate_limit_enforced", "Such as were refused.", |sum| {
+        sum.rates(RateResult::Limited)
+    }),
+];
+
 pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     let (cluster, http) = (&*labelled(sums, labels), &*labelled(sums, listener));
     let name = "envoy_cluster_upstream_rq";
@@ -88,6 +109,13 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     let name = "envoy_cluster_upstream_cx_overflow";
     let about = (name, "Requests and connections that found no connection left.");
     page.counter(about, cluster, |sum| sum.overflowed);
+    let prefix = "envoy_local_http_ratelimit_prefix=\"http_local_rate_limiter\"";
+    for (name, help, of) in RATES {
+        page.head(name, ("counter", help));
+        for (labels, sum) in http.iter().filter(|(_, sum)| RATES[0].2(sum) > 0) {
+            page.line(name, &format!("{prefix},{labels}"), of(sum));
+        }
+    }
     let name = "envoy_cluster_upstream_cx_total";
     page.counter((name, "Connections of bytes."), cluster, |sum| sum.opened);
     let name = "envoy_cluster_upstream_cx_active";

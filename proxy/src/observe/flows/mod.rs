@@ -23,7 +23,7 @@ use weft_core::traffic::flow::{FLOWS_TOLD_MAX, FlowCounts};
 use weft_runtime::clock;
 
 use counts::Sum;
-pub(crate) use counts::{Flow, RetryResult};
+pub(crate) use counts::{Flow, RateResult, RetryResult};
 use page::Page;
 
 use super::Side;

@@ -1,6 +1,6 @@
 //! Our own names.
 
-use super::counts::RetryResult;
+use super::counts::{RateResult, RetryResult};
 use super::page::{Page, Sums, grpc_label, labelled};
 use super::{FlowKey, Side};
 
@@ -36,6 +36,16 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     for (labels, sum) in &sums {
         for result in RetryResult::ALL {
             let count = sum.retries(result);
+            if count > 0 {
+                page.line(name, &format!("{labels},result=\"{}\"", result.word()), count);
+            }
+        }
+    }
+    let name = "weft_proxy_rate_limit_total";
+    page.head(name, ("counter", "Requests and connections by what rate limits made of them."));
+    for (labels, sum) in &sums {
+        for result in RateResult::ALL {
+            let count = sum.rates(result);
             if count > 0 {
                 page.line(name, &format!("{labels},result=\"{}\"", result.word()), count);
             }
