@@ -14,6 +14,7 @@ use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot, UpstreamConfig};
 use weft_core::traffic::limit::Limiter;
+use weft_core::traffic::outlier::OutlierRules;
 use weft_core::traffic::{Balance, RouteTable, RouteTableError};
 use weft_runtime::jwt::{KeySet, Keys};
 use weft_runtime::tls::TlsError;
@@ -23,7 +24,7 @@ use weft_runtime::{clock, entropy};
 use crate::config::{Hops, Sharing};
 use crate::identity::{ClientConfigs, Credentials};
 use crate::observe::LogPlan;
-use crate::outbound::Breaker;
+use crate::outbound::{Breaker, Health};
 use crate::transport::quic;
 
 /// One version of everything that the workers follow.
@@ -90,6 +91,9 @@ pub(crate) struct UpstreamTarget {
     pub(crate) balance: Arc<Balance>,
     /// What it may be asked at once; the same `Arc` as before while that has not changed, `None` where nothing is limited.
     pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Which of them are left out as they fail; the same `Arc` as before while neither they nor the rules have
+    /// changed, `None` where there are no others.
+    pub(crate) health: Option<Arc<Health>>,
     /// Where it is, if it is outside the mesh; `endpoints` are then its addresses, in order.
     pub(crate) outside: Option<Arc<ServiceDestination>>,
     /// Over what it is to be called.
@@ -262,6 +266,7 @@ fn upstreams(
         for target in upstream.chain.targets.values() {
             let mut made = upstream_target(target, (snapshot, before), with, &mut configs)?;
             made.breaker = breaker(upstream, target, before);
+            made.health = health(upstream, &made, before);
             targets.push(made);
         }
         upstreams.push(Upstream {
@@ -312,11 +317,49 @@ fn breaker(
     before: Option<&Workload>,
 ) -> Option<Arc<Breaker>> {
     let (limits, protocol) = (&upstream.limits, upstream.chain.protocol);
-    let known = before.iter().flat_map(|before| &before.upstreams);
-    let same = known.filter(|it| it.service == upstream.chain.service_name);
-    let mut same = same.flat_map(|it| &it.targets).filter(|it| it.id == target.id);
-    let kept = same.find_map(|it| it.breaker.clone().filter(|it| it.is_of(limits, protocol)));
+    let before = target_before(upstream, &target.id, before).and_then(|it| it.breaker.clone());
+    let kept = before.filter(|breaker| breaker.is_of(limits, protocol));
     kept.or_else(|| Breaker::new(limits, protocol))
+}
+
+/// Makes what leaves out endpoints that fail; it goes on with what was known of those that stay.
+fn health(
+    upstream: &UpstreamConfig,
+    target: &UpstreamTarget,
+    before: Option<&Workload>,
+) -> Option<Arc<Health>> {
+    // The only one is never left out.
+    if target.endpoints.len() < 2 {
+        return None;
+    }
+    let rules = OutlierRules::new(upstream.passive_health_check.as_deref());
+    let before = target_before(upstream, &target.id, before);
+    let known = before.and_then(|it| Some((&it.endpoints, it.health.as_ref()?)));
+    if let Some((endpoints, health)) = known
+        && *endpoints == target.endpoints
+        && health.is_of(&rules)
+    {
+        return Some(health.clone());
+    }
+    let standing = |endpoint: &Endpoint| {
+        let (endpoints, health) = known?;
+        let is_same =
+            |it: &Endpoint| it.address == endpoint.address && it.instance == endpoint.instance;
+        endpoints.iter().position(is_same).map(|number| health.standing(number))
+    };
+    let standing = target.endpoints.iter().map(|it| standing(it).unwrap_or_default()).collect();
+    Some(Health::new(rules, standing))
+}
+
+/// Returns a target of an upstream as it was.
+fn target_before<'a>(
+    upstream: &UpstreamConfig,
+    id: &TargetId,
+    before: Option<&'a Workload>,
+) -> Option<&'a UpstreamTarget> {
+    let known = before.into_iter().flat_map(|before| &before.upstreams);
+    let mut same = known.filter(|it| it.service == upstream.chain.service_name);
+    same.find_map(|it| it.targets.iter().find(|it| it.id == *id))
 }
 
 fn upstream_target(
@@ -348,6 +391,7 @@ fn upstream_target(
         tls,
         balance: balance(target, &endpoints, before),
         breaker: None,
+        health: None,
         endpoints,
         outside: target.outside.clone().map(Arc::new),
     })

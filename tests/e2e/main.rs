@@ -22,6 +22,7 @@ mod demo;
 mod dns;
 mod dns_oddities;
 mod dns_tools;
+mod ejection;
 mod entries;
 mod envoy_secrets;
 mod estate;

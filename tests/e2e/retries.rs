@@ -14,7 +14,7 @@ use weft_tests::{App, Cluster, eventually};
 use crate::story::{Shop, called, speaks, who};
 
 /// An application that answers everything with 503. Returns its port and how often it was asked.
-fn failing() -> (u16, Arc<AtomicU64>) {
+pub(crate) fn failing() -> (u16, Arc<AtomicU64>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     let count = Arc::new(AtomicU64::new(0));

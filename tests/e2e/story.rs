@@ -19,11 +19,20 @@ pub(crate) struct Shop {
 impl Shop {
     /// Registers `shop` with upstreams to these services and starts its sidecar.
     pub(crate) fn open(host: &impl AsRef<TestAgent>, services: &[&str]) -> Self {
+        Self::open_with(host, services, &[])
+    }
+
+    /// The same, with further arguments of the sidecar.
+    pub(crate) fn open_with(
+        host: &impl AsRef<TestAgent>,
+        services: &[&str],
+        more: &[&str],
+    ) -> Self {
         let agent = host.as_ref();
         let app = App::start("shop");
         let ports: Vec<(&str, u16)> = services.iter().map(|name| (*name, free_port())).collect();
         agent.register(&meshed("shop", "shop", app.port(), &ports));
-        let proxy = agent.sidecar("shop");
+        let proxy = agent.sidecar_with("shop", more);
         let upstreams = ports
             .into_iter()
             .map(|(name, port)| {

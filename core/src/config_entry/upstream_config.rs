@@ -90,7 +90,8 @@ pub struct UpstreamLimits {
     pub max_concurrent_retries: Option<u32>,
 }
 
-/// When an instance that fails is left out, and for how long.
+/// When an instance that fails is left out, and for how long. What is left out has the default of
+/// [`OutlierRules`](crate::traffic::outlier::OutlierRules).
 ///
 /// **Source**: Consul: docs/connect/config-entries/service-defaults#passivehealthcheck; what is beyond that is ours, under the
 /// names of Envoy's `OutlierDetection` where that has it.

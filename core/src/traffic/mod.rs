@@ -4,7 +4,8 @@
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`Balance`] chooses among the target's endpoints, [`Rewrite`] says what
 //! the path becomes, [`RetryRules`] whether it is tried again. [`path`] says over what an endpoint is
-//! called. [`limit`] says how many requests are let through at all. [`tap`] says who sees what of all that while it happens, [`flow`] how much of it there is.
+//! called, [`outlier`] who is left out for a while. [`limit`] says how many requests are let through at all. [`tap`] says who sees what of all that
+//! while it happens, [`flow`] how much of it there is.
 
 mod answer;
 mod balance;
@@ -21,6 +22,7 @@ pub mod limit;
 pub mod message;
 mod mix;
 pub mod mux;
+pub mod outlier;
 pub mod path;
 pub mod proxy_protocol;
 mod request;

@@ -192,7 +192,16 @@ fn clusters(tenant: &Tenant, workload: &Workload) -> Value {
                 .targets
                 .iter()
                 .map(|target| {
-                    let endpoints = target.endpoints.iter().map(|it| endpoint(it, &tenant.metrics));
+                    let endpoints = target.endpoints.iter().enumerate();
+                    let is_out =
+                        |number| target.health.as_ref().is_some_and(|it| it.is_out(number));
+                    let endpoints = endpoints.map(|(number, it)| {
+                        let mut shown = endpoint(it, &tenant.metrics);
+                        if is_out(number) {
+                            shown["left_out"] = json!(true);
+                        }
+                        shown
+                    });
                     json!({
                         "target": target.id, "spiffe_id": target.spiffe_id,
                         "mesh_transport": transport_word(target.transport),

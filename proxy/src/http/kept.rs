@@ -8,7 +8,9 @@ use weft_core::traffic::{Answered, BodyKept};
 /// a service.
 pub(crate) const ATTEMPT_FIELD: &str = "x-weft-attempt";
 /// The field with a proxy's cause for answering itself.
-const CAUSE_FIELD: &str = "x-weft-cause";
+pub(crate) const CAUSE_FIELD: &str = "x-weft-cause";
+/// The field by which a proxy says that a request reached no application.
+pub(crate) const UNREACHED_FIELD: &str = "x-weft-unreached";
 /// Causes that say of a proxy, or of one further on, that it has too much to do.
 const OVERLOADS: [&[u8]; 3] = [b"overload", b"connection-limit", b"descriptor-limit"];
 
@@ -80,6 +82,11 @@ impl Kept {
     }
 }
 
+/// Whether a cause says of a proxy, or of one further on, that it has too much to do.
+pub(crate) fn says_overload(cause: &[u8]) -> bool {
+    OVERLOADS.contains(&cause)
+}
+
 /// Reads from the head of an answer what it says of trying again.
 pub(crate) fn answered(
     status: u16,
@@ -87,7 +94,7 @@ pub(crate) fn answered(
     each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
 ) -> Answered {
     let mut answered = Answered { status, is_unreached, ..Answered::default() };
-    each_header(CAUSE_FIELD, &mut |cause| answered.is_overload |= OVERLOADS.contains(&cause));
+    each_header(CAUSE_FIELD, &mut |cause| answered.is_overload |= says_overload(cause));
     each_header("grpc-status", &mut |code| answered.grpc_status = number(code));
     each_header("retry-after", &mut |seconds| {
         // A date is passed over: it is of another clock.

@@ -21,7 +21,7 @@ pub(crate) use changes::Changes;
 pub(crate) use edits::Edits;
 pub(crate) use forwarded::{MADE_FIELDS_MAX, PROTO_HTTP, PROTO_HTTPS, from_outside};
 pub(crate) use held::{Extent, Held, Holding};
-pub(crate) use kept::{ATTEMPT_FIELD, Told, answered};
+pub(crate) use kept::{ATTEMPT_FIELD, CAUSE_FIELD, Told, UNREACHED_FIELD, answered, says_overload};
 pub(crate) use own::Own;
 pub(crate) use refusal::Refusal;
 pub(crate) use scripted::Scripted;

@@ -103,6 +103,10 @@ pub(crate) trait Hop {
         reuse: Reuse,
     ) -> Result<Lease<Self::Wire>, Refusal>;
 
+    /// Takes note of an answer, whose head lies in the bytes, that says that the request reached nobody; it goes
+    /// elsewhere.
+    fn turned_away(&mut self, _plan: &Self::Plan, _head: (&ResponseHead, &[u8])) {}
+
     /// Whether a further attempt could go elsewhere.
     fn has_alternative(&self, plan: &Self::Plan) -> bool;
 

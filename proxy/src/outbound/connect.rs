@@ -17,7 +17,7 @@ use weft_runtime::tls::rustls::pki_types::{CertificateDer, ServerName};
 use weft_runtime::tls::tokio_rustls::TlsConnector;
 
 use super::breaker::{Admitted, Breaker, Place};
-use super::endpoint::{Tried, choose, none_left, note_unreached};
+use super::endpoint::{Called, Tried, choose, none_left, note_unreached};
 use super::route::Plan;
 use crate::http::general::Stream;
 use crate::http::h1::RequestRef;
@@ -44,16 +44,11 @@ pub(super) async fn connect(
     }
     if reuse == Reuse::Allowed {
         // On a further attempt: the one before did not pass the request on.
-        if let Some(number) = plan.tried.current() {
-            let target = plan.local_target();
-            note_unreached(target, &target.endpoints[number]);
-        }
+        plan.tried.turned_away(plan.called());
         plan.tried.give_up_current();
     }
     loop {
-        let target = plan.local_target();
-        let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
-        let Some((number, endpoint)) = chosen else {
+        let Some((number, endpoint)) = choose(plan.called(), &plan.tried) else {
             return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
         };
         let mut lease = match reuse {
@@ -125,10 +120,10 @@ pub(super) async fn open_tcp(
     };
     let admitted = of_target.breaker.as_ref().map(Breaker::connection).transpose();
     let admitted = admitted.map_err(|overflow| overflow.refusal(of_target))?.unwrap_or_default();
+    let called = Called { worker, local, upstream, target };
     let mut tried = Tried::keyed(of_target.balance.key::<RequestRef<'_>>(None, from));
     loop {
-        let chosen = choose(local_target, &tried, &mut worker.random.borrow_mut());
-        let Some((number, endpoint)) = chosen else {
+        let Some((number, endpoint)) = choose(called, &tried) else {
             return Err(none_left(spec, of_target, &tried));
         };
         // Counts the connection as load on the endpoint while it lasts.
@@ -139,11 +134,14 @@ pub(super) async fn open_tcp(
         let how = (&local_target.series, limit);
         let dial = Dial::new(worker, (endpoint, &config), how);
         match Box::pin(dial.wire(kind)).await {
-            Ok(wire) => return Ok(((wire, (lease, admitted)), endpoint.pools.address)),
+            Ok(wire) => {
+                called.ended(number, Ok(()));
+                return Ok(((wire, (lease, admitted)), endpoint.pools.address));
+            }
             Err(error) => {
                 debug!(target = %of_target.id, instance = %endpoint.instance,
                     error = chain(&error), "cannot reach an endpoint");
-                note_unreached(local_target, endpoint);
+                note_unreached(called, number);
                 tried.fail(number);
                 if tried.count() >= CONNECTS_MAX {
                     return Err(none_left(spec, of_target, &tried));
@@ -380,7 +378,7 @@ pub(super) fn failed(
         true => (502, "handshake-failed"),
         false => (503, "connect-failed"),
     };
-    note_unreached(plan.local_target(), endpoint);
+    note_unreached(plan.called(), number);
     let error = chain(error);
     debug!(target = %plan.target().id, instance = %endpoint.instance, number, error,
         "cannot reach an endpoint");

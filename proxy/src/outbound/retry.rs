@@ -12,6 +12,7 @@ use weft_core::traffic::{
 use weft_runtime::clock;
 
 use super::breaker::Place;
+use super::endpoint::Called;
 use super::route::{Plan, flow};
 use super::stream::{Unsent, attempt};
 use crate::http::general::{Incoming, Replay, RequestBody, each_value};
@@ -89,7 +90,9 @@ impl Plan {
                     }
                 }
                 self.count(RetryResult::Retried);
-                self.tried.attempt_failed(target);
+                let (worker, upstream, number) = (&self.worker, self.upstream, self.target);
+                let called = Called { worker, local: &local, upstream, target: number };
+                self.tried.attempt_failed(called, end);
                 self.tried.give_up_current();
                 if self.tried.count() >= target.endpoints.len() {
                     self.tried.forget_failed();

@@ -17,13 +17,14 @@ use weft_runtime::tls::rustls::ClientConfig;
 
 use super::breaker::Admitted;
 use super::connect::connect;
-use super::endpoint::Tried;
+use super::endpoint::{Called, Said, Tried};
 use super::outside::own_host;
 use super::own::OwnPart;
 use super::retry::Further;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{
-    Changes, Edits, Hop, Outcome, Own, PROTO_HTTP, Refusal, Reuse, Told, from_outside,
+    CAUSE_FIELD, Changes, Edits, Hop, Outcome, Own, PROTO_HTTP, Refusal, Reuse, Told, from_outside,
+    says_overload,
 };
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
@@ -92,6 +93,11 @@ impl Plan {
 
     pub(super) fn local_target(&self) -> &LocalTarget {
         &self.local.upstreams[self.upstream].targets[self.target]
+    }
+
+    pub(super) fn called(&self) -> Called<'_> {
+        let Self { worker, local, upstream, target, .. } = self;
+        Called { worker, local, upstream: *upstream, target: *target }
     }
 
     pub(super) fn tls(&self) -> &std::sync::Arc<ClientConfig> {
@@ -304,6 +310,13 @@ pub(super) fn flow(
     flow
 }
 
+/// Notes what the proxy says that has answered itself.
+fn hears(plan: &Plan, (head, bytes): (&ResponseHead, &[u8])) {
+    let mut said = Said { is_unreached: head.is_unreached, ..Said::default() };
+    head.each_header(bytes, CAUSE_FIELD, &mut |cause| said.is_overload |= says_overload(cause));
+    plan.tried.hears(said);
+}
+
 /// Refuses a request because there is too much to do, and counts it where it would have gone.
 fn overloaded(upstream: &LocalUpstream) -> Refusal {
     if let Some(target) = upstream.targets.first() {
@@ -363,6 +376,10 @@ impl Hop for HttpUpstream {
         connect(&self.worker, plan, reuse).await
     }
 
+    fn turned_away(&mut self, plan: &Plan, head: (&ResponseHead, &[u8])) {
+        hears(plan, head);
+    }
+
     fn has_alternative(&self, plan: &Plan) -> bool {
         plan.tried.count() + 1 < plan.local_target().endpoints.len()
     }
@@ -402,6 +419,9 @@ impl Hop for HttpUpstream {
         (head, bytes): (&ResponseHead, &[u8]),
         started: Instant,
     ) -> Option<CalledLatency> {
+        if head.status >= 500 {
+            hears(plan, (head, bytes));
+        }
         plan.answered(started, |name, visit| head.each_header(bytes, name, visit));
         None
     }
@@ -437,7 +457,7 @@ impl Plan {
         started: Instant,
         each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
     ) {
-        self.tried.answered(self.local_target());
+        self.tried.answered(self.called());
         self.observed.answered(&each_header);
         let Some((proxy, since)) = self.observed.split(started) else { return };
         let mut told = None;
@@ -454,7 +474,7 @@ impl Plan {
     pub(super) fn record(&self, outcome: &Outcome) {
         let plan = self;
         plan.local_target().series.request(outcome);
-        plan.tried.ended(plan.local_target(), outcome);
+        plan.tried.ended(plan.called(), outcome);
         let (attempts, attempts_flag) = plan.end_attempts(outcome);
         let (outcome, own_flag) = &plan.own_outcome(outcome);
         flow(&plan.worker, &plan.local, (plan.upstream, plan.target), plan.route).request(outcome);
@@ -465,7 +485,7 @@ impl Plan {
             line.attempted(attempts, attempts_flag.or(*own_flag));
             line.end(&plan.worker.log, outcome, |record| {
                 record.cluster = plan.target().sni.as_str().into();
-                record.upstream = plan.called().map(LocalAddress::Tcp);
+                record.upstream = plan.address().map(LocalAddress::Tcp);
                 record.upstream_peer = Some(plan.target().spiffe_id.to_string().into());
                 (record.trace, record.span) = trace.unzip();
             });
@@ -473,7 +493,7 @@ impl Plan {
     }
 
     /// Returns the address of the endpoint that has the request.
-    fn called(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<SocketAddr> {
         let endpoint = self.local_target().endpoints.get(self.tried.current()?)?;
         Some(endpoint.pools.address)
     }

@@ -12,7 +12,7 @@ use weft_core::traffic::{AttemptEnd, RequestView};
 use weft_runtime::task::TaskTree;
 
 use super::connect::{CONNECTS_MAX, Dial, Way, failed};
-use super::endpoint::{choose, none_left};
+use super::endpoint::{Called, Said, choose, none_left};
 use super::outside::{own_host, speaks_tls};
 use super::retry;
 use super::route::{Ask, HttpUpstream, Plan, Written};
@@ -22,7 +22,7 @@ use crate::http::general::{
 };
 use crate::http::h1::MeshFields;
 use crate::http::messages::Call;
-use crate::http::{Changes, Outcome, Refusal, chain};
+use crate::http::{CAUSE_FIELD, Changes, Outcome, Refusal, UNREACHED_FIELD, chain, says_overload};
 use crate::observe::Observed;
 use crate::transport::{HopWire, Lease};
 
@@ -140,6 +140,9 @@ impl StreamHop for HttpUpstream {
     }
 
     fn answered(plan: &Plan, headers: &HeaderMap, started: Instant) -> Option<CalledLatency> {
+        let is_overload =
+            headers.get_all(CAUSE_FIELD).iter().any(|it| says_overload(it.as_bytes()));
+        plan.tried.hears(Said { is_unreached: headers.contains_key(UNREACHED_FIELD), is_overload });
         plan.answered(started, |name, visit| each_value(headers, name, visit));
         None
     }
@@ -267,10 +270,11 @@ fn broken(error: &dyn std::error::Error) -> Refusal {
 /// Gets a way to an endpoint that can be reached.
 async fn way(plan: &mut Plan, carried: Carried) -> Result<Way, Refusal> {
     let (worker, local) = (plan.worker.clone(), plan.local.clone());
+    let called =
+        Called { worker: &worker, local: &local, upstream: plan.upstream, target: plan.target };
     let target = &local.upstreams[plan.upstream].targets[plan.target];
     loop {
-        let chosen = choose(target, &plan.tried, &mut worker.random.borrow_mut());
-        let Some((number, endpoint)) = chosen else {
+        let Some((number, endpoint)) = choose(called, &plan.tried) else {
             return Err(none_left(plan.upstream(), plan.target(), &plan.tried));
         };
         if carried == Carried::Message {

@@ -75,6 +75,9 @@ impl<C: Wire, H: Hop> Session<C, H> {
             let left = ATTEMPTS_MAX - attempts.min(ATTEMPTS_MAX);
             let safe = self.elsewhere(plan, &asked, (is_whole, is_replayable, is_stale), left);
             if let Some(safe) = safe {
+                if let Ok(length) = &asked {
+                    self.hop.turned_away(plan, (&self.response, &buffer.filled()[..*length]));
+                }
                 reuse = safe;
                 continue;
             }

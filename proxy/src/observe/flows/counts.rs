@@ -7,6 +7,7 @@ use weft_core::log_format::flag_of;
 use weft_core::traffic::flow::{
     FlowCounts, FlowName, FlowSide, HISTOGRAM_BOUNDS as BOUNDS, HistogramCounts, has_failed,
 };
+use weft_core::traffic::outlier::Cause;
 
 use super::super::metrics::Count;
 use super::{FlowKey, Side};
@@ -17,6 +18,11 @@ pub(super) type Ending = (u16, &'static str, Option<u8>);
 
 /// What stands for each status of gRPC that is none.
 pub(super) const GRPC_OTHER: u8 = 17;
+
+/// Counts of instances that are left out: by cause, those spared, those taken back.
+const SPARED: usize = Cause::ALL.len();
+const READMITTED: usize = SPARED + 1;
+const EJECTIONS: usize = READMITTED + 1;
 
 /// What further attempts came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +102,8 @@ pub(crate) struct Flow {
     closed: Count,
     failed: Count,
     overflowed: Count,
+    /// In the order of [`Cause::ALL`]; then those spared and those taken back. Made when the first comes.
+    ejections: OnceLock<Box<[Count; EJECTIONS]>>,
     sent: Count,
     received: Count,
 }
@@ -163,6 +171,21 @@ impl Flow {
         self.rates.get_or_init(Box::default)[result as usize].add(1);
     }
 
+    /// Counts an instance that is left out.
+    pub(crate) fn ejected(&self, cause: Cause) {
+        self.ejections.get_or_init(Box::default)[cause as usize].add(1);
+    }
+
+    /// Counts an instance that is not, as as many are as may be.
+    pub(crate) fn spared(&self) {
+        self.ejections.get_or_init(Box::default)[SPARED].add(1);
+    }
+
+    /// Counts an instance that is called again.
+    pub(crate) fn readmitted(&self) {
+        self.ejections.get_or_init(Box::default)[READMITTED].add(1);
+    }
+
     /// Counts a connection of bytes that begins.
     pub(crate) fn opened(&self) {
         self.opened.add(1);
@@ -196,6 +219,7 @@ pub(super) struct Sum {
     pub(super) closed: u64,
     pub(super) failed: u64,
     pub(super) overflowed: u64,
+    ejections: [u64; EJECTIONS],
     pub(super) sent: u64,
     pub(super) received: u64,
 }
@@ -258,6 +282,10 @@ impl Sum {
             sum.closed += flow.closed.value();
             sum.failed += flow.failed.value();
             sum.overflowed += flow.overflowed.value();
+            let ejections = flow.ejections.get().into_iter().flat_map(|it| it.iter());
+            for (sum, count) in sum.ejections.iter_mut().zip(ejections) {
+                *sum += count.value();
+            }
             sum.sent += flow.sent.value();
             sum.received += flow.received.value();
         }
@@ -295,6 +323,17 @@ impl Sum {
     /// Returns how often further attempts came to this.
     pub(super) fn retries(&self, result: RetryResult) -> u64 {
         self.retries[result as usize]
+    }
+
+    /// Returns how often instances were left out for this.
+    pub(super) fn ejections(&self, cause: Cause) -> u64 {
+        self.ejections[cause as usize]
+    }
+
+    /// Returns how often instances were left out, were not as too many were, and were called again.
+    pub(super) fn ejections_total(&self) -> (u64, u64, u64) {
+        let [by_cause @ .., spared, readmitted] = &self.ejections;
+        (by_cause.iter().sum(), *spared, *readmitted)
     }
 
     /// Returns how many requests were refused as there were as many as there may be.

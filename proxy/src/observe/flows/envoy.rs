@@ -3,6 +3,8 @@
 //! **Source**: Envoy: cluster and HTTP connection manager statistics, as its Prometheus page names
 //! them; Consul: docs/connect/observability/grafanadashboards.
 
+use weft_core::traffic::outlier::Cause;
+
 use super::counts::{RateResult, RetryResult, Sum};
 use super::page::{Page, Sums, labelled};
 use super::{FlowKey, Side};
@@ -116,6 +118,7 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
             page.line(name, &format!("{prefix},{labels}"), of(sum));
         }
     }
+    write_ejections(cluster, page);
     let name = "envoy_cluster_upstream_cx_total";
     page.counter((name, "Connections of bytes."), cluster, |sum| sum.opened);
     let name = "envoy_cluster_upstream_cx_active";
@@ -129,4 +132,19 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     page.counter((name, "Bytes of connections to the cluster."), cluster, |sum| sum.sent);
     let name = "envoy_cluster_upstream_cx_rx_bytes_total";
     page.counter((name, "Bytes of connections from the cluster."), cluster, |sum| sum.received);
+}
+
+fn write_ejections(cluster: &[(String, &Sum)], page: &mut Page<'_>) {
+    let name = "envoy_cluster_outlier_detection_ejections_enforced_total";
+    let about = (name, "Times that an instance was left out as it failed.");
+    page.counter(about, cluster, |sum| sum.ejections_total().0);
+    let name = "envoy_cluster_outlier_detection_ejections_overflow";
+    let about = (name, "Times that it was not, as as many were as may be.");
+    page.counter(about, cluster, |sum| sum.ejections_total().1);
+    // Times of answers are no cause of Envoy's.
+    for cause in Cause::ALL.into_iter().filter(|cause| *cause != Cause::Latency) {
+        let word = cause.word();
+        let name = format!("envoy_cluster_outlier_detection_ejections_enforced_{word}");
+        page.counter((&name, "The same, by cause."), cluster, |sum| sum.ejections(cause));
+    }
 }

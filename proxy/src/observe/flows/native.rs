@@ -1,6 +1,8 @@
 //! Our own names.
 
-use super::counts::{RateResult, RetryResult};
+use weft_core::traffic::outlier::Cause;
+
+use super::counts::{RateResult, RetryResult, Sum};
 use super::page::{Page, Sums, grpc_label, labelled};
 use super::{FlowKey, Side};
 
@@ -51,6 +53,7 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
             }
         }
     }
+    write_ejections(&sums, page);
     let name = "weft_proxy_flow_request_duration_seconds";
     let about = (name, "From the head of a request to the end of its answer.");
     page.histogram(about, &sums, (|sum| &sum.durations, 1e3));
@@ -66,4 +69,22 @@ pub(super) fn write(sums: &Sums, page: &mut Page<'_>) {
     page.counter((name, "Bytes of connections towards the destination."), &sums, |sum| sum.sent);
     let name = "weft_proxy_flow_received_bytes_total";
     page.counter((name, "Bytes of connections back to the source."), &sums, |sum| sum.received);
+}
+
+fn write_ejections(sums: &[(String, &Sum)], page: &mut Page<'_>) {
+    let name = "weft_proxy_ejections_total";
+    page.head(name, ("counter", "Times that an instance was left out as it failed."));
+    for (labels, sum) in sums {
+        for cause in Cause::ALL {
+            let count = sum.ejections(cause);
+            if count > 0 {
+                page.line(name, &format!("{labels},cause=\"{}\"", cause.word()), count);
+            }
+        }
+    }
+    let name = "weft_proxy_ejections_overflow_total";
+    let about = (name, "Times that it was not, as as many were as may be.");
+    page.counter(about, sums, |sum| sum.ejections_total().1);
+    let name = "weft_proxy_readmissions_total";
+    page.counter((name, "Times that it was called again."), sums, |sum| sum.ejections_total().2);
 }
