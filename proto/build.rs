@@ -1,7 +1,7 @@
 //! Compiles the `.proto` files in pure Rust; no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 6] = ["ca", "catalog", "join", "proxy", "raft", "watch"];
+    const FILES: [&str; 7] = ["ca", "catalog", "join", "proxy", "raft", "traffic", "watch"];
     println!("cargo:rerun-if-changed=weft");
     println!("cargo:rerun-if-changed=grpc");
     let ours = FILES.map(|name| format!("weft/v1/{name}.proto"));

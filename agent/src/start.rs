@@ -33,7 +33,7 @@ use crate::proxycfg::{Proxies, Sources};
 use crate::reload::Reloader;
 use crate::servers::{MemberError, Membership, Servers};
 use crate::views::Views;
-use crate::{dns, http, roots, sync};
+use crate::{dns, http, proxycfg, roots, sync};
 
 /// How long servers may take to confirm what is known from an earlier run, before it is served
 /// unconfirmed: a server that is there needs milliseconds.
@@ -153,6 +153,7 @@ impl Agent {
         views.settled(SETTLE_LIMIT).await;
         let known = (&local, &views, &leaves);
         let proxies = open_sockets(&config, known, (&membership, &metrics), &tasks).await?;
+        proxycfg::rollouts::start(proxies.clone(), servers.clone(), &tasks);
         let tools = (metrics.registry(), &tasks);
         let names = Names::start(views.clone(), &tasks);
         let parts = dns_parts((&views, names.clone()), &acl, &servers);

@@ -25,6 +25,7 @@ Look and change:
   config     Read, write and check config entries
   chain      Draw what a service's config entries compile to
   route      Say where a request goes, by which decisions, and whether it is let in
+  rollout    See how far new versions have come; pause, promote, end
   intention  Say who may call whom, and ask
   mtls       See who still calls without mutual TLS
   kv         Read and write the key/value store
@@ -125,6 +126,8 @@ pub(crate) enum Command {
     Maint(cmd::host::MaintArgs),
     /// Have this host's agent read its files again
     Reload(cmd::host::ReloadArgs),
+    /// See how far new versions of services have come; pause, promote, end
+    Rollout(cmd::rollout::RolloutArgs),
     /// Look after the servers: leadership, members, autopilot
     Operator(cmd::operator::OperatorArgs),
     /// Fire a user event, or list the last ones

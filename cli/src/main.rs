@@ -77,6 +77,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Logout(args) => short_lived(|_| cmd::login::run_logout(args)),
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Ps(args) => short_lived(|_| cmd::ps::run(args)),
+        Command::Rollout(args) => short_lived(|_| cmd::rollout::run(args)),
         Command::Server(args) => cmd::server::run(&args),
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),

@@ -7,6 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+/// Puts the cursor to the upper left, and clears what is below it: for views that are drawn again.
+pub(crate) const CLEAR: &str = "\x1b[H\x1b[J";
 /// Spaces between two columns.
 const GAP: usize = 2;
 

@@ -5,7 +5,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | machines | `state` `watch` `sync` `proxycfg` |
+//! | machines | `state` `watch` `sync` `proxycfg` `rollout` |
 //! | judgement | `attestation` `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` `log_format` |
@@ -44,6 +44,7 @@ pub mod prepared_query;
 pub mod traffic;
 
 pub mod proxycfg;
+pub mod rollout;
 pub mod state;
 pub mod sync;
 pub mod watch;

@@ -119,6 +119,21 @@ pub const LEGACY_TEXT_BYTES_MAX: usize = 64;
 pub const ENTRY_WARNINGS_MAX: usize = 32;
 /// The longest time-out of a config entry: longer ones are slips of the unit.
 pub const ENTRY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Steps of one rollout.
+pub const ROLLOUT_STEPS_MAX: usize = 100;
+/// The shortest interval of a rollout: each one ends with a write, and proxies tell what they have measured
+/// each second.
+pub const ROLLOUT_INTERVAL_MIN: Duration = Duration::from_secs(2);
+/// The longest step of a rollout.
+pub const ROLLOUT_STEP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The most failed intervals in a row that a rollout may bear.
+pub const ROLLOUT_FAILURES_MAX: u32 = 1_000;
+/// Webhooks of one rollout.
+pub const ROLLOUT_WEBHOOKS_MAX: usize = 16;
+/// The longest time for the answer of a webhook.
+pub const ROLLOUT_WEBHOOK_MAX: Duration = Duration::from_secs(300);
+/// Bytes of the reason that a rollout tells.
+pub const ROLLOUT_REASON_BYTES_MAX: usize = 512;
 /// Legs of one service-splitter.
 pub const SPLITS_PER_SPLITTER_MAX: usize = 100;
 /// Redirects followed and splitters nested while a discovery chain is compiled.

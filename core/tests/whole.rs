@@ -93,7 +93,7 @@ fn any_commands_give_one_state_that_a_snapshot_keeps() {
 fn commands_of_every_kind_are_carried_out_and_refused() {
     let mut runner = TestRunner::deterministic();
     let (mut changed, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for _ in 0..240 {
+    for _ in 0..480 {
         let steps = any_steps().new_tree(&mut runner).expect("steps").current();
         let mut state = State::default();
         for (at, (draft, _, _)) in steps.iter().enumerate() {
@@ -114,12 +114,12 @@ fn commands_of_every_kind_are_carried_out_and_refused() {
     // A restore says of no step that it changed something.
     let all = "Acl ActivateCaRoot ChangeCa Coordinate CreateJoinToken DeleteEntry DeleteIntention \
                Deregister DeregisterExternal Event InitCluster Intention Kv Operator Query \
-               RedeemJoinToken Register RegisterExternal RevokeJoinToken Session SetCaRoot \
+               RedeemJoinToken Register RegisterExternal RevokeJoinToken Rollout Session SetCaRoot \
                SetCaSettings SetLiveness Txn \
                UpsertEntry UpsertIntention";
     assert_eq!(changed, kinds(all));
     let refusable = "Acl ActivateCaRoot ChangeCa Coordinate DeleteEntry DeregisterExternal InitCluster Intention Kv \
                      Operator Query RedeemJoinToken Register RegisterExternal Restore \
-                     RevokeJoinToken Session SetLiveness Txn UpsertEntry";
+                     RevokeJoinToken Rollout Session SetLiveness Txn UpsertEntry";
     assert_eq!(refused, kinds(refusable));
 }

@@ -151,7 +151,9 @@ fn kind(command: &Command) -> &'static str {
         Command::CreateJoinToken(_)
         | Command::RedeemJoinToken { .. }
         | Command::RevokeJoinToken { .. } => "join-token",
-        Command::DeleteEntry { .. } | Command::UpsertEntry { .. } => "config-entry",
+        Command::DeleteEntry { .. } | Command::Rollout(_) | Command::UpsertEntry { .. } => {
+            "config-entry"
+        }
         Command::DeleteIntention { .. }
         | Command::Intention(_)
         | Command::UpsertIntention { .. } => "intention",

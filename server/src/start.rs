@@ -281,7 +281,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 
     let me = member(&config, rpc_addr);
     let hub = Arc::<Hub>::default();
-    let storage = (&store, membership.node_id);
+    let storage = (&store, membership.node_id, &me);
     let consensus = agree(&config, storage, hub.clone(), signer.client_tls(), tasks).await?;
 
     let proposer = Proposer::new(consensus.clone(), hub.clone());
@@ -341,7 +341,7 @@ async fn start(config: Config, tasks: &TaskTree) -> Result<ServerHandle, StartEr
 /// Takes this server's part in consensus.
 async fn agree(
     config: &Config,
-    (store, id): (&Store, NodeId),
+    (store, id, me): (&Store, NodeId, &Member),
     hub: Arc<Hub>,
     tls: ClientTlsCell,
     tasks: &TaskTree,
@@ -356,6 +356,7 @@ async fn agree(
         tls,
     };
     let consensus = Consensus::start(options, &tasks.child("consensus")).await?;
+    consensus.found_at(me.clone());
     stop_with(&consensus, tasks);
     enter::leave_when_removed(consensus.clone(), tasks);
     Ok(consensus)

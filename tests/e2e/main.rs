@@ -60,6 +60,7 @@ mod real_programs;
 mod restart;
 mod retries;
 mod revocation;
+mod rollouts;
 mod rotation;
 mod routes;
 mod soak;

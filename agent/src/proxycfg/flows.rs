@@ -71,15 +71,17 @@ impl FlowReports {
     /// # Errors
     /// [`TooManyFollowers`].
     pub(crate) fn follow(&self) -> Result<FlowFollower, TooManyFollowers> {
-        {
-            let mut told = self.0.told.lock();
-            if told.followers >= FOLLOWERS_MAX {
-                return Err(TooManyFollowers);
-            }
-            told.followers += 1;
+        if self.0.told.lock().followers >= FOLLOWERS_MAX {
+            return Err(TooManyFollowers);
         }
+        Ok(self.follow_for_servers())
+    }
+
+    /// Begins to follow on behalf of servers: once for all of them, however many follow.
+    pub(crate) fn follow_for_servers(&self) -> FlowFollower {
+        self.0.told.lock().followers += 1;
         self.0.changes.send_modify(|change| *change += 1);
-        Ok(FlowFollower { reports: self.clone(), seen: BTreeMap::new() })
+        FlowFollower { reports: self.clone(), seen: BTreeMap::new() }
     }
 
     /// Whether anybody follows.
@@ -100,6 +102,12 @@ impl FlowReports {
 }
 
 impl FlowFollower {
+    /// Returns all that each proxy has counted since its process began, as it has told last.
+    pub(crate) fn newest(&self) -> Vec<(InstanceId, Arc<[FlowCounts]>)> {
+        let told = self.reports.0.told.lock();
+        told.newest.iter().map(|(proxy, report)| (proxy.clone(), report.flows.clone())).collect()
+    }
+
     /// Takes note of proxies that have told something for the first time: what they do is counted
     /// from here.
     pub(crate) fn note(&mut self) {

@@ -8,6 +8,7 @@ mod driver;
 mod flows;
 mod proxy;
 mod registry;
+pub(crate) mod rollouts;
 mod taps;
 
 pub(crate) use flows::{FlowFollower, FlowLook};

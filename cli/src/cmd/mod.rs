@@ -25,6 +25,7 @@ pub(crate) mod mtls;
 pub(crate) mod operator;
 pub(crate) mod proxy;
 pub(crate) mod ps;
+pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod services;

@@ -10,7 +10,7 @@ use weft_proto::json::flows::FlowsBody;
 
 use crate::client::{ApiArgs, encode};
 use crate::follow::{Lines, Taken, follow};
-use crate::output::{Table, write_piece};
+use crate::output::{CLEAR, Table, write_piece};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,9 +20,6 @@ Examples:
     weft top web --interval 10
   Once, for scripts: calls of which more than one in a hundred fails:
     weft top --once --json | jq '.Flows[] | select(.SuccessRate < 0.99)'";
-
-/// Puts the cursor to the upper left, and clears what is below it.
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Flags of `weft top`.
 #[derive(Debug, Args)]

@@ -55,7 +55,8 @@ fn affected<'a>(
         | EntryKind::ServiceIntentions
         | EntryKind::TcpRoute
         | EntryKind::TerminatingGateway => return BTreeSet::new(),
-        EntryKind::ServiceDefaults
+        EntryKind::Rollout
+        | EntryKind::ServiceDefaults
         | EntryKind::ServiceResolver
         | EntryKind::ServiceRouter
         | EntryKind::ServiceSplitter => {}

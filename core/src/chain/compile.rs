@@ -1,4 +1,4 @@
-//! From config entries to the chain of one service: router → splitter → resolver.
+//! From config entries to the chain of one service: router → splitter (or rollout) → resolver.
 //!
 //! Only the service's own router counts. Routes and legs lead to the splitter of the service
 //! that they name, or to its resolver when they name a subset as well. `resolve` ends each way
@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::entries::{Entries, EntryLookup};
 use super::error::{ChainError, Place};
 use super::{
-    ChainNode, ChainRoute, ChainSplit, CompiledChain, RouteAction, RouterNode, SplitterNode,
-    Target, TargetId,
+    ChainNode, ChainRollout, ChainRoute, ChainSplit, CompiledChain, RouteAction, RouterNode,
+    SplitterNode, Target, TargetId,
 };
 use crate::config_entry::{
     EntryKey, EntryKind, HttpMatch, Protocol, ServiceRoute, ServiceRouter, ServiceSplitter,
@@ -75,6 +75,7 @@ pub fn compile_with(
         targets: BTreeMap::new(),
         splitters: BTreeMap::new(),
         path: Vec::new(),
+        rollouts: Vec::new(),
         errors: Vec::new(),
     };
     let start = compiler.start();
@@ -95,6 +96,7 @@ pub(super) struct Compiler<'a> {
     splitters: BTreeMap<ServiceName, Option<String>>,
     /// The services whose splitters are being compiled, outermost first.
     path: Vec<ServiceName>,
+    pub(super) rollouts: Vec<ChainRollout>,
     pub(super) errors: Vec<ChainError>,
 }
 
@@ -107,7 +109,10 @@ impl<'a> Compiler<'a> {
         };
         match self.entries.router(service).filter(|_| !self.is_forced_to_tcp()) {
             Some(router) => self.router(router),
-            None => self.splitter_or_resolver(service, &whole),
+            None => {
+                let start = self.splitter_or_resolver(service, &whole)?;
+                self.canary_in_front(start, &whole)
+            }
         }
     }
 
@@ -126,6 +131,7 @@ impl<'a> Compiler<'a> {
             start_node: start,
             nodes: self.nodes,
             targets: self.targets,
+            rollouts: self.rollouts,
             reads: self.entries.into_reads(),
         })
     }
@@ -149,12 +155,12 @@ impl<'a> Compiler<'a> {
         Some(name)
     }
 
-    fn is_forced_to_tcp(&self) -> bool {
+    pub(super) fn is_forced_to_tcp(&self) -> bool {
         self.overrides.protocol == Some(Protocol::Tcp)
     }
 
     /// Routing and splitting need requests that can be told apart.
-    fn check_http(&mut self, entry: &EntryKey, what: &str) {
+    pub(super) fn check_http(&mut self, entry: &EntryKey, what: &str) {
         if !self.protocol.is_http_like() {
             let (service, protocol) = (self.service, self.protocol);
             let reason = format!(
@@ -188,9 +194,10 @@ impl<'a> Compiler<'a> {
         let field = String::new();
         let place = Place { entry, field };
         let next_node = self.splitter_or_resolver(self.service, &place)?;
-        let everything = HttpMatch { path_prefix: Some("/".to_owned()), ..HttpMatch::default() };
+        let everything = everything();
         let (action, sni) = (RouteAction::default(), Vec::new());
         routes.push(ChainRoute { matches: everything, sni, action, next_node });
+        let routes = self.with_canary_first(routes);
         let name = format!("router:{}", router.name);
         self.add(name, ChainNode::Router(RouterNode { routes }), &place)
     }
@@ -237,6 +244,12 @@ impl<'a> Compiler<'a> {
             return known.clone();
         }
         let splitter = self.entries.splitter(service).filter(|_| !self.is_forced_to_tcp());
+        let rollout = self.entries.rollout(service).filter(|_| !self.is_forced_to_tcp());
+        if let Some(rollout) = rollout {
+            let node = self.rollout(rollout, splitter.is_some());
+            self.splitters.insert(service.clone(), node.clone());
+            return node;
+        }
         let Some(splitter) = splitter else {
             let node = self.resolver(service, "", place);
             self.splitters.insert(service.clone(), node.clone());
@@ -295,6 +308,11 @@ impl<'a> Compiler<'a> {
             &place,
         )
     }
+}
+
+/// The match that takes all requests.
+pub(super) fn everything() -> HttpMatch {
+    HttpMatch { path_prefix: Some("/".to_owned()), ..HttpMatch::default() }
 }
 
 /// How long a proxy waits for a connection when the resolver does not say (Consul: 5 s).

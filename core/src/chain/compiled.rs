@@ -62,9 +62,24 @@ pub struct CompiledChain {
     pub nodes: BTreeMap<String, ChainNode>,
     /// Where requests may end.
     pub targets: BTreeMap<TargetId, Target>,
+    /// The rollouts that are under way along it: proxies are asked what they measure of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<ChainRollout>,
     /// Every entry that was looked up, also those that are absent: when one of them changes,
     /// the chain is compiled anew.
     pub reads: BTreeSet<EntryKey>,
+}
+
+/// Two versions of a service, of which one is to take the place of the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ChainRollout {
+    /// The service.
+    pub service: ServiceName,
+    /// The target that serves now.
+    pub stable: TargetId,
+    /// The target that is to take over.
+    pub canary: TargetId,
 }
 
 /// One step of a chain.

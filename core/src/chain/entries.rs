@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, HopTransport, Protocol, ProxyDefaults, ServiceDefaults,
-    ServiceDestination, ServiceResolver, ServiceRouter, ServiceSplitter,
+    ConfigEntry, EntryKey, EntryKind, HopTransport, Protocol, ProxyDefaults, Rollout,
+    ServiceDefaults, ServiceDestination, ServiceResolver, ServiceRouter, ServiceSplitter,
 };
 use crate::name::ServiceName;
 
@@ -79,6 +79,10 @@ impl<'a> Entries<'a> {
 
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {
         self.find(EntryKind::ServiceRouter, service.as_str())?.as_service_router()
+    }
+
+    pub(super) fn rollout(&self, service: &ServiceName) -> Option<&'a Rollout> {
+        self.find(EntryKind::Rollout, service.as_str())?.as_rollout()
     }
 
     pub(super) fn splitter(&self, service: &ServiceName) -> Option<&'a ServiceSplitter> {

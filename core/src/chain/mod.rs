@@ -9,6 +9,7 @@ mod error;
 mod flatten;
 mod reach;
 mod resolve;
+mod rollout;
 mod select;
 mod shown;
 #[cfg(test)]
@@ -17,8 +18,8 @@ mod tests;
 pub use affected::check_write;
 pub use compile::{ChainOverrides, compile, compile_with};
 pub use compiled::{
-    ChainNode, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction, RouterNode,
-    SplitterNode, Target, TargetId,
+    ChainNode, ChainRollout, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction,
+    RouterNode, SplitterNode, Target, TargetId,
 };
 pub use endpoint::Endpoint;
 pub use entries::EntryLookup;

@@ -54,6 +54,13 @@ fn any_entry() -> impl Strategy<Value = serde_json::Value> {
                 .collect();
             json!({"Kind":"service-router","Name":name,"Routes":routes})
         }),
+        (service(), prop::sample::select(vec!["pending", "progressing", "promoted"])).prop_map(
+            |(name, phase)| {
+                let steps = json!([{"Weight":5,"Header":{"Name":"x-canary","Present":true}}]);
+                json!({"Kind":"rollout","Name":name,"Stable":"x","Canary":"y","Steps":steps,
+                    "Status":{"Phase":phase}})
+            }
+        ),
     ]
 }
 
@@ -306,4 +313,84 @@ fn chains_that_grow_without_end_are_refused() {
     };
     let error = chain_of(101, entry).expect_err("10,000 targets");
     assert!(error.contains("the chain has more than 4096 nodes"), "{error}");
+}
+
+#[test]
+fn a_rollout_splits_and_sends_what_has_its_header_to_the_new_version_whatever_the_route() {
+    let entries = |phase: &str, router: bool| {
+        let mut entries = vec![
+            json!({"Kind":"service-resolver","Name":"a","Subsets":{"x":{},"y":{}}}),
+            json!({"Kind":"rollout","Name":"a","Stable":"x","Canary":"y",
+                "Steps":[{"Weight":5,"Header":{"Name":"x-canary","Present":true}}],
+                "Status":{"Phase":phase}}),
+        ];
+        if router {
+            entries.push(json!({"Kind":"service-router","Name":"a","Routes":[
+                {"Match":{"HTTP":{"PathPrefix":"/p"}},"Destination":{"PrefixRewrite":"/"}},
+                {"Match":{"HTTP":{"PathPrefix":"/q"}},"Destination":{"ServiceSubset":"x"}}]}));
+        }
+        compiled("a", &world(entries)).expect("a chain")
+    };
+    let weights = |chain: &CompiledChain| -> Vec<u32> {
+        match &chain.nodes["splitter:a"] {
+            ChainNode::Splitter(node) => {
+                node.splits.iter().map(|it| it.weight.hundredths()).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let routes = |chain: &CompiledChain| -> Vec<String> {
+        match chain.nodes.get("router:a") {
+            Some(ChainNode::Router(node)) => node
+                .routes
+                .iter()
+                .map(|route| {
+                    let prefix = route.matches.path_prefix.clone().unwrap_or_default();
+                    format!("{prefix} {} {}", route.matches.header.len(), route.next_node)
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    };
+    let canary = "resolver:y.a.default.default.dc1";
+    let plain = entries("progressing", false);
+    assert_eq!(weights(&plain), [9_500, 500]);
+    assert_eq!(plain.rollouts.len(), 1);
+    assert_eq!(routes(&plain), [format!("/ 1 {canary}"), "/ 0 splitter:a".to_owned()]);
+    let routed = routes(&entries("progressing", true));
+    let expected = [
+        format!("/p 1 {canary}"),
+        "/p 0 splitter:a".to_owned(),
+        "/q 0 resolver:x.a.default.default.dc1".to_owned(),
+        format!("/ 1 {canary}"),
+        "/ 0 splitter:a".to_owned(),
+    ];
+    assert_eq!(routed, expected, "a route to one version stays as it is");
+    for (phase, share) in [("pending", 0), ("promoted", 10_000), ("rolled-back", 0)] {
+        let chain = entries(phase, false);
+        assert_eq!(weights(&chain), [10_000 - share, share], "{phase}");
+        assert!(routes(&chain).is_empty(), "{phase}");
+        assert_eq!(chain.rollouts.is_empty(), phase != "pending", "{phase}");
+    }
+}
+
+#[test]
+fn a_rollout_that_leads_nowhere_or_beside_a_splitter_is_refused() {
+    let rollout = json!({"Kind":"rollout","Name":"a","Stable":"x","Canary":"y","Steps":[{}]});
+    let resolver = |default: &str| json!({"Kind":"service-resolver","Name":"a","DefaultSubset":default,"Subsets":{"x":{},"y":{}}});
+    let told = |entries: Vec<serde_json::Value>| {
+        let errors = compiled("a", &world(entries)).expect_err("no chain");
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let splitter = json!({"Kind":"service-splitter","Name":"a","Splits":[{"Weight":100}]});
+    let both = told(vec![resolver(""), rollout.clone(), splitter]);
+    assert!(both.contains("rollout/a: service-splitter/a shares the same requests"), "{both}");
+    let missing = told(vec![rollout.clone()]);
+    assert!(missing.contains("rollout/a Canary: a has no subset \"y\""), "{missing}");
+    let to_default = json!({"Kind":"rollout","Name":"a","Canary":"y","Steps":[{}]});
+    let same = told(vec![resolver("y"), to_default]);
+    assert!(same.contains("rollout/a Canary: leads to the same instances as Stable"), "{same}");
+    let tcp = json!({"Kind":"service-defaults","Name":"a","Protocol":"tcp"});
+    let bytes = told(vec![resolver(""), rollout, tcp]);
+    assert!(bytes.contains("a speaks tcp, and a rollout needs http, http2 or grpc"), "{bytes}");
 }

@@ -27,6 +27,8 @@ pub enum EntryKind {
     Mesh,
     /// Defaults of all proxies.
     ProxyDefaults,
+    /// How a new version of a service takes over.
+    Rollout,
     /// Defaults of one service.
     ServiceDefaults,
     /// Who may call one service.
@@ -45,7 +47,7 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind, in the order of their words.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ApiGateway,
         Self::ExportedServices,
         Self::FileSystemCertificate,
@@ -55,6 +57,7 @@ impl EntryKind {
         Self::JwtProvider,
         Self::Mesh,
         Self::ProxyDefaults,
+        Self::Rollout,
         Self::ServiceDefaults,
         Self::ServiceIntentions,
         Self::ServiceResolver,
@@ -65,8 +68,9 @@ impl EntryKind {
     ];
 
     /// The kinds of which discovery chains are made.
-    pub const OF_CHAINS: [Self; 5] = [
+    pub const OF_CHAINS: [Self; 6] = [
         Self::ProxyDefaults,
+        Self::Rollout,
         Self::ServiceDefaults,
         Self::ServiceResolver,
         Self::ServiceRouter,
@@ -85,6 +89,7 @@ impl EntryKind {
             Self::JwtProvider => "jwt-provider",
             Self::Mesh => "mesh",
             Self::ProxyDefaults => "proxy-defaults",
+            Self::Rollout => "rollout",
             Self::ServiceDefaults => "service-defaults",
             Self::ServiceIntentions => "service-intentions",
             Self::ServiceResolver => "service-resolver",

@@ -23,6 +23,7 @@ impl ConfigEntry {
                 let destinations = entry.routes.iter().filter_map(|it| it.destination.as_ref());
                 Some((&entry.name, destinations.filter_map(|to| to.service.as_ref()).collect()))
             }
+            Self::Rollout(entry) => Some((&entry.name, Vec::new())),
             Self::ServiceSplitter(entry) => {
                 let splits = entry.splits.iter();
                 Some((&entry.name, splits.filter_map(|split| split.service.as_ref()).collect()))

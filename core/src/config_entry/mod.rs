@@ -36,6 +36,8 @@ mod rate_limits;
 mod request_conditions;
 mod resource_reference;
 mod retry;
+mod rollout;
+mod rollout_status;
 mod route_answer;
 mod service_defaults;
 mod service_intentions;
@@ -111,6 +113,8 @@ pub use rate_limits::{
 };
 pub use resource_reference::ResourceReference;
 pub use retry::RetryPolicy;
+pub use rollout::{Rollout, RolloutGates, RolloutShare, RolloutStep, RolloutWebhook, WebhookTime};
+pub use rollout_status::{RolloutMeasure, RolloutPhase, RolloutStatus};
 pub use route_answer::{RouteRedirect, RouteResponse};
 pub use service_defaults::{
     Protocol, ProxyProtocol, ServiceDefaults, ServiceDestination, UnknownProtocol,
@@ -226,6 +230,8 @@ config_entries! {
     Mesh as as_mesh "Returns the entry if it is settings of the mesh.";
     /// Defaults of all proxies.
     ProxyDefaults as as_proxy_defaults "Returns the entry if it is defaults of all proxies.";
+    /// How a new version of a service takes over.
+    Rollout as as_rollout "Returns the entry if it is a rollout.";
     /// Defaults of one service.
     ServiceDefaults as as_service_defaults "Returns the entry if it is defaults of a service.";
     /// Who may call one service.

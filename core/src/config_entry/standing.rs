@@ -65,6 +65,9 @@ impl EntryKind {
                 ],
                 refused: &["Peer", "SamenessGroup"],
             },
+            Self::Rollout => {
+                KindStanding { waits_for: None, kept: &["Steps[].Mirror"], refused: &[] }
+            }
             Self::ServiceRouter | Self::ServiceSplitter => {
                 KindStanding { waits_for: None, kept: &[], refused: &[] }
             }

@@ -86,6 +86,7 @@ impl State {
             }
             Command::Kv(command) => return self.kv_write(index, now, command, changes),
             Command::Query(command) => self.apply_query(index, command, changes)?,
+            Command::Rollout(it) => return self.apply_rollout((index, now), it, changes),
             Command::Operator(command) => return self.operate(index, command, changes),
             Command::RedeemJoinToken { secret_sha256, role, node, request_sha256 } => {
                 let use_ = Redemption { node, request_sha256, at: now };

@@ -8,8 +8,8 @@ use super::intention::IntentionCommand;
 use super::liveness::NodeLiveness;
 use super::prepared_query::QueryCommand;
 use super::{
-    NodeCoordinate, OperatorCommand, RestoreCommand, SessionCommand, TxnError, TxnOp, TxnResult,
-    UserEvent,
+    NodeCoordinate, OperatorCommand, RestoreCommand, RolloutCommand, SessionCommand, TxnError,
+    TxnOp, TxnResult, UserEvent,
 };
 use crate::ca::rotation::CaChange;
 use crate::ca::{CaRoot, CaSettings, JoinTokenRecord, MemberRole};
@@ -17,7 +17,7 @@ use crate::catalog::{CatalogDeregistration, CatalogRegistration};
 use crate::config_entry::{ConfigEntry, EntryKey, IntentionSource, SourceName};
 use crate::index::Index;
 use crate::kv::KvCommand;
-use crate::name::{CheckId, Datacenter, InstanceId, NodeName, TrustDomain};
+use crate::name::{CheckId, Datacenter, InstanceId, NodeName, ServiceName, TrustDomain};
 
 /// Who the cluster is; written once, when it is born.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub enum Command {
     Kv(KvCommand),
     /// A write of a prepared query.
     Query(QueryCommand),
+    /// Says how far a rollout has come.
+    Rollout(RolloutCommand),
     /// Sets what operators set.
     Operator(OperatorCommand),
     /// Removes the roots that are trusted no more, by the time of the command.
@@ -258,6 +260,12 @@ pub enum Refusal {
         /// The id.
         id: String,
     },
+    /// A service is not rolled out.
+    #[error("no rollout is written for {service:?}; write an entry of the kind \"rollout\" first")]
+    UnknownRollout {
+        /// The service.
+        service: ServiceName,
+    },
     /// No root has that fingerprint.
     #[error("no root certificate has the fingerprint {0}")]
     UnknownRoot(String),
@@ -274,6 +282,14 @@ pub enum Refusal {
     #[error("the snapshot is not restored: {reason}")]
     Restore {
         /// Why not.
+        reason: String,
+    },
+    /// A rollout does not take a signal where it stands.
+    #[error("the rollout of {service:?} refuses: {reason}")]
+    RolloutSignal {
+        /// The service.
+        service: ServiceName,
+        /// Why.
         reason: String,
     },
     /// A check that a session would depend on is critical.

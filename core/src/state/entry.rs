@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::rollout::with_progress;
 use super::{Answer, Change, Refusal, State};
 use crate::config_entry::{
     ConfigEntry, EntryKey, EntryKind, IntentionSource, Mesh, MutualTlsMode, ServiceIntentions,
@@ -22,6 +23,7 @@ impl State {
         let key = entry.key();
         let present = self.entries.get(&key);
         let entry = with_kept_key(entry, present.map(|entry| &**entry))?;
+        let entry = with_progress(entry, present.map(|entry| &**entry));
         let (created, modified) = present.map_or_else(Default::default, |entry| entry.indexes());
         if cas.is_some_and(|cas| cas != modified) {
             return Ok(Answer::CasMismatch);
@@ -37,7 +39,18 @@ impl State {
                         AllowEnablingPermissiveMutualTLS";
             return Err(Refusal::InvalidEntry(told.to_owned()));
         }
-        let created = if present.is_some() { created } else { index };
+        self.replace_entry(index, entry, changes)
+    }
+
+    /// Puts an entry in the place of the one that has its key.
+    pub(super) fn replace_entry(
+        &mut self,
+        index: Index,
+        entry: ConfigEntry,
+        changes: &mut BTreeSet<Change>,
+    ) -> Result<Answer, Refusal> {
+        let key = entry.key();
+        let created = self.entries.get(&key).map_or(index, |present| present.indexes().0);
         self.entries.insert(key.clone(), Arc::new(entry.with_indexes(created, index)));
         self.check_chains(&key)?;
         self.entry_changed(index, key, changes);

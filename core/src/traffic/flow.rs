@@ -225,7 +225,7 @@ impl Growth {
 /// evenly spread; of those above all bounds no more is known than the last bound.
 ///
 /// **Source**: Prometheus: `histogram_quantile`.
-fn quantile(counts: &HistogramCounts, share: f64) -> Option<f64> {
+pub(crate) fn quantile(counts: &HistogramCounts, share: f64) -> Option<f64> {
     let total: u64 = counts.iter().sum();
     if total == 0 {
         return None;

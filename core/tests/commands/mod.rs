@@ -85,6 +85,8 @@ pub(crate) fn any() -> impl Strategy<Value = Draft> {
         3 => records::intention(),
         6 => acl::any(),
         2 => records::query(),
+        // Three must come before what is said: often enough.
+        8 => records::rollout(),
         5 => records::member(),
         2 => records::rest(),
     ]

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use weft_core::ca::rotation::CaChange;
 use weft_core::ca::{CaRoot, CaSettings, KeyKind, RootSource};
 use weft_core::catalog::SERF_HEALTH;
-use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind};
+use weft_core::config_entry::{ConfigEntry, EntryKey, EntryKind, RolloutPhase, RolloutStatus};
 use weft_core::index::Index;
 use weft_core::kv::{KvCommand, KvCondition, KvKey};
+use weft_core::name::ServiceName;
 use weft_core::session::SessionId;
 use weft_core::state::{
-    Command, KvLook, NodeLiveness, OperatorCommand, QueryCommand, RestoreCommand, SessionCommand,
-    TxnOp, TxnVerb,
+    Command, KvLook, NodeLiveness, OperatorCommand, QueryCommand, RestoreCommand, RolloutAct,
+    RolloutCommand, RolloutSignal, SessionCommand, TxnOp, TxnVerb,
 };
 use weft_core::time::{Span, Timestamp};
 
@@ -192,7 +193,8 @@ const ENTRIES: [&str; 14] = [
         {"Name":"web","Consumers":[{"Peer":"east"}]}]}"#,
 ];
 
-const KINDS: [(EntryKind, &str); 6] = [
+const KINDS: [(EntryKind, &str); 7] = [
+    (EntryKind::Rollout, "api"),
     (EntryKind::ServiceDefaults, "web"),
     (EntryKind::ServiceResolver, "web"),
     (EntryKind::ServiceSplitter, "web"),
@@ -202,16 +204,20 @@ const KINDS: [(EntryKind, &str); 6] = [
 ];
 
 pub(super) fn entry() -> impl Strategy<Value = Command> {
-    let upsert = (prop::sample::select(&ENTRIES[..]), cas()).prop_map(|(text, cas)| {
-        let entry: ConfigEntry = serde_json::from_str(text).expect("an entry");
-        // What a server would refuse is written as it is: it may still be in a log.
-        let entry = entry.clone().normalise().unwrap_or(entry);
-        Command::UpsertEntry { entry, cas }
-    });
+    let upsert = upsert(&ENTRIES);
     let delete = (prop::sample::select(&KINDS[..]), cas()).prop_map(|((kind, name), cas)| {
         Command::DeleteEntry { key: EntryKey::new(kind, name), cas }
     });
     prop_oneof![4 => upsert, 1 => delete]
+}
+
+fn upsert(entries: &'static [&'static str]) -> impl Strategy<Value = Command> {
+    (prop::sample::select(entries), cas()).prop_map(|(text, cas)| {
+        let entry: ConfigEntry = serde_json::from_str(text).expect("an entry");
+        // What a server would refuse is written as it is: it may still be in a log.
+        let entry = entry.clone().normalise().unwrap_or(entry);
+        Command::UpsertEntry { entry, cas }
+    })
 }
 
 /// Writes of single intentions, by names and by ids.
@@ -263,6 +269,34 @@ pub(super) fn query() -> impl Strategy<Value = Command> {
         })),
         1 => id().prop_map(|id| Command::Query(QueryCommand::Delete { id })),
     ]
+}
+
+/// What makes a rollout of `api`.
+const ROLLED_OUT: [&str; 4] = [
+    r#"{"Kind":"service-defaults","Name":"api","Protocol":"http"}"#,
+    r#"{"Kind":"service-resolver","Name":"api","Subsets":{"v1":{},"v2":{}}}"#,
+    r#"{"Kind":"rollout","Name":"api","Stable":"v1","Canary":"v2","Steps":[{"Weight":5},{}]}"#,
+    r#"{"Kind":"rollout","Name":"api","Stable":"v1","Canary":"v2","StepWeight":20}"#,
+];
+
+/// The entries, what is said to the rollout of `api`, and what the leader judged of it, often of how it stood before.
+pub(super) fn rollout() -> impl Strategy<Value = Command> {
+    let phase = || {
+        use RolloutPhase::{Pending, Progressing, Promoted};
+        prop::sample::select(&[Pending, Progressing, Promoted][..])
+    };
+    let status =
+        |(phase, step)| Box::new(RolloutStatus { phase, step, ..RolloutStatus::default() });
+    let judge = (phase(), phase(), 0..2u32).prop_map(move |(from, to, step)| RolloutAct::Judge {
+        from: status((from, 0)),
+        to: status((to, step)),
+    });
+    let signal = prop::sample::select(&RolloutSignal::ALL[..]).prop_map(RolloutAct::Signal);
+    let said = prop_oneof![1 => judge, 2 => signal].prop_map(|act| {
+        let service = ServiceName::parse("api").expect("a name");
+        Command::Rollout(RolloutCommand { service, act })
+    });
+    prop_oneof![upsert(&ROLLED_OUT), said]
 }
 
 /// The CA, join tokens and the cluster itself. Expiry counts from when the token is made.

@@ -51,6 +51,7 @@ fn from_value(value: Value, options: Options) -> Result<ConfigEntry, Vec<Fault>>
         EntryKind::JwtProvider => record(&value, options).map(ConfigEntry::JwtProvider),
         EntryKind::Mesh => record(&value, options).map(ConfigEntry::Mesh),
         EntryKind::ProxyDefaults => record(&value, options).map(ConfigEntry::ProxyDefaults),
+        EntryKind::Rollout => record(&value, options).map(ConfigEntry::Rollout),
         EntryKind::ServiceDefaults => record(&value, options).map(ConfigEntry::ServiceDefaults),
         EntryKind::ServiceIntentions => record(&value, options).map(ConfigEntry::ServiceIntentions),
         EntryKind::ServiceResolver => record(&value, options).map(ConfigEntry::ServiceResolver),

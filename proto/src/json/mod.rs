@@ -25,6 +25,7 @@ pub mod proxies;
 pub mod query;
 pub mod registration;
 pub mod revocation;
+pub mod rollout;
 pub mod root;
 pub mod session;
 pub mod txn;

@@ -10,7 +10,7 @@ use weft_core::kv::KvCommand;
 use weft_core::name::NodeName;
 use weft_core::prepared_query::PreparedQuery;
 use weft_core::state::{
-    AclCommand, Command, IntentionCommand, QueryCommand, SessionCommand, State,
+    AclCommand, Command, IntentionCommand, QueryCommand, RolloutAct, SessionCommand, State,
 };
 
 use super::Rights;
@@ -63,6 +63,12 @@ pub(crate) fn check_command(
         Command::Register(what) | Command::RegisterExternal(what) => {
             check_registration(rights, state, what)?;
         }
+        Command::Rollout(command) => match command.act {
+            RolloutAct::Judge { .. } => return Err(Forbidden::ServersOnly),
+            RolloutAct::Signal(_) => {
+                rights.require(Permission::write(Resource::Service, command.service.as_str()))?;
+            }
+        },
         // A snapshot has every token in it.
         Command::Restore(_) => rights.require(Permission::snapshot())?,
         Command::Session(command) => check_session(rights, state, command)?,

@@ -33,7 +33,8 @@ pub(super) fn write_entry(key: &EntryKey) -> Permission<'_> {
         | EntryKind::TcpRoute
         | EntryKind::TerminatingGateway => Permission::write(Resource::Mesh, ""),
         EntryKind::ServiceIntentions => Permission::write(Resource::Intention, &key.name),
-        EntryKind::ServiceDefaults
+        EntryKind::Rollout
+        | EntryKind::ServiceDefaults
         | EntryKind::ServiceResolver
         | EntryKind::ServiceRouter
         | EntryKind::ServiceSplitter => Permission::write(Resource::Service, &key.name),
@@ -53,6 +54,7 @@ pub(crate) fn read_entry(key: &EntryKey) -> Option<Permission<'_>> {
         EntryKind::ServiceIntentions => Some(Permission::read(Resource::Intention, &key.name)),
         EntryKind::ApiGateway
         | EntryKind::IngressGateway
+        | EntryKind::Rollout
         | EntryKind::ServiceDefaults
         | EntryKind::ServiceResolver
         | EntryKind::ServiceRouter

@@ -5,6 +5,7 @@ mod caller;
 mod catalog;
 mod join;
 mod status;
+mod traffic;
 mod watch;
 
 use std::sync::Arc;
@@ -61,10 +62,15 @@ pub(crate) fn routes(services: Services, tasks: &TaskTree) -> Routes {
         catch_up_limit: watch::CATCH_UP_LIMIT,
         presences: services.presences,
     };
+    let traffic = traffic::TrafficService { consensus: services.consensus.clone() };
     Routes::new(RaftService::server(services.consensus))
         .add_service(wire::join_server::JoinServer::new(join).max_decoding_message_size(64 << 10))
         .add_service(
             wire::catalog_server::CatalogServer::new(catalog)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            wire::traffic_server::TrafficServer::new(traffic)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(wire::ca_server::CaServer::new(ca).max_decoding_message_size(64 << 10))

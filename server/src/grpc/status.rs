@@ -75,12 +75,14 @@ fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::NodeIdTaken { .. }
         | Refusal::QueryNameTaken { .. }
         | Refusal::Restore { .. }
+        | Refusal::RolloutSignal { .. }
         | Refusal::SessionCheckCritical(_)
         | Refusal::SessionCheckMissing(_)
         | Refusal::SessionNodeMissing
         | Refusal::UnknownIntention { .. }
         | Refusal::UnknownJoinToken { .. }
         | Refusal::UnknownQuery { .. }
+        | Refusal::UnknownRollout { .. }
         | Refusal::UnknownRoot(_)
         | Refusal::UnknownService { .. } => Status::failed_precondition(refusal.to_string()),
         Refusal::InvalidEntry(_) | Refusal::InvalidQuery(_) | Refusal::Limit { .. } => {

@@ -108,7 +108,8 @@ impl From<WriteError> for ApiError {
             WriteError::Refused(
                 refusal @ (Refusal::UnknownIntention { .. }
                 | Refusal::UnknownJoinToken { .. }
-                | Refusal::UnknownQuery { .. }),
+                | Refusal::UnknownQuery { .. }
+                | Refusal::UnknownRollout { .. }),
             ) => Self::not_found(refusal.to_string()),
             WriteError::Refused(refusal) => Self::bad_request(refusal.to_string()),
         }

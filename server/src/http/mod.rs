@@ -31,6 +31,7 @@ mod page;
 mod prepared_query;
 mod register;
 mod request;
+mod rollout;
 mod routes;
 mod session;
 mod snapshot;
@@ -149,6 +150,7 @@ fn routes() -> Routes {
         prepared_query::routes,
         operator::routes,
         register::routes,
+        rollout::routes,
         session::routes,
         snapshot::routes,
         status::routes,

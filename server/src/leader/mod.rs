@@ -7,6 +7,8 @@
 mod autopilot;
 mod ca;
 mod leases;
+mod rollout_hooks;
+mod rollouts;
 mod session_ttl;
 mod tokens;
 
@@ -20,6 +22,7 @@ use weft_core::state::{Answer, Command, State};
 use weft_runtime::task::TaskTree;
 
 pub(crate) use leases::LeaseBook;
+pub(crate) use rollouts::RolloutBook;
 pub(crate) use session_ttl::Renewals;
 
 use crate::acl::Secret;
@@ -77,6 +80,7 @@ fn take_up(office: &Office, tasks: &TaskTree) {
     }
     tasks.spawn("reaping of tokens", tokens::reap(office.clone(), tasks.clone()));
     leases::start(office, tasks);
+    rollouts::start(office, tasks);
     session_ttl::start(office, tasks);
 }
 

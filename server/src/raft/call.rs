@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use weft_core::autopilot::ClusterHealth;
 use weft_core::index::Index;
 use weft_core::lease::{Heard, Presence};
+use weft_core::rollout::RolloutReport;
 use weft_core::session::SessionId;
 use weft_core::state::Answered;
 
@@ -23,6 +24,8 @@ pub(super) enum Call {
     Enter(NodeId, Member),
     /// To the leader: how are the servers?
     Health,
+    /// To the leader: what proxies have measured of versions that are rolled out.
+    Measured(Vec<RolloutReport>),
     /// Would this server get a vote? Asked before any election, so that a server that only
     /// lost touch does not depose a leader whom the others hear well.
     MayElect { id: NodeId, last: Option<LogId> },

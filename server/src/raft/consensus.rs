@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use openraft::SnapshotPolicy;
@@ -40,7 +40,7 @@ use super::storage::Storage;
 use super::tidings::Tidings;
 use super::types::{Group, LogId, Member, NodeId, Raft, Vote};
 use crate::config::StorageConfig;
-use crate::leader::{LeaseBook, Renewals};
+use crate::leader::{LeaseBook, Renewals, RolloutBook};
 
 /// Bytes of one piece of a snapshot on its way to a follower, which answers each of them.
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
@@ -100,6 +100,9 @@ pub(crate) struct Consensus {
     pub(super) health: watch::Sender<(u64, ClusterHealth)>,
     pub(super) renewals: Renewals,
     pub(super) leases: LeaseBook,
+    pub(super) rollouts: RolloutBook,
+    /// Where this server is found now, which the cluster may not know yet.
+    me: Arc<OnceLock<Member>>,
 }
 
 impl Consensus {
@@ -178,6 +181,8 @@ impl Consensus {
             health: watch::Sender::default(),
             renewals: Renewals::default(),
             leases: LeaseBook::default(),
+            rollouts: RolloutBook::default(),
+            me: Arc::default(),
         };
         Tidings::start(&links, tasks);
         let roles = raft.server_metrics();
@@ -326,11 +331,23 @@ impl Consensus {
         self.links.cut(addresses);
     }
 
-    /// Returns every server, by id.
+    /// Says where this server is found from now on; once, before it answers anybody.
+    pub(crate) fn found_at(&self, me: Member) {
+        // Said twice, it was said before.
+        let _ = self.me.set(me);
+    }
+
+    /// Returns every server, by id. This one is where it is, whatever the cluster knows of it so far: who
+    /// asks right after it has moved must not be sent to where it was.
     pub(crate) fn members(&self) -> Vec<Member> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        metrics.membership_config.nodes().map(|(_, member)| member.clone()).collect()
+        let known = metrics.membership_config.nodes();
+        let found = |(id, known): (&NodeId, &Member)| {
+            let me = self.me.get().filter(|_| *id == self.id);
+            me.unwrap_or(known).clone()
+        };
+        known.map(found).collect()
     }
 
     /// Returns whether this server belongs to a cluster.
@@ -362,6 +379,7 @@ impl Consensus {
             }
             Call::Enter(id, member) => Ok(self.enter(id, member).await.map(|()| Said::Done)?),
             Call::Health => Ok(Said::Health(self.health_here().await?)),
+            Call::Measured(reports) => Ok(self.measured_here(reports)?),
             Call::MayElect { id, last } => Ok(Said::Ballot(self.judge(id, last).await?)),
             Call::Propose(group) => {
                 let answered = self.courier.here(group).await?;

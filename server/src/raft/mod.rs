@@ -18,6 +18,7 @@ mod leadership;
 mod lease;
 mod log;
 mod long_append;
+mod measured;
 mod membership;
 mod network;
 mod reads;

@@ -153,6 +153,21 @@ async fn commands_that_wait_together_share_an_entry_and_a_restart_finds_them() {
 }
 
 #[tokio::test]
+async fn who_asks_where_servers_are_hears_of_a_move_before_the_cluster_knows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path()).await;
+    let addresses = |node: &Node| -> Vec<String> {
+        node.consensus.members().into_iter().map(|member| member.address).collect()
+    };
+    assert_eq!(addresses(&node), ["127.0.0.1:1"]);
+    let me =
+        Member { name: "s1".to_owned(), address: "127.0.0.1:2".to_owned(), is_read_replica: false };
+    node.consensus.found_at(me);
+    assert_eq!(addresses(&node), ["127.0.0.1:2"]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn the_log_is_bounded_in_bytes_and_reaches_back_to_the_snapshot_before_the_last() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = StorageConfig {

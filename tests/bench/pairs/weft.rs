@@ -120,6 +120,7 @@ fn chain_to_web(
         start_node: start_node.clone(),
         nodes: BTreeMap::from([(start_node, ChainNode::Resolver(resolver))]),
         targets: BTreeMap::from([(id.clone(), target)]),
+        rollouts: Vec::new(),
         reads: BTreeSet::new(),
     };
     Ok((chain, id))

@@ -167,6 +167,7 @@ fn chain(service: &str) -> CompiledChain {
         start_node: "r".into(),
         nodes: BTreeMap::from([("r".into(), ChainNode::Resolver(node))]),
         targets: BTreeMap::from([(id, target)]),
+        rollouts: Vec::new(),
         reads: BTreeSet::new(),
     }
 }

@@ -170,6 +170,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
         start_node: String::new(),
         nodes,
         targets,
+        rollouts: Vec::new(),
         reads: BTreeSet::new(),
     }
 }

@@ -270,6 +270,10 @@ fn connect() -> Vec<Row> {
             ("/v1/discovery-chain/{service}/explain", "/v1/discovery-chain/web/explain?path=/"),
             READ_WEB,
         ),
+        get(same("/v1/rollouts"), Needs::Nothing),
+        get(("/v1/rollout/{service}", "/v1/rollout/web"), READ_WEB).status(StatusCode::NOT_FOUND),
+        put(("/v1/rollout/{service}/{signal}", "/v1/rollout/web/pause"), "", WRITE_WEB)
+            .status(StatusCode::NOT_FOUND),
     ]
 }
 
