@@ -73,6 +73,8 @@ pub const ROUTES_PER_ROUTER_MAX: usize = 1_000;
 pub const RATE_BUCKETS_MAX: usize = 16;
 /// Callers, addresses or values of a header that one bucket tells apart: 32 KiB.
 pub const RATE_KEYS_MAX: usize = 4_096;
+/// Levels of importance of requests to one service: each is a label of a metric.
+pub const PRIORITY_LEVELS_MAX: usize = 8;
 /// Tokens of one bucket: what its part of a word holds.
 pub const RATE_TOKENS_MAX: u32 = (1 << 20) - 1;
 /// Conditions of one sort (headers, parameters, methods) on one route.

@@ -13,6 +13,7 @@ use weft_core::local_address::LocalAddress;
 use weft_core::log_format::InvalidLogFormat;
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::{Endpoint, JwtKeys, ProxySnapshot, UpstreamConfig};
+use weft_core::traffic::gate::Gate;
 use weft_core::traffic::limit::Limiter;
 use weft_core::traffic::outlier::OutlierRules;
 use weft_core::traffic::{Balance, RouteTable, RouteTableError};
@@ -38,6 +39,8 @@ pub(crate) struct Workload {
     pub(crate) judge: Arc<Judge>,
     /// How many requests are let through; the same `Arc` as before when that did not change.
     pub(crate) limiter: Option<Arc<Limiter>>,
+    /// How many requests are under way at once; the same `Arc` as before when that did not change.
+    pub(crate) gate: Option<Arc<Gate>>,
     /// Keys of providers of tokens; the same `Arc` as before when they did not change.
     pub(crate) jwt_keys: Arc<BTreeMap<ServiceName, KnownKeys>>,
     /// What is written about requests and connections.
@@ -176,6 +179,7 @@ impl Workload {
             None => Arc::new(Judge::new(intentions.clone())),
         };
         let limiter = limiter(&snapshot, before)?;
+        let gate = gate(&snapshot, before);
         let jwt_keys = match before {
             Some(before) if before.snapshot.inbound.jwt_keys == snapshot.inbound.jwt_keys => {
                 before.jwt_keys.clone()
@@ -192,6 +196,7 @@ impl Workload {
             credentials,
             judge,
             limiter,
+            gate,
             jwt_keys,
             logs,
             tracing,
@@ -226,6 +231,13 @@ fn limiter(
     let at = (u64::from_le_bytes(seed), clock::instant());
     let limiter = Limiter::new(limits, kept, at).ok_or(UnusableSnapshot::RateLimits)?;
     Ok(Some(Arc::new(limiter)))
+}
+
+/// Makes the limit of requests under way; one that stays keeps what it has learnt.
+fn gate(snapshot: &ProxySnapshot, before: Option<&Workload>) -> Option<Arc<Gate>> {
+    let limits = snapshot.inbound.load_limits.as_ref()?;
+    let kept = before.and_then(|before| before.gate.as_ref()).filter(|gate| gate.is_of(limits));
+    kept.cloned().or_else(|| Gate::new(limits, clock::instant()).map(Arc::new))
 }
 
 /// Says how callers are met over QUIC; as before while nothing of it has changed, since one made anew

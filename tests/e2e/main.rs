@@ -67,6 +67,7 @@ mod soak;
 mod storage;
 mod story;
 mod tap;
+mod time_and_load;
 mod tls_pass_through;
 mod tokens;
 mod tracing;

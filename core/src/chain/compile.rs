@@ -318,4 +318,4 @@ pub(super) fn everything() -> HttpMatch {
 /// How long a proxy waits for a connection when the resolver does not say (Consul: 5 s).
 pub(super) const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a proxy waits for the head of an answer when nothing says (Envoy's route: 15 s).
-pub(super) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);

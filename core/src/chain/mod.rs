@@ -16,7 +16,7 @@ mod shown;
 mod tests;
 
 pub use affected::check_write;
-pub use compile::{ChainOverrides, compile, compile_with};
+pub use compile::{ChainOverrides, REQUEST_TIMEOUT_DEFAULT, compile, compile_with};
 pub use compiled::{
     ChainNode, ChainRollout, ChainRoute, ChainSplit, CompiledChain, ResolverNode, RouteAction,
     RouterNode, SplitterNode, Target, TargetId,

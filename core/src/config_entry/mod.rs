@@ -28,6 +28,7 @@ mod jwt_provider;
 mod kind;
 mod leads;
 mod load_balancer;
+mod load_limits;
 mod mesh;
 mod mesh_transport;
 mod path_rewrite;
@@ -101,6 +102,7 @@ pub use load_balancer::{
     BalancePolicy, CookieConfig, HashField, HashPolicy, LeastRequestConfig, LoadBalancer,
     RingHashConfig,
 };
+pub use load_limits::{AdaptiveConcurrency, LoadLimits, RequestPriority};
 pub use mesh::{
     EscapedSlashesAction, IntentionPrecedence, Mesh, MeshHttp, MeshHttpIncoming, MeshPeering,
     MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::blank::is_blank;
 use super::findings::{Findings, shortened};
 use super::{
-    AccessLogs, BalanceConnections, CongestionControl, DestinationTls, EnvoyExtension, Expose,
-    ForwardedHeaders, HopTransport, InvalidEntry, MeshGateway, MeshTransport, MutualTlsMode,
-    ProxyMode, RateLimits, Tracing, TransparentProxy, UpstreamConfigs,
+    AccessLogs, AdaptiveConcurrency, BalanceConnections, CongestionControl, DestinationTls,
+    EnvoyExtension, Expose, ForwardedHeaders, HopTransport, InvalidEntry, LoadLimits, MeshGateway,
+    MeshTransport, MutualTlsMode, ProxyMode, RateLimits, RequestPriority, Tracing,
+    TransparentProxy, UpstreamConfigs,
 };
 use crate::index::Index;
 use crate::limits;
 use crate::name::ServiceName;
+use crate::time::Span;
 
 /// What a service speaks.
 ///
@@ -156,6 +158,19 @@ pub struct ServiceDefaults {
     /// How many requests its proxies let through.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub rate_limits: Option<Box<RateLimits>>,
+    /// How many requests its proxies have under way at once, each; 0 for any number. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub max_concurrent_requests: u32,
+    /// A limit of that which follows how long answers take. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub adaptive_concurrency: Option<Box<AdaptiveConcurrency>>,
+    /// Which requests go on longest when a limit of them is near. Ours.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub priority: Option<Box<RequestPriority>>,
+    /// How long a caller's connection lasts before its proxies ask it to leave; zero for ever. Ours, as Istio's
+    /// `maxConnectionDuration`.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub max_connection_duration: Span,
     /// Who else is asked whether a request may pass; empty means whom proxy-defaults names.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub envoy_extensions: Vec<EnvoyExtension>,
@@ -266,6 +281,10 @@ impl ServiceDefaults {
             balance_inbound_connections: BalanceConnections::default(),
             max_request_headers_kb: None,
             rate_limits: None,
+            max_concurrent_requests: 0,
+            max_connection_duration: Span::default(),
+            adaptive_concurrency: None,
+            priority: None,
             envoy_extensions: Vec::new(),
             access_logs: None,
             forwarded_headers: None,
@@ -287,6 +306,15 @@ impl ServiceDefaults {
         HopTransport { mesh_transport, congestion_control }
     }
 
+    /// Returns what it says of requests under way.
+    pub fn load_limits(&self) -> LoadLimits {
+        LoadLimits {
+            max_concurrent_requests: self.max_concurrent_requests,
+            adaptive: self.adaptive_concurrency.as_deref().cloned(),
+            priority: self.priority.as_deref().cloned(),
+        }
+    }
+
     pub(super) fn normalise(mut self) -> Result<Self, Vec<InvalidEntry>> {
         let mut findings = Findings::default();
         for (field, ms) in [
@@ -295,6 +323,7 @@ impl ServiceDefaults {
         ] {
             findings.timeout(field, Duration::from_millis(ms.into()));
         }
+        findings.timeout("MaxConnectionDuration", self.max_connection_duration.0);
         self.expose.check("Expose", &mut findings);
         if !self.external_sni.is_empty() {
             findings.host("ExternalSNI", &self.external_sni);
@@ -312,6 +341,9 @@ impl ServiceDefaults {
             rates.normalise(self.protocol, &mut findings);
         }
         self.rate_limits = self.rate_limits.filter(|rates| **rates != RateLimits::default());
+        let mut load = self.load_limits();
+        load.normalise(self.protocol, &mut findings);
+        self.priority = load.priority.map(Box::new);
         EnvoyExtension::check_all(&self.envoy_extensions, &mut findings);
         if let Some(logs) = &self.access_logs {
             logs.check("AccessLogs", &mut findings);

@@ -349,7 +349,8 @@ pub fn flag_of(cause: &str) -> Option<&'static str> {
         "fault-delayed" => "DI",
         "fault-injected" => "FI",
         "connection-cut" => "LR",
-        "connection-limit"
+        "concurrency-limit"
+        | "connection-limit"
         | "descriptor-limit"
         | "upstream-connection-limit"
         | "upstream-pending-limit"

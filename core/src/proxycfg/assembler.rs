@@ -470,6 +470,9 @@ fn inbound(doors: &Doors, facts: &Facts) -> Option<InboundConfig> {
         jwt_keys: facts.jwt_keys.clone(),
         ext_authz: defaults.envoy_extensions.first().map(|extension| ext_authz(doors, extension)),
         rate_limits: defaults.rate_limits.clone(),
+        load_limits: Some(defaults.load_limits()).filter(|limits| limits.is_some()).map(Box::new),
+        connection_duration_max: Some(defaults.max_connection_duration.0)
+            .filter(|most| !most.is_zero()),
         connections_max: (connections > 0).then_some(connections),
         connect_timeout: millis(defaults.local_connect_timeout_ms)
             .unwrap_or(LOCAL_CONNECT_TIMEOUT_DEFAULT),

@@ -11,8 +11,8 @@ use crate::ca::{Leaf, TrustBundle};
 use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, MeshTls, PassiveHealthCheck,
-    Protocol, ProxyProtocol, RateLimits, Tracing, UpstreamLimits,
+    AccessLogs, CongestionControl, ExtAuthzConfig, ForwardedHeaders, LoadLimits, MeshTls,
+    PassiveHealthCheck, Protocol, ProxyProtocol, RateLimits, Tracing, UpstreamLimits,
 };
 use crate::identity::SpiffeId;
 use crate::intention::IntentionSet;
@@ -92,6 +92,12 @@ pub struct InboundConfig {
     /// How many requests are let through; `None` for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limits: Option<Box<RateLimits>>,
+    /// How many requests are under way at once; `None` for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_limits: Option<Box<LoadLimits>>,
+    /// How long a caller's connection lasts before it is asked to leave; `None` for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_duration_max: Option<Duration>,
     /// Connections at once; `None` for no limit.
     pub connections_max: Option<u32>,
     /// How long to wait for a connection to the local instance.

@@ -4,17 +4,20 @@
 //! In the order of a request: [`RouteTable`] walks the compiled chain (routes, then
 //! [`SplitCounter`]s), [`Balance`] chooses among the target's endpoints, [`Rewrite`] says what
 //! the path becomes, [`RetryRules`] whether it is tried again. [`path`] says over what an endpoint is
-//! called, [`outlier`] who is left out for a while. [`limit`] says how many requests are let through at all. [`tap`] says who sees what of all that
-//! while it happens, [`flow`] how much of it there is.
+//! called, [`outlier`] who is left out for a while. [`limit`] says how many requests are let through at
+//! all, [`gate`] how many are under way. [`tap`] says who sees what of all that while it happens,
+//! [`flow`] how much of it there is.
 
 mod answer;
 mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
 pub mod datagrams;
+pub mod deadline;
 mod explain;
 mod fault;
 pub mod flow;
+pub mod gate;
 mod gauge;
 pub mod grpc_web;
 mod header_edits;

@@ -166,6 +166,7 @@ impl Driver {
         let unbound = means.crew.apply(tenant, &workload).await;
         let leaf_ms = workload.credentials.valid_before().0;
         tenant.metrics.applied(workload.snapshot.version, leaf_ms);
+        tenant.metrics.shows_gate(workload.gate.clone());
         tenant.metrics.listeners_failed(unbound.len());
         tenant.cell.store(Some(workload));
         let grave = unbound.iter().filter(|unbound| !unbound.has_choice);

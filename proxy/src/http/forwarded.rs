@@ -13,9 +13,9 @@ pub(crate) const PROTO_HTTP: &[u8] = b"x-forwarded-proto: http\r\n";
 /// Of a caller with a certificate that has no proxy of ours.
 pub(crate) const PROTO_HTTPS: &[u8] = b"x-forwarded-proto: https\r\n";
 
-/// Fields that the caller's proxy may add: those of traces, of where a request came from, and of its
-/// route.
-pub(crate) const MADE_FIELDS_MAX: usize = 8 + limits::CONDITIONS_PER_ROUTE_MAX;
+/// Fields that the caller's proxy may add: those of traces, of where a request came from, of its time and
+/// of its route.
+pub(crate) const MADE_FIELDS_MAX: usize = 10 + limits::CONDITIONS_PER_ROUTE_MAX;
 
 /// What proxies tell of who calls, beside [`FOR`]: taken from a caller that is not known.
 const SAID_BY_PROXIES: [&str; 6] = [

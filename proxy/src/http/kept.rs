@@ -1,7 +1,9 @@
 //! What has left of a request, kept as long as it may have to be sent again.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use weft_core::traffic::deadline::{TIMEOUT_FIELD, timeout_ms};
 use weft_core::traffic::{Answered, BodyKept};
 
 /// The field by which a calling proxy says that a request is a further attempt, and which one. It never reaches
@@ -12,7 +14,8 @@ pub(crate) const CAUSE_FIELD: &str = "x-weft-cause";
 /// The field by which a proxy says that a request reached no application.
 pub(crate) const UNREACHED_FIELD: &str = "x-weft-unreached";
 /// Causes that say of a proxy, or of one further on, that it has too much to do.
-const OVERLOADS: [&[u8]; 3] = [b"overload", b"connection-limit", b"descriptor-limit"];
+const OVERLOADS: [&[u8]; 4] =
+    [b"overload", b"concurrency-limit", b"connection-limit", b"descriptor-limit"];
 
 /// Who gets a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +68,17 @@ impl Kept {
         if self.is_lost { BodyKept::No } else { BodyKept::Yes }
     }
 
-    /// Makes the output what the next attempt begins with.
-    pub(crate) fn rewind(&mut self, output: &mut Vec<u8>) {
+    /// Makes the output what the next attempt begins with, for which there is so much time left.
+    pub(crate) fn rewind(&mut self, output: &mut Vec<u8>, left: Option<Duration>) {
         self.attempt = self.attempt.saturating_add(1);
         let mut line = String::new();
         if self.told == Told::Attempts {
             // Writing into a String cannot fail.
             let _ = write!(line, "{ATTEMPT_FIELD}: {}\r\n", self.attempt);
+            if let Some(left) = left {
+                // The head says more already, perhaps; who reads it takes the least.
+                let _ = write!(line, "{TIMEOUT_FIELD}: {}\r\n", timeout_ms(left));
+            }
         }
         // Before the empty line that ends the head.
         let end = self.head_bytes - b"\r\n".len();
@@ -99,8 +106,7 @@ pub(crate) fn answered(
     each_header("retry-after", &mut |seconds| {
         // A date is passed over: it is of another clock.
         let seconds: Option<u32> = number(seconds);
-        answered.retry_after =
-            seconds.map(|seconds| std::time::Duration::from_secs(seconds.into()));
+        answered.retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
     });
     each_header("x-envoy-ratelimited", &mut |_| answered.is_rate_limited = true);
     answered
@@ -112,8 +118,6 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -122,13 +126,13 @@ mod tests {
         let mut kept = Kept::new((output.len() - 2, Told::Attempts), 4);
         kept.keep(b"cd");
         for attempt in 2..=11 {
-            kept.rewind(&mut output);
+            kept.rewind(&mut output, None);
             let want =
                 format!("GET / HTTP/1.1\r\nhost: web\r\nx-weft-attempt: {attempt}\r\n\r\nabcd");
             assert_eq!(String::from_utf8_lossy(&output), want);
         }
         let mut output = b"GET / HTTP/1.1\r\n\r\n".to_vec();
-        Kept::new((output.len(), Told::Nothing), 4).rewind(&mut output);
+        Kept::new((output.len(), Told::Nothing), 4).rewind(&mut output, Some(Duration::ZERO));
         assert_eq!(output, b"GET / HTTP/1.1\r\n\r\n");
         kept.keep(b"efg");
         assert_eq!(kept.state(), BodyKept::No);

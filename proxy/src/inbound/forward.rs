@@ -19,6 +19,7 @@ use super::authorize::refusal;
 use super::certificate::{Shown, element};
 use super::ext_authz::{Authoriser, Question};
 use super::own_app::{OwnApp, open_with};
+use super::passes::Pass;
 use super::rates::meter;
 use super::token::{self, Checked};
 use super::under_way::{Entered, Kept, UnderWay, WholeRequest};
@@ -55,6 +56,8 @@ pub(crate) struct Plan {
     pub(super) local: Rc<Local>,
     pub(super) observed: Observed,
     is_dry_run: bool,
+    /// Within what time the caller wants the head of the answer.
+    told_timeout: Option<Duration>,
     /// Whether the request goes on with the path that was judged.
     pub(super) is_respelled: bool,
     /// Where it goes, if not to the connections that all callers share.
@@ -63,6 +66,8 @@ pub(crate) struct Plan {
     pub(super) edits: Option<Box<Edits>>,
     /// Of the content that was judged, for the next judgement.
     kept: Option<Kept>,
+    /// Its room at the local instance, where that is limited.
+    pass: Option<Box<Pass>>,
     _in_flight: InFlight,
     /// While it shares its connection.
     pub(super) entered: Option<Entered>,
@@ -88,6 +93,9 @@ impl Preparation {
     }
 }
 
+/// How much longer than it has said a calling proxy is waited for: it should find out first, and say so as its own
+/// end of a request.
+const GRACE: Duration = Duration::from_millis(100);
 /// How often a connection says that its requests would be refused.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -162,6 +170,7 @@ impl LocalApp {
             return Err(refusal(judge, &judgement, &self.caller, &snapshot.service));
         }
         meter((&self.worker, &local), &self.caller, (request, path))?;
+        let pass = Pass::take(&local, request)?;
         let is_respelled = is_by_content && path.is_ok();
         let logged_path = if is_respelled { self.path.as_bytes() } else { request.path() };
         let logged = self.begin_line(&local, request, logged_path);
@@ -181,10 +190,12 @@ impl LocalApp {
             local: self.local.clone(),
             observed: Observed::new(logged, traced),
             is_dry_run,
+            told_timeout: request.told_timeout(),
             is_respelled,
             own: self.own.clone(),
             edits: (!changes.is_empty()).then(|| Box::new(changes)),
             kept,
+            pass,
             _in_flight: in_flight,
             entered: None,
         })
@@ -331,6 +342,14 @@ pub(super) fn connect_refused(service: &ServiceName) -> Refusal {
 }
 
 impl Plan {
+    /// Returns how long the head of the answer may take: after that its caller is gone, or the service
+    /// shall have no longer.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        let own = self.local.workload.snapshot.inbound.request_timeout;
+        let told = self.told_timeout.map(|told| told.saturating_add(GRACE));
+        [own, told].into_iter().flatten().min()
+    }
+
     /// Takes note of the head of the answer to a request that came at `started`. Returns what the
     /// calling proxy is told of where the time went, if it wants to know.
     pub(super) fn answered(
@@ -338,6 +357,9 @@ impl Plan {
         started: Instant,
         each_header: impl Fn(&str, &mut dyn FnMut(&[u8])),
     ) -> Option<CalledLatency> {
+        if let Some(pass) = &self.pass {
+            pass.answered();
+        }
         self.observed.answered(each_header);
         let (proxy, application) = self.observed.split(started)?;
         let latency = LatencySplit::called(proxy, application);
@@ -521,7 +543,7 @@ impl Hop for LocalApp {
     }
 
     fn answer_limit(&self, plan: &Plan) -> Option<Duration> {
-        plan.local.workload.snapshot.inbound.request_timeout
+        plan.limit()
     }
 
     fn refuses(&mut self, request: RequestRef<'_>) {

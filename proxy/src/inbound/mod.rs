@@ -10,6 +10,7 @@ mod exposed;
 mod ext_authz;
 mod forward;
 mod own_app;
+mod passes;
 mod plaintext;
 mod quic;
 mod rates;

@@ -96,7 +96,7 @@ impl StreamHop for LocalApp {
     }
 
     fn answer_limit(plan: &Plan) -> Option<Duration> {
-        plan.local.workload.snapshot.inbound.request_timeout
+        plan.limit()
     }
 
     async fn send(

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use weft_core::canonical_path::{CanonicalPath, UnclearPath};
 use weft_core::intention::{Asked, Judge, Standing, Token};
@@ -17,6 +18,11 @@ use crate::listen::Caller;
 
 /// A request of which every header can be seen.
 pub(crate) trait WholeRequest: RequestView {
+    /// Returns within what time a calling proxy wants the head of the answer, if it says so.
+    fn told_timeout(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether a calling proxy says that it has sent the request before.
     fn is_further_attempt(&self) -> bool {
         false

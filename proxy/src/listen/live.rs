@@ -8,12 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Asked, Call};
 use weft_core::log_format::LogRecord;
 use weft_core::name::ServiceName;
 use weft_core::time::Timestamp;
+use weft_runtime::clock;
 use weft_runtime::tls::rustls::pki_types::CertificateDer;
 
 use crate::inbound::UnderWay;
@@ -36,6 +38,8 @@ pub(crate) struct Live {
     is_closed: Cell<bool>,
     pub(crate) under_way: Rc<UnderWay>,
     caller: RefCell<Option<Rc<Caller>>>,
+    /// When that was known.
+    since: Cell<Option<Instant>>,
     /// What the proxy that was called has shown, leaf first.
     server: RefCell<Option<Vec<CertificateDer<'static>>>>,
     waker: RefCell<Option<Waker>>,
@@ -148,6 +152,7 @@ impl Live {
     /// Notes who calls.
     pub(crate) fn set_caller(&self, caller: Rc<Caller>) {
         *self.caller.borrow_mut() = Some(caller);
+        self.since.set(Some(clock::instant()));
     }
 
     /// Whether the connection is to end at once; else the task that asks is woken when it is.
@@ -238,6 +243,14 @@ impl Live {
         }
     }
 
+    /// Lets the connection end with the next request if its caller has had it for so long.
+    pub(crate) fn retire_older(&self, now: Instant, most: Duration) {
+        let is_old = self.since.get().is_some_and(|since| now.duration_since(since) >= most);
+        if is_old && !self.is_draining() {
+            self.retire();
+        }
+    }
+
     /// Runs the connection's future until it ends or is cut; `None` when it was cut.
     pub(crate) fn guard<F: Future>(&self, future: F) -> Guarded<'_, F> {
         Guarded { live: self, future }
@@ -299,6 +312,11 @@ mod tests {
         live.set_caller(Rc::new(caller));
         live.drain_expired(Timestamp(4_999));
         assert!(!live.is_draining());
+        let (now, most) = (clock::instant(), Duration::from_secs(60));
+        live.retire_older(now, most);
+        assert!(!live.is_draining());
+        live.retire_older(now + most, most);
+        assert!(live.is_draining() && !live.is_leaving(), "it has time");
         live.drain_expired(Timestamp(5_000));
         assert!(live.is_draining());
     }

@@ -88,6 +88,7 @@ pub(super) fn run_thread(
                 _ = sweep.tick() => {
                     thread.close_idle(POOL_IDLE_MAX);
                     thread.all().iter().for_each(|worker| worker.drain_expired());
+                    thread.all().iter().for_each(|worker| worker.retire_older());
                 }
                 () = tasks.cancelled() => break,
             }

@@ -222,6 +222,19 @@ impl Worker {
         self.lives.borrow().values().for_each(|live| live.drain_expired(now));
     }
 
+    /// Has callers leave whose connections have lasted as long as they may.
+    pub(super) fn retire_older(&self) {
+        let most = self
+            .local
+            .borrow()
+            .as_ref()
+            .and_then(|local| local.workload.snapshot.inbound.connection_duration_max);
+        if let Some(most) = most {
+            let now = clock::instant();
+            self.lives.borrow().values().for_each(|live| live.retire_older(now, most));
+        }
+    }
+
     /// Takes a connection out.
     pub(super) fn untrack(&self, number: u64) {
         let mut lives = self.lives.borrow_mut();

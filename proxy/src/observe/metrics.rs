@@ -10,6 +10,7 @@ use weft_core::chain::TargetId;
 use weft_core::log_format::{LatencyPart, LatencySplit, is_failure};
 use weft_core::name::ServiceName;
 use weft_core::traffic::Traffic;
+use weft_core::traffic::gate::Gate;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
@@ -241,6 +242,8 @@ pub(super) struct Counts {
     pub(super) leaf_valid_before_ms: Count,
     pub(super) listeners_failed: Count,
     pub(super) plaintext: PlaintextSources,
+    /// Of the configuration in force.
+    pub(super) gate: Mutex<Option<Arc<Gate>>>,
 }
 
 impl Drop for Counts {
@@ -283,6 +286,7 @@ impl Metrics {
             leaf_valid_before_ms: Count::default(),
             listeners_failed: Count::default(),
             plaintext: PlaintextSources::default(),
+            gate: Mutex::default(),
         });
         all.insert(proxy.into(), Arc::downgrade(&counts));
         WorkloadMetrics(counts)
@@ -338,6 +342,11 @@ impl WorkloadMetrics {
     pub(crate) fn applied(&self, version: u64, leaf_valid_before_ms: u64) {
         self.0.snapshot_version.set(version);
         self.0.leaf_valid_before_ms.set(leaf_valid_before_ms);
+    }
+
+    /// Has the limit of requests under way shown.
+    pub(crate) fn shows_gate(&self, gate: Option<Arc<Gate>>) {
+        *self.0.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     /// Counts a configuration that was refused.

@@ -3,6 +3,7 @@
 mod decisions;
 mod export;
 mod flows;
+mod gate;
 mod logs;
 mod metrics;
 mod observed;

@@ -10,6 +10,8 @@ use weft_core::log_format::LatencyPart;
 
 use crate::handover::Standing;
 
+use super::flows::Dialect;
+use super::gate;
 use super::metrics::{
     BySide, Counts, DURATION_BOUNDS_US, Durations, Labels, Metrics, MuxCounts, Pick, Registry,
     Series, Side,
@@ -82,6 +84,8 @@ impl Metrics {
         write_sides(&QUIC_COUNTS, &workloads, |it| &it.quic, &mut text);
         write_sides(&UDP_COUNTS, &workloads, |it| &it.udp, &mut text);
         write_lost(&workloads, &mut text);
+        let is_envoy_told = registry.dialects.get().is_some_and(|it| it.contains(&Dialect::Envoy));
+        gate::write(&workloads, is_envoy_told, &mut text);
         write_requests(&all, &mut text);
         write_durations(&all, &mut text);
         for (name, help, pick) in COUNTS {
@@ -131,7 +135,7 @@ impl Counts {
     }
 
     /// Names the workload before other labels, where there are several.
-    fn labels(&self, more: &str) -> String {
+    pub(super) fn labels(&self, more: &str) -> String {
         match (&*self.proxy, more) {
             ("", "") => String::new(),
             ("", more) => format!("{{{more}}}"),

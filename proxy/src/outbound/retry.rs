@@ -14,7 +14,7 @@ use weft_runtime::clock;
 use super::breaker::Place;
 use super::endpoint::Called;
 use super::route::{Plan, flow};
-use super::stream::{Unsent, attempt};
+use super::stream::{Unsent, attempt, set_timeout};
 use crate::http::general::{Incoming, Replay, RequestBody, each_value};
 use crate::http::{ATTEMPT_FIELD, Outcome, Refusal, Told, answered};
 use crate::observe::RetryResult;
@@ -144,6 +144,10 @@ pub(super) async fn attempts(
         let mut request = Request::from_parts(parts.clone(), replay.begin());
         if number > 1 && plan.told() == Told::Attempts {
             request.headers_mut().insert(ATTEMPT_FIELD, HeaderValue::from(number));
+            if let Some(by) = by {
+                let left = by.saturating_duration_since(clock::instant());
+                set_timeout(request.headers_mut(), left);
+            }
         }
         let sent = match limit {
             Some(limit) => in_time(limit, &replay, attempt(plan, request)).await,

@@ -1,15 +1,18 @@
 //! Where one request goes: the chain's routes and splits, asked for each request.
 
 use std::fmt::Display;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weft_core::chain::REQUEST_TIMEOUT_DEFAULT;
 use weft_core::config_entry::{ForwardClientCert, Protocol};
 use weft_core::local_address::LocalAddress;
 use weft_core::log_format::{CalledLatency, LatencySplit, LogRecord, TIMING_FIELD};
 use weft_core::name::ServiceName;
+use weft_core::traffic::deadline::{TIMEOUT_FIELD, timeout_ms};
 use weft_core::traffic::proxy_protocol::Header;
 use weft_core::traffic::{AttemptEnd, BodyKept, Edited, RequestView, Rewrite, Routed};
 use weft_runtime::clock;
@@ -164,9 +167,11 @@ impl HttpUpstream {
         }
         let observed = Observed::new(logged, traced);
         // Outside the mesh nobody could answer.
-        let ask = match observed.wants_latency() && target.outside.is_none() {
-            true => Ask::Timing,
-            false => Ask::Nothing,
+        let is_told =
+            routed.request_timeout != REQUEST_TIMEOUT_DEFAULT && !routed.request_timeout.is_zero();
+        let ask = Ask {
+            timing: observed.wants_latency() && target.outside.is_none(),
+            within: (is_told && target.outside.is_none()).then_some(routed.request_timeout),
         };
         let facts = self.facts(request, (&routed, target));
         let changes = Changes::new(upstream.table.request_headers(routed.edited), facts.as_deref());
@@ -267,16 +272,33 @@ impl HttpUpstream {
     }
 }
 
-/// What the called proxy is asked for besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
-    Nothing,
-    /// Where the time goes.
-    Timing,
+/// What the called proxy is asked for and told besides.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// It is asked where the time goes.
+    pub(super) timing: bool,
+    /// Within what time the head of the answer is wanted, where somebody has chosen that.
+    pub(super) within: Option<Duration>,
 }
 
 /// The field that asks where the time goes, as a line.
 const TIMING_LINE: &[u8] = b"x-weft-timing: 1\r\n";
+/// Bytes of all that is asked and told.
+const ASK_BYTES_MAX: usize = 64;
+
+impl Ask {
+    /// Writes it as lines; most requests have none.
+    fn lines(self, room: &mut [u8; ASK_BYTES_MAX]) -> &[u8] {
+        let timing = if self.timing { TIMING_LINE } else { &[] };
+        let Some(within) = self.within else { return timing };
+        let mut rest = &mut room[..];
+        // There is room: a number has ten digits.
+        let _ = rest.write_all(timing);
+        let _ = write!(rest, "{TIMEOUT_FIELD}: {}\r\n", timeout_ms(within));
+        let left = rest.len();
+        &room[..ASK_BYTES_MAX - left]
+    }
+}
 
 /// Returns a route's number as flows are told apart by it.
 pub(super) fn route_number(routed: &Routed<'_>) -> u32 {
@@ -348,13 +370,14 @@ impl Hop for HttpUpstream {
             let host_default = upstream.service.as_str().as_bytes();
             let own = target.outside.as_ref().and_then(|outside| own_host(outside));
             let host = host.or(own.as_deref()).map(str::as_bytes);
+            let mut room = [0; ASK_BYTES_MAX];
             let writer = RequestWriter {
                 rewrite,
                 edits,
                 changes,
                 host_default,
                 host,
-                added_lines: if ask == Ask::Timing { TIMING_LINE } else { &[] },
+                added_lines: ask.lines(&mut room),
                 client_cert,
                 proto_line: if target.outside.is_none() { PROTO_HTTP } else { b"" },
                 ..Default::default()

@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use weft_core::config_entry::Protocol;
 use weft_core::limits::HTTP_HEADERS_MAX;
 use weft_core::log_format::{CalledLatency, TIMING_ASKED, TIMING_FIELD};
+use weft_core::traffic::deadline::{
+    GRPC_TIMEOUT_FIELD, TIMEOUT_FIELD, grpc_timeout, read_grpc_timeout, timeout_ms,
+};
 use weft_core::traffic::{AttemptEnd, RequestView};
 use weft_runtime::task::TaskTree;
 
@@ -43,8 +46,8 @@ impl StreamHop for HttpUpstream {
     fn plan(&mut self, parts: &mut Parts, _ready: ()) -> Result<Plan, Refusal> {
         let mut host_default = String::new();
         let (mut target, mut outside, mut host) = (Vec::new(), None, None);
-        let (mut headers, mut asks) = (None, Ask::Nothing);
-        let plan = self.decide(&PartsView(parts), |written| {
+        let (mut headers, mut asks) = (None, Ask::default());
+        let mut plan = self.decide(&PartsView(parts), |written| {
             let Written { upstream, target: called, rewrite, edits, changes, .. } = written;
             asks = written.ask;
             host_default = upstream.service.to_string();
@@ -68,10 +71,11 @@ impl StreamHop for HttpUpstream {
         if let Some(headers) = headers {
             parts.headers = headers;
         }
-        if asks == Ask::Timing {
-            let asked = HeaderValue::from_static(TIMING_ASKED);
-            parts.headers.insert(TIMING_FIELD, asked);
+        if self.speaks() == Protocol::Grpc {
+            plan.keep_deadline(&parts.headers);
+            asks.within = plan.request_timeout.filter(|_| outside.is_none());
         }
+        asks.write(&mut parts.headers);
         if outside.is_none() {
             set_proto(&mut parts.headers, "http");
         }
@@ -155,6 +159,16 @@ impl StreamHop for HttpUpstream {
     }
 }
 
+/// Says within what time the answer is wanted, in gRPC too if the caller has said it so.
+pub(super) fn set_timeout(headers: &mut HeaderMap, within: Duration) {
+    headers.insert(TIMEOUT_FIELD, HeaderValue::from(timeout_ms(within)));
+    if headers.contains_key(GRPC_TIMEOUT_FIELD)
+        && let Ok(lowered) = HeaderValue::try_from(grpc_timeout(within))
+    {
+        headers.insert(GRPC_TIMEOUT_FIELD, lowered);
+    }
+}
+
 /// What a way is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carried {
@@ -167,6 +181,27 @@ enum Carried {
 impl Carried {
     fn of(request: &Request<RequestBody>) -> Self {
         if wants_tunnel(request) { Self::Tunnel } else { Self::Message }
+    }
+}
+
+impl Ask {
+    /// Says it in fields.
+    fn write(self, headers: &mut HeaderMap) {
+        if self.timing {
+            headers.insert(TIMING_FIELD, HeaderValue::from_static(TIMING_ASKED));
+        }
+        if let Some(within) = self.within {
+            set_timeout(headers, within);
+        }
+    }
+}
+
+impl Plan {
+    /// Waits no longer than a call of gRPC says.
+    fn keep_deadline(&mut self, headers: &HeaderMap) {
+        let said = headers.get(GRPC_TIMEOUT_FIELD);
+        let said = said.and_then(|said| read_grpc_timeout(said.as_bytes()));
+        self.request_timeout = [self.request_timeout, said].into_iter().flatten().min();
     }
 }
 

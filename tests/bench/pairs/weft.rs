@@ -185,6 +185,8 @@ fn snapshot(
             ext_authz: None,
             congestion_control: CongestionControl::default(),
             rate_limits: None,
+            load_limits: None,
+            connection_duration_max: None,
             connections_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: None,

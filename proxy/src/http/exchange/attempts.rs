@@ -148,7 +148,8 @@ impl<C: Wire, H: Hop> Session<C, H> {
     ) -> Option<Duration> {
         let kept = upload.pump.kept.as_mut()?;
         let pause = self.hop.attempt_ended(plan, &end?, (kept.state(), by))?;
-        kept.rewind(&mut self.output);
+        let left = by.map(|by| by.saturating_duration_since(clock::instant() + pause));
+        kept.rewind(&mut self.output, left);
         Some(pause)
     }
 

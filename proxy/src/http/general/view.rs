@@ -1,11 +1,14 @@
 //! A request as a value: what routing may see of it, and what must not go on to the next hop.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use weft_core::limits;
 use weft_core::log_format::{TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::RequestView;
+use weft_core::traffic::deadline::{TIMEOUT_FIELD, read_timeout};
 
 use super::super::h1::{is_disguised, is_envoys, is_host, is_like, is_mesh, is_scheme};
 use super::super::kept::ATTEMPT_FIELD;
@@ -70,6 +73,10 @@ impl RequestView for PartsView<'_> {
 }
 
 impl WholeRequest for PartsView<'_> {
+    fn told_timeout(&self) -> Option<Duration> {
+        self.0.extensions.get::<ToldTimeout>().map(|told| told.0)
+    }
+
     fn is_further_attempt(&self) -> bool {
         self.0.extensions.get::<FurtherAttempt>().is_some()
     }
@@ -181,6 +188,10 @@ pub(crate) fn clean_request(
     if !said.is_empty() {
         parts.extensions.insert(SaidCert(said));
     }
+    let told = parts.headers.get_all(TIMEOUT_FIELD).iter();
+    if let Some(told) = told.filter_map(|told| read_timeout(told.as_bytes())).min() {
+        parts.extensions.insert(ToldTimeout(told));
+    }
     if parts.headers.contains_key(ATTEMPT_FIELD) {
         parts.extensions.insert(FurtherAttempt);
     }
@@ -194,6 +205,10 @@ pub(crate) fn clean_request(
 /// Stands beside a request whose calling proxy wants to know where the time goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsksTiming;
+
+/// Within what time a calling proxy wants the head of the answer.
+#[derive(Debug, Clone, Copy)]
+struct ToldTimeout(Duration);
 
 /// Stands beside a request that its calling proxy has sent before.
 #[derive(Debug, Clone, Copy)]

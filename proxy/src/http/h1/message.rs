@@ -1,15 +1,17 @@
 //! Heads parsed: where their parts lie, how the body ends, what becomes of the connection.
 
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use weft_core::limits;
-use weft_core::log_format::{TIMING_ASKED, TIMING_FIELD};
+use weft_core::log_format::TIMING_ASKED;
 use weft_core::traffic::RequestView;
 
 use super::body::Framing;
 use super::field::{Field, Kind, Span, is_like, is_scheme, kind, members};
 use super::head::HeadError;
-use crate::http::{ATTEMPT_FIELD, MADE_FIELDS_MAX};
+use super::told::{is_attempt, is_timing};
+use crate::http::MADE_FIELDS_MAX;
 use crate::inbound::WholeRequest;
 
 /// The head of a request. Reused from request to request of one connection.
@@ -307,6 +309,10 @@ impl RequestView for RequestRef<'_> {
 }
 
 impl WholeRequest for RequestRef<'_> {
+    fn told_timeout(&self) -> Option<Duration> {
+        self.read_told_timeout()
+    }
+
     fn is_further_attempt(&self) -> bool {
         self.head.is_further
     }
@@ -332,16 +338,6 @@ pub(crate) struct ResponseHead {
     pub(crate) is_unreached: bool,
     /// Whether it answers a CONNECT; set before it is parsed.
     pub(crate) to_connect: bool,
-}
-
-/// Whether a field is the one by which proxies tell each other where the time goes.
-pub(super) fn is_timing(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(TIMING_FIELD.as_bytes())
-}
-
-/// Whether a field is the one by which a calling proxy says which attempt a request is.
-fn is_attempt(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(ATTEMPT_FIELD.as_bytes())
 }
 
 /// Whether its value asks.

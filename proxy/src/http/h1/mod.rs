@@ -7,6 +7,7 @@ mod body;
 mod field;
 mod head;
 mod message;
+mod told;
 mod write;
 
 pub(crate) use body::{BodyError, BodyReader, Framing};

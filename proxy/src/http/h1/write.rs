@@ -2,7 +2,8 @@
 
 use super::body::Framing;
 use super::field::{CLIENT_CERT, Field, Kind};
-use super::message::{ForwardedProto, RequestRef, ResponseHead, is_timing};
+use super::message::{ForwardedProto, RequestRef, ResponseHead};
+use super::told::is_timing;
 use crate::http::{Changes, Edits};
 use weft_core::traffic::{RequestView as _, Rewrite};
 
