@@ -232,7 +232,8 @@ async fn open_sockets(
     let keys = KeySets::start(kept, metrics.registry(), tasks).await?;
     let sources = Sources { views: views.clone(), keys, leaves: leaves.clone() };
     let addresses = (config.bind_addr, config.advertise_addr);
-    let proxies = Proxies::start(local, sources, (membership, addresses), tasks);
+    let place = (membership.as_ref(), addresses, config.locality.clone());
+    let proxies = Proxies::start(local, sources, place, tasks);
     serve_proxies(&config.proxy_socket, (proxies.clone(), config.host_proxy.clone()), tasks)?;
     if let Some(workload_api) = &config.workload_api {
         let (local, membership) = (local.clone(), membership.clone());

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use weft_core::chain::Endpoint;
-use weft_core::config_entry::{BalancePolicy, LoadBalancer};
+use weft_core::config_entry::{BalancePolicy, LoadBalancer, PassiveHealthCheck, SlowStart};
 use weft_core::name::InstanceId;
+use weft_core::time::Span;
+use weft_core::traffic::outlier::{Failure, OutlierRules, Outliers, Standing, Window};
 use weft_core::traffic::{Balance, Endpoints, Latency, Mix64, Moment, Turn};
 
 const REPLICAS: usize = 11;
@@ -41,7 +43,11 @@ enum World {
 /// How a caller chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
+    /// With instances left out that fail, by [`outlier`].
+    Ejecting(BalancePolicy),
     Ours(BalancePolicy),
+    /// With instances that have come led up to their share.
+    Slowly(BalancePolicy),
     /// Of two, by the product of peak EWMA and requests under way, as Finagle has it.
     PlainPeakEwma,
 }
@@ -52,13 +58,20 @@ struct Caller {
     plain: Vec<(f64, u64)>,
     in_flight: Vec<u32>,
     turn: Turn,
+    /// `None` where nobody is left out.
+    outliers: Option<Outliers>,
 }
 
-struct Seen<'a>(&'a Caller, Instant);
+/// What a caller knows, when, and since when the sick one is there.
+struct Seen<'a>(&'a Caller, Instant, (&'a Balance, Duration));
 
 impl Endpoints for Seen<'_> {
-    fn is_usable(&self, _number: usize) -> bool {
-        true
+    fn is_usable(&self, number: usize) -> bool {
+        self.0.outliers.as_ref().is_none_or(|outliers| !outliers.is_out(number))
+    }
+    fn part(&self, number: usize) -> f64 {
+        let (balance, age) = self.2;
+        if number == SICK { balance.part(age) } else { 1.0 }
     }
     fn in_flight(&self, number: usize) -> u32 {
         self.0.in_flight[number]
@@ -120,21 +133,29 @@ impl Sim {
         let endpoint = |number: usize| Endpoint {
             address: format!("10.0.0.{number}:21000").parse().expect("an address"),
             weight: 1,
+            tier: 0,
             instance: InstanceId::parse("web-1").expect("an id"),
         };
         let endpoints: Vec<Endpoint> = (1..=REPLICAS).map(endpoint).collect();
         let policy = match way {
-            Way::Ours(policy) => policy,
+            Way::Ejecting(policy) | Way::Ours(policy) | Way::Slowly(policy) => policy,
             Way::PlainPeakEwma => BalancePolicy::Unset,
         };
-        let balance =
-            Balance::new(Some(&LoadBalancer { policy, ..LoadBalancer::default() }), &endpoints);
+        let slow = SlowStart { window: Span(Duration::from_secs(10)), ..SlowStart::default() };
+        let slow_start = matches!(way, Way::Slowly(_)).then_some(slow);
+        let settings = LoadBalancer { policy, slow_start, ..LoadBalancer::default() };
+        let balance = Balance::new(Some(&settings), &endpoints);
+        let outliers = || {
+            let rules = OutlierRules::new(Some(&PassiveHealthCheck::default()));
+            Outliers::new(rules, vec![Standing::default(); REPLICAS])
+        };
         let mut random = Mix64::new(seed);
         let caller = |random: &mut Mix64| Caller {
             latency: vec![Latency::default(); REPLICAS],
             plain: vec![(0.0, 0); REPLICAS],
             in_flight: vec![0; REPLICAS],
             turn: balance.turn(random),
+            outliers: matches!(way, Way::Ejecting(_)).then(outliers),
         };
         let callers = (0..callers).map(|_| caller(&mut random)).collect();
         let events =
@@ -220,7 +241,13 @@ impl Sim {
         // The place is the caller's own, beside what it knows.
         let spare = self.balance.turn(&mut Mix64::new(0));
         let mut turn = std::mem::replace(&mut self.callers[number].turn, spare);
-        let seen = Seen(&self.callers[number], self.start + Duration::from_micros(now));
+        let at = self.start + Duration::from_micros(now);
+        if let Some(outliers) = &mut self.callers[number].outliers {
+            outliers.handle_timeout(|| vec![Window::default(); REPLICAS], (at, &mut *random));
+        }
+        // Before the onset it has been there for as long as the others.
+        let age = now.checked_sub(ONSET_US).map_or(Duration::MAX, Duration::from_micros);
+        let seen = Seen(&self.callers[number], at, (&self.balance, age));
         let found = self.balance.choose(&seen, Moment { key: None, turn: &mut turn, random });
         self.callers[number].turn = turn;
         found.expect("all can be used")
@@ -247,6 +274,12 @@ impl Sim {
         let (sample, kept) = ((now - sent) as f64, (-((now - seen) as f64) / 10e6).exp());
         let next = if sample > peak { sample } else { peak * kept + sample * (1.0 - kept) };
         of.plain[replica] = (next, now);
+        if let Some(outliers) = &mut of.outliers {
+            match failed {
+                true => outliers.handle_failure(replica, Failure::Server, (at, &mut self.random)),
+                false => outliers.handle_success(replica),
+            }
+        }
         if failed {
             of.latency[replica].failed(took, at);
             self.failed += 1;
@@ -327,5 +360,35 @@ fn a_replica_that_fails_fast_does_not_draw_requests() {
     let (ours, others) = table(World::FailsFast, (12, 0.6));
     for (name, other) in others {
         assert!(ours.success > other.success, "{name}: {ours:?} {other:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_fails_is_left_out_after_a_few_requests_of_each_caller() {
+    let how = (12, 0.6);
+    for policy in [BalancePolicy::RoundRobin, BalancePolicy::LeastRequest, BalancePolicy::Unset] {
+        let (plain, ejecting) = (
+            mean(World::FailsFast, Way::Ours(policy), how),
+            mean(World::FailsFast, Way::Ejecting(policy), how),
+        );
+        println!("{policy:?}: ok {:.3} %, ejecting {:.3} %", plain.success, ejecting.success);
+        // In 20 s each caller fails 5 times at first, and 5 times when it is let in again; and those under way.
+        assert!(ejecting.success > 99.6 && ejecting.success >= plain.success, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_cold_replica_that_is_led_up_to_its_share_makes_fewer_wait() {
+    let how = (12, 0.6);
+    for policy in [BalancePolicy::RoundRobin, BalancePolicy::LeastRequest, BalancePolicy::Random] {
+        let (plain, slowly) = (
+            mean(World::ColdStart, Way::Ours(policy), how),
+            mean(World::ColdStart, Way::Slowly(policy), how),
+        );
+        println!(
+            "{policy:?}: p99 {:.1} ms, p99.9 {:.1} ms; slowly {:.1} ms, {:.1} ms",
+            plain.p99_ms, plain.p999_ms, slowly.p99_ms, slowly.p999_ms
+        );
+        assert!(slowly.p99_ms < plain.p99_ms && slowly.p999_ms < plain.p999_ms, "{policy:?}");
     }
 }

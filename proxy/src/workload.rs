@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use weft_core::chain::{Target, TargetId};
 use weft_core::config_entry::{MeshTransport, Protocol, ServiceDestination, Tracing};
@@ -90,6 +91,8 @@ pub(crate) struct UpstreamTarget {
     pub(crate) sni: String,
     pub(crate) tls: Arc<ClientConfigs>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Since when each is there; `None` for those that were there when the target came.
+    pub(crate) since: Box<[Option<Instant>]>,
     /// How one of them is chosen; the same `Arc` as before when neither has changed.
     pub(crate) balance: Arc<Balance>,
     /// What it may be asked at once; the same `Arc` as before while that has not changed, `None` where nothing is limited.
@@ -278,6 +281,7 @@ fn upstreams(
         for target in upstream.chain.targets.values() {
             let mut made = upstream_target(target, (snapshot, before), with, &mut configs)?;
             made.breaker = breaker(upstream, target, before);
+            made.since = since(upstream, &made, before);
             made.health = health(upstream, &made, before);
             targets.push(made);
         }
@@ -308,7 +312,7 @@ fn known_keys(snapshot: &ProxySnapshot) -> BTreeMap<ServiceName, KnownKeys> {
 fn door(host: &str, port: u16) -> Option<Endpoint> {
     let ip = host.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let instance = InstanceId::parse(host).ok()?;
-    Some(Endpoint { address: SocketAddr::new(ip, port), weight: 1, instance })
+    Some(Endpoint { address: SocketAddr::new(ip, port), weight: 1, instance, tier: 0 })
         .filter(|_| !host.starts_with('*'))
 }
 
@@ -355,12 +359,33 @@ fn health(
     }
     let standing = |endpoint: &Endpoint| {
         let (endpoints, health) = known?;
-        let is_same =
-            |it: &Endpoint| it.address == endpoint.address && it.instance == endpoint.instance;
-        endpoints.iter().position(is_same).map(|number| health.standing(number))
+        position(endpoints, endpoint).map(|number| health.standing(number))
     };
     let standing = target.endpoints.iter().map(|it| standing(it).unwrap_or_default()).collect();
     Some(Health::new(rules, standing))
+}
+
+/// Says since when endpoints are there.
+fn since(
+    upstream: &UpstreamConfig,
+    target: &UpstreamTarget,
+    before: Option<&Workload>,
+) -> Box<[Option<Instant>]> {
+    let before = target_before(upstream, &target.id, before).filter(|it| !it.endpoints.is_empty());
+    let now = clock::instant();
+    let since = |endpoint: &Endpoint| {
+        let before = before?;
+        match position(&before.endpoints, endpoint) {
+            Some(number) => before.since[number],
+            None => Some(now),
+        }
+    };
+    target.endpoints.iter().map(since).collect()
+}
+
+/// Finds an endpoint among others, whatever its weight.
+fn position(among: &[Endpoint], endpoint: &Endpoint) -> Option<usize> {
+    among.iter().position(|it| it.address == endpoint.address && it.instance == endpoint.instance)
 }
 
 /// Returns a target of an upstream as it was.
@@ -404,6 +429,7 @@ fn upstream_target(
         balance: balance(target, &endpoints, before),
         breaker: None,
         health: None,
+        since: Box::default(),
         endpoints,
         outside: target.outside.clone().map(Arc::new),
     })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::info;
-use weft_core::catalog::{Service, ServiceKind};
+use weft_core::catalog::{Locality, Service, ServiceKind};
 use weft_core::name::{InstanceId, ServiceName};
 use weft_core::proxycfg::Site;
 use weft_runtime::task::TaskTree;
@@ -64,7 +64,11 @@ impl Proxies {
     pub fn start(
         local: &Local,
         sources: Sources,
-        (membership, (bind_address, advertise_address)): (&Membership, (IpAddr, IpAddr)),
+        (membership, (bind_address, advertise_address), locality): (
+            &Membership,
+            (IpAddr, IpAddr),
+            Option<Locality>,
+        ),
         tasks: &TaskTree,
     ) -> Self {
         let site = Site {
@@ -72,6 +76,7 @@ impl Proxies {
             advertise_address,
             datacenter: membership.datacenter.clone(),
             trust_domain: membership.trust_domain.clone(),
+            locality,
         };
         let (local, tasks) = (local.clone(), tasks.child("proxycfg"));
         let (taps, table) = (Taps::default(), Mutex::default());

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
-    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, PathRewrite, Protocol,
-    RetryPolicy, RouteFault, RouteRedirect, RouteResponse, ServiceDestination, Sticky, Weight,
+    EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, LocalityMode, PathRewrite,
+    Protocol, RetryPolicy, RouteFault, RouteRedirect, RouteResponse, ServiceDestination, Sticky,
+    Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -232,6 +233,9 @@ pub struct Target {
     /// How one of its instances is chosen; `None` as the proxy thinks best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<Box<LoadBalancer>>,
+    /// Whether near instances come first.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub locality: LocalityMode,
     /// Over what its proxies are reached.
     #[serde(default, skip_serializing_if = "is_blank")]
     pub transport: HopTransport,

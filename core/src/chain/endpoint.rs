@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config_entry::blank::is_blank;
 use crate::name::InstanceId;
 
 /// One usable instance of a target: where its sidecar listens for mTLS.
@@ -15,4 +16,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// The sidecar's registration, for people and metrics.
     pub instance: InstanceId,
+    /// How far away it is: those of a higher tier are for when those of lower ones do not suffice. 0 for all where
+    /// near ones do not come first.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub tier: u8,
 }

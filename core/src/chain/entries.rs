@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config_entry::{
-    ConfigEntry, EntryKey, EntryKind, HopTransport, Protocol, ProxyDefaults, Rollout,
+    ConfigEntry, EntryKey, EntryKind, HopTransport, LocalityMode, Protocol, ProxyDefaults, Rollout,
     ServiceDefaults, ServiceDestination, ServiceResolver, ServiceRouter, ServiceSplitter,
 };
 use crate::name::ServiceName;
@@ -75,6 +75,16 @@ impl<'a> Entries<'a> {
         let all = all.and_then(ConfigEntry::as_proxy_defaults);
         let own = own.map(ServiceDefaults::hop_transport).unwrap_or_default();
         own.or(all.map(ProxyDefaults::hop_transport).unwrap_or_default())
+    }
+
+    /// Says whether near instances come first: as the resolver says, else as proxy-defaults does.
+    pub(super) fn locality(&self, resolver: Option<&ServiceResolver>) -> LocalityMode {
+        let own = resolver.and_then(|entry| entry.prioritize_by_locality.as_ref());
+        let all = self.find(EntryKind::ProxyDefaults, ProxyDefaults::NAME);
+        let all = all.and_then(ConfigEntry::as_proxy_defaults);
+        let all = || all.and_then(|all| all.prioritize_by_locality.as_ref());
+        let own = own.filter(|own| own.mode != LocalityMode::Unset);
+        own.or_else(all).map_or(LocalityMode::Unset, |found| found.mode)
     }
 
     pub(super) fn router(&self, service: &ServiceName) -> Option<&'a ServiceRouter> {

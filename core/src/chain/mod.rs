@@ -12,6 +12,7 @@ mod resolve;
 mod rollout;
 mod select;
 mod shown;
+mod subset;
 #[cfg(test)]
 mod tests;
 
@@ -24,4 +25,5 @@ pub use compiled::{
 pub use endpoint::Endpoint;
 pub use entries::EntryLookup;
 pub use error::{ChainError, Place};
-pub use select::select;
+pub use select::{select, tell_tiers};
+pub use subset::subset;

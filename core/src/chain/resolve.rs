@@ -191,6 +191,7 @@ impl Compiler<'_> {
             spiffe_id: SpiffeId::service(trust_domain.clone(), datacenter.clone(), service.clone()),
             outside: self.entries.outside(&service).cloned(),
             load_balancer: entry.and_then(|entry| entry.load_balancer.clone()).map(Box::new),
+            locality: self.entries.locality(entry),
             transport: self.entries.transport(&service),
             service,
             service_subset,

@@ -1,9 +1,10 @@
 //! Which instances of a target may be called.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, Target};
-use crate::catalog::{CheckStatus, ServiceInstance};
+use crate::catalog::{CheckStatus, Locality, ServiceInstance};
 use crate::filter::{Filter, SERVICE_INSTANCE};
 
 /// Chooses the usable ones of the sidecars and native instances that speak for a service.
@@ -42,6 +43,34 @@ pub fn select(target: &Target, instances: &[ServiceInstance]) -> Vec<Endpoint> {
     endpoints
 }
 
+/// Says how far each endpoint is from a caller: of the same zone, of the same region, elsewhere.
+///
+/// **Source**: Consul: docs/connect/config-entries/service-resolver#prioritizebylocality.
+pub fn tell_tiers(endpoints: &mut [Endpoint], instances: &[ServiceInstance], own: &Locality) {
+    let known: BTreeMap<SocketAddr, u8> = instances
+        .iter()
+        .filter_map(|instance| {
+            let there = instance.service.locality.as_ref();
+            Some((endpoint(instance)?.address, tier(own, there)))
+        })
+        .collect();
+    for endpoint in endpoints {
+        endpoint.tier = known.get(&endpoint.address).copied().unwrap_or(ELSEWHERE);
+    }
+}
+
+/// Of those whose region is another one, or not known.
+const ELSEWHERE: u8 = 2;
+
+fn tier(own: &Locality, there: Option<&Locality>) -> u8 {
+    match there {
+        Some(there) if there.region != own.region => ELSEWHERE,
+        Some(there) if there.zone == own.zone => 0,
+        Some(_) => 1,
+        None => ELSEWHERE,
+    }
+}
+
 fn endpoint(instance: &ServiceInstance) -> Option<Endpoint> {
     let ip: IpAddr = instance.address().parse().ok()?;
     let port = Some(instance.service.port).filter(|port| *port != 0)?;
@@ -49,5 +78,6 @@ fn endpoint(instance: &ServiceInstance) -> Option<Endpoint> {
         address: SocketAddr::new(ip, port),
         weight: instance.weight().max(1),
         instance: instance.service.id.clone(),
+        tier: 0,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{ChainNode, CompiledChain, Target, check_write, compile, select};
+use super::{ChainNode, CompiledChain, Endpoint, Target, check_write, compile, select, tell_tiers};
 use crate::catalog::ServiceInstance;
 use crate::config_entry::{ConfigEntry, EntryKey, Weight};
 use crate::name::{Datacenter, ServiceName, TrustDomain};
@@ -393,4 +393,27 @@ fn a_rollout_that_leads_nowhere_or_beside_a_splitter_is_refused() {
     let tcp = json!({"Kind":"service-defaults","Name":"a","Protocol":"tcp"});
     let bytes = told(vec![resolver(""), rollout, tcp]);
     assert!(bytes.contains("a speaks tcp, and a rollout needs http, http2 or grpc"), "{bytes}");
+}
+
+#[test]
+fn instances_are_as_far_as_their_zones_and_regions_are() {
+    let own = crate::catalog::Locality { region: "eu".into(), zone: "eu-a".into() };
+    let at = |number: usize, locality: serde_json::Value| {
+        instance(&format!("10.0.0.{number}"), json!({ "/Service/Locality": locality }))
+    };
+    let instances = [
+        at(1, json!({ "Region": "eu", "Zone": "eu-a" })),
+        at(2, json!({ "Region": "eu", "Zone": "eu-b" })),
+        at(3, json!({ "Region": "us", "Zone": "eu-a" })),
+        at(4, json!(null)),
+        at(5, json!({ "Region": "eu" })),
+    ];
+    let mut endpoints: Vec<Endpoint> = instances
+        .iter()
+        .flat_map(|it| select(&target("", false), std::slice::from_ref(it)))
+        .collect();
+    assert_eq!(endpoints.len(), 5);
+    tell_tiers(&mut endpoints, &instances, &own);
+    let tiers: Vec<u8> = endpoints.iter().map(|endpoint| endpoint.tier).collect();
+    assert_eq!(tiers, [0, 1, 2, 2, 1]);
 }

@@ -31,6 +31,41 @@ pub struct LoadBalancer {
     /// **Units**: percent of the share, at least 100.
     #[serde(skip_serializing_if = "is_blank")]
     pub hash_balance_factor: u32,
+    /// How an instance that has come is led up to its share; at once when left out. Not in Consul; as Envoy's
+    /// `SlowStartConfig`.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub slow_start: Option<SlowStart>,
+    /// How many of the instances one caller's proxy calls; all when left out. Not in Consul.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub subset: Option<BalanceSubset>,
+}
+
+/// How an instance that has come is led up to its share.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SlowStart {
+    /// Within which time.
+    #[serde(skip_serializing_if = "is_blank", serialize_with = "nanoseconds")]
+    pub window: Span,
+    /// How fast at first: its part of the share is that of the window that is over, to the power of 1 through
+    /// this; 0 means 1000, which is evenly.
+    ///
+    /// **Units**: thousandths.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub aggression: u32,
+    /// The least part of its share; 0 means 10.
+    ///
+    /// **Units**: percent, 0 to 100.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub min_weight_percent: u32,
+}
+
+/// How many of the instances one caller's proxy calls.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BalanceSubset {
+    /// So many, at least 1.
+    pub size: u32,
 }
 
 /// A policy.
@@ -162,10 +197,37 @@ impl LoadBalancer {
         if (1..100).contains(&factor) {
             findings.add(field("HashBalanceFactor"), "must be a percentage of 100 or more, or 0");
         }
+        if let Some(slow) = &self.slow_start {
+            slow.check((&field("SlowStart"), self.policy), findings);
+        }
+        if self.subset.as_ref().is_some_and(|subset| subset.size == 0) {
+            findings.add(field("Subset.Size"), "must be 1 or more");
+        }
+        if self.subset.is_some() && self.policy.is_hash_based() {
+            let reason =
+                "goes with no Policy that hashes: callers would not agree on who has a key";
+            findings.add(field("Subset"), reason);
+        }
         let max = limits::CONDITIONS_PER_ROUTE_MAX;
         findings.count(&field("HashPolicies"), self.hash_policies.len(), max);
         for (at, policy) in self.hash_policies.iter().enumerate() {
             policy.check(&field(&format!("HashPolicies[{at}]")), findings);
+        }
+    }
+}
+
+impl SlowStart {
+    fn check(&self, (field, policy): (&str, BalancePolicy), findings: &mut Findings) {
+        if self.window == Span::default() {
+            findings.add(format!("{field}.Window"), "must say how long it takes");
+        }
+        findings.timeout(&format!("{field}.Window"), self.window.0);
+        if self.min_weight_percent > 100 {
+            let name = format!("{field}.MinWeightPercent");
+            findings.add(name, "must be a percentage, 0 to 100");
+        }
+        if policy.is_hash_based() {
+            findings.add(field, "goes with no Policy that hashes: who has a key has all of it");
         }
     }
 }

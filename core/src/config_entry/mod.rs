@@ -99,8 +99,8 @@ pub use jwt_provider::{
 };
 pub use kind::{EntryKey, EntryKind, UnknownKind};
 pub use load_balancer::{
-    BalancePolicy, CookieConfig, HashField, HashPolicy, LeastRequestConfig, LoadBalancer,
-    RingHashConfig,
+    BalancePolicy, BalanceSubset, CookieConfig, HashField, HashPolicy, LeastRequestConfig,
+    LoadBalancer, RingHashConfig, SlowStart,
 };
 pub use load_limits::{AdaptiveConcurrency, LoadLimits, RequestPriority};
 pub use mesh::{

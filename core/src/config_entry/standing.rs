@@ -61,7 +61,6 @@ impl EntryKind {
                     "Failover.*.Targets[].Datacenter",
                     "Failover.*.Policy",
                     "LoadBalancer.HashPolicies[].CookieConfig",
-                    "PrioritizeByLocality",
                 ],
                 refused: &["Peer", "SamenessGroup"],
             },
@@ -79,7 +78,7 @@ impl EntryKind {
 
 const PROXY_DEFAULTS: KindStanding = KindStanding {
     waits_for: None,
-    kept: &["Mode", "TransparentProxy", "MeshGateway", "FailoverPolicy", "PrioritizeByLocality"],
+    kept: &["Mode", "TransparentProxy", "MeshGateway", "FailoverPolicy"],
     refused: &[],
 };
 

@@ -15,7 +15,7 @@ use super::{
     UpstreamConfig, Watch, exposed,
 };
 use crate::ca::{Leaf, TrustBundle};
-use crate::catalog::{Service, ServiceInstance};
+use crate::catalog::{Locality, Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
 use crate::config_entry::{
     EnvoyExtension, Expose, ExtAuthzTarget, MeshTls, MutualTlsMode, Protocol, ServiceDefaults,
@@ -39,6 +39,8 @@ pub struct Site {
     pub datacenter: Datacenter,
     /// The mesh.
     pub trust_domain: TrustDomain,
+    /// Where the host is, for services that do not say it themselves.
+    pub locality: Option<Locality>,
 }
 
 /// What is to be carried out.
@@ -367,7 +369,10 @@ impl Assembler {
                 Some(chain) => {
                     for (id, target) in &chain.targets {
                         let instances = facts.instances.get(&target.service)?;
-                        endpoints.insert(id.clone(), select(target, instances));
+                        let all = select(target, instances);
+                        let own = calls::subset_of(target, all, &doors.proxy_id);
+                        let own = calls::near_first(target, (own, instances), doors);
+                        endpoints.insert(id.clone(), own);
                     }
                     let (bind, socket_mode) = (door.bind.clone(), door.socket_mode);
                     let (mut chain, calls) = ((**chain).clone(), calls(door, defaults));

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use super::doors::Door;
-use crate::chain::{ChainNode, CompiledChain};
-use crate::config_entry::{Protocol, ServiceDefaults, UpstreamConfig};
+use super::doors::{Door, Doors};
+use crate::catalog::ServiceInstance;
+use crate::chain::{ChainNode, CompiledChain, Endpoint, Target, subset, tell_tiers};
+use crate::config_entry::{LocalityMode, Protocol, ServiceDefaults, UpstreamConfig};
+use crate::name::InstanceId;
 
 /// Returns how the upstream behind a door is called.
 pub(super) fn calls(door: &Door, own: Option<&ServiceDefaults>) -> UpstreamConfig {
@@ -33,6 +35,32 @@ pub(super) fn put_into(chain: &mut CompiledChain, calls: &UpstreamConfig) {
     if let Some(protocol) = calls.protocol.filter(|protocol| is_same_kind(*protocol, chain)) {
         chain.protocol = protocol;
     }
+}
+
+/// Leaves to a proxy those endpoints of a target that it is to call.
+pub(super) fn subset_of(
+    target: &Target,
+    endpoints: Vec<Endpoint>,
+    proxy: &InstanceId,
+) -> Vec<Endpoint> {
+    let settings = target.load_balancer.as_ref().and_then(|balancer| balancer.subset.as_ref());
+    match settings {
+        Some(settings) => subset(endpoints, settings.size, proxy.as_str()),
+        None => endpoints,
+    }
+}
+
+/// Says how far each endpoint of a target is, where near ones come first and somebody has said where the proxy is.
+pub(super) fn near_first(
+    target: &Target,
+    (mut endpoints, instances): (Vec<Endpoint>, &[ServiceInstance]),
+    doors: &Doors,
+) -> Vec<Endpoint> {
+    match (target.locality, &doors.locality) {
+        (LocalityMode::Failover, Some(own)) => tell_tiers(&mut endpoints, instances, own),
+        (LocalityMode::Failover, None) | (LocalityMode::None | LocalityMode::Unset, _) => {}
+    }
+    endpoints
 }
 
 /// Says what of how a service is called cannot be, with that chain.

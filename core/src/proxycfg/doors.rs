@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Site;
-use crate::catalog::{Service, ServiceKind, Upstream};
+use crate::catalog::{Locality, Service, ServiceKind, Upstream};
 use crate::config_entry::{Expose, UpstreamConfig};
 use crate::limits;
 use crate::local_address::LocalAddress;
@@ -49,6 +49,8 @@ pub(super) struct Doors {
     /// Where other ports of the local instance are.
     pub(super) local_ip: IpAddr,
     pub(super) expose: Expose,
+    /// Where the proxy is, if somebody has said.
+    pub(super) locality: Option<Locality>,
     pub(super) proxy_protocol_from: Vec<IpNet>,
     /// In the order of the registration; no two listen on the same address.
     pub(super) upstreams: Vec<Door>,
@@ -93,6 +95,7 @@ impl Doors {
             local_app,
             local_ip,
             expose: proxy.expose.clone(),
+            locality: sidecar.locality.clone().or_else(|| site.locality.clone()),
             proxy_protocol_from: proxy.accept_proxy_protocol.clone(),
             upstreams: Vec::new(),
             refused: Vec::new(),

@@ -130,6 +130,7 @@ mod tests {
         }))
         .expect("a sidecar");
         let site = Site {
+            locality: None,
             bind_address: IpAddr::from([10, 0, 0, 1]),
             advertise_address: ADVERTISED,
             datacenter: Datacenter::parse("dc1").expect("a name"),

@@ -38,6 +38,7 @@ pub mod tap;
 mod trace;
 
 pub use answer::{MadeAnswer, RouteAnswer};
+pub(crate) use balance::hash_of;
 pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use fault::Injected;

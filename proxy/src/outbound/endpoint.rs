@@ -241,6 +241,8 @@ struct Seen<'a> {
     tried: &'a Tried,
     /// Who is left out; `None` to pass nobody over.
     health: Option<&'a Health>,
+    /// Since when each is there.
+    since: &'a [Option<Instant>],
     /// `None` where choices do not depend on time.
     now: Option<Instant>,
 }
@@ -259,12 +261,25 @@ impl Endpoints for Seen<'_> {
         let pools = &self.target.endpoints[number].pools;
         self.now.map_or(0.0, |now| pools.latency.get().expected_ns(pools.in_flight(), now))
     }
+
+    fn part(&self, number: usize) -> f64 {
+        let since = [self.since[number], self.health.and_then(|health| health.back(number))];
+        match (self.now, since.into_iter().flatten().max()) {
+            (Some(now), Some(since)) => {
+                self.target.balance.part(now.saturating_duration_since(since))
+            }
+            (None, _) | (_, None) => 1.0,
+        }
+    }
 }
 
 /// Chooses among the endpoints that were not tried.
 pub(super) fn choose<'a>(called: Called<'a>, tried: &Tried) -> Option<(usize, &'a LocalEndpoint)> {
     let (target, health) = (called.of_worker(), called.health());
-    let is_timed = target.balance.wants_latency() || health.is_some_and(Health::wants_latency);
+    let since = &*called.of_all().since;
+    let is_timed = target.balance.wants_latency()
+        || target.balance.wants_age()
+        || health.is_some_and(Health::wants_latency);
     let now = is_timed.then(clock::instant);
     if let Some(health) = health {
         let changes = health.look(now, &mut called.worker.random.borrow_mut());
@@ -274,7 +289,7 @@ pub(super) fn choose<'a>(called: Called<'a>, tried: &Tried) -> Option<(usize, &'
     let turn = &mut *target.turn.borrow_mut();
     let mut among = |health| {
         let (turn, random) = (&mut *turn, &mut *random);
-        let seen = Seen { target, tried, health, now };
+        let seen = Seen { target, tried, health, since, now };
         target.balance.choose(&seen, Moment { key: tried.key, turn, random })
     };
     // Once all others were tried, one that is left out is better than none.

@@ -39,6 +39,10 @@ struct Host {
     failures: AtomicU32,
     timed: AtomicU32,
     timed_us: AtomicU64,
+    /// When it was let in again; 0 while it never was.
+    ///
+    /// **Units**: milliseconds since the machine began.
+    back_ms: AtomicU64,
 }
 
 impl Host {
@@ -98,6 +102,12 @@ impl Health {
         self.hosts.get(number).is_some_and(|host| host.is_out.load(Ordering::Relaxed))
     }
 
+    /// Returns when an endpoint was let in again, if it was.
+    pub(super) fn back(&self, number: usize) -> Option<Instant> {
+        let ms = self.hosts.get(number)?.back_ms.load(Ordering::Relaxed);
+        Some(self.began + Duration::from_millis(ms)).filter(|_| ms > 0)
+    }
+
     /// Whether somebody is to measure how long answers take.
     pub(super) fn wants_latency(&self) -> bool {
         self.rules.wants_latency()
@@ -154,7 +164,14 @@ impl Health {
         let Some(mut machine) = self.machine() else { return Vec::new() };
         let windows = || self.hosts.iter().map(Host::take).collect();
         machine.handle_timeout(windows, (now, random));
-        self.settle(machine)
+        let changes = self.settle(machine);
+        for change in &changes {
+            if let Change::Readmitted { number } = change {
+                let ms = self.since_began(now).max(1);
+                self.hosts[*number].back_ms.store(ms, Ordering::Relaxed);
+            }
+        }
+        changes
     }
 
     fn since_began(&self, now: Instant) -> u64 {
@@ -229,6 +246,7 @@ mod tests {
         let changes = health.look(Some(now + 21 * S), random);
         assert_eq!(changes, [Change::Readmitted { number: 1 }]);
         assert!(health.passes(1));
+        assert!(health.back(1) > Some(now) && health.back(0).is_none());
         // Others go on with what is known when endpoints come or go.
         let next = Health::new(health.rules.clone(), vec![health.standing(1), Standing::default()]);
         (0..4).for_each(|_| drop(next.ended(0, Err(Failure::NoAnswer), random)));

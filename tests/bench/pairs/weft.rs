@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
 use weft_core::config_entry::{
-    CongestionControl, HopTransport, IntentionAction, MeshTls, Protocol, UpstreamLimits,
+    CongestionControl, HopTransport, IntentionAction, LocalityMode, MeshTls, Protocol,
+    UpstreamLimits,
 };
 use weft_core::identity::SpiffeId;
 use weft_core::intention::{Intention, IntentionSet};
@@ -65,7 +66,8 @@ pub(super) fn start_changed(
     let bind = front.into();
     let upstream = UpstreamConfig { bind, socket_mode: None, chain, limits, passive_health_check };
     a.upstreams = vec![upstream];
-    let endpoint = Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")? };
+    let endpoint =
+        Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")?, tier: 0 };
     a.endpoints = BTreeMap::from([(target, vec![endpoint])]);
     let mut b = snapshot(rig, "web", &rig.certificates.web, back, rig.behind(layer))?;
     b.inbound.protocol = protocol;
@@ -104,6 +106,7 @@ fn chain_to_web(
         spiffe_id: SpiffeId::parse(&spiffe_id("web"))?,
         outside: None,
         load_balancer: None,
+        locality: LocalityMode::default(),
         transport,
     };
     let resolver = ResolverNode {

@@ -7,7 +7,9 @@ use weft_core::attestation::Selectors;
 use weft_core::ca::KeyKind;
 use weft_core::catalog::ServiceDefinition;
 use weft_core::chain::{ChainNode, CompiledChain, ResolverNode, Target, TargetId};
-use weft_core::config_entry::{HopTransport, IntentionAction, MeshTls, Protocol, ServiceDefaults};
+use weft_core::config_entry::{
+    HopTransport, IntentionAction, LocalityMode, MeshTls, Protocol, ServiceDefaults,
+};
 use weft_core::identity::SpiffeId;
 use weft_core::intention::IntentionSet;
 use weft_core::name::{Datacenter, ServiceName, TrustDomain};
@@ -71,7 +73,7 @@ async fn host() -> Host {
     let keys = KeySets::of_test(&registry, &tasks);
     let sources = Sources { views, keys, leaves };
     let proxies =
-        Proxies::start(&local, sources, (&membership, (bind_address, bind_address)), &tasks);
+        Proxies::start(&local, sources, (&membership, (bind_address, bind_address), None), &tasks);
     let own = Selectors { uid: Some(net::own_uid()), ..Selectors::default() };
     let host_proxy = Processes::new(own).ok();
     let door = (proxies.clone(), host_proxy);
@@ -151,6 +153,7 @@ fn chain(service: &str) -> CompiledChain {
         sni: String::new(),
         outside: None,
         load_balancer: None,
+        locality: LocalityMode::default(),
         transport: HopTransport::default(),
         spiffe_id: SpiffeId::service(domain(), dc(), name(service)),
     };

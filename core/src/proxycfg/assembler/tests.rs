@@ -4,8 +4,8 @@ use super::*;
 use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights};
 use crate::chain::{ChainNode, ResolverNode, Target};
 use crate::config_entry::{
-    self, HopTransport, IntentionAction, Protocol, TlsDirection, TlsVersion, UpstreamConfigs,
-    UpstreamLimits,
+    self, HopTransport, IntentionAction, LocalityMode, Protocol, TlsDirection, TlsVersion,
+    UpstreamConfigs, UpstreamLimits,
 };
 use crate::index::Index;
 use crate::local_address::SocketPath;
@@ -25,7 +25,13 @@ fn domain() -> TrustDomain {
 
 fn site() -> Site {
     let bind_address = "10.0.0.1".parse().expect("an address");
-    Site { bind_address, advertise_address: bind_address, datacenter: dc(), trust_domain: domain() }
+    Site {
+        bind_address,
+        advertise_address: bind_address,
+        datacenter: dc(),
+        trust_domain: domain(),
+        locality: None,
+    }
 }
 
 fn service(id: &str, kind: ServiceKind, port: u16) -> Service {
@@ -146,6 +152,7 @@ fn chain(service: &str, targets: &[&str]) -> CompiledChain {
             sni: String::new(),
             outside: None,
             load_balancer: None,
+            locality: LocalityMode::default(),
             transport: HopTransport::default(),
         };
         (id, target)

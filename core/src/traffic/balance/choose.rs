@@ -16,11 +16,16 @@ const DRAWS_MAX: u32 = 4;
 
 /// One worker's place among endpoints that are taken in turn.
 #[derive(Debug)]
-pub struct Turn(SplitCounter, u32);
+pub struct Turn(SplitCounter, u32, Box<[Turn]>);
 
 impl Turn {
-    pub(super) fn new(shares: &Shares, random: &mut Mix64) -> Self {
-        Self(SplitCounter::new(shares.places(), random), random.below(shares.places()))
+    pub(super) fn new(shares: &Shares, tiers: Box<[Self]>, random: &mut Mix64) -> Self {
+        Self(SplitCounter::new(shares.places(), random), random.below(shares.places()), tiers)
+    }
+
+    /// Returns the place among those of a tier.
+    pub(super) fn of_tier(&mut self, tier: usize) -> &mut Self {
+        &mut self.2[tier]
     }
 }
 
@@ -30,13 +35,19 @@ pub(super) fn at_random(
     endpoints: &impl Endpoints,
     random: &mut Mix64,
 ) -> Option<usize> {
-    let drawn = (0..DRAWS_MAX).map(|_| shares.draw(random));
-    drawn.into_iter().find(|number| endpoints.is_usable(*number)).or_else(|| {
-        let first = shares.draw(random);
-        (0..shares.len())
-            .map(|off| (first + off) % shares.len())
-            .find(|at| endpoints.is_usable(*at))
-    })
+    for _ in 0..DRAWS_MAX {
+        let number = shares.draw(random);
+        if endpoints.is_usable(number) && is_due(endpoints.part(number), random) {
+            return Some(number);
+        }
+    }
+    let first = shares.draw(random);
+    (0..shares.len()).map(|off| (first + off) % shares.len()).find(|at| endpoints.is_usable(*at))
+}
+
+/// Whether it is the turn of one that gets this part of its share.
+fn is_due(part: f64, random: &mut Mix64) -> bool {
+    part >= 1.0 || f64::from(random.below(1 << 16)) < part * f64::from(1 << 16)
 }
 
 /// In turn: one after the other where all weigh the same; else each as often in a cycle as it weighs,
@@ -44,10 +55,12 @@ pub(super) fn at_random(
 pub(super) fn in_turn(
     shares: &Shares,
     endpoints: &impl Endpoints,
-    turn: &mut Turn,
+    (turn, random): (&mut Turn, &mut Mix64),
 ) -> Option<usize> {
     let is_even = shares.places() as usize == shares.len();
-    (0..shares.places()).find_map(|_| {
+    // One that gets a part of its share gives some of its turns away; any turn is better than none.
+    let mut spare = None;
+    let found = (0..shares.places()).find_map(|_| {
         let place = match is_even {
             true => {
                 turn.1 = (turn.1 + 1) % shares.places();
@@ -55,8 +68,11 @@ pub(super) fn in_turn(
             }
             false => turn.0.advance(),
         };
-        Some(shares.at(place)).filter(|number| endpoints.is_usable(*number))
-    })
+        let number = Some(shares.at(place)).filter(|number| endpoints.is_usable(*number))?;
+        spare = spare.or(Some(number));
+        is_due(endpoints.part(number), random).then_some(number)
+    });
+    found.or(spare)
 }
 
 /// Of several at random, the one with the fewest requests under way for its weight.
@@ -67,7 +83,12 @@ pub(super) fn least_requests(
     endpoints: &impl Endpoints,
     (looks, random): (u32, &mut Mix64),
 ) -> Option<usize> {
-    let load = |number| f64::from(endpoints.in_flight(number)) / shares.relative(number);
+    let load = |number| {
+        let load = f64::from(endpoints.in_flight(number)) / shares.relative(number);
+        let part = endpoints.part(number);
+        // As if the part of its share that is not its yet were under way.
+        if part < 1.0 { (load + 1.0) / part - 1.0 } else { load }
+    };
     best(shares, endpoints, (looks, random), |new, old| load(new) < load(old))
 }
 
@@ -83,7 +104,7 @@ pub(super) fn shortest_wait(
 ) -> Option<usize> {
     let wait = |number| {
         let queue = f64::from(endpoints.in_flight(number)) / shares.relative(number);
-        endpoints.expected_ns(number) * (queue + 1.0)
+        endpoints.expected_ns(number) * (queue + 1.0) / endpoints.part(number)
     };
     best(shares, endpoints, (LOOKS, random), |new, old| wait(new) * BETTER < wait(old))
 }

@@ -24,7 +24,7 @@ impl Fnv {
 }
 
 /// Returns the hash of bytes.
-pub(super) fn of(bytes: &[u8], seed: u64) -> u64 {
+pub(crate) fn of(bytes: &[u8], seed: u64) -> u64 {
     let mut hash = Fnv::new(seed);
     hash.write(bytes);
     hash.finish()

@@ -12,8 +12,14 @@ mod ring_hash;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod tiers;
+mod warming;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 pub use choose::Turn;
+pub(crate) use hash::of as hash_of;
 pub use latency::{Latency, says_failed};
 
 use super::Mix64;
@@ -23,6 +29,8 @@ use key::KeyPolicy;
 use maglev::Maglev;
 use ring_hash::Ring;
 use shares::Shares;
+use tiers::Tier;
+use warming::Warming;
 
 /// Endpoints that `least_request` looks at where nothing is said (Envoy: 2).
 const CHOICES_DEFAULT: u32 = 2;
@@ -35,6 +43,10 @@ pub trait Endpoints {
     fn in_flight(&self, number: usize) -> u32;
     /// Returns how long its next answer is expected to take; see [`Latency::expected_ns`].
     fn expected_ns(&self, number: usize) -> f64;
+    /// Returns what part of its share it gets, above 0 and at most 1; see [`Balance::part`].
+    fn part(&self, _number: usize) -> f64 {
+        1.0
+    }
 }
 
 /// How the endpoints of one target are chosen among.
@@ -44,6 +56,10 @@ pub struct Balance {
     shares: Shares,
     rule: Rule,
     keys: Box<[KeyPolicy]>,
+    /// `None` where endpoints that have come get their share at once.
+    warming: Option<Warming>,
+    /// From the nearest to the farthest; empty where all are as near.
+    tiers: Box<[Tier]>,
 }
 
 #[derive(Debug)]
@@ -95,7 +111,10 @@ impl Balance {
         };
         let policies = settings.iter().flat_map(|settings| &settings.hash_policies);
         let keys = policies.map(KeyPolicy::new).collect();
-        Self { settings: settings.cloned(), shares, rule, keys }
+        let slow_start = settings.and_then(|settings| settings.slow_start.as_ref());
+        let warming = slow_start.map(Warming::new);
+        let tiers = tiers_of(settings, endpoints);
+        Self { settings: settings.cloned(), shares, rule, keys, warming, tiers }
     }
 
     /// Whether it was made of these settings.
@@ -116,13 +135,32 @@ impl Balance {
             }
     }
 
+    /// Whether choices depend on how long endpoints have been there.
+    pub fn wants_age(&self) -> bool {
+        self.warming.is_some() && self.shares.len() > 1
+    }
+
+    /// Returns what part of its share an endpoint gets that has been there for so long.
+    pub fn part(&self, age: Duration) -> f64 {
+        self.warming.as_ref().map_or(1.0, |warming| warming.part(age))
+    }
+
     /// Makes one worker's place.
     pub fn turn(&self, random: &mut Mix64) -> Turn {
-        Turn::new(&self.shares, random)
+        let tiers = self.tiers.iter().map(|tier| tier.balance.turn(random)).collect();
+        Turn::new(&self.shares, tiers, random)
     }
 
     /// Chooses one of the endpoints that are usable; `None` when there is none.
     pub fn choose(&self, endpoints: &impl Endpoints, moment: Moment<'_>) -> Option<usize> {
+        match self.tiers.is_empty() {
+            true => self.choose_of_all(endpoints, moment),
+            false => tiers::choose(&self.tiers, endpoints, moment),
+        }
+    }
+
+    /// Chooses whatever the tiers are.
+    fn choose_of_all(&self, endpoints: &impl Endpoints, moment: Moment<'_>) -> Option<usize> {
         let Moment { key, turn, random } = moment;
         let shares = &self.shares;
         match shares.len() {
@@ -132,7 +170,7 @@ impl Balance {
         }
         match &self.rule {
             Rule::AtRandom => choose::at_random(shares, endpoints, random),
-            Rule::InTurn => choose::in_turn(shares, endpoints, turn),
+            Rule::InTurn => choose::in_turn(shares, endpoints, (turn, random)),
             Rule::LeastRequests(looks) => {
                 choose::least_requests(shares, endpoints, (*looks, random))
             }
@@ -174,4 +212,19 @@ impl Balance {
             endpoints.is_usable(number) && (percent == 0 || fits())
         }
     }
+}
+
+/// Puts endpoints together that are as near; none where all are.
+fn tiers_of(settings: Option<&LoadBalancer>, endpoints: &[Endpoint]) -> Box<[Tier]> {
+    let known: BTreeSet<u8> = endpoints.iter().map(|endpoint| endpoint.tier).collect();
+    if known.len() < 2 {
+        return Box::default();
+    }
+    let tier = |tier: u8| {
+        let of = || endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.tier == tier);
+        let own: Vec<Endpoint> = of().map(|(_, endpoint)| endpoint.clone()).collect();
+        let numbers = of().map(|(number, _)| number).collect();
+        Tier { numbers, balance: Balance::new(settings, &own) }
+    };
+    known.into_iter().map(tier).collect()
 }

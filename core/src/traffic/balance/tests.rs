@@ -29,6 +29,7 @@ fn endpoints(weights: &[u16]) -> Vec<Endpoint> {
             .parse()
             .expect("an address"),
         weight: *weight,
+        tier: 0,
         instance: crate::name::InstanceId::parse("web-1").expect("an id"),
     };
     weights.iter().enumerate().map(endpoint).collect()
@@ -251,4 +252,42 @@ fn a_key_is_made_of_what_the_policies_name() {
 
     let plain = Balance::new(None, &endpoints(&[1, 1]));
     assert_eq!(plain.key(Some(&anna), None), None, "nothing is hashed");
+}
+
+#[test]
+fn near_ones_come_first_and_others_take_what_they_cannot_bear() {
+    let mut endpoints = endpoints(&[1; 12]);
+    // Three in the zone, four in the region, five elsewhere, in no order.
+    for (number, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint.tier = [0, 1, 2, 2, 1, 0, 2, 1, 2, 0, 1, 2][number];
+    }
+    for policy in [BalancePolicy::Unset, BalancePolicy::RoundRobin, BalancePolicy::Maglev] {
+        let settings = LoadBalancer { policy, ..LoadBalancer::default() };
+        let balance = Balance::new(Some(&settings), &endpoints);
+        let mut random = Mix64::new(9);
+        let mut turn = balance.turn(&mut random);
+        let mut shares = |out: &[usize]| {
+            let known = Known { gone: out.to_vec(), ..Known::default() };
+            let mut counts = [0; 3];
+            for _ in 0..9_000 {
+                let moment = Moment { key: None, turn: &mut turn, random: &mut random };
+                let number = balance.choose(&known, moment).expect("one");
+                assert!(!out.contains(&number));
+                counts[usize::from(endpoints[number].tier)] += 1;
+            }
+            counts.map(|count| (f64::from(count) / 90.0).round() as u32)
+        };
+        assert_eq!(shares(&[]), [100, 0, 0]);
+        // Two of three bear 93 of 100, one of three 47, and the next take the rest.
+        let near = |found: [u32; 3], wanted: [u32; 3]| {
+            let is_near = found.iter().zip(wanted).all(|(found, it)| found.abs_diff(it) <= 3);
+            assert!(is_near, "{policy:?}: {found:?} {wanted:?}");
+        };
+        near(shares(&[0]), [93, 7, 0]);
+        near(shares(&[0, 5]), [47, 53, 0]);
+        near(shares(&[0, 5, 9]), [0, 100, 0]);
+        near(shares(&[0, 5, 1, 4, 7]), [47, 35, 18]);
+        // All together bear 75 of 100, and get all.
+        near(shares(&[0, 5, 1, 4, 7, 10, 2, 3, 6, 8]), [63, 0, 37]);
+    }
 }

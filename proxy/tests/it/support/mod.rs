@@ -169,6 +169,7 @@ impl Mesh {
                 }),
             );
             let instances = addresses.iter().map(|address| Endpoint {
+                tier: 0,
                 address: *address,
                 weight: 1,
                 instance: InstanceId::parse(name).expect("an id"),
