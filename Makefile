@@ -87,7 +87,7 @@ bench-fleet: ## ten thousand agents and a hundred thousand blocking queries on o
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-fleet
 	$(TARGET)/release/weft-bench-fleet $(FLEET_ARGS)
 
-bench-identity: ## decisions, signatures, ten thousand renewals; new mTLS connections beside the peers
+bench-identity: ## decisions (who may call, where it goes), signatures, ten thousand renewals; new mTLS connections beside the peers
 	$(CARGO) build --release --locked -p weft
 	$(CARGO) build --release --locked -p weft-tests --bin weft-bench-fleet --bin weft-bench
 	$(TARGET)/release/weft-bench-fleet identity

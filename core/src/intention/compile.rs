@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::path_index::PathIndex;
 use super::permission::{Permission, Readings, Unreadable};
 use super::token::{TokenWant, readings};
 use super::{Call, Intention, IntentionSet};
@@ -13,6 +12,7 @@ use crate::config_entry::{
     IntentionAction, IntentionJwt, IntentionPrecedence, JwtProvider, SourceName,
 };
 use crate::name::ServiceName;
+use crate::traffic::path_index::PathIndex;
 
 /// Judges calls of one destination.
 #[derive(Debug)]
@@ -276,7 +276,7 @@ fn candidates(
     call: &Call<'_>,
 ) -> impl Iterator<Item = usize> {
     let path = call.request.and_then(|asked| asked.path.ok());
-    let found = index.zip(path).map(|(index, path)| index.candidates(path));
+    let found = index.zip(path).map(|(index, path)| index.candidates(path.readings()));
     let all = if found.is_some() { 0 } else { permissions.len() };
     found.into_iter().flatten().chain(0..all)
 }
@@ -289,7 +289,7 @@ impl Rule {
         let permissions = intention.permissions.iter().map(Permission::compile);
         let permissions = permissions.collect::<Result<Vec<Permission>, _>>();
         permissions.map_or(Self::Unusable, |permissions| {
-            let index = PathIndex::of(&permissions);
+            let index = PathIndex::of(permissions.iter().map(Permission::path));
             Self::Permissions(permissions, index)
         })
     }

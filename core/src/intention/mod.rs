@@ -8,7 +8,6 @@ mod compile;
 mod evaluate;
 mod explain;
 mod lint;
-mod path_index;
 mod permission;
 #[cfg(test)]
 mod permission_tests;

@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use regex::bytes::Regex;
 
 use super::call::{Asked, Call};
-use super::path_index::Wanted;
 use super::server_name::is_meant;
 use crate::canonical_path::{CanonicalPath, UnclearPath, pattern};
 use crate::config_entry::{
@@ -18,6 +17,7 @@ use crate::config_entry::{
 };
 use crate::traffic::RequestView;
 use crate::traffic::condition::{Case, ValueCondition, whole};
+use crate::traffic::path_index::Wanted;
 
 /// A permission, ready for work.
 #[derive(Debug)]

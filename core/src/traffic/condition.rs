@@ -3,6 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::RequestView;
+use super::path_index::Wanted;
 use crate::config_entry::{HeaderMatch, HttpMatch, QueryMatch, template_regex};
 use crate::intention::server_name::is_meant;
 use crate::limits;
@@ -91,6 +92,18 @@ impl Conditions {
             cookies: matches.cookie.iter().map(cookie).collect::<Result<_, _>>()?,
             is_grpc: matches.grpc.is_some(),
         })
+    }
+
+    /// What a route with these conditions wants of paths.
+    pub(super) fn path(&self) -> Wanted<'_> {
+        match &self.path {
+            PathCondition::Exact(text, Case::Kept) => Wanted::Exact(text),
+            PathCondition::Prefix(text, Case::Kept) => Wanted::Prefix(text),
+            PathCondition::Any
+            | PathCondition::Exact(_, Case::Ignored)
+            | PathCondition::Prefix(_, Case::Ignored)
+            | PathCondition::Regex(_) => Wanted::Any,
+        }
     }
 
     /// Whether a request meets all conditions; tells how many bytes of its path were matched.

@@ -27,6 +27,7 @@ mod mix;
 pub mod mux;
 pub mod outlier;
 pub mod path;
+pub(crate) mod path_index;
 pub mod proxy_protocol;
 mod request;
 mod retry;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Conditions;
+use super::path_index::PathIndex;
 use super::sticky::{self, GivenCookie, Said};
 use super::{
     HeaderEdits, HeaderPlan, Mix64, PathPattern, RequestView, RetryRules, Rewrite, RouteAnswer,
@@ -121,8 +122,13 @@ pub enum RouteTableError {
 #[derive(Debug)]
 enum Node {
     Resolver(Resolver),
-    Router(Vec<Route>),
-    Splitter { legs: Vec<Leg>, counter: usize, sticky: Option<Box<Sticky>> },
+    /// With an index where there are many routes.
+    Router(Vec<Route>, Option<PathIndex>),
+    Splitter {
+        legs: Vec<Leg>,
+        counter: usize,
+        sticky: Option<Box<Sticky>>,
+    },
 }
 
 #[derive(Debug)]
@@ -203,7 +209,7 @@ impl RouteTable {
             Node::Resolver(resolver) if !resolver.failover.is_empty() => {
                 Some((resolver.target, &*resolver.failover))
             }
-            Node::Resolver(_) | Node::Router(_) | Node::Splitter { .. } => None,
+            Node::Resolver(_) | Node::Router(..) | Node::Splitter { .. } => None,
         })
     }
 
@@ -232,7 +238,7 @@ impl RouteTable {
     /// Whether the server name that a caller asks for in TLS decides where its connection goes.
     pub fn needs_server_name(&self) -> bool {
         let routers = self.nodes.iter().filter_map(|node| match node {
-            Node::Router(routes) => Some(routes),
+            Node::Router(routes, _) => Some(routes),
             Node::Resolver(_) | Node::Splitter { .. } => None,
         });
         routers.flatten().any(|route| !route.sni.is_empty())
@@ -240,7 +246,7 @@ impl RouteTable {
 
     /// Says where a connection goes whose caller asks for a server name in TLS, or for none.
     pub fn route_tls(&self, name: Option<&str>, splits: &mut Splits) -> Routed<'_> {
-        self.walk(splits, |routes| (choose_tls(routes, name), 0), |_| Said::Nothing)
+        self.walk(splits, |routes, _| (choose_tls(routes, name), 0), |_| Said::Nothing)
     }
 
     /// Says where a request goes; without a request (bytes that are not HTTP) routers take
@@ -251,13 +257,13 @@ impl RouteTable {
         splits: &mut Splits,
     ) -> Routed<'a> {
         let said = |sticky| request.map_or(Said::Nothing, |request| Said::of(sticky, request));
-        self.walk(splits, |routes| choose(routes, request), said)
+        self.walk(splits, |routes, index| choose(routes, index, request), said)
     }
 
     fn walk<'a>(
         &'a self,
         splits: &mut Splits,
-        choose: impl Fn(&'a [Route]) -> (usize, usize),
+        choose: impl Fn(&'a [Route], Option<&'a PathIndex>) -> (usize, usize),
         said: impl Fn(&'a Sticky) -> Said<'a>,
     ) -> Routed<'a> {
         let mut at = self.start;
@@ -287,8 +293,8 @@ impl RouteTable {
                         route: taken,
                     };
                 }
-                Node::Router(routes) => {
-                    let (number, matched_bytes) = choose(routes);
+                Node::Router(routes, index) => {
+                    let (number, matched_bytes) = choose(routes, index.as_ref());
                     let route = &routes[number];
                     taken.get_or_insert(route.number);
                     rewrite = route.rewrite(matched_bytes).or(rewrite);
@@ -357,17 +363,22 @@ fn choose_tls(routes: &[Route], name: Option<&str>) -> usize {
 
 /// Returns the number of the first route whose conditions hold, else of the last one, and how much
 /// of the path they matched.
-fn choose<R: RequestView + ?Sized>(routes: &[Route], request: Option<&R>) -> (usize, usize) {
+fn choose<R: RequestView + ?Sized>(
+    routes: &[Route],
+    index: Option<&PathIndex>,
+    request: Option<&R>,
+) -> (usize, usize) {
     let (last, others) = routes.split_last().expect("routers are compiled with at least one route");
-    if let Some(request) = request {
-        for (number, route) in others.iter().enumerate() {
-            if let Some(matched) = route.conditions.matched_path_bytes(request) {
-                return (number, matched);
-            }
-        }
-        return (others.len(), last.conditions.matched_path_bytes(request).unwrap_or(0));
-    }
-    (others.len(), 0)
+    let Some(request) = request else { return (others.len(), 0) };
+    let found = index.map(|index| index.candidates([request.path()].into_iter()));
+    let each = if found.is_some() { 0 } else { others.len() };
+    let numbers = found.into_iter().flatten().chain(0..each).take_while(|it| *it < others.len());
+    let matched =
+        |number: usize| Some((number, others[number].conditions.matched_path_bytes(request)?));
+    let mut taken = numbers.filter_map(matched);
+    taken
+        .next()
+        .unwrap_or_else(|| (others.len(), last.conditions.matched_path_bytes(request).unwrap_or(0)))
 }
 
 /// A table under construction.
@@ -466,7 +477,8 @@ impl<'a> Build<'a> {
                 if routes.is_empty() {
                     return Err(RouteTableError::DeadEnd { service, node });
                 }
-                Node::Router(routes)
+                let index = PathIndex::of(routes.iter().map(|route| route.conditions.path()));
+                Node::Router(routes, index)
             }
             Some(ChainNode::Splitter(splitter)) => {
                 let (mut legs, mut end) = (Vec::with_capacity(splitter.splits.len()), 0u32);

@@ -20,8 +20,8 @@ const CALLS: usize = 200_000;
 const TAKES: usize = 7;
 
 /// A request as clients send it.
-struct Sent {
-    path: Vec<u8>,
+pub(super) struct Sent {
+    pub(super) path: Vec<u8>,
 }
 
 const FIELDS: [(&str, &[u8]); 6] = [
@@ -128,6 +128,6 @@ fn report(what: &str, sources: Vec<Value>, caller: &str, path: &str, wanted: &st
     show(what, &format!("{:.0} ns", best * 1e9), wanted);
 }
 
-fn decode(entry: Value) -> ConfigEntry {
+pub(super) fn decode(entry: Value) -> ConfigEntry {
     weft_proto::json::config_entry::decode(entry.to_string().as_bytes()).expect("an entry")
 }

@@ -1,4 +1,4 @@
-//! What identity and authorisation cost: how long it takes to decide about a call, and until a
+//! What identity, authorisation and routing cost: how long it takes to decide about a call, and until a
 //! change of intentions binds; how many certificates a server signs, and a fleet whose
 //! certificates are all signed again at once.
 //!
@@ -7,6 +7,7 @@
 
 mod judge;
 mod renew;
+mod route;
 mod sign;
 mod spread;
 
@@ -17,6 +18,7 @@ use crate::server::Server;
 /// Measures all of it.
 pub(crate) async fn measure() -> anyhow::Result<()> {
     judge::measure();
+    route::measure();
     tokio::task::spawn_blocking(spread::measure).await?;
     let server = Server::start();
     let hosts = renew::join(&server).await?;
