@@ -18,6 +18,7 @@ mod clients;
 mod clusters;
 mod collector;
 mod conformance;
+mod copies;
 mod demo;
 mod dns;
 mod dns_oddities;

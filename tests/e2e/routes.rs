@@ -285,6 +285,8 @@ fn faults_hit_the_requests_that_they_are_for() {
         { "Match": chaos("late"), "Destination": { "RequestTimeout": "200ms",
             "Fault": { "Delay": { "Fixed": "10m" } } } },
         { "Match": chaos("slow"), "Destination": { "Fault": { "Delay": { "Fixed": "1ms" } } } },
+        { "Match": chaos("thin"),
+          "Destination": { "Fault": { "RateLimit": { "BytesPerSecond": 5_000 } } } },
     ]));
     road.wait_with(("/", &[("x-chaos", "abort")]), "a fault", |answer| answer.status == 418);
     for (kind, status, cause) in [
@@ -293,6 +295,7 @@ fn faults_hit_the_requests_that_they_are_for() {
         ("never", 200, None),
         ("late", 504, Some("request-timeout")),
         ("slow", 200, None),
+        ("thin", 200, None),
     ] {
         road.wait_with(("/", &[("x-chaos", kind)]), kind, |answer| {
             (answer.status, answer.header("x-weft-cause")) == (status, cause)
@@ -301,6 +304,7 @@ fn faults_hit_the_requests_that_they_are_for() {
     if tools::have("faults_hit_the_requests_that_they_are_for", &["curl"]) {
         road.wait_http2("/", &["-H", "x-chaos: abort"], &["HTTP/2 418"]);
         road.wait_http2("/", &["-H", "x-chaos: slow"], &["HTTP/2 200"]);
+        road.wait_http2("/", &["-H", "x-chaos: thin"], &["HTTP/2 200", r#""app":"web-1""#]);
         let grpc = ["-H", "x-chaos: grpc", "-H", "content-type: application/grpc"];
         road.wait_http2("/", &grpc, &["grpc-status: 8"]);
     }
@@ -308,6 +312,13 @@ fn faults_hit_the_requests_that_they_are_for() {
     for counted in ["cause=\"fault-injected\"", "action=\"fault-delayed\""] {
         assert!(metrics.contains(counted), "{counted}: {metrics}");
     }
+    eventually(SPREAD_LIMIT, "an answer comes slowly, and whole", || {
+        let answer = road.door().request("GET", "/", &[("x-chaos", "thin")], "")?;
+        assert_eq!(answer.json()["app"], "web-1");
+        let metrics = road.shop.proxy.admin().get("/metrics")?.body;
+        let is_so = metrics.contains("action=\"fault-rate-limited\"");
+        if is_so { Ok(()) } else { Err(metrics) }
+    });
 }
 
 #[test]
@@ -357,4 +368,38 @@ fn who_is_known_takes_the_same_leg_again() {
         let seen = tools::run("curl", &args).ok().expect("curl gets an answer");
         assert!(seen.contains("set-cookie: leg="), "{seen}");
     }
+}
+
+#[test]
+fn a_caller_that_is_given_a_cookie_stays_with_its_instance() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    let _first = called(&cluster, "web-1", "web", "v1");
+    let _second = called(&cluster, "web-2", "web", "v1");
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web",
+        "LoadBalancer": { "Policy": "maglev", "HashPolicies": [
+            { "Field": "cookie", "FieldValue": "at", "CookieConfig": { "TTL": "1m", "Path": "/" } },
+        ] },
+    }));
+    cluster.agent.intend("shop", "web", "allow");
+    cluster.agent.wait_passing("web", 2);
+    let shop = Shop::open(&cluster, &["web"]);
+    shop.wait_status("web", 200);
+    let door = shop.to("web");
+    let mut seen = BTreeSet::new();
+    eventually(SPREAD_LIMIT, "both instances are taken", || {
+        let first = door.get("/")?;
+        let given = first.header("set-cookie").ok_or("no cookie")?.to_owned();
+        let (cookie, rest) = given.split_once(';').ok_or("no attributes")?;
+        assert_eq!(rest, " Path=/; Max-Age=60; HttpOnly");
+        for _ in 0..3 {
+            let again = door.request("GET", "/", &[("cookie", cookie)], "")?;
+            if again.header("set-cookie").is_some() || who(&again) != who(&first) {
+                return Err(format!("{cookie}: {first:?} {again:?}"));
+            }
+        }
+        seen.insert(who(&first));
+        if seen.len() == 2 { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
 }

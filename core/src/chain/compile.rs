@@ -194,9 +194,9 @@ impl<'a> Compiler<'a> {
         let field = String::new();
         let place = Place { entry, field };
         let next_node = self.splitter_or_resolver(self.service, &place)?;
-        let everything = everything();
-        let (action, sni) = (RouteAction::default(), Vec::new());
-        routes.push(ChainRoute { matches: everything, sni, action, next_node });
+        let matches = everything();
+        let (action, sni, mirror_node) = (RouteAction::default(), Vec::new(), None);
+        routes.push(ChainRoute { matches, sni, action, next_node, mirror_node });
         let routes = self.with_canary_first(routes);
         let name = format!("router:{}", router.name);
         self.add(name, ChainNode::Router(RouterNode { routes }), &place)
@@ -214,6 +214,15 @@ impl<'a> Compiler<'a> {
         } else {
             self.resolver(&service, &destination.service_subset, &place(".ServiceSubset"))
         }?;
+        let mirror_node = match &destination.mirror {
+            None => None,
+            Some(mirror) => {
+                let (to, subset) = (mirror.service.as_ref(), &mirror.service_subset);
+                // Without routes and legs of its own: a copy goes where it is said.
+                let place = place(".Mirror");
+                Some(self.resolver(to.unwrap_or(self.service), subset, &place)?)
+            }
+        };
         let tls = route.matches.as_ref().and_then(|matches| matches.tls.as_ref());
         let sni = tls.map(|tls| tls.sni.clone()).unwrap_or_default();
         let matches = route.matches.as_ref().and_then(|matches| matches.http.clone());
@@ -228,6 +237,7 @@ impl<'a> Compiler<'a> {
                 redirect: destination.redirect,
                 response: destination.response,
                 fault: destination.fault,
+                mirror: destination.mirror,
                 request_timeout: destination.request_timeout.map(|timeout| timeout.0),
                 idle_timeout: destination.idle_timeout.map(|timeout| timeout.0),
                 request_headers: destination.request_headers.unwrap_or_default(),
@@ -235,6 +245,7 @@ impl<'a> Compiler<'a> {
                 response_headers: destination.response_headers.unwrap_or_default(),
             },
             next_node,
+            mirror_node,
         })
     }
 

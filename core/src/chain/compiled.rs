@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
     EntryKey, HeaderChanges, HopTransport, HttpMatch, LoadBalancer, LocalityMode, PathRewrite,
-    Protocol, RetryPolicy, RouteFault, RouteRedirect, RouteResponse, ServiceDestination, Sticky,
-    Weight,
+    Protocol, RetryPolicy, RouteFault, RouteMirror, RouteRedirect, RouteResponse,
+    ServiceDestination, Sticky, Weight,
 };
 use crate::identity::SpiffeId;
 use crate::name::{Datacenter, ServiceName};
@@ -132,6 +132,9 @@ pub struct ChainRoute {
     pub action: RouteAction,
     /// The node that it leads to.
     pub next_node: String,
+    /// The resolver that copies of its requests lead to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror_node: Option<String>,
 }
 
 /// What a route does with a request on the way.
@@ -155,6 +158,9 @@ pub struct RouteAction {
     /// What goes wrong on purpose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<RouteFault>,
+    /// Where copies of requests go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<RouteMirror>,
     /// How long to wait for the head of an answer; `None` means the resolver's.
     pub request_timeout: Option<Duration>,
     /// How long nothing may move on a request before it is ended; `None` means the proxy's own limit.

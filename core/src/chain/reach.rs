@@ -25,6 +25,7 @@ pub(super) fn retain_reachable(
             }
             ChainNode::Router(node) => {
                 open.extend(node.routes.iter().map(|route| route.next_node.as_str()));
+                open.extend(node.routes.iter().filter_map(|route| route.mirror_node.as_deref()));
             }
             ChainNode::Splitter(node) => {
                 open.extend(node.splits.iter().map(|split| split.next_node.as_str()));

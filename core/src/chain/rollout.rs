@@ -53,6 +53,7 @@ impl Compiler<'_> {
             sni: Vec::new(),
             action: RouteAction::default(),
             next_node: start.clone(),
+            mirror_node: None,
         };
         let routes = self.with_canary_first(vec![all]);
         if routes.len() == 1 {

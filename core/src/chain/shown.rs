@@ -19,6 +19,7 @@ impl RouteAction {
         put(&mut shown, "Redirect", self.redirect.as_ref());
         put(&mut shown, "Response", self.response.as_ref());
         put(&mut shown, "Fault", self.fault.as_ref());
+        put(&mut shown, "Mirror", self.mirror.as_ref());
         let text = |limit: Option<Duration>| limit.map(|limit| Span(limit).to_string());
         put(&mut shown, "RequestTimeout", text(self.request_timeout).as_ref());
         put(&mut shown, "IdleTimeout", text(self.idle_timeout).as_ref());

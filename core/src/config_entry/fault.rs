@@ -19,6 +19,20 @@ pub struct RouteFault {
     /// Requests that are ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abort: Option<FaultAbort>,
+    /// Requests whose answers come slowly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<FaultRateLimit>,
+}
+
+/// Slows bodies of answers down.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FaultRateLimit {
+    /// **Units**: bytes of an answer's body in a second, at least 1.
+    pub bytes_per_second: u64,
+    /// Of how many of them; `None` means all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Weight>,
 }
 
 /// Has requests wait.
@@ -52,13 +66,16 @@ pub struct FaultAbort {
 impl RouteFault {
     pub(super) fn check(&self, field: &str, findings: &mut Findings) {
         if *self == Self::default() {
-            findings.add(field, "must have a Delay or an Abort");
+            findings.add(field, "must have a Delay, an Abort or a RateLimit");
         }
         if let Some(delay) = &self.delay {
             if delay.fixed == Span::default() {
                 findings.add(format!("{field}.Delay.Fixed"), "must be longer than nothing");
             }
             findings.timeout(&format!("{field}.Delay.Fixed"), delay.fixed.0);
+        }
+        if self.rate_limit.as_ref().is_some_and(|limit| limit.bytes_per_second == 0) {
+            findings.add(format!("{field}.RateLimit.BytesPerSecond"), "must be 1 or more");
         }
         let Some(abort) = &self.abort else { return };
         if (abort.status != 0) == abort.grpc_status.is_some() {

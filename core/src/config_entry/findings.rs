@@ -158,6 +158,16 @@ impl Findings {
         }
     }
 
+    /// A path for which a cookie is meant has nothing that would end it.
+    ///
+    /// **Source**: Spec: RFC 6265 §4.1.1.
+    pub(super) fn cookie_path(&mut self, field: &str, path: &str) {
+        self.path(field, path);
+        if path.contains(|c: char| !matches!(c, '!'..='~') || c == ';') {
+            self.add(field, "must be ASCII without ';'");
+        }
+    }
+
     /// A name of a header, or a method, is a token.
     ///
     /// **Source**: Spec: RFC 9110 §5.6.2.

@@ -252,5 +252,9 @@ impl HashPolicy {
             findings.add(format!("{field}.CookieConfig.TTL"), "must be left out with Session");
         }
         findings.timeout(&format!("{field}.CookieConfig.TTL"), cookie.ttl.0);
+        findings.token(&format!("{field}.FieldValue"), &self.field_value);
+        if !cookie.path.is_empty() {
+            findings.cookie_path(&format!("{field}.CookieConfig.Path"), &cookie.path);
+        }
     }
 }

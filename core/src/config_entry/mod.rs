@@ -31,6 +31,7 @@ mod load_balancer;
 mod load_limits;
 mod mesh;
 mod mesh_transport;
+mod mirror;
 mod path_rewrite;
 mod proxy_defaults;
 mod rate_limits;
@@ -76,7 +77,7 @@ pub use failover::{
     FailoverMode, FailoverPolicy, FailoverTarget, LocalityMode, PrioritizeByLocality,
     ResolverFailover,
 };
-pub use fault::{FaultAbort, FaultDelay, RouteFault};
+pub use fault::{FaultAbort, FaultDelay, FaultRateLimit, RouteFault};
 pub use forwarded_headers::{ClientCertDetails, ForwardClientCert, ForwardedHeaders};
 pub use gateway_tls::{GatewaySds, GatewayTls, TlsDirection, TlsVersion};
 pub use grpc_match::GrpcMatch;
@@ -108,6 +109,7 @@ pub use mesh::{
     MeshTls, MeshTransparentProxy, RequestNormalization, UnderscoresAction,
 };
 pub use mesh_transport::{CongestionControl, HopTransport, MeshTransport};
+pub use mirror::RouteMirror;
 pub use path_rewrite::PathRewrite;
 pub use proxy_defaults::ProxyDefaults;
 pub use rate_limits::{

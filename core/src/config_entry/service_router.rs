@@ -11,7 +11,7 @@ use super::request_conditions::{normalise_headers, normalise_methods, normalise_
 use super::route_answer::check_path;
 use super::{
     GrpcMatch, HeaderChanges, HeaderMatch, InvalidEntry, PathRewrite, QueryMatch, RetryPolicy,
-    RouteFault, RouteRedirect, RouteResponse,
+    RouteFault, RouteMirror, RouteRedirect, RouteResponse,
 };
 use crate::index::Index;
 use crate::limits;
@@ -146,6 +146,9 @@ pub struct RouteDestination {
     /// What goes wrong on purpose. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<RouteFault>,
+    /// Where copies of its requests go. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<RouteMirror>,
     /// How long a proxy waits for an answer; `None` means the resolver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_timeout: Option<Span>,
@@ -366,6 +369,9 @@ impl RouteDestination {
         }
         if let Some(fault) = &self.fault {
             fault.check(&format!("{field}.Fault"), findings);
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.check(&format!("{field}.Mirror"), findings);
         }
         self.normalise_answers(field, findings);
         for (name, timeout) in [

@@ -60,7 +60,6 @@ impl EntryKind {
                     "Failover.*.Datacenters",
                     "Failover.*.Targets[].Datacenter",
                     "Failover.*.Policy",
-                    "LoadBalancer.HashPolicies[].CookieConfig",
                 ],
                 refused: &["Peer", "SamenessGroup"],
             },

@@ -45,10 +45,7 @@ impl Sticky {
         let Some(cookie) = &self.cookie else { return };
         findings.token(&format!("{field}.Cookie.Name"), &cookie.name);
         if !cookie.path.is_empty() {
-            findings.path(&format!("{field}.Cookie.Path"), &cookie.path);
-            if cookie.path.contains(|c: char| !matches!(c, '!'..='~') || c == ';') {
-                findings.add(format!("{field}.Cookie.Path"), "must be ASCII without ';'");
-            }
+            findings.cookie_path(&format!("{field}.Cookie.Path"), &cookie.path);
         }
         if cookie.ttl.0.subsec_nanos() > 0 {
             findings.add(format!("{field}.Cookie.TTL"), "must be of whole seconds");

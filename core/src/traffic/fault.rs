@@ -12,6 +12,10 @@ pub struct Injected<'a> {
     pub delay: Option<Duration>,
     /// What ends it.
     pub abort: Option<&'a FaultAbort>,
+    /// How fast the body of its answer comes.
+    ///
+    /// **Units**: bytes in a second.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl<'a> Injected<'a> {
@@ -23,7 +27,9 @@ impl<'a> Injected<'a> {
         };
         let delay = fault.delay.as_ref().filter(|delay| is_drawn(delay.percent));
         let abort = fault.abort.as_ref().filter(|abort| is_drawn(abort.percent));
-        Self { delay: delay.map(|delay| delay.fixed.0), abort }
+        let limit = fault.rate_limit.as_ref().filter(|limit| is_drawn(limit.percent));
+        let bytes_per_second = limit.map(|limit| limit.bytes_per_second);
+        Self { delay: delay.map(|delay| delay.fixed.0), abort, bytes_per_second }
     }
 }
 
@@ -58,20 +64,23 @@ mod tests {
         let fault = serde_json::from_value(serde_json::json!({
             "Delay": { "Fixed": "2s", "Percent": 25 },
             "Abort": { "GrpcStatus": 14, "Percent": 0.5 },
+            "RateLimit": { "BytesPerSecond": 1000, "Percent": 99.99 },
         }));
         let fault: RouteFault = fault.expect("a fault");
         let (mut random, rounds) = (Mix64::new(5), 200_000);
-        let (mut delays, mut aborts, mut both) = (0, 0, 0);
+        let (mut delays, mut aborts, mut both, mut fast) = (0, 0, 0, 0);
         for _ in 0..rounds {
             let injected = Injected::draw(&fault, &mut random);
             delays += u32::from(injected.delay == Some(Duration::from_secs(2)));
             aborts += u32::from(injected.abort.is_some_and(|abort| abort.http_status() == 503));
+            fast += u32::from(injected.bytes_per_second.is_none());
             both += u32::from(injected.delay.is_some() && injected.abort.is_some());
         }
-        // Means of 50,000, 1,000 and 250; five deviations are 970, 158 and 79.
+        // Means of 50,000, 1,000, 250 and 20; five deviations are 970, 158, 79 and 23.
         assert!((49_000..=51_000).contains(&delays), "{delays}");
         assert!((842..=1_158).contains(&aborts), "{aborts}");
         assert!((171..=329).contains(&both), "{both}");
+        assert!((1..=43).contains(&fast), "{fast}");
     }
 
     #[test]
@@ -79,7 +88,7 @@ mod tests {
         let mut random = Mix64::new(6);
         let abort = |percent| RouteFault {
             abort: Some(FaultAbort { status: 500, percent, ..FaultAbort::default() }),
-            delay: None,
+            ..RouteFault::default()
         };
         let (all, none) = (abort(None), abort(Weight::from_hundredths(0)));
         for _ in 0..1_000 {

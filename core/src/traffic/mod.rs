@@ -12,6 +12,7 @@ mod answer;
 mod balance;
 pub mod client_hello;
 pub(crate) mod condition;
+mod cookie;
 pub mod datagrams;
 pub mod deadline;
 mod explain;
@@ -36,11 +37,13 @@ mod route;
 mod split;
 mod sticky;
 pub mod tap;
+mod throttle;
 mod trace;
 
 pub use answer::{MadeAnswer, RouteAnswer};
 pub(crate) use balance::hash_of;
 pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
+pub use cookie::GivenCookie;
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use fault::Injected;
 pub use gauge::Gauge;
@@ -51,7 +54,7 @@ pub use retry::{
     Answered, AttemptEnd, BodyKept, Finality, RetryBudget, RetryRules, Retrying, Traffic, Verdict,
 };
 pub use rewrite::{PathPattern, Rewrite};
-pub use route::{Edited, RouteTable, RouteTableError, Routed, Splits};
+pub use route::{Edited, Mirrored, RouteTable, RouteTableError, Routed, Splits};
 pub use split::SplitCounter;
-pub use sticky::GivenCookie;
+pub use throttle::{Pass, Throttle};
 pub use trace::TraceContext;

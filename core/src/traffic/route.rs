@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Conditions;
+use super::cookie::GivenCookie;
 use super::path_index::PathIndex;
-use super::sticky::{self, GivenCookie, Said};
+use super::sticky::{self, Said};
 use super::{
     HeaderEdits, HeaderPlan, Mix64, PathPattern, RequestView, RetryRules, Rewrite, RouteAnswer,
     SplitCounter,
 };
 use crate::chain::{ChainNode, ChainRoute, CompiledChain, TargetId};
-use crate::config_entry::{HeaderChanges, RouteFault, Sticky};
+use crate::config_entry::{HeaderChanges, RouteFault, Sticky, Weight};
 use crate::intention::server_name::is_meant;
 use crate::limits;
 use crate::log_format::HeaderSide;
@@ -61,6 +62,8 @@ pub struct Routed<'a> {
     pub answer: Option<(&'a RouteAnswer, usize)>,
     /// What goes wrong on purpose.
     pub fault: Option<&'a RouteFault>,
+    /// Where copies go.
+    pub mirror: Option<&'a Mirrored>,
     /// A cookie that the caller is given.
     pub cookie: Option<GivenCookie<'a>>,
     /// What becomes of headers.
@@ -69,6 +72,25 @@ pub struct Routed<'a> {
     pub retries: Option<&'a Arc<RetryRules>>,
     /// The number of the route of the service's router, from 1; `None` without a router.
     pub route: Option<usize>,
+}
+
+/// Where copies of a route's requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The target's number.
+    pub target: usize,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for an answer; zero for no limit.
+    pub request_timeout: Duration,
+    percent: Weight,
+}
+
+impl Mirrored {
+    /// Whether a request is one of those that are copied.
+    pub fn is_drawn(&self, random: &mut Mix64) -> bool {
+        random.below(Weight::FULL.hundredths()) < self.percent.hundredths()
+    }
 }
 
 /// One worker's places in the splitters of one table.
@@ -149,6 +171,7 @@ struct Route {
     host: Option<Box<str>>,
     answer: Option<Box<RouteAnswer>>,
     fault: Option<Box<RouteFault>>,
+    mirror: Option<Box<Mirrored>>,
     request_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     edits: u32,
@@ -268,7 +291,7 @@ impl RouteTable {
     ) -> Routed<'a> {
         let mut at = self.start;
         let (mut rewrite, mut host, mut answer) = (None, None, None);
-        let (mut fault, mut cookie) = (None, None);
+        let (mut fault, mut mirror, mut cookie) = (None, None, None);
         let (mut timeout, mut idle_timeout) = (None, None);
         let mut retries = None;
         let mut taken = None;
@@ -287,6 +310,7 @@ impl RouteTable {
                         host,
                         answer,
                         fault,
+                        mirror,
                         cookie,
                         edited,
                         retries,
@@ -300,6 +324,7 @@ impl RouteTable {
                     rewrite = route.rewrite(matched_bytes).or(rewrite);
                     retries = route.retries.as_ref().or(retries);
                     fault = route.fault.as_deref().or(fault);
+                    mirror = route.mirror.as_deref().or(mirror);
                     host = route.host.as_deref().or(host);
                     answer = route.answer.as_deref().map(|answer| (answer, matched_bytes));
                     timeout = route.request_timeout.or(timeout);
@@ -344,8 +369,8 @@ impl Splits {
     ) -> u32 {
         match said {
             Said::Cookie(of) => {
-                let given = cookie.insert(GivenCookie::new(of, self.random.next_u64()));
-                sticky::place(given.number(), total)
+                let given = cookie.insert(sticky::given(of, self.random.next_u64()));
+                sticky::place(sticky::number(given.text().as_bytes()), total)
             }
             Said::Nothing => self.counters.get_mut(counter).map_or(0, SplitCounter::advance),
             Said::Value(number) => sticky::place(number, total),
@@ -398,6 +423,23 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// Finds where copies of a route's requests go.
+    fn mirror(&self, route: &ChainRoute) -> Result<Option<Box<Mirrored>>, RouteTableError> {
+        let (Some(mirror), Some(node)) = (&route.action.mirror, &route.mirror_node) else {
+            return Ok(None);
+        };
+        let Some(ChainNode::Resolver(resolver)) = self.chain.nodes.get(node) else {
+            let (service, node) = (self.chain.service_name.to_string(), node.clone());
+            return Err(RouteTableError::Missing { service, node });
+        };
+        Ok(Some(Box::new(Mirrored {
+            target: self.target(&resolver.target)?,
+            connect_timeout: resolver.connect_timeout,
+            request_timeout: resolver.request_timeout,
+            percent: mirror.percent.unwrap_or(Weight::FULL),
+        })))
+    }
+
     /// Makes the route of this number ready that leads to a node.
     fn route(
         &mut self,
@@ -418,6 +460,7 @@ impl<'a> Build<'a> {
             host: action.host_rewrite.as_deref().map(Into::into),
             answer: RouteAnswer::of(action).map(Box::new),
             fault: action.fault.clone().map(Box::new),
+            mirror: None,
             request_timeout: action.request_timeout,
             idle_timeout: action.idle_timeout,
             retries: RetryRules::of(action).map(Arc::new),
@@ -469,10 +512,12 @@ impl<'a> Build<'a> {
                         continue;
                     }
                     let next = self.node(&route.next_node, depth + 1)?;
-                    routes.push(self.route(route, (at + 1, next)).map_err(|source| {
+                    let mut ready = self.route(route, (at + 1, next)).map_err(|source| {
                         let (service, node) = (service.clone(), node.clone());
                         RouteTableError::Expression { service, node, source: Box::new(source) }
-                    })?);
+                    })?;
+                    ready.mirror = self.mirror(route)?;
+                    routes.push(ready);
                 }
                 if routes.is_empty() {
                     return Err(RouteTableError::DeadEnd { service, node });

@@ -215,8 +215,12 @@ impl<C: Wire, H: Hop> Session<C, H> {
             let room = self.live.limits().retry_body_bytes;
             pump.kept = Some(Kept::new((self.output.len(), told), room));
         }
+        if !is_tunnel {
+            pump.copy_to(H::copy(plan, &self.output));
+        }
         let taken = pump.take_first(&mut self.input, &mut self.output);
         taken.map_err(|error| body_refusal(&error))?;
+        pump.end_copy();
         if pump.moved > bytes_max {
             return Err(body_refusal(&PumpError::TooLarge));
         }
@@ -328,6 +332,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
         }
         buffer.consume(length);
         let mut download = Pump::new(self.response.framing, emission);
+        download.slow_down(H::throttle(&plan));
         if let Err(error) = download.take_first(&mut buffer, &mut self.output) {
             let refusal = Unanswered::Malformed(chain(&error)).refusal();
             return self.refuse(Some(&plan), &refusal, false, started).await;
@@ -386,7 +391,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
             match download.poll(cx, (upstream, buffer), client) {
                 Poll::Ready(done) => Poll::Ready(done),
                 Poll::Pending => {
-                    let moved = download.moved + upload.pump.moved;
+                    let moved = download.progress() + upload.pump.moved;
                     watch.poll_moved(cx, timer, moved).map(|late| Err(PumpError::late(late)))
                 }
             }

@@ -1,6 +1,7 @@
 //! HTTP mechanics: the HTTP/1.1 fast path and the general engine. Choosing a target is
 //! `outbound`'s affair.
 
+mod body_copy;
 mod changes;
 mod edits;
 mod exchange;
@@ -15,8 +16,10 @@ mod pump;
 mod refusal;
 mod scripted;
 mod session;
+mod slowed;
 mod watch;
 
+pub(crate) use body_copy::BodyCopy;
 pub(crate) use changes::Changes;
 pub(crate) use edits::Edits;
 pub(crate) use forwarded::{MADE_FIELDS_MAX, PROTO_HTTP, PROTO_HTTPS, from_outside};

@@ -4,8 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use weft_core::traffic::Throttle;
+
+use super::body_copy::BodyCopy;
 use super::h1::{BodyError, BodyReader, Emission, Framing, write_chunk_end, write_chunk_start};
 use super::kept::Kept;
+use super::slowed::Slowed;
 use super::watch::Lateness;
 use crate::transport::{Buffer, Wire};
 
@@ -22,8 +26,18 @@ pub(crate) struct Pump {
     is_unflushed: bool,
     /// Where what has left is kept, if it may have to leave again.
     pub(crate) kept: Option<Box<Kept>>,
+    /// What else becomes of it.
+    aside: Option<Box<Aside>>,
     /// Bytes of the body so far, framing included.
     pub(crate) moved: u64,
+}
+
+/// What else becomes of a body because a route says so. Few have any of it, and no body has both: of requests there
+/// are copies, and answers are slowed down.
+#[derive(Debug)]
+enum Aside {
+    Copied(Box<dyn BodyCopy>),
+    Slowed(Slowed),
 }
 
 /// States which end of a body's way failed.
@@ -76,6 +90,7 @@ impl Pump {
             staged_written: 0,
             is_unflushed: false,
             kept: None,
+            aside: None,
             moved: 0,
         }
     }
@@ -85,6 +100,32 @@ impl Pump {
         self.reader.is_done()
     }
 
+    /// Returns a number that rises whenever something moves.
+    pub(crate) fn progress(&self) -> u64 {
+        self.moved
+            + match self.aside.as_deref() {
+                Some(Aside::Slowed(slowed)) => slowed.passed(),
+                Some(Aside::Copied(_)) | None => 0,
+            }
+    }
+
+    /// Has somebody take a copy of the body.
+    pub(super) fn copy_to(&mut self, copy: Option<Box<dyn BodyCopy>>) {
+        self.aside = copy.map(|copy| Box::new(Aside::Copied(copy)));
+    }
+
+    /// Has the body go on slowly.
+    pub(super) fn slow_down(&mut self, throttle: Option<Throttle>) {
+        self.aside = throttle.map(|throttle| Box::new(Aside::Slowed(Slowed::new(throttle))));
+    }
+
+    fn slowed(&mut self) -> Option<&mut Slowed> {
+        match self.aside.as_deref_mut()? {
+            Aside::Copied(_) => None,
+            Aside::Slowed(slowed) => Some(slowed),
+        }
+    }
+
     /// Appends what is in the buffer already to what is written first, the head: one write, and
     /// between proxies one TLS record.
     pub(crate) fn take_first(
@@ -92,7 +133,7 @@ impl Pump {
         buffer: &mut Buffer,
         out: &mut Vec<u8>,
     ) -> Result<(), PumpError> {
-        if self.reader.is_done() || buffer.is_empty() {
+        if self.reader.is_done() || buffer.is_empty() || self.slowed().is_some() {
             return Ok(());
         }
         self.take(buffer)?;
@@ -135,22 +176,39 @@ impl Pump {
         }
     }
 
+    /// Ends a copy of what has been read whole.
+    pub(super) fn end_copy(&mut self) {
+        if !self.reader.is_done() {
+            return;
+        }
+        match self.aside.take().map(|aside| *aside) {
+            Some(Aside::Copied(copy)) => copy.end(),
+            slowed => self.aside = slowed.map(Box::new),
+        }
+    }
+
     fn take(&mut self, buffer: &mut Buffer) -> Result<(), PumpError> {
-        let staged = &mut self.staged;
+        let (staged, aside) = (&mut self.staged, &mut self.aside);
         let emission = self.emission;
         let count = self
             .reader
-            .take(buffer.filled(), |content| match emission {
-                Emission::Chunked => {
-                    write_chunk_start(content.len(), staged);
-                    staged.extend_from_slice(content);
-                    write_chunk_end(false, staged);
+            .take(buffer.filled(), |content| {
+                if let Some(Aside::Copied(copy)) = aside.as_deref_mut() {
+                    copy.take(content);
                 }
-                Emission::Unframed => staged.extend_from_slice(content),
-                Emission::Verbatim => {}
+                match emission {
+                    Emission::Chunked => {
+                        write_chunk_start(content.len(), staged);
+                        staged.extend_from_slice(content);
+                        write_chunk_end(false, staged);
+                    }
+                    Emission::Unframed => staged.extend_from_slice(content),
+                    Emission::Verbatim => {}
+                }
             })
             .map_err(PumpError::Body)?;
         self.moved += count as u64;
+        self.end_copy();
         match emission {
             Emission::Verbatim => self.ready = count,
             Emission::Chunked | Emission::Unframed => buffer.consume(count),
@@ -165,22 +223,50 @@ impl Pump {
         to: &mut B,
     ) -> Poll<Result<(), PumpError>> {
         while self.staged_written < self.staged.len() {
-            let rest = &self.staged[self.staged_written..];
-            self.staged_written += ready!(poll_write_some(cx, rest, to))?;
-            self.is_unflushed = true;
+            let rest = self.staged.len() - self.staged_written;
+            let most = self.staged_written + ready!(self.poll_allowed(cx, rest, to))?;
+            let rest = &self.staged[self.staged_written..most];
+            let count = ready!(poll_write_some(cx, rest, to))?;
+            self.staged_written += count;
+            self.note_written(count);
         }
         self.staged.clear();
         self.staged_written = 0;
         while self.ready > 0 {
-            let count = ready!(poll_write_some(cx, &buffer.filled()[..self.ready], to))?;
+            let most = ready!(self.poll_allowed(cx, self.ready, to))?;
+            let count = ready!(poll_write_some(cx, &buffer.filled()[..most], to))?;
             if let Some(kept) = &mut self.kept {
                 kept.keep(&buffer.filled()[..count]);
             }
             buffer.consume(count);
             self.ready -= count;
-            self.is_unflushed = true;
+            self.note_written(count);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready with how many of so many bytes may be written now; what was written before does not wait for them.
+    fn poll_allowed<B: Wire>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        to: &mut B,
+    ) -> Poll<Result<usize, PumpError>> {
+        let Some(slowed) = self.slowed() else { return Poll::Ready(Ok(bytes)) };
+        match slowed.poll_allowed(cx, bytes) {
+            Poll::Ready(count) => Poll::Ready(Ok(count)),
+            Poll::Pending => match self.poll_flush(cx, to) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn note_written(&mut self, count: usize) {
+        self.is_unflushed = true;
+        if let Some(slowed) = self.slowed() {
+            slowed.pass(count);
+        }
     }
 
     fn poll_flush<B: Wire>(

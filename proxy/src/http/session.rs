@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use weft_core::limits;
 use weft_core::log_format::CalledLatency;
-use weft_core::traffic::{AttemptEnd, BodyKept};
+use weft_core::traffic::{AttemptEnd, BodyKept, Throttle};
 use weft_runtime::clock;
 
+use super::body_copy::BodyCopy;
 use super::changes::Changes;
 use super::exchange::{Next, Opened};
 use super::h1::{HeadError, HeadScan, MeshFields, RequestHead, RequestRef, ResponseHead};
@@ -92,7 +93,12 @@ pub(crate) trait Hop {
     }
 
     /// Takes what the request gets before it goes on, or in place of that, if its route says so.
-    fn own(_plan: &mut Self::Plan) -> Option<Own> {
+    fn own(_plan: &mut Self::Plan) -> Option<Box<Own>> {
+        None
+    }
+
+    /// Returns how fast the body of the answer goes on, if the route slows it down.
+    fn throttle(_plan: &Self::Plan) -> Option<Throttle> {
         None
     }
 
@@ -112,6 +118,11 @@ pub(crate) trait Hop {
 
     /// Returns what the next hop is told of further attempts, if the route of a request has some.
     fn may_try_again(&self, _plan: &Self::Plan) -> Option<Told> {
+        None
+    }
+
+    /// Begins a copy of a request whose head for the next hop is given, if its route wants one.
+    fn copy(_plan: &Self::Plan, _head: &[u8]) -> Option<Box<dyn BodyCopy>> {
         None
     }
 

@@ -98,6 +98,11 @@ impl Load {
         Some(InFlight(self.clone()))
     }
 
+    /// Whether there is more to do than the worker can.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.allowed.get().is_some()
+    }
+
     /// Lets a further attempt in; while there is a limit, the last half of it is for first ones.
     pub(crate) fn admit_further(self: &Rc<Self>) -> Option<InFlight> {
         let count = self.in_flight.get();

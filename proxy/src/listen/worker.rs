@@ -55,6 +55,8 @@ pub(crate) struct Worker {
     pub(crate) spans: Spans,
     flows: Flows,
     pub(crate) limits: Arc<Limits>,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Rc<Cell<u32>>,
     /// Requests under way on the thread.
     pub(crate) load: Rc<Load>,
     pub(crate) descriptors: Rc<Descriptors>,
@@ -120,6 +122,7 @@ impl Worker {
             changed: Notify::new(),
             decisions: options.decisions.clone(),
             limits: options.limits.clone(),
+            mirrors: Rc::default(),
             load: thread.load.clone(),
             descriptors: thread.descriptors.clone(),
             callers_open: thread.callers_open.clone(),

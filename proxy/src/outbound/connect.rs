@@ -20,7 +20,6 @@ use super::breaker::{Admitted, Breaker, Place};
 use super::endpoint::{Called, Tried, choose, none_left, note_unreached};
 use super::route::Plan;
 use crate::http::general::Stream;
-use crate::http::h1::RequestRef;
 use crate::http::{Refusal, Reuse, chain};
 use crate::listen::{Local, LocalEndpoint, Pools, Worker};
 use crate::observe::Series;
@@ -121,7 +120,7 @@ pub(super) async fn open_tcp(
     let admitted = of_target.breaker.as_ref().map(Breaker::connection).transpose();
     let admitted = admitted.map_err(|overflow| overflow.refusal(of_target))?.unwrap_or_default();
     let called = Called { worker, local, upstream, target };
-    let mut tried = Tried::keyed(of_target.balance.key::<RequestRef<'_>>(None, from));
+    let mut tried = Tried::keyed(of_target.balance.connection_key(from));
     loop {
         let Some((number, endpoint)) = choose(called, &tried) else {
             return Err(none_left(spec, of_target, &tried));

@@ -9,6 +9,7 @@ mod datagrams;
 mod endpoint;
 mod health;
 mod hello;
+mod mirror;
 mod outside;
 mod own;
 mod protocol;

@@ -14,7 +14,7 @@ use weft_core::log_format::{CalledLatency, LatencySplit, LogRecord, TIMING_FIELD
 use weft_core::name::ServiceName;
 use weft_core::traffic::deadline::{TIMEOUT_FIELD, timeout_ms};
 use weft_core::traffic::proxy_protocol::Header;
-use weft_core::traffic::{AttemptEnd, BodyKept, Edited, RequestView, Rewrite, Routed};
+use weft_core::traffic::{AttemptEnd, BodyKept, Edited, RequestView, Rewrite, Routed, Throttle};
 use weft_runtime::clock;
 use weft_runtime::tls::rustls::ClientConfig;
 
@@ -26,8 +26,8 @@ use super::own::OwnPart;
 use super::retry::Further;
 use crate::http::h1::{ClientCert, MeshFields, RequestRef, RequestWriter, ResponseHead};
 use crate::http::{
-    CAUSE_FIELD, Changes, Edits, Hop, Outcome, Own, PROTO_HTTP, Refusal, Reuse, Told, from_outside,
-    says_overload,
+    BodyCopy, CAUSE_FIELD, Changes, Edits, Hop, Outcome, Own, PROTO_HTTP, Refusal, Reuse, Told,
+    from_outside, says_overload,
 };
 use crate::listen::{InFlight, Live, Local, LocalTarget, LocalUpstream, Worker};
 use crate::observe::{Flow, FlowKey, From, Lines, Logged, Observed, Party, Side, SpanKind, Traced};
@@ -62,13 +62,12 @@ pub(crate) struct Plan {
     pub(super) admitted: Option<Box<Admitted>>,
     /// Further attempts; `None` where the route has none.
     pub(super) further: Option<Box<Further>>,
-    _in_flight: InFlight,
+    /// `None` for what nobody waits for.
+    _in_flight: Option<InFlight>,
     /// The number of the route of the router, from 1; 0 without one.
     pub(super) route: u32,
     pub(super) observed: Observed,
     edited: Edited,
-    /// What headers tell that the route writes, where they tell something.
-    facts: Option<Box<LogRecord>>,
     /// What the route does besides sending it on, where it does something.
     pub(super) own: Option<Box<OwnPart>>,
 }
@@ -86,6 +85,28 @@ pub(super) struct Written<'a> {
 }
 
 impl Plan {
+    /// Makes that of a copy of the request, if its route wants one.
+    pub(super) fn mirrored(&self) -> Option<Self> {
+        let mirror = self.mirror()?;
+        Some(Self {
+            worker: self.worker.clone(),
+            local: self.local.clone(),
+            upstream: self.upstream,
+            target: mirror.target,
+            connect_timeout: mirror.connect_timeout,
+            request_timeout: Some(mirror.request_timeout).filter(|limit| !limit.is_zero()),
+            idle_timeout: None,
+            tried: Tried::default(),
+            admitted: None,
+            further: None,
+            _in_flight: None,
+            route: self.route,
+            observed: Observed::new(None, None),
+            edited: Edited::default(),
+            own: None,
+        })
+    }
+
     pub(super) fn upstream(&self) -> &Upstream {
         &self.local.workload.upstreams[self.upstream]
     }
@@ -159,7 +180,9 @@ impl HttpUpstream {
         }
         let number = routed.standing_in(|target| upstream.is_usable(target));
         let target = &upstream.targets[number];
-        let tried = Tried::keyed(target.balance.key(Some(request), self.remote));
+        let random = &self.worker.random;
+        let (key, given) = target.balance.key(Some(request), self.remote, &mut random.borrow_mut());
+        let tried = Tried::keyed(key);
         let called = || target.spiffe_id.service_name().unwrap_or(&upstream.service);
         let mut logged = self.begin_line(request, called);
         if let Some(line) = &mut logged {
@@ -179,8 +202,9 @@ impl HttpUpstream {
         write(Written { upstream, target, rewrite, host, edits, changes, ask });
         let changes =
             Changes::new(upstream.table.response_headers(routed.edited), facts.as_deref());
-        let random = &mut self.worker.random.borrow_mut();
-        let own = OwnPart::of(request, &routed, (&changes, random));
+        let given = routed.cookie.into_iter().chain(given);
+        let own = OwnPart::of(request, (&routed, given), (&changes, &mut random.borrow_mut()));
+        let own = OwnPart::telling(own, facts);
         Ok(Plan {
             worker: self.worker.clone(),
             local: self.local.clone(),
@@ -192,11 +216,10 @@ impl HttpUpstream {
             tried,
             admitted: None,
             further: Further::of(&routed),
-            _in_flight: in_flight,
+            _in_flight: Some(in_flight),
             observed,
             route: route_number(&routed),
             edited: routed.edited,
-            facts,
             own,
         })
     }
@@ -391,7 +414,15 @@ impl Hop for HttpUpstream {
         plan.changes()
     }
 
-    fn own(plan: &mut Plan) -> Option<Own> {
+    fn copy(plan: &Plan, head: &[u8]) -> Option<Box<dyn BodyCopy>> {
+        plan.copy_written(head)
+    }
+
+    fn throttle(plan: &Plan) -> Option<Throttle> {
+        plan.throttle()
+    }
+
+    fn own(plan: &mut Plan) -> Option<Box<Own>> {
         plan.begin_own()
     }
 
@@ -461,8 +492,10 @@ impl Plan {
     /// Returns what the route changes of the headers of the answer.
     pub(super) fn changes(&self) -> Changes<'_> {
         let headers = self.upstream().table.response_headers(self.edited);
-        let cookies = self.own.as_ref().map_or(&[][..], |own| own.cookies());
-        Changes::new(headers, self.facts.as_deref()).and_cookies(cookies)
+        match &self.own {
+            Some(own) => Changes::new(headers, own.facts()).and_cookies(own.cookies()),
+            None => Changes::new(headers, None),
+        }
     }
 
     /// Refuses a request for a tunnel that would lead outside the mesh.

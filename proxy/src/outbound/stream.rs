@@ -11,7 +11,7 @@ use weft_core::log_format::{CalledLatency, TIMING_ASKED, TIMING_FIELD};
 use weft_core::traffic::deadline::{
     GRPC_TIMEOUT_FIELD, TIMEOUT_FIELD, grpc_timeout, read_grpc_timeout, timeout_ms,
 };
-use weft_core::traffic::{AttemptEnd, RequestView};
+use weft_core::traffic::{AttemptEnd, RequestView, Throttle};
 use weft_runtime::task::TaskTree;
 
 use super::connect::{CONNECTS_MAX, Dial, Way, failed};
@@ -112,6 +112,10 @@ impl StreamHop for HttpUpstream {
         plan.idle_timeout
     }
 
+    fn throttle(plan: &Plan) -> Option<Throttle> {
+        plan.throttle()
+    }
+
     fn changes(plan: &Plan) -> Changes<'_> {
         plan.changes()
     }
@@ -124,6 +128,8 @@ impl StreamHop for HttpUpstream {
             // Boxed: rare, and large beside the requests that go on at once.
             Box::pin(own.pass()).await?;
         }
+        let is_copied = plan.mirror().is_some() && Carried::of(&request) == Carried::Message;
+        let request = if is_copied { plan.copied(request) } else { request };
         plan.observed.hand();
         if plan.is_limited() {
             Box::pin(plan.admit()).await?;

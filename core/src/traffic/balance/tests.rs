@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::traffic::RequestView;
+use crate::traffic::request::tests::Request as Asked;
 
 /// Endpoints as a test says that they are.
 #[derive(Debug, Clone, Default)]
@@ -221,7 +222,8 @@ impl RequestView for Request {
 fn key(policies: &str, request: &Request, from: &str) -> Option<u64> {
     let hash_policies = serde_json::from_str(policies).expect(policies);
     let settings = LoadBalancer { hash_policies, ..policy(BalancePolicy::RingHash) };
-    Balance::new(Some(&settings), &endpoints(&[1, 1])).key(Some(request), from.parse().ok())
+    let balance = Balance::new(Some(&settings), &endpoints(&[1, 1]));
+    balance.key(Some(request), from.parse().ok(), &mut Mix64::new(1)).0
 }
 
 #[test]
@@ -251,7 +253,40 @@ fn a_key_is_made_of_what_the_policies_name() {
     assert_eq!(key(terminal, &nobody, "10.0.0.1"), key(address, &nobody, "10.0.0.1"));
 
     let plain = Balance::new(None, &endpoints(&[1, 1]));
-    assert_eq!(plain.key(Some(&anna), None), None, "nothing is hashed");
+    let nothing = plain.key(Some(&anna), None, &mut Mix64::new(1));
+    assert_eq!(nothing, (None, Vec::new()), "nothing is hashed");
+}
+
+#[test]
+fn a_caller_without_the_cookie_is_given_one_that_leads_to_the_same_place() {
+    let settings = |config: &str| -> LoadBalancer {
+        let policy = format!(r#"{{"Field":"cookie","FieldValue":"at","CookieConfig":{config}}}"#);
+        let text = format!(r#"{{"Policy":"maglev","HashPolicies":[{policy}]}}"#);
+        serde_json::from_str(&text).expect("settings")
+    };
+    let mut random = Mix64::new(1);
+    for (config, attributes) in [
+        (r#"{"Session":true}"#, Some("HttpOnly")),
+        (r#"{"Session":true,"Path":"/shop"}"#, Some("Path=/shop; HttpOnly")),
+        (r#"{"TTL":90000000000,"Path":"/"}"#, Some("Path=/; Max-Age=90; HttpOnly")),
+        (r#"{"TTL":1000}"#, Some("Max-Age=1; HttpOnly")),
+        (r#"{"Path":"/"}"#, None),
+    ] {
+        let balance = Balance::new(Some(&settings(config)), &endpoints(&[1, 1]));
+        let nobody = Asked::parse("GET / | cookie: other=1");
+        let (key, given) = balance.key(Some(&nobody), None, &mut random);
+        let header = given.first().map(|cookie| cookie.header());
+        let (cookie, rest) = match &header {
+            Some(header) => {
+                header.split_once("; ").map(|(it, rest)| (it, Some(rest))).expect("attributes")
+            }
+            None => ("other=2", None),
+        };
+        assert_eq!(rest, attributes, "{config}");
+        let line = format!("GET / | cookie: other=1; {cookie}");
+        let again = balance.key(Some(&Asked::parse(&line)), None, &mut random);
+        assert_eq!(again, (key, Vec::new()), "{config}");
+    }
 }
 
 #[test]

@@ -258,3 +258,28 @@ fn who_says_the_same_takes_the_same_leg_and_values_share_by_weight() {
     }
     assert_eq!(hits, 2_000, "who says nothing goes by weight alone");
 }
+
+#[test]
+fn copies_go_to_a_target_beside_the_one_that_answers() {
+    let table = table_of(&chain(serde_json::json!({
+        "Type": "router", "Routes": [
+            { "Match": { "PathPrefix": "/a" }, "NextNode": "v1", "MirrorNode": "v2",
+              "Action": { "Mirror": { "ServiceSubset": "v2", "Percent": 12.5 } } },
+            { "Match": {}, "Action": {}, "NextNode": "rest" },
+        ],
+    })))
+    .expect("a table");
+    let (mut splits, mut random) = (table.splits(&mut Mix64::new(1)), Mix64::new(2));
+    let routed = table.route(Some(&Request::parse("GET /a")), &mut splits);
+    let mirror = routed.mirror.expect("a mirror");
+    assert_eq!(table.targets()[routed.target].as_str(), "v1");
+    assert_eq!(table.targets()[mirror.target].as_str(), "v2");
+    let copies = (0..80_000).filter(|_| mirror.is_drawn(&mut random)).count();
+    // A mean of 10,000; five deviations are 468.
+    assert!((9_532..=10_468).contains(&copies), "{copies}");
+    assert_eq!(table.route(Some(&Request::parse("GET /")), &mut splits).mirror, None);
+    let lost = chain(serde_json::json!({ "Type": "router", "Routes": [
+        { "Match": {}, "NextNode": "v1", "MirrorNode": "nowhere",
+          "Action": { "Mirror": { "Service": "web" } } }] }));
+    assert!(table_of(&lost).is_err());
+}

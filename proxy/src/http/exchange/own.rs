@@ -16,7 +16,7 @@ impl<C: Wire, H: Hop> Session<C, H> {
     pub(super) async fn own_part(
         &mut self,
         plan: &H::Plan,
-        own: Own,
+        own: Box<Own>,
         (started, to_head): (Instant, bool),
     ) -> Option<Next<H::Wire, H::Plan>> {
         if let Some(delay) = own.delay {

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use weft_core::traffic::Throttle;
 use weft_runtime::clock;
 
 use super::super::refusal::Refusal;
 use super::incoming::{BrokenBody, Incoming};
 use super::progress::Progress;
+use super::slow_body::SlowBody;
 use super::web::WebBody;
 use crate::inbound::Cut;
 use crate::transport::Timer;
@@ -28,6 +30,8 @@ pub(crate) enum AnswerBody {
         cut: Option<Rc<Cut>>,
         /// What ends it when nothing moves.
         idle: Option<Box<Idle>>,
+        /// What slows it down.
+        slowed: Option<Box<SlowBody>>,
         passage: Box<dyn Passage>,
     },
     /// Of the proxy.
@@ -93,7 +97,15 @@ impl AnswerBody {
         passage: Box<dyn Passage>,
     ) -> Self {
         let is_whole = body.is_end_stream();
-        Self::Passed { body, bytes: 0, is_whole, cut, idle, passage }
+        Self::Passed { body, bytes: 0, is_whole, cut, idle, slowed: None, passage }
+    }
+
+    /// Has a body of the next hop go on slowly.
+    pub(super) fn slowed_down(mut self, by: Option<Throttle>) -> Self {
+        if let Self::Passed { slowed, .. } = &mut self {
+            *slowed = by.map(SlowBody::new);
+        }
+        self
     }
 }
 
@@ -119,15 +131,18 @@ impl Body for AnswerBody {
             Self::Passed { cut: Some(cut), .. } if cut.poll_is_cut(cx) => {
                 Poll::Ready(Some(Err(AnswerError::NoLongerAllowed)))
             }
-            Self::Passed { body, bytes, is_whole, idle, passage, .. } => {
-                let polled = Pin::new(&mut *body).poll_frame(cx);
+            Self::Passed { body, bytes, is_whole, idle, slowed, passage, .. } => {
+                let polled = match slowed {
+                    Some(slowed) => slowed.poll_frame(cx, body),
+                    None => Pin::new(&mut *body).poll_frame(cx),
+                };
                 match &polled {
                     Poll::Pending if idle.as_mut().is_some_and(|it| it.poll_over(cx, *bytes)) => {
                         return Poll::Ready(Some(Err(AnswerError::Idle)));
                     }
                     Poll::Ready(Some(Ok(frame))) => {
                         *bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                        *is_whole |= body.is_end_stream();
+                        *is_whole |= waiting(slowed.as_deref()) == 0 && body.is_end_stream();
                         if let Some(trailers) = frame.trailers_ref() {
                             passage.trailed(trailers);
                         }
@@ -144,7 +159,9 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Passed { body, .. } => body.is_end_stream(),
+            Self::Passed { body, slowed, .. } => {
+                waiting(slowed.as_deref()) == 0 && body.is_end_stream()
+            }
             Self::Own(bytes) => bytes.is_none(),
             Self::Web(body) => body.is_end_stream(),
         }
@@ -152,13 +169,27 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Passed { body, .. } => body.size_hint(),
+            Self::Passed { body, slowed: None, .. } => body.size_hint(),
+            Self::Passed { body, slowed: Some(slowed), .. } => {
+                let (rest, waiting) = (body.size_hint(), slowed.waiting() as u64);
+                let mut whole = SizeHint::new();
+                whole.set_lower(rest.lower().saturating_add(waiting));
+                if let Some(upper) = rest.upper() {
+                    whole.set_upper(upper.saturating_add(waiting));
+                }
+                whole
+            }
             Self::Web(body) => body.size_hint(),
             Self::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
         }
     }
+}
+
+/// Returns how many bytes of a body that is slowed down wait.
+fn waiting(slowed: Option<&SlowBody>) -> usize {
+    slowed.map_or(0, SlowBody::waiting)
 }
 
 /// Turns a refusal into an answer; gRPC callers get it as a status of theirs.

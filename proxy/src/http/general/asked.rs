@@ -13,6 +13,7 @@ use weft_runtime::telemetry::chain;
 
 use weft_core::traffic::grpc_web::{Decoder, InvalidText, WebForm};
 
+use super::super::body_copy::BodyCopy;
 use super::super::held::{Held, Holding};
 use super::super::refusal::Refusal;
 use super::incoming::{BrokenBody, Incoming};
@@ -34,6 +35,8 @@ pub(crate) struct RequestBody {
     bytes_max: u64,
     /// What reads it, if it is text.
     decoder: Option<Box<Decoder>>,
+    /// Who takes a copy of it, if somebody does.
+    copy: Option<Box<dyn BodyCopy>>,
 }
 
 /// States why a request's body breaks off.
@@ -53,13 +56,32 @@ impl RequestBody {
         if body.is_end_stream() {
             progress.end();
         }
-        Self { held: VecDeque::new(), body, progress, bytes_max, decoder: None }
+        Self { held: VecDeque::new(), body, progress, bytes_max, decoder: None, copy: None }
     }
 
     /// Has a body of gRPC-Web read as its form wants.
     pub(super) fn read_as(mut self, form: Option<WebForm>) -> Self {
         self.decoder = (form == Some(WebForm::Text)).then(Box::default);
         self
+    }
+
+    /// Has somebody take a copy of the body as it goes on.
+    pub(crate) fn copied_to(mut self, copy: Box<dyn BodyCopy>) -> Self {
+        match self.is_end_stream() {
+            true => copy.end(),
+            false => self.copy = Some(copy),
+        }
+        self
+    }
+
+    fn copy(&mut self, read: Option<&Frame<Bytes>>) {
+        let data = read.and_then(Frame::data_ref);
+        self.copy.iter_mut().zip(data).for_each(|(copy, data)| copy.take(data));
+        if (read.is_none() || self.is_end_stream())
+            && let Some(copy) = self.copy.take()
+        {
+            copy.end();
+        }
     }
 
     /// Waits for the body as far as it is held back, if it is, and shows that.
@@ -138,6 +160,11 @@ impl Body for RequestBody {
                 }
                 other => other,
             };
+        }
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) if self.copy.is_some() => self.copy(Some(frame)),
+            Poll::Ready(None) => self.copy(None),
+            Poll::Ready(Some(Ok(_) | Err(_))) | Poll::Pending => {}
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.is_end_stream() {
             self.progress.end();

@@ -9,6 +9,7 @@ mod progress;
 mod replay;
 mod rewound;
 mod serve;
+mod slow_body;
 mod tunnel;
 mod view;
 mod web;

@@ -18,6 +18,7 @@ use hyper_util::server::conn::auto;
 use tracing::debug;
 use weft_core::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 use weft_core::log_format::{CalledLatency, TIMING_FIELD};
+use weft_core::traffic::Throttle;
 use weft_core::traffic::grpc_web::WebForm;
 use weft_runtime::clock;
 use weft_runtime::task::TaskTree;
@@ -103,6 +104,11 @@ pub(crate) trait StreamHop: 'static {
         _headers: &HeaderMap,
         _started: Instant,
     ) -> Option<CalledLatency> {
+        None
+    }
+
+    /// Returns how fast the body of the answer goes on, if the route slows it down.
+    fn throttle(_plan: &Self::Plan) -> Option<Throttle> {
         None
     }
 
@@ -299,8 +305,9 @@ async fn handle<H: StreamHop>(
     let status = parts.status.as_u16();
     let grpc_status = Cell::new(grpc_status(&parts.headers));
     let idle = H::idle_limit(&plan).map(|limit| Idle::new(limit, progress.clone()));
+    let throttle = H::throttle(&plan);
     let passing = Passing { hop: hop.clone(), plan, status, progress, started, grpc_status };
-    let body = AnswerBody::passed(body, (cut, idle), Box::new(passing));
+    let body = AnswerBody::passed(body, (cut, idle), Box::new(passing)).slowed_down(throttle);
     Response::from_parts(parts, body)
 }
 
