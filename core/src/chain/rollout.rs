@@ -7,7 +7,9 @@ use super::{
     ChainNode, ChainRollout, ChainRoute, ChainSplit, RouteAction, RouterNode, SplitterNode,
     TargetId,
 };
-use crate::config_entry::{EntryKey, EntryKind, HttpMatch, Rollout, Weight};
+use crate::config_entry::{
+    EntryKey, EntryKind, HeaderMatch, HttpMatch, Rollout, RouteMirror, Weight,
+};
 
 impl Compiler<'_> {
     /// Leads to both versions of a service, by the share that the new one has at present.
@@ -55,8 +57,8 @@ impl Compiler<'_> {
             next_node: start.clone(),
             mirror_node: None,
         };
-        let routes = self.with_canary_first(vec![all]);
-        if routes.len() == 1 {
+        let routes = self.with_canary_first(vec![all.clone()]);
+        if routes == [all] {
             return Some(start);
         }
         let name = format!("router:{}", self.service);
@@ -64,24 +66,31 @@ impl Compiler<'_> {
     }
 
     /// Puts before each route to the service's own rollout one for the requests that go to the new
-    /// version in any case.
+    /// version in any case, and has those that take it copied there.
     pub(super) fn with_canary_first(&self, routes: Vec<ChainRoute>) -> Vec<ChainRoute> {
         let Some(rollout) = self.entries.rollout(self.service) else { return routes };
         let (split, share) = (node_name(rollout), rollout.share());
         let Some(ChainNode::Splitter(node)) = self.nodes.get(&split) else { return routes };
-        let (Some(header), Some(canary)) = (share.header, node.splits.get(1)) else {
-            return routes;
-        };
-        let first = |route: &ChainRoute| ChainRoute {
+        let Some(canary) = node.splits.get(1).map(|leg| &leg.next_node) else { return routes };
+        let first = |route: &ChainRoute, header: &HeaderMatch| ChainRoute {
             matches: HttpMatch {
                 header: route.matches.header.iter().chain([header]).cloned().collect(),
                 ..route.matches.clone()
             },
-            next_node: canary.next_node.clone(),
+            next_node: canary.clone(),
             ..route.clone()
         };
-        let both = |route: ChainRoute| {
-            let first = (route.next_node == split).then(|| first(&route));
+        let is_copied = share.mirror != Weight::default();
+        let both = |mut route: ChainRoute| {
+            let is_split = route.next_node == split;
+            let first = share.header.filter(|_| is_split).map(|header| first(&route, header));
+            // A route that sends copies elsewhere goes on doing that.
+            if is_split && is_copied && route.mirror_node.is_none() {
+                let (service, service_subset) = (None, rollout.canary.clone());
+                let percent = Some(share.mirror);
+                route.action.mirror = Some(RouteMirror { service, service_subset, percent });
+                route.mirror_node = Some(canary.clone());
+            }
             first.into_iter().chain([route])
         };
         routes.into_iter().flat_map(both).collect()

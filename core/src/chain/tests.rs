@@ -375,6 +375,27 @@ fn a_rollout_splits_and_sends_what_has_its_header_to_the_new_version_whatever_th
 }
 
 #[test]
+fn a_rollout_has_requests_copied_to_the_new_version_that_would_go_to_the_old_one() {
+    let copied = |router: bool| {
+        let mut world = vec![
+            json!({"Kind":"service-resolver","Name":"a","Subsets":{"x":{},"y":{}}}),
+            json!({"Kind":"rollout","Name":"a","Stable":"x","Canary":"y","Steps":[{"Mirror":10}],
+                "Status":{"Phase":"progressing"}}),
+        ];
+        if router {
+            world.push(json!({"Kind":"service-router","Name":"a","Routes":[
+                {"Match":{"HTTP":{"PathPrefix":"/q"}},"Destination":{"ServiceSubset":"x"}}]}));
+        }
+        let chain = compiled("a", &self::world(world)).expect("a chain");
+        let Some(ChainNode::Router(node)) = chain.nodes.get("router:a") else { panic!("a router") };
+        node.routes.iter().map(|route| route.mirror_node.clone()).collect::<Vec<_>>()
+    };
+    let canary = Some("resolver:y.a.default.default.dc1".to_owned());
+    assert_eq!(copied(false), [canary.clone()]);
+    assert_eq!(copied(true), [None, canary]);
+}
+
+#[test]
 fn a_rollout_that_leads_nowhere_or_beside_a_splitter_is_refused() {
     let rollout = json!({"Kind":"rollout","Name":"a","Stable":"x","Canary":"y","Steps":[{}]});
     let resolver = |default: &str| json!({"Kind":"service-resolver","Name":"a","DefaultSubset":default,"Subsets":{"x":{},"y":{}}});

@@ -285,6 +285,10 @@ impl Rollout {
                 findings.add(field("Weight"), reason);
             }
             before = step.weight;
+            if step.mirror != Weight::default() && step.weight != Weight::default() {
+                let reason = "goes without Weight: the canary would get some requests twice";
+                findings.add(field("Mirror"), reason);
+            }
             if let Some(header) = &mut step.header {
                 header.normalise(&field("Header"), findings);
             }

@@ -63,10 +63,7 @@ impl EntryKind {
                 ],
                 refused: &["Peer", "SamenessGroup"],
             },
-            Self::Rollout => {
-                KindStanding { waits_for: None, kept: &["Steps[].Mirror"], refused: &[] }
-            }
-            Self::ServiceRouter | Self::ServiceSplitter => {
+            Self::Rollout | Self::ServiceRouter | Self::ServiceSplitter => {
                 KindStanding { waits_for: None, kept: &[], refused: &[] }
             }
             Self::TcpRoute => waits("API gateways are built", &[]),
