@@ -391,8 +391,8 @@ fn a_rollout_has_requests_copied_to_the_new_version_that_would_go_to_the_old_one
         node.routes.iter().map(|route| route.mirror_node.clone()).collect::<Vec<_>>()
     };
     let canary = Some("resolver:y.a.default.default.dc1".to_owned());
-    assert_eq!(copied(false), [canary.clone()]);
-    assert_eq!(copied(true), [None, canary]);
+    assert_eq!(copied(true), [None, canary.clone()]);
+    assert_eq!(copied(false), [canary]);
 }
 
 #[test]
