@@ -95,13 +95,19 @@ async fn run(office: &Office) {
                 under_way.push(Box::pin(act(office, &book, rollout, work)));
             }
         }
-        tokio::select! {
-            // Marks and times are levels, and what is under way is kept: none is lost with the others.
-            _ = mailbox.marked() => {}
-            () = tokio::time::sleep(LOOK_PAUSE), if is_any => {}
-            Some((service, work)) = under_way.next(), if !under_way.is_empty() => {
-                if work != Work::Tell {
-                    busy.remove(&service);
+        let pause = tokio::time::sleep(LOOK_PAUSE);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                // Marks and times are levels, and what is under way is kept: none is lost with the others.
+                _ = mailbox.marked() => break,
+                () = &mut pause, if is_any => break,
+                // What was found out is written, and marks the mailbox; where nothing was, it is
+                // looked for again after the pause.
+                Some((service, work)) = under_way.next(), if !under_way.is_empty() => {
+                    if work != Work::Tell {
+                        busy.remove(&service);
+                    }
                 }
             }
         }
