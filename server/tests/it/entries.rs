@@ -22,12 +22,12 @@ fn warnings(answer: &HttpResponse) -> Vec<&str> {
 async fn a_write_that_has_no_effect_yet_says_so_and_is_kept() {
     let world = Joined::start().await;
     let resolver = json!({ "Kind": "service-resolver", "Name": "web",
-        "PrioritizeByLocality": { "Mode": "failover" }, "ConnectTimeout": "1s" });
+        "Failover": { "*": { "Datacenters": ["dc2"] } }, "ConnectTimeout": "1s" });
     let answer = world.write(&resolver).await;
     assert_eq!((answer.status, answer.text().trim()), (StatusCode::OK, "true"));
-    assert_eq!(warnings(&answer), ["PrioritizeByLocality: is kept, and has no effect yet"]);
+    assert_eq!(warnings(&answer), ["Failover.*.Datacenters: is kept, and has no effect yet"]);
     let shown = world.get("/v1/config/service-resolver/web").await;
-    assert_eq!(shown["PrioritizeByLocality"], json!({ "Mode": "failover" }));
+    assert_eq!(shown["Failover"], json!({ "*": { "Datacenters": ["dc2"] } }));
 
     let gateway = json!({ "Kind": "ingress-gateway", "Name": "door",
         "Listeners": [{ "Port": 80, "Protocol": "http", "Services": [{ "Name": "*" }] }] });
