@@ -1,8 +1,9 @@
 //! Which instance gets the request: another target while one has nobody to answer.
 
 use serde_json::json;
-use weft_tests::cluster::SPREAD_LIMIT;
-use weft_tests::{Api, Cluster, eventually};
+use weft_tests::cluster::{SPREAD_LIMIT, meshed};
+use weft_tests::ports::free_port;
+use weft_tests::{Api, App, Cluster, eventually};
 
 use crate::story::{Shop, called, speaks, who};
 
@@ -136,4 +137,88 @@ fn requests_go_in_turn_where_the_resolver_says_so() {
         }
         if (16..=24).contains(&first) { Ok(()) } else { Err(format!("{first} of 40")) }
     });
+}
+
+/// The instances that the shop's proxy knows of its only upstream.
+fn known(shop: &Shop) -> Vec<String> {
+    let clusters = shop.proxy.admin().get("/clusters").expect("an answer").json();
+    let endpoints = clusters["upstreams"][0]["targets"][0]["endpoints"].as_array().cloned();
+    let ids = endpoints.into_iter().flatten().map(|it| it["instance"].to_string());
+    ids.map(|id| id.trim_matches('"').replace("-sidecar-proxy", "")).collect()
+}
+
+#[test]
+fn near_instances_are_called_while_they_are_there() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    cluster.agent.intend("shop", "web", "allow");
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web", "LoadBalancer": { "Policy": "round_robin" },
+        "PrioritizeByLocality": { "Mode": "failover" },
+    }));
+    let place = |region: &str, zone: &str| json!({ "Region": region, "Zone": zone });
+    let start = |id: &str, locality: serde_json::Value| {
+        let app = App::start(id);
+        let mut registration = meshed(id, "web", app.port(), &[]);
+        registration["Locality"] = locality;
+        cluster.agent.register(&registration);
+        (app, cluster.agent.sidecar(id))
+    };
+    let _all = [
+        start("web-near", place("eu", "eu-a")),
+        start("web-next", place("eu", "eu-b")),
+        start("web-far", place("us", "us-a")),
+    ];
+    cluster.agent.wait_passing("web", 3);
+    let (app, port) = (App::start("shop"), free_port());
+    let mut registration = meshed("shop", "shop", app.port(), &[("web", port)]);
+    registration["Locality"] = place("eu", "eu-a");
+    cluster.agent.register(&registration);
+    let proxy = cluster.agent.sidecar("shop");
+    let door = Api::new(([127, 0, 0, 1], port).into());
+    let shown = || proxy.admin().get("/clusters").expect("an answer").body;
+    let only = |name: &str| {
+        eventually(SPREAD_LIMIT, &format!("{name} is called"), || {
+            let found: Result<Vec<String>, String> =
+                (0..12).map(|_| door.get("/")?.ok().map(|answer| who(&answer))).collect();
+            let found = found?;
+            let is_only = found.iter().all(|it| it == name);
+            if is_only { Ok(()) } else { Err(format!("{found:?} of {}", shown())) }
+        });
+    };
+    only("web-near");
+    maintain(&cluster, "web-near", true);
+    only("web-next");
+    maintain(&cluster, "web-next", true);
+    only("web-far");
+    maintain(&cluster, "web-near", false);
+    only("web-near");
+}
+
+#[test]
+fn a_caller_has_as_many_instances_as_its_subset() {
+    let cluster = Cluster::start();
+    speaks(&cluster, "web", "http");
+    cluster.agent.intend("shop", "web", "allow");
+    cluster.agent.configure(&json!({
+        "Kind": "service-resolver", "Name": "web",
+        "LoadBalancer": { "Subset": { "Size": 2 }, "SlowStart": { "Window": "1s" } },
+    }));
+    let _all = ["web-1", "web-2", "web-3"].map(|id| called(&cluster, id, "web", "v1"));
+    cluster.agent.wait_passing("web", 3);
+    let shop = Shop::open(&cluster, &["web"]);
+    let two = || {
+        eventually(SPREAD_LIMIT, "two are known", || match known(&shop) {
+            two if two.len() == 2 => Ok(two),
+            other => Err(format!("{other:?}")),
+        })
+    };
+    let before = two();
+    maintain(&cluster, &before[0], true);
+    eventually(SPREAD_LIMIT, "another one takes its place", || {
+        let after = known(&shop);
+        let is_next = after.len() == 2 && !after.contains(&before[0]) && after.contains(&before[1]);
+        if is_next { Ok(()) } else { Err(format!("{before:?} {after:?}")) }
+    });
+    assert_eq!(shop.to("web").get("/").expect("an answer").status, 200);
 }

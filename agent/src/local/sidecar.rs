@@ -41,6 +41,9 @@ pub(super) fn expand(
     if sidecar.name.is_empty() {
         sidecar.name = format!("{}-sidecar-proxy", application.name);
     }
+    if sidecar.locality.is_none() {
+        sidecar.locality.clone_from(&application.locality);
+    }
     if sidecar.tags.is_empty() {
         sidecar.tags.clone_from(&application.tags);
     }

@@ -56,7 +56,7 @@ enum Gauged {
 #[derive(Debug, Default)]
 pub(crate) struct Admitted {
     _request: Option<Place>,
-    _connection: Option<OwnedSemaphorePermit>,
+    connection: Option<OwnedSemaphorePermit>,
 }
 
 impl Breaker {
@@ -132,8 +132,8 @@ impl Breaker {
     /// Takes a place for a connection of bytes. Nobody waits for one: it may be held for ever.
     pub(super) fn connection(self: &Arc<Self>) -> Result<Admitted, Overflow> {
         let place = self.connections.as_ref().map(|places| places.clone().try_acquire_owned());
-        let _connection = place.transpose().map_err(|_| Overflow::Connections)?;
-        Ok(Admitted { _request: None, _connection })
+        let connection = place.transpose().map_err(|_| Overflow::Connections)?;
+        Ok(Admitted { _request: None, connection })
     }
 
     /// Takes what a request needs; it waits for a connection for so long.
@@ -144,16 +144,16 @@ impl Breaker {
     ) -> Result<Admitted, Overflow> {
         let _request = Some(self.take(Gauged::Requests).ok_or(Overflow::Requests)?);
         let Some(places) = &self.connections else {
-            return Ok(Admitted { _request, _connection: None });
+            return Ok(Admitted { _request, connection: None });
         };
         if let Ok(place) = places.clone().try_acquire_owned() {
-            return Ok(Admitted { _request, _connection: Some(place) });
+            return Ok(Admitted { _request, connection: Some(place) });
         }
         waits();
         let _pending = self.pending()?;
         let place = tokio::time::timeout(limit, places.clone().acquire_owned()).await;
         let place = place.map_err(|_| Overflow::Pending)?;
-        Ok(Admitted { _request, _connection: place.ok() })
+        Ok(Admitted { _request, connection: place.ok() })
     }
 }
 
@@ -201,7 +201,11 @@ impl Plan {
     }
 
     /// Takes a place for a request that needs a new connection, until it has it.
+    /// One that has a place among limited connections has waited already.
     pub(super) fn wait(&self) -> Result<Option<Box<Place>>, Refusal> {
+        if self.admitted.as_ref().is_some_and(|admitted| admitted.connection.is_some()) {
+            return Ok(None);
+        }
         let waiting = self.target().breaker.as_ref().map(Breaker::pending).transpose();
         let waiting = waiting.map_err(|overflow| overflow.refusal(self.target()))?;
         Ok(waiting.map(Box::new))
