@@ -76,6 +76,7 @@ pub fn compile_with(
         splitters: BTreeMap::new(),
         path: Vec::new(),
         rollouts: Vec::new(),
+        checked: BTreeSet::new(),
         errors: Vec::new(),
     };
     let start = compiler.start();
@@ -97,6 +98,8 @@ pub(super) struct Compiler<'a> {
     /// The services whose splitters are being compiled, outermost first.
     path: Vec<ServiceName>,
     pub(super) rollouts: Vec<ChainRollout>,
+    /// The services whose resolvers' filters have been looked at.
+    pub(super) checked: BTreeSet<ServiceName>,
     pub(super) errors: Vec<ChainError>,
 }
 

@@ -162,7 +162,10 @@ impl Compiler<'_> {
         entry: Option<&ServiceResolver>,
         place: &Place,
     ) -> Option<TargetId> {
-        if let Some(entry) = entry {
+        // Once for each service: several of its targets are the usual case.
+        if let Some(entry) = entry
+            && self.checked.insert(stand.service.clone())
+        {
             self.check_filters(entry);
         }
         let subset = entry.and_then(|entry| entry.subsets.get(&stand.subset));
