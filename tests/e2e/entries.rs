@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weft_tests::cluster::SPREAD_LIMIT;
 use weft_tests::process::{Outcome, run_weft};
 use weft_tests::{Cluster, eventually};
 
@@ -52,14 +53,14 @@ fn entries_go_from_files_to_the_servers_and_back() {
         folder.path(),
         "web.hcl",
         "Kind = \"service-resolver\"\nName = \"web\"\nConnectTimeout = \"2s\"\n\
-         PrioritizeByLocality { Mode = \"failover\" }\n",
+         Failover = { \"*\" = { Datacenters = [\"dc2\"] } }\n",
     );
     let bad = file(
         folder.path(),
         "bad.json",
         r#"{"Kind":"service-defaults","Name":"web","Protocl":"http","MutualTLSMode":"permissive"}"#,
     );
-    let warning = "Warning: PrioritizeByLocality: is kept, and has no effect yet";
+    let warning = "Warning: Failover.*.Datacenters: is kept, and has no effect yet";
     succeeds(&cluster, &["config", "validate", &good], &["service-resolver/web is valid", warning]);
     fails(&cluster, &["config", "validate", &bad], &["Protocl: is not a field here"]);
     fails(&cluster, &["config", "write", &bad], &["did you mean Protocol?"]);
@@ -124,6 +125,13 @@ fn a_request_is_explained_from_its_routes_to_the_instances() {
             "Destination": { "ServiceSubset": "v2", "PrefixRewrite": "/" },
         }],
     }));
+    // The sidecar has checks of its own, of which the first may come before it listens.
+    eventually(SPREAD_LIMIT, "the sidecar passes", || {
+        let path = "/v1/health/connect/web?passing";
+        let passing = cluster.agent.api().get(path)?.ok()?.json();
+        let count = passing.as_array().map_or(0, Vec::len);
+        if count == 1 { Ok(()) } else { Err(format!("{count} pass")) }
+    });
     let drawn = ["web (http)", "1. ", "PathPrefix \"/new/\"", "99.5 %", "0.5 %", "== v2)"];
     succeeds(&cluster, &["chain", "web"], &drawn);
     let ask = |from: &'static str, rest: &[&'static str]| {
