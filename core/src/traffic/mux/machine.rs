@@ -388,6 +388,13 @@ impl Mux {
         }
     }
 
+    /// Says which stream is the last that was looked at, as the connection ends now: what the peer opens
+    /// from here on has not begun, and may go elsewhere.
+    pub fn close(&mut self) {
+        self.is_leaving = true;
+        self.write_go_away(self.last, 0);
+    }
+
     /// Says why the connection ends now.
     pub fn give_up(&mut self, violation: Violation) {
         self.is_leaving = true;

@@ -185,6 +185,23 @@ fn who_leaves_finishes_what_is_under_way_and_what_crosses_its_farewell() {
 }
 
 #[test]
+fn who_closes_says_which_streams_have_not_begun() {
+    let mut pair = Pair::new();
+    let first = pair.caller.open(StreamKind::Http1).expect("a stream");
+    pair.talk();
+    pair.take_heard();
+    pair.called.leave();
+    for side in [&mut pair.called, &mut pair.caller] {
+        side.end(first);
+    }
+    let crossing = pair.caller.open(StreamKind::Http1).expect("a stream");
+    pair.called.close();
+    pair.talk();
+    assert_eq!(crossing, 2);
+    assert_eq!(pair.take_heard().pop().expect("a word"), "caller: GoAway { last: 1, code: 0 }");
+}
+
+#[test]
 fn a_full_connection_takes_no_more() {
     let mut pair = Pair::new();
     while pair.caller.can_open().is_ok() {

@@ -71,17 +71,34 @@ pub(super) async fn drive(
         }
     };
     link.with(|state| state.end(why));
-    let goodbye = poll_fn(|cx| {
-        link.with(|state| {
-            // After the farewell of TLS nothing can be said: first what is left to say.
-            ready!(state.poll_send(&mut Sink { socket: &mut socket, cx }))?;
-            state.tls.send_close_notify();
-            state.poll_send(&mut Sink { socket: &mut socket, cx })
-        })
-    });
     if !matches!(ended, Err(Broken::Io(_))) {
+        if ended.is_ok() {
+            link.with(|state| state.mux.close());
+        }
         // Who does not take it need not.
+        let goodbye = goodbye(&link, &mut socket, &mut ahead);
         let _ = timer.bound(Some(clock::instant() + GOODBYE_LIMIT), goodbye).await;
+    }
+}
+
+/// Says what is left to say, and closes once the peer has closed: the reset that follows a close with
+/// bytes unread would overtake the last words.
+async fn goodbye(link: &Link, socket: &mut TcpStream, ahead: &mut Buffer) -> io::Result<()> {
+    poll_fn(|cx| {
+        link.with(|state| {
+            // After the farewell of TLS nothing can be said.
+            ready!(state.poll_send(&mut Sink { socket, cx }))?;
+            state.tls.send_close_notify();
+            state.poll_send(&mut Sink { socket, cx })
+        })
+    })
+    .await?;
+    poll_fn(|cx| Pin::new(&mut *socket).poll_shutdown(cx)).await?;
+    loop {
+        ahead.consume(ahead.filled().len());
+        if poll_fn(|cx| ahead.poll_fill(cx, socket)).await? == 0 {
+            return Ok(());
+        }
     }
 }
 
