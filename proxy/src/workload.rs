@@ -280,8 +280,9 @@ fn upstreams(
         let mut targets = Vec::with_capacity(upstream.chain.targets.len());
         for target in upstream.chain.targets.values() {
             let mut made = upstream_target(target, (snapshot, before), with, &mut configs)?;
-            made.breaker = breaker(upstream, target, before);
-            made.since = since(upstream, &made, before);
+            let before = target_before(upstream, &target.id, before);
+            made.breaker = breaker(upstream, before);
+            made.since = since(&made, before);
             made.health = health(upstream, &made, before);
             targets.push(made);
         }
@@ -327,13 +328,9 @@ fn balance(target: &Target, endpoints: &[Endpoint], before: Option<&Workload>) -
 }
 
 /// Makes what limits a target; as before while the limits have not changed, as what is under way counts on.
-fn breaker(
-    upstream: &UpstreamConfig,
-    target: &Target,
-    before: Option<&Workload>,
-) -> Option<Arc<Breaker>> {
+fn breaker(upstream: &UpstreamConfig, before: Option<&UpstreamTarget>) -> Option<Arc<Breaker>> {
     let (limits, protocol) = (&upstream.limits, upstream.chain.protocol);
-    let before = target_before(upstream, &target.id, before).and_then(|it| it.breaker.clone());
+    let before = before.and_then(|before| before.breaker.clone());
     let kept = before.filter(|breaker| breaker.is_of(limits, protocol));
     kept.or_else(|| Breaker::new(limits, protocol))
 }
@@ -342,14 +339,13 @@ fn breaker(
 fn health(
     upstream: &UpstreamConfig,
     target: &UpstreamTarget,
-    before: Option<&Workload>,
+    before: Option<&UpstreamTarget>,
 ) -> Option<Arc<Health>> {
     // The only one is never left out.
     if target.endpoints.len() < 2 {
         return None;
     }
     let rules = OutlierRules::new(upstream.passive_health_check.as_deref());
-    let before = target_before(upstream, &target.id, before);
     let known = before.and_then(|it| Some((&it.endpoints, it.health.as_ref()?)));
     if let Some((endpoints, health)) = known
         && *endpoints == target.endpoints
@@ -366,12 +362,8 @@ fn health(
 }
 
 /// Says since when endpoints are there.
-fn since(
-    upstream: &UpstreamConfig,
-    target: &UpstreamTarget,
-    before: Option<&Workload>,
-) -> Box<[Option<Instant>]> {
-    let before = target_before(upstream, &target.id, before).filter(|it| !it.endpoints.is_empty());
+fn since(target: &UpstreamTarget, before: Option<&UpstreamTarget>) -> Box<[Option<Instant>]> {
+    let before = before.filter(|before| !before.endpoints.is_empty());
     let now = clock::instant();
     let since = |endpoint: &Endpoint| {
         let before = before?;

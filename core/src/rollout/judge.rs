@@ -61,7 +61,7 @@ pub fn held_up(rollout: &Rollout, now: Timestamp, reason: &str) -> RolloutStatus
 }
 
 /// Returns the end, once all agree to it.
-pub fn promote(status: &RolloutStatus, now: Timestamp) -> RolloutStatus {
+fn promote(status: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     let reason = "every step has passed".to_owned();
     RolloutStatus {
         canary: status.canary,

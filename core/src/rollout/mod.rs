@@ -12,5 +12,5 @@ mod measured;
 mod tests;
 
 pub use gate::{GateVerdict, check};
-pub use judge::{Due, Judgement, due, held_up, judge, promote, started};
+pub use judge::{Due, Judgement, due, held_up, judge, started};
 pub use measured::{Growth, Measured, RolloutReport, Tally};

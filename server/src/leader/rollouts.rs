@@ -169,41 +169,33 @@ async fn judged(office: &Office, book: &RolloutBook, rollout: &Rollout) -> Optio
     let of_chain = chain.rollouts.iter().find(|it| it.service == rollout.name)?;
     let window = |target| book.with(|tally| tally.window(&rollout.name, target));
     let (stable, canary) = (window(&of_chain.stable)?, window(&of_chain.canary)?);
-    let now = clock::wall();
-    let first = judge(rollout, now, (&stable, &canary), None);
-    let passed = match first {
+    let judge = |asked| judge(rollout, clock::wall(), (&stable, &canary), asked);
+    let asked = match judge(None) {
         Judgement::Stay => return None,
         Judgement::Stand(status) => return Some(*status),
-        Judgement::Pass(status) => status,
+        Judgement::Pass(_) => ask(rollout, WebhookTime::Interval).await,
     };
-    let asked = ask(rollout, WebhookTime::Interval).await;
-    if asked.is_err() {
-        return match judge(rollout, clock::wall(), (&stable, &canary), Some(asked)) {
-            Judgement::Stand(status) | Judgement::Pass(status) => Some(*status),
-            Judgement::Stay => None,
-        };
+    // Judged again, as of when all have answered, which may be minutes later.
+    let stands = |asked| match judge(Some(asked)) {
+        Judgement::Stay => None,
+        Judgement::Pass(status) | Judgement::Stand(status) => Some(*status),
+    };
+    let status = stands(asked)?;
+    if status.phase != RolloutPhase::Promoted {
+        return Some(status);
     }
-    if passed.phase == RolloutPhase::Promoted
-        && let Err(reason) = ask(rollout, WebhookTime::Promote).await
-    {
-        return Some(held_up(rollout, clock::wall(), &reason));
+    match ask(rollout, WebhookTime::Promote).await {
+        Ok(()) => stands(Ok(())),
+        Err(reason) => Some(held_up(rollout, clock::wall(), &reason)),
     }
-    Some(from_now(*passed))
-}
-
-/// Has what begins begin when it is written, not before questions that may have taken minutes.
-fn from_now(status: RolloutStatus) -> RolloutStatus {
-    let now = clock::wall();
-    let since = if status.since == status.measured_since { now } else { status.since };
-    RolloutStatus { since, measured_since: now, ..status }
 }
 
 async fn write(office: &Office, rollout: &Rollout, next: RolloutStatus) {
-    let act = RolloutAct::Judge { from: Box::new(rollout.status.clone()), to: Box::new(next) };
-    let (RolloutAct::Judge { to: next, .. }, service) = (&act, &rollout.name) else { return };
     let (phase, step, reason) = (next.phase, next.step, next.reason.clone());
     let is_news = (phase, step) != (rollout.status.phase, rollout.status.step)
         || next.failures > rollout.status.failures;
+    let service = &rollout.name;
+    let act = RolloutAct::Judge { from: Box::new(rollout.status.clone()), to: Box::new(next) };
     let command = RolloutCommand { service: service.clone(), act };
     match office.write(Command::Rollout(command)).await {
         Ok((_, Answer::Done { .. })) if phase == RolloutPhase::RolledBack => {

@@ -2,39 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::super::request::tests::Request;
 use super::*;
 use crate::traffic::Mix64;
 
 #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
 fn beginning() -> Instant {
     Instant::now()
-}
-
-/// A request by how important it says that it is.
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn method(&self) -> &str {
-        "GET"
-    }
-
-    fn path(&self) -> &[u8] {
-        b"/"
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn has_disguised(&self, _name: &str) -> bool {
-        false
-    }
-
-    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        if name == "x-priority" && !self.0.is_empty() {
-            visit(self.0.as_bytes());
-        }
-    }
 }
 
 /// A service that works on so many requests at once, each for so long; others wait in turn.
@@ -82,7 +56,7 @@ impl Service {
             }
             for _ in 0..20 {
                 if u64::from(self.dice.below(20_000)) < per_second {
-                    match self.gate.enter(&Get("")) {
+                    match self.gate.enter(&Request::parse("GET /")) {
                         true => self.waiting.push_back(self.now_ms),
                         false => seen.refused += 1,
                     }
@@ -146,15 +120,18 @@ fn a_fixed_limit_is_exact_and_the_least_important_go_first() {
         ..LoadLimits::default()
     };
     let gate = Gate::new(&limits, beginning()).expect("a limit");
-    let enters = |word| (0..200).filter(|_| gate.enter(&Get(word))).count();
-    assert_eq!(enters("low"), 50);
-    assert_eq!(enters("unknown"), 25);
-    assert_eq!(enters("high"), 25);
+    let enters = |request| {
+        let request = Request::parse(request);
+        (0..200).filter(|_| gate.enter(&request)).count()
+    };
+    assert_eq!(enters("GET / | x-priority: low"), 50);
+    assert_eq!(enters("GET / | x-priority: unknown"), 25);
+    assert_eq!(enters("GET / | x-priority: high"), 25);
     assert_eq!(gate.standing().in_flight, 100);
     let refused = gate.standing().refused;
     assert_eq!(refused, [("high", 175), ("normal", 175), ("low", 150)]);
     (0..100).for_each(|_| gate.leave());
-    assert_eq!(enters(""), 75, "those that say nothing are what the entry says");
+    assert_eq!(enters("GET /"), 75, "those that say nothing are what the entry says");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::super::request::tests::Request;
 use super::*;
 use crate::config_entry::RouteRateLimit;
 use crate::limits;
@@ -12,31 +13,6 @@ const MS: Duration = Duration::from_millis(1);
 #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
 fn beginning() -> Instant {
     Instant::now()
-}
-
-/// A request by its path and one header.
-struct Get(&'static str, Option<(&'static str, &'static str)>);
-
-impl RequestView for Get {
-    fn method(&self) -> &str {
-        "GET"
-    }
-
-    fn path(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn has_disguised(&self, _name: &str) -> bool {
-        false
-    }
-
-    fn each_header(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.1.iter().filter(|(field, _)| *field == name).for_each(|(_, it)| visit(it.as_bytes()));
-    }
 }
 
 /// A proxy's limits, asked by one service after another.
@@ -53,17 +29,17 @@ impl Asked {
         Self { limiter, began, dice: Mix64::new(1) }
     }
 
-    fn ask(&mut self, at: Duration, service: &str, get: &Get) -> Admission<'_> {
+    fn ask(&mut self, at: Duration, service: &str, request: &str) -> Admission<'_> {
         let identity = identity(service);
         let address = Some(Ipv4Addr::LOCALHOST.into());
         let asker = Asker { identity: &identity, address };
-        let path = get.0.as_bytes();
-        self.limiter.admit(asker, (get, path), (self.began + at, &mut self.dice))
+        let request = Request::parse(request);
+        self.limiter.admit(asker, (&request, request.path()), (self.began + at, &mut self.dice))
     }
 
     /// Counts how many of so many requests at one time get through.
     fn passed(&mut self, at: Duration, count: u32) -> u32 {
-        (0..count).map(|_| u32::from(is_within(self.ask(at, "shop", &Get("/", None))))).sum()
+        (0..count).map(|_| u32::from(is_within(self.ask(at, "shop", "GET /")))).sum()
     }
 }
 
@@ -112,7 +88,7 @@ fn who_waits_as_long_as_is_said_gets_a_token() {
         let mut at = 5_777 * MS;
         for round in 0..20 {
             while asked.passed(at, 1) == 1 {}
-            let Admission::Refused(exceeded) = asked.ask(at, "shop", &Get("/", None)) else {
+            let Admission::Refused(exceeded) = asked.ask(at, "shop", "GET /") else {
                 panic!("the bucket is empty")
             };
             let (wait, seconds) = (exceeded.wait, exceeded.retry_after());
@@ -159,8 +135,8 @@ fn routes_take_the_place_of_the_instances_own_limit() {
     };
     let mut asked = Asked::new(&limits);
     let at = Duration::from_secs(3);
-    assert_eq!(asked.ask(at, "shop", &Get("/slow/a", None)), Admission::Within);
-    let Admission::Refused(exceeded) = asked.ask(at, "shop", &Get("/slow/b", None)) else {
+    assert_eq!(asked.ask(at, "shop", "GET /slow/a"), Admission::Within);
+    let Admission::Refused(exceeded) = asked.ask(at, "shop", "GET /slow/b") else {
         panic!("one a second")
     };
     assert_eq!((exceeded.name, exceeded.status), ("instance-route-1", 429));
@@ -176,7 +152,7 @@ fn callers_addresses_and_values_have_tokens_of_their_own() {
         header: header.to_owned(),
         ..bucket("a", (1, 1), 9)
     };
-    let (a, b) = (Get("/", Some(("x-tenant", "a"))), Get("/", Some(("x-tenant", "b"))));
+    let (a, b) = ("GET / | x-tenant: a", "GET / | x-tenant: b");
     let at = Duration::ZERO;
     for (rule, by_service, by_value) in [
         (by(RateLimitKey::Identity, ""), true, false),
@@ -185,10 +161,10 @@ fn callers_addresses_and_values_have_tokens_of_their_own() {
         (by(RateLimitKey::Instance, ""), false, false),
     ] {
         let mut asked = Asked::new(&limits(std::slice::from_ref(&rule)));
-        assert!(is_within(asked.ask(at, "shop", &a)), "{rule:?}");
-        assert!(!is_within(asked.ask(at, "shop", &a)), "{rule:?}");
-        assert_eq!(is_within(asked.ask(at, "cart", &a)), by_service, "{rule:?}");
-        assert_eq!(is_within(asked.ask(at, "shop", &b)), by_value, "{rule:?}");
+        assert!(is_within(asked.ask(at, "shop", a)), "{rule:?}");
+        assert!(!is_within(asked.ask(at, "shop", a)), "{rule:?}");
+        assert_eq!(is_within(asked.ask(at, "cart", a)), by_service, "{rule:?}");
+        assert_eq!(is_within(asked.ask(at, "shop", b)), by_value, "{rule:?}");
     }
 }
 
@@ -202,16 +178,16 @@ fn a_request_that_is_refused_takes_no_token_of_other_buckets() {
     };
     let mut asked = Asked::new(&limits(&[bucket("all", (4, 4), 60), tried, few]));
     let at = Duration::ZERO;
-    assert_eq!(asked.ask(at, "shop", &Get("/few", None)), Admission::Within);
+    assert_eq!(asked.ask(at, "shop", "GET /few"), Admission::Within);
     for _ in 0..10 {
-        let refused = asked.ask(at, "shop", &Get("/few", None));
+        let refused = asked.ask(at, "shop", "GET /few");
         assert!(matches!(refused, Admission::Refused(Exceeded { name: "few", status: 503, .. })));
     }
     for _ in 0..3 {
-        let shadowed = asked.ask(at, "shop", &Get("/", None));
+        let shadowed = asked.ask(at, "shop", "GET /");
         assert!(matches!(shadowed, Admission::Shadowed(Exceeded { name: "tried", .. })));
     }
-    let refused = asked.ask(at, "shop", &Get("/", None));
+    let refused = asked.ask(at, "shop", "GET /");
     assert!(matches!(refused, Admission::Refused(Exceeded { name: "all", status: 429, .. })));
 }
 
@@ -220,11 +196,11 @@ fn some_callers_alone_may_be_meant() {
     let sources = vec!["batch".parse().expect("a name")];
     let matches = HttpMatch { sources, ..HttpMatch::default() };
     let mut asked = Asked::new(&limits(&[RateLimitBucket { matches, ..bucket("a", (1, 1), 60) }]));
-    let get = Get("/", None);
-    assert_eq!(asked.ask(MS, "shop", &get), Admission::Unmetered);
-    assert!(is_within(asked.ask(MS, "batch", &get)));
-    assert!(matches!(asked.ask(MS, "batch", &get), Admission::Refused(_)));
-    assert_eq!(asked.ask(MS, "shop", &get), Admission::Unmetered);
+    let get = "GET /";
+    assert_eq!(asked.ask(MS, "shop", get), Admission::Unmetered);
+    assert!(is_within(asked.ask(MS, "batch", get)));
+    assert!(matches!(asked.ask(MS, "batch", get), Admission::Refused(_)));
+    assert_eq!(asked.ask(MS, "shop", get), Admission::Unmetered);
 }
 
 #[test]
@@ -248,17 +224,17 @@ fn of_more_callers_than_there_is_room_for_the_one_that_asked_longest_ago_is_forg
     let mut asked = Asked::new(&limits(&[rule]));
     let count = limits::RATE_KEYS_MAX * 8;
     let names: Vec<String> = (0..count).map(|number| format!("s{number}")).collect();
-    let get = Get("/", None);
+    let get = "GET /";
     let mut refused = 0;
     for (at, name) in (0_u32..).zip(&names) {
-        let admission = asked.ask(MS * 100 * at, name, &get);
+        let admission = asked.ask(MS * 100 * at, name, get);
         refused += usize::from(admission != Admission::Within);
     }
     // Two names of one set may look alike.
     assert!(refused < count / 1_000, "{refused} of {count} found somebody else's bucket");
     let now = MS * 100 * u32::try_from(count).expect("few");
     let last = &names[count - 100..];
-    let known = last.iter().filter(|name| asked.ask(now, name, &get) != Admission::Within).count();
+    let known = last.iter().filter(|name| asked.ask(now, name, get) != Admission::Within).count();
     assert!(known > 90, "{known} of the last 100 are known");
-    assert_eq!(asked.ask(now, &names[0], &get), Admission::Within, "the first is forgotten");
+    assert_eq!(asked.ask(now, &names[0], get), Admission::Within, "the first is forgotten");
 }
