@@ -123,7 +123,7 @@ install_tools() {
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
         prometheus:prometheus patroni:patroni testssl:testssl.sh openssl:openssl \
-        nghttp:nghttp2-client h2load:nghttp2-client nft:nftables \
+        nghttp:nghttp2-client h2load:nghttp2-client nft:nftables faketime:faketime \
         chromium-headless-shell:chromium-headless-shell; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
             missing+=("${pair##*:}")

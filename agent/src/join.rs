@@ -19,7 +19,7 @@ use weft_runtime::rpc::{Hosts, channel_tls_any};
 use weft_runtime::task::{TaskFailure, TaskTree};
 use weft_runtime::tls::{
     ClientTlsCell, PeerCertificate, TlsError, certificates_from_pem, client_config_pinned,
-    fingerprint, peer_certificate,
+    fingerprint, peer_certificate, refused_for_time,
 };
 use weft_runtime::{clock, entropy};
 
@@ -43,6 +43,14 @@ pub enum JoinError {
     #[error("the server's answer to the join request is not usable: {reason}")]
     Answer {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// This host and the servers do not agree on the time.
+    #[error("this host's clock says {}, and {reason}; set the clock, by NTP for one, and join again", here.rfc3339())]
+    Clock {
+        /// This host's time.
+        here: Timestamp,
+        /// What does not fit it.
         reason: String,
     },
     /// The host belongs to another cluster.
@@ -117,9 +125,9 @@ pub enum JoinError {
     Token(#[from] InvalidJoinToken),
     /// The token is over.
     #[error(
-        "the join token expired at {}; a server whose token is over writes a new \
-         one to `join-token` in its data directory when it starts again",
-        expired.rfc3339()
+        "the join token expired at {}, and this host's clock says {}; a server whose token is over \
+         writes a new one to `join-token` in its data directory when it starts again",
+        expired.rfc3339(), clock::wall().rfc3339()
     )]
     TokenExpired {
         /// When.
@@ -272,6 +280,10 @@ async fn ask(
             Ok(Ok(reply)) => return Ok(reply.into_inner()),
             Ok(Err(status)) => match status.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => {
+                    if let Some(reason) = refused_for_time(&status) {
+                        // Waiting does not help.
+                        return Err(JoinError::Clock { here: clock::wall(), reason });
+                    }
                     refusal(&status)
                 }
                 _ => return Err(JoinError::Refused { reason: status.message().to_owned() }),
@@ -332,6 +344,11 @@ fn accept(
     let member = Member::new(&membership, servers, trust, leaf);
     if !member.trusts(&token.root_fingerprint) {
         return Err(wrong("the root that the token names is not among the roots".to_owned()));
+    }
+    let (here, there) = (clock::wall(), Timestamp(reply.time_ms));
+    if there.0 > 0 && !(member.leaf.valid_after..member.leaf.valid_before).contains(&here) {
+        let reason = format!("the server's {}", there.rfc3339());
+        return Err(JoinError::Clock { here, reason });
     }
     // Finds out now whether certificate, key and roots belong together.
     member.client_config()?;

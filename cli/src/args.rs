@@ -33,6 +33,7 @@ Look and change:
   event      Fire a user event, or list the last ones
   watch      Follow a view, and hand every change to a program
 Look after it:
+  check      See whether this host is fit for the mesh, and what to mend
   members    List hosts and servers, and whether they answer
   ps         List the proxies of this host, and what each has in force
   tap        Watch requests and connections of a service while they happen
@@ -58,8 +59,9 @@ More:
   version    Print the version
   help       Print this help, or that of a command: weft help agent
 
-Start with `weft dev`; it prints what to try. In production, run `weft server` on one or three
-hosts, `weft agent --join TOKEN` on every host, and `weft proxy` beside each service.";
+Start with `weft dev`; it prints what to try. In production, `weft server init` on the first host
+prints what to type on the others: `weft server join TOKEN`, and `weft agent join TOKEN` on every
+host. A `weft proxy` runs beside each service, or one for the whole host.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -95,6 +97,8 @@ pub(crate) enum Command {
     CanI(cmd::can_i::CanIArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
+    /// See whether this host is fit for the mesh, or whether all is well in it
+    Check(cmd::check::CheckArgs),
     /// Draw what a service's config entries compile to
     Chain(cmd::chain::ChainArgs),
     /// Write a folder of what support asks for first

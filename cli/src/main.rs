@@ -48,11 +48,15 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Acl(args) => short_lived(|_| cmd::acl::run(args)),
-        Command::Agent(args) => cmd::agent::run(&args),
+        Command::Agent(args) => match &args.command {
+            Some(command) => cmd::setup::agent::run(command),
+            None => cmd::agent::run(&args),
+        },
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
         Command::Ca(args) => short_lived(|_| cmd::ca::run(args)),
         Command::CanI(args) => short_lived(|_| cmd::can_i::run(args)),
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
+        Command::Check(args) => short_lived(|_| cmd::check::run(args)),
         Command::Chain(args) => short_lived(|_| cmd::chain::run(args)),
         Command::Debug(args) => short_lived(|_| cmd::debug::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
@@ -78,7 +82,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Proxy(args) => cmd::proxy::run(&args),
         Command::Ps(args) => short_lived(|_| cmd::ps::run(args)),
         Command::Rollout(args) => short_lived(|_| cmd::rollout::run(args)),
-        Command::Server(args) => cmd::server::run(&args),
+        Command::Server(args) => match &args.command {
+            Some(command) => cmd::setup::server::run(command),
+            None => cmd::server::run(&args),
+        },
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),
         Command::Snapshot(args) => short_lived(|_| cmd::snapshot::run(args)),
         Command::Route(args) => short_lived(|_| cmd::route::run(args)),

@@ -45,6 +45,7 @@ mod leases;
 mod listeners;
 mod many_servers;
 mod mesh_tls;
+mod onboarding;
 mod origins;
 mod outside;
 mod patroni;

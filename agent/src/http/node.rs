@@ -72,6 +72,7 @@ impl Api {
                 "DnsDomain": config.dns.domain,
                 "Servers": self.parts.servers.list(),
                 "ServerConnected": self.parts.views.is_connected(),
+                "ClockAheadMs": self.parts.servers.clock_ahead_ms(),
                 "CertificateValidBefore": self.parts.servers.valid_before().rfc3339(),
             },
         });

@@ -84,10 +84,12 @@ async fn ask(servers: &Servers, tasks: &TaskTree) -> Result<(), String> {
 async fn ask_at(channel: Channel, servers: &Servers, tasks: &TaskTree) -> Result<(), String> {
     let mut client = CatalogClient::new(channel);
     let reply = match tokio::time::timeout(LIMIT, client.servers(ServersRequest {})).await {
-        Ok(Ok(reply)) => reply.into_inner().servers,
+        Ok(Ok(reply)) => reply.into_inner(),
         Ok(Err(status)) => return Err(refusal(&status)),
         Err(_) => return Err(format!("no answer within {} s", LIMIT.as_secs())),
     };
+    servers.note_clock(reply.time_ms);
+    let reply = reply.servers;
     let told: BTreeSet<&String> = reply.iter().collect();
     let known = servers.list();
     if told.is_empty() || told == known.iter().collect() {

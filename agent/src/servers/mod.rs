@@ -3,6 +3,7 @@
 
 mod ask;
 mod balance;
+mod clocks;
 mod forward;
 mod learn;
 mod member;
@@ -17,6 +18,7 @@ use tonic::transport::Channel;
 use weft_core::ca::{Leaf, TrustBundle};
 use weft_core::name::{Datacenter, NodeName, TrustDomain};
 use weft_core::time::Timestamp;
+use weft_runtime::clock;
 use weft_runtime::rpc::{Hosts, channel_tls_any};
 use weft_runtime::task::TaskTree;
 use weft_runtime::tls::ClientTlsCell;
@@ -71,6 +73,7 @@ struct Inner {
     tls: ClientTlsCell,
     member: Mutex<Member>,
     data_dir: PathBuf,
+    clock: clocks::ClockOffset,
     /// Changes when streams are to be opened anew, at another server.
     moves: watch::Sender<u64>,
 }
@@ -90,6 +93,7 @@ impl Servers {
             tls: tls.clone(),
             member: Mutex::new(member),
             data_dir: data_dir.to_owned(),
+            clock: clocks::ClockOffset::default(),
             moves: watch::Sender::new(0),
         };
         Ok(Self {
@@ -148,6 +152,17 @@ impl Servers {
     /// Returns until when the agent's own certificate is valid.
     pub fn valid_before(&self) -> Timestamp {
         self.inner.member.lock().leaf.valid_before
+    }
+
+    /// Notes what a server's clock says, in milliseconds since the Unix epoch; 0 says nothing.
+    pub(crate) fn note_clock(&self, there_ms: u64) {
+        self.inner.clock.note(clock::wall(), there_ms);
+    }
+
+    /// Returns by how many milliseconds this host's clock is ahead of the servers'; negative when it is
+    /// behind, `None` until a server has told.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        self.inner.clock.ahead_ms()
     }
 
     /// Takes up new roots: written to disk, and used for connections from now on.

@@ -9,6 +9,7 @@ use weft_agent::Agent;
 use weft_agent::config::{Config, FileConfig, Reread, read_definitions};
 
 use crate::args::{ConfigArgs, ProcessArgs};
+use crate::cmd::setup::agent::AgentCommand;
 use crate::config::{self, Form, Loaded, Readable};
 use crate::failure::Failure;
 use crate::lifecycle::{
@@ -17,7 +18,9 @@ use crate::lifecycle::{
 
 const EXAMPLES: &str = "\
 Examples:
-  Join a mesh for the first time, with the token that `weft server` printed:
+  Make this host a member and start its agent as a service:
+    weft agent join weft1-...
+  Join a mesh for the first time and run here, with the token that `weft server` printed:
     weft agent --data-dir /var/lib/weft/agent --join weft1-...
   Start again; identity and services are in the data directory:
     weft agent --data-dir /var/lib/weft/agent
@@ -46,8 +49,10 @@ pub(crate) const FORM: Form = Form {
 
 /// Flags of `weft agent`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentCommand>,
     #[command(flatten)]
     config: ConfigArgs,
     /// Where identity, services and check states are kept

@@ -101,13 +101,31 @@ pub(crate) async fn run(args: DnsArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What was found, and what to do about it.
-struct Checked {
+pub(crate) struct Checked {
     findings: Vec<Finding>,
     advice: Option<String>,
 }
 
+impl Checked {
+    /// Returns the first thing that is wrong, in words.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let fault =
+            |finding: &Finding| Some(format!("{} {}", finding.what, finding.fault.as_ref()?));
+        self.findings.iter().find_map(fault)
+    }
+
+    /// Returns what to do about it.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+}
+
 /// Goes the way of a query from its end: the agent, the resolvers, the system's look-up.
-async fn check(agent: SocketAddr, domain: &str, resolver: Option<SocketAddr>) -> Checked {
+pub(crate) async fn check(
+    agent: SocketAddr,
+    domain: &str,
+    resolver: Option<SocketAddr>,
+) -> Checked {
     // Whatever is in the catalog, this name leads to the agent that answers.
     let name = format!("ns.{domain}");
     let mut findings = Vec::new();

@@ -10,13 +10,17 @@ use weft_server::config::{Config, FileConfig};
 use weft_server::{Server, ServerHandle};
 
 use crate::args::{ConfigArgs, ProcessArgs};
+use crate::cmd::setup::server::ServerCommand;
 use crate::config::{self, Form, Loaded};
 use crate::failure::Failure;
 use crate::lifecycle::{DRAIN_LIMIT_DEFAULT, Door, Process, Serving, Threads, start_logging};
 
 const EXAMPLES: &str = "\
 Examples:
-  Start the first server of a mesh; it makes the certificate authority and prints a join token:
+  Set this host up as the first server, and start it as a service; or as a further one:
+    weft server init
+    weft server join weft1-...
+  Run the first server of a mesh here; it makes the certificate authority and prints a join token:
     weft server --data-dir /var/lib/weft/server --advertise-addr 10.0.0.1:8300
   The token is kept in the data directory too:
     cat /var/lib/weft/server/join-token
@@ -30,8 +34,10 @@ pub(crate) const FORM: Form = Form { lists: &[], aliases: &[], apart: &[] };
 
 /// Flags of `weft server`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct ServerArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ServerCommand>,
     #[command(flatten)]
     config: ConfigArgs,
     /// Where the log, snapshots and sealed keys are kept

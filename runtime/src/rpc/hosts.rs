@@ -18,6 +18,15 @@ use crate::tls::{ClientTlsCell, peer_name};
 /// short enough to try the next one while a caller waits.
 const HOST_LIMIT: Duration = Duration::from_secs(3);
 
+/// Why one of several hosts could not be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{host}: {error}")]
+struct AtHost {
+    host: String,
+    #[source]
+    error: io::Error,
+}
+
 /// A list of `host:port`; clones share it. Connections go to the last good one, and on along
 /// the list when it fails.
 #[derive(Debug, Clone)]
@@ -107,7 +116,7 @@ impl Hosts {
                     return Ok(stream);
                 }
                 Ok(Err(error)) => {
-                    failure = io::Error::new(error.kind(), format!("{host}: {error}"));
+                    failure = io::Error::new(error.kind(), AtHost { host, error });
                 }
                 Err(_) => {
                     let text = format!("{host}: no TLS connection in time");

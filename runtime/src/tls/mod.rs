@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod files;
 mod identity;
+mod moment;
 mod origination;
 mod outside;
 mod peer;
@@ -30,6 +31,7 @@ pub use config::{
 pub use error::TlsError;
 pub use files::{CertificateFileError, CertificateFiles};
 pub use identity::Identity;
+pub use moment::refused_for_time;
 pub use origination::Origination;
 pub use outside::{
     OutsideTrust, client_config_outside, client_config_outside_with, server_config_outside,

@@ -6,6 +6,7 @@ use weft_core::name::NodeName;
 use weft_core::state::Command;
 use weft_proto::envelope;
 use weft_proto::grpc::v1 as wire;
+use weft_runtime::clock;
 
 use super::{caller, status};
 use crate::propose::{Caller, Proposer};
@@ -53,7 +54,7 @@ impl wire::catalog_server::Catalog for CatalogService {
     ) -> Result<Response<wire::ServersReply>, Status> {
         caller::member(&request)?;
         let servers = self.reader.members().into_iter().map(|member| member.address).collect();
-        Ok(Response::new(wire::ServersReply { servers }))
+        Ok(Response::new(wire::ServersReply { servers, time_ms: clock::wall().0 }))
     }
 
     async fn node_state(

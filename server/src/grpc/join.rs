@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 use weft_core::ca::MemberRole;
 use weft_proto::grpc::v1 as wire;
+use weft_runtime::clock;
 
 use super::status;
 use crate::join::{Admission, Admit};
@@ -38,6 +39,7 @@ impl wire::join_server::Join for JoinService {
             cluster_id: admitted.cluster.id,
             seal_key: admitted.seal_key.into(),
             ca_root: admitted.ca_root,
+            time_ms: clock::wall().0,
         }))
     }
 }
