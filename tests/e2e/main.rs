@@ -11,6 +11,7 @@ mod audit;
 mod authoriser;
 mod bad_input;
 mod balance;
+mod bookinfo;
 mod bypass;
 mod callers;
 mod cli;
