@@ -133,6 +133,7 @@ install_tools() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     command -v curl >/dev/null || missing+=(curl)
     command -v ip >/dev/null || missing+=(iproute2)
+    command -v iptables-restore >/dev/null || [ -x /usr/sbin/iptables-restore ] || missing+=(iptables)
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import pip' 2>/dev/null || python3 -c 'import consul.api.config, dns' 2>/dev/null ||
         missing+=(python3-pip)

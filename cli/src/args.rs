@@ -19,6 +19,7 @@ Run a mesh:
   server     Run a server: catalog, configuration, certificate authority
   agent      Run the agent of this host: services, checks, HTTP API, DNS
   proxy      Run the sidecar of a service
+  capture    Lead what programs of this host call to their proxies
 Look and change:
   catalog    List nodes, services and datacenters
   services   Register services with this host's agent, and export them
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Ca(cmd::ca::CaArgs),
     /// Ask whether a token may do something, and why not
     CanI(cmd::can_i::CanIArgs),
+    /// Lead what programs of this host call to their proxies
+    Capture(cmd::capture::CaptureArgs),
     /// List nodes, services and datacenters
     Catalog(cmd::catalog::CatalogArgs),
     /// See whether this host is fit for the mesh, or whether all is well in it

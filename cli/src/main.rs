@@ -55,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
         Command::Ca(args) => short_lived(|_| cmd::ca::run(args)),
         Command::CanI(args) => short_lived(|_| cmd::can_i::run(args)),
+        Command::Capture(args) => short_lived(|_| cmd::capture::run(args)),
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
         Command::Check(args) => short_lived(|_| cmd::check::run(args)),
         Command::Chain(args) => short_lived(|_| cmd::chain::run(args)),

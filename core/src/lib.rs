@@ -6,7 +6,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | machines | `state` `watch` `sync` `proxycfg` `rollout` |
-//! | judgement | `attestation` `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` |
+//! | judgement | `attestation` `autopilot` `lease` `intention` `chain` `health` `traffic` `dns` `filter` `login` `prepared_query` `capture` |
 //! | records | `acl` `catalog` `config_entry` `ca` `kv` `session` |
 //! | ground | `name` `identity` `index` `time` `limits` `text_type` `canonical_path` `log_format` |
 //!
@@ -33,6 +33,7 @@ pub mod session;
 
 pub mod attestation;
 pub mod autopilot;
+pub mod capture;
 pub mod chain;
 pub mod dns;
 pub mod filter;

@@ -32,6 +32,8 @@ pub const TAGS_MAX: usize = 256;
 pub const PORTS_PER_SERVICE_MAX: usize = 32;
 /// Checks in one registration: an agent runs each of them.
 pub const CHECKS_PER_REGISTRATION_MAX: usize = 64;
+/// Entries of each list of what is captured and what is left out: each is a rule that packets pass.
+pub const CAPTURE_LIST_MAX: usize = 256;
 /// Upstreams of one sidecar: each is a listener, a chain and a set of watches.
 pub const UPSTREAMS_PER_PROXY_MAX: usize = 1024;
 /// Bytes kept of a check's output (Consul's `output_max_size`).

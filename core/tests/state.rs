@@ -226,6 +226,16 @@ fn show(state: &State, what: &str, out: &mut String) {
                 line(out, format!("{node} {id} {tags:?} [{}]{other}", checks.join(" ")));
             }
         }
+        "captured" => {
+            let (name, default) = name.split_once(' ').unwrap_or((name, "deny"));
+            let default = serde_json::from_value(default.into()).expect("an action");
+            let name = ServiceName::parse(name).expect("a name");
+            let found = state.captured_upstreams(&name, default);
+            for it in &found.upstreams {
+                line(out, format!("{} {} {}", it.service, it.virtual_ip, it.virtual_ip.v6()));
+            }
+            line(out, format!("the mesh alone: {}", found.destinations_only));
+        }
         "services" => line(out, format!("at {} {:?}", state.services().0, state.services().1)),
         "nodes" => {
             let (index, nodes) = state.nodes();

@@ -120,6 +120,7 @@ impl Proxy {
             descriptors_max: descriptors::raise_limit(),
             unix_doors: UnixDoors::default(),
             docks: docks(config.workers.count),
+            onward: Arc::default(),
             flows: metrics.flows(),
             log: AccessLog::start(metrics.lines(), &tasks),
         };

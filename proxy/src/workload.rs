@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use weft_core::catalog::VirtualIp;
 use weft_core::chain::{Target, TargetId};
 use weft_core::config_entry::{MeshTransport, Protocol, ServiceDestination, Tracing};
 use weft_core::identity::SpiffeId;
@@ -73,6 +74,8 @@ pub(crate) struct KnownKeys {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) bind: LocalAddress,
+    /// What redirected calls to it are for.
+    pub(crate) virtual_ip: Option<VirtualIp>,
     /// Of a unix socket.
     pub(crate) socket_mode: Option<u32>,
     pub(crate) service: ServiceName,
@@ -109,6 +112,11 @@ pub(crate) struct UpstreamTarget {
 }
 
 impl Upstream {
+    /// Whether it has a listener of its own: others are reached by redirected calls alone.
+    pub(crate) fn listens(&self) -> bool {
+        self.bind.port() != Some(0)
+    }
+
     /// Whether a target has an instance that can be called.
     pub(crate) fn is_usable(&self, target: usize) -> bool {
         !self.targets[target].endpoints.is_empty()
@@ -288,6 +296,7 @@ fn upstreams(
         }
         upstreams.push(Upstream {
             bind: upstream.bind.clone(),
+            virtual_ip: upstream.virtual_ip,
             socket_mode: upstream.socket_mode,
             service: upstream.chain.service_name.clone(),
             protocol: upstream.chain.protocol,

@@ -17,6 +17,7 @@ mod local;
 mod member;
 mod passing;
 mod peer;
+mod redirected;
 
 pub use clients::{
     Arrivals, Client, ClientSocket, ClientSocketHandle, ServiceSocket, is_too_long, probe_udp,
@@ -27,6 +28,7 @@ pub use local::{LocalListener, SocketFile, connect_local, listen_unix};
 pub use member::{MemberListener, MemberStream, connect_member, listen_members};
 pub use passing::{ListeningSocket, PASSED_MAX, Passage, Passed, activated, adopt_unix_listener};
 pub use peer::{PeerError, PeerProcess, own_uid, peer_uid};
+pub use redirected::{has_ipv6, original_destination};
 
 /// A UDP socket that belongs to no runtime yet.
 pub use std::net::UdpSocket as StdUdpSocket;

@@ -35,6 +35,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
             "lint",
             "login",
             "prepared_query",
+            "capture",
         ],
     ),
     ("machines", &["state", "watch", "sync", "proxycfg", "rollout"]),

@@ -117,6 +117,9 @@ fn report(proxy: &Proxy, subject: &Subject, reason: &str) {
 fn updates(sources: &Sources, watch: &Watch) -> Updates {
     let views = &sources.views;
     match watch {
+        Watch::CapturedUpstreams(name) => {
+            by_value(views.captured_upstreams(name), name, Update::CapturedUpstreams)
+        }
         Watch::Chain(name) => {
             let name = name.clone();
             follow(views.chain(&name), move |slot| {

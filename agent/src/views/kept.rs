@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use weft_core::ca::TrustBundle;
-use weft_core::catalog::{Node, ServiceInstance};
+use weft_core::catalog::{CapturedUpstreams, Node, ServiceInstance};
 use weft_core::chain::CompiledChain;
 use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::index::Index;
@@ -127,6 +127,7 @@ fn read(name: &str, content: &[u8]) -> Result<View, Box<dyn std::error::Error>> 
     let (index, value) = content.split_first_chunk::<INDEX_BYTES>().ok_or(NoView)?;
     let index = Index(u64::from_be_bytes(*index));
     let feed = match topic {
+        Topic::CapturedUpstreams => cell::<CapturedUpstreams>(index, value)?,
         Topic::Chain => cell::<CompiledChain>(index, value)?,
         Topic::Connect | Topic::Service => cell::<Vec<ServiceInstance>>(index, value)?,
         Topic::Intentions => cell::<IntentionSet>(index, value)?,
@@ -144,7 +145,8 @@ fn cell<T: Record>(index: Index, value: &[u8]) -> Result<Arc<dyn Feed>, InvalidE
 }
 
 /// The topics in the names of files.
-const KEPT: [(Topic, &str); 8] = [
+const KEPT: [(Topic, &str); 9] = [
+    (Topic::CapturedUpstreams, "captured-upstreams"),
     (Topic::Chain, "chain"),
     (Topic::Connect, "connect"),
     (Topic::Intentions, "intentions"),

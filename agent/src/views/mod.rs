@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_core::ca::TrustBundle;
-use weft_core::catalog::{Node, ServiceInstance};
+use weft_core::catalog::{CapturedUpstreams, Node, ServiceInstance};
 use weft_core::chain::CompiledChain;
 use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::index::Index;
@@ -138,6 +138,11 @@ impl Views {
     /// Watches the discovery chain of a service.
     pub fn chain(&self, name: &ServiceName) -> View<CompiledChain> {
         self.watch(Topic::Chain, name.as_str())
+    }
+
+    /// Watches what a service calls when its calls are captured.
+    pub fn captured_upstreams(&self, name: &ServiceName) -> View<CapturedUpstreams> {
+        self.watch(Topic::CapturedUpstreams, name.as_str())
     }
 
     /// Watches who may call a service.

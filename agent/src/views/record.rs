@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weft_core::ca::TrustBundle;
+use weft_core::catalog::CapturedUpstreams;
 use weft_core::chain::CompiledChain;
 use weft_core::config_entry::{MeshTls, ServiceDefaults};
 use weft_core::intention::IntentionSet;
@@ -40,6 +41,7 @@ pub(super) enum DeltaFault {
     Unreadable(#[from] InvalidEnvelope),
 }
 
+impl Record for CapturedUpstreams {}
 impl Record for CompiledChain {}
 impl Record for IntentionSet {}
 impl Record for MeshTls {}

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod bookinfo;
 pub(crate) mod ca;
 pub(crate) mod can_i;
+pub(crate) mod capture;
 pub(crate) mod catalog;
 pub(crate) mod chain;
 pub(crate) mod check;

@@ -9,6 +9,7 @@ mod instance;
 mod node;
 mod registration;
 mod service;
+mod virtual_ip;
 
 pub use check::{CheckDefinition, CheckStatus, HealthCheck, InvalidStatus, SERF_HEALTH};
 pub use check_definition::HealthCheckDefinition;
@@ -20,4 +21,7 @@ pub use registration::{
 pub use service::{
     Connect, Locality, ProxyConfig, SOCKET_MODE_DEFAULT, Service, ServiceKind, ServicePort,
     Upstream, Weights,
+};
+pub use virtual_ip::{
+    CapturedUpstream, CapturedUpstreams, NotVirtual, PROBE_IP, PROBE_IPV6, VIRTUAL_TAG, VirtualIp,
 };

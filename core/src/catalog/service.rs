@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::TaggedAddress;
-use crate::config_entry::Expose;
+use crate::config_entry::blank::is_blank;
+use crate::config_entry::{Expose, ProxyMode, TransparentProxy};
 use crate::index::Index;
 use crate::local_address::{SocketPath, file_mode};
 use crate::name::{Datacenter, InstanceId, ServiceName};
@@ -177,6 +178,12 @@ pub struct ProxyConfig {
     /// Opaque settings, `protocol` and time-outs among them.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// How the proxy comes to the connections of the local instance.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub mode: ProxyMode,
+    /// Where redirected connections come in.
+    #[serde(skip_serializing_if = "is_blank")]
+    pub transparent_proxy: TransparentProxy,
     /// Paths of the local instance that are reached without mutual TLS.
     #[serde(skip_serializing_if = "Expose::is_empty")]
     pub expose: Expose,

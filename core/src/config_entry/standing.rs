@@ -46,7 +46,7 @@ impl EntryKind {
             },
             Self::Mesh => KindStanding {
                 waits_for: None,
-                kept: &["TransparentProxy", "Peering", "ValidateClusters"],
+                kept: &["Peering", "ValidateClusters"],
                 refused: &[],
             },
             Self::ProxyDefaults => PROXY_DEFAULTS,
@@ -74,15 +74,14 @@ impl EntryKind {
 
 const PROXY_DEFAULTS: KindStanding = KindStanding {
     waits_for: None,
-    kept: &["Mode", "TransparentProxy", "MeshGateway", "FailoverPolicy"],
+    kept: &["TransparentProxy.DialedDirectly", "MeshGateway", "FailoverPolicy"],
     refused: &[],
 };
 
 const SERVICE_DEFAULTS: KindStanding = KindStanding {
     waits_for: None,
     kept: &[
-        "Mode",
-        "TransparentProxy",
+        "TransparentProxy.DialedDirectly",
         "MeshGateway",
         "ExternalSNI",
         "UpstreamConfig.Defaults.EnvoyListenerJSON",

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::question::hex;
 use super::{Lookup, Question, Record, RecordData, RecordType, ResponseCode, Settings, SoaData};
-use crate::catalog::{CheckStatus, Locality, Node, ServiceInstance};
+use crate::catalog::{CheckStatus, Locality, Node, ServiceInstance, VIRTUAL_TAG, VirtualIp};
 use crate::name::{NodeName, ServiceName};
 use crate::time::Timestamp;
 
 /// Tags of the address that stands for all instances of a service.
-const VIRTUAL_TAGS: [&str; 2] = ["consul-virtual", "virtual"];
+const VIRTUAL_TAGS: [&str; 2] = [VIRTUAL_TAG, "virtual"];
 
 /// What is known of the thing asked for.
 #[derive(Debug, Clone, Copy)]
@@ -397,7 +397,15 @@ impl Scribe<'_> {
             VIRTUAL_TAGS.iter().find_map(|tag| tagged.get(*tag))
         });
         match tagged {
-            Some(tagged) => Plan::of(self.addresses(&tagged.address, self.settings.node_ttl)),
+            Some(tagged) => {
+                let ttl = self.settings.node_ttl;
+                let mut records = self.addresses(&tagged.address, ttl);
+                let ip = tagged.address.parse().ok().and_then(VirtualIp::of);
+                records.extend(
+                    ip.map(|ip| self.addresses(&ip.v6().to_string(), ttl)).unwrap_or_default(),
+                );
+                Plan::of(records)
+            }
             None => Plan::bare(ResponseCode::NxDomain),
         }
     }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calls::{self, calls};
-use super::doors::Doors;
+use super::captured;
+use super::doors::{Door, Doors};
 use super::{
     CheckDoor, ExposedListener, Exposure, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, Update,
     UpstreamConfig, Watch, exposed,
 };
 use crate::ca::{Leaf, TrustBundle};
-use crate::catalog::{Locality, Service, ServiceInstance};
+use crate::catalog::{CapturedUpstreams, Locality, Service, ServiceInstance};
 use crate::chain::{CompiledChain, Endpoint, TargetId, select};
 use crate::config_entry::{
     EnvoyExtension, Expose, ExtAuthzTarget, MeshTls, MutualTlsMode, Protocol, ServiceDefaults,
@@ -85,6 +86,8 @@ pub enum Subject {
 pub struct Assembler {
     site: Site,
     doors: Option<Doors>,
+    /// Those of captured calls alone.
+    further: Vec<Door>,
     facts: Facts,
     checks: Vec<CheckDoor>,
     /// What was said of the checks last.
@@ -101,6 +104,7 @@ pub struct Assembler {
 /// The newest value of each watch.
 #[derive(Debug, Default)]
 struct Facts {
+    captured: Option<Arc<CapturedUpstreams>>,
     chains: BTreeMap<ServiceName, ChainState>,
     defaults: Option<Arc<ServiceDefaults>>,
     instances: BTreeMap<ServiceName, Arc<Vec<ServiceInstance>>>,
@@ -131,6 +135,7 @@ impl Assembler {
         let mut assembler = Self {
             site,
             doors: None,
+            further: Vec::new(),
             facts: Facts::default(),
             checks: Vec::new(),
             exposure: None,
@@ -174,6 +179,7 @@ impl Assembler {
         }
         let facts = &mut self.facts;
         match update {
+            Update::CapturedUpstreams(_, captured) => facts.captured = Some(captured),
             Update::Chain(name, Ok(chain)) => {
                 let state = facts.chains.entry(name).or_default();
                 state.waiting = Some(chain);
@@ -225,8 +231,12 @@ impl Assembler {
     fn settle(&mut self) {
         self.is_stale = true;
         if let Some(doors) = &self.doors {
-            let destinations: BTreeSet<&ServiceName> =
-                doors.upstreams.iter().map(|door| &door.destination).collect();
+            self.further = match (captured_port(doors, &self.facts), &self.facts.captured) {
+                (Some(_), Some(captured)) => captured::further_doors(doors, captured),
+                (Some(_), None) | (None, _) => Vec::new(),
+            };
+            let all = doors.upstreams.iter().chain(&self.further);
+            let destinations: BTreeSet<&ServiceName> = all.map(|door| &door.destination).collect();
             self.facts.chains.retain(|name, _| destinations.contains(name));
         }
         self.facts.promote_chains();
@@ -257,7 +267,11 @@ impl Assembler {
             Watch::Roots,
             Watch::ServiceDefaults(own.clone()),
         ]);
-        wanted.extend(doors.upstreams.iter().map(|door| Watch::Chain(door.destination.clone())));
+        let all = doors.upstreams.iter().chain(&self.further);
+        wanted.extend(all.map(|door| Watch::Chain(door.destination.clone())));
+        if captured_port(doors, &self.facts).is_some() {
+            wanted.insert(Watch::CapturedUpstreams(own.clone()));
+        }
         let providers = self.facts.intentions.iter().flat_map(|set| &set.providers);
         wanted.extend(providers.map(|provider| Watch::JwtKeys(provider.name.clone())));
         let targets = self.facts.chains.values().flat_map(ChainState::target_services);
@@ -294,6 +308,8 @@ impl Assembler {
             }
         }
         problems.extend(self.lacking_authoriser());
+        let too_many = self.facts.captured.as_deref().and_then(captured::problem);
+        problems.extend(too_many.map(|reason| Problem { subject: Subject::Proxy, reason }));
         if let (Some(doors), Some(defaults)) = (&self.doors, &self.facts.defaults) {
             let refused = self.exposed(doors, &defaults.expose).1.into_iter();
             let problem = |reason| Problem { subject: Subject::Proxy, reason };
@@ -361,11 +377,16 @@ impl Assembler {
         let (facts, defaults) = (&self.facts, self.facts.defaults.as_deref());
         let mut upstreams = Vec::new();
         let mut endpoints: BTreeMap<TargetId, Vec<Endpoint>> = BTreeMap::new();
-        for door in &doors.upstreams {
+        let captured = match captured_port(doors, facts) {
+            Some(port) => Some(captured::config(port, facts.captured.as_deref()?)),
+            None => None,
+        };
+        let virtual_ips = facts.captured.as_deref().filter(|_| captured.is_some());
+        for door in doors.upstreams.iter().chain(&self.further) {
             let state = facts.chains.get(&door.destination);
             match state.and_then(|state| state.in_use.as_ref()) {
                 // Reported, and left out.
-                Some(chain) if chain.protocol == Protocol::Udp && door.bind.tcp().is_none() => {}
+                Some(chain) if chain.protocol == Protocol::Udp && !door.takes_datagrams() => {}
                 Some(chain) => {
                     for (id, target) in &chain.targets {
                         let instances = facts.instances.get(&target.service)?;
@@ -379,6 +400,7 @@ impl Assembler {
                     calls::put_into(&mut chain, &calls);
                     upstreams.push(UpstreamConfig {
                         bind,
+                        virtual_ip: captured::virtual_ip(virtual_ips, &door.destination),
                         socket_mode,
                         chain,
                         limits: calls.limits.unwrap_or_default(),
@@ -413,6 +435,7 @@ impl Assembler {
             inbound: inbound(doors, facts)?,
             proxy_protocol_from: doors.proxy_protocol_from.clone(),
             exposed: self.exposed(doors, &facts.defaults.as_deref()?.expose).0,
+            captured,
             upstreams,
             endpoints,
         })
@@ -434,6 +457,7 @@ impl Facts {
 
     fn forget(&mut self, watch: &Watch) {
         match watch {
+            Watch::CapturedUpstreams(_) => self.captured = None,
             Watch::Chain(name) => {
                 self.chains.remove(name);
             }
@@ -450,6 +474,11 @@ impl Facts {
             Watch::ServiceDefaults(_) => self.defaults = None,
         }
     }
+}
+
+/// Where captured calls come in, as far as is known.
+fn captured_port(doors: &Doors, facts: &Facts) -> Option<u16> {
+    captured::port(doors, facts.defaults.as_deref()?)
 }
 
 impl ChainState {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Site;
 use crate::catalog::{Locality, Service, ServiceKind, Upstream};
-use crate::config_entry::{Expose, UpstreamConfig};
+use crate::config_entry::{Expose, ProxyMode, TransparentProxy, UpstreamConfig};
 use crate::limits;
 use crate::local_address::LocalAddress;
 use crate::name::{InstanceId, ServiceName};
@@ -52,6 +52,8 @@ pub(super) struct Doors {
     /// Where the proxy is, if somebody has said.
     pub(super) locality: Option<Locality>,
     pub(super) proxy_protocol_from: Vec<IpNet>,
+    pub(super) mode: ProxyMode,
+    pub(super) transparent_proxy: TransparentProxy,
     /// In the order of the registration; no two listen on the same address.
     pub(super) upstreams: Vec<Door>,
     /// Upstreams that cannot be opened, with the reason.
@@ -67,6 +69,13 @@ pub(super) struct Door {
     pub(super) socket_mode: Option<u32>,
     /// How it is called, as the registration says; else why that means nothing.
     pub(super) config: Result<Box<UpstreamConfig>, String>,
+}
+
+impl Door {
+    /// Whether datagrams can come in: at an address and port.
+    pub(super) fn takes_datagrams(&self) -> bool {
+        self.bind.port().is_some_and(|port| port != 0)
+    }
 }
 
 impl Doors {
@@ -96,6 +105,8 @@ impl Doors {
             local_ip,
             expose: proxy.expose.clone(),
             locality: sidecar.locality.clone().or_else(|| site.locality.clone()),
+            mode: proxy.mode,
+            transparent_proxy: proxy.transparent_proxy.clone(),
             proxy_protocol_from: proxy.accept_proxy_protocol.clone(),
             upstreams: Vec::new(),
             refused: Vec::new(),

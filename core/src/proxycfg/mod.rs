@@ -5,6 +5,7 @@
 
 mod assembler;
 mod calls;
+mod captured;
 mod check_doors;
 mod doors;
 mod exposed;
@@ -16,6 +17,7 @@ pub use assembler::{Assembler, Output, Problem, Site, Subject};
 pub use check_doors::{CheckDoor, Exposure, assign_ports};
 pub use doors::InvalidSidecar;
 pub use snapshot::{
-    ExposedListener, ExposedRoute, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot, UpstreamConfig,
+    CapturedConfig, ExposedListener, ExposedRoute, ExtAuthz, InboundConfig, JwtKeys, ProxySnapshot,
+    UpstreamConfig,
 };
 pub use watch_set::{Update, Watch};

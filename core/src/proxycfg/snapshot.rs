@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::{Leaf, TrustBundle};
+use crate::catalog::VirtualIp;
 use crate::chain::{CompiledChain, Endpoint, TargetId};
 use crate::config_entry::blank::is_blank;
 use crate::config_entry::{
@@ -57,6 +58,9 @@ pub struct ProxySnapshot {
     /// The doors for those who have no identity, such as probes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<ExposedListener>,
+    /// Where the local instance's calls come in that the host redirects; `None` where it redirects none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured: Option<CapturedConfig>,
     /// The doors for the local instance.
     pub upstreams: Vec<UpstreamConfig>,
     /// The usable instances behind each target.
@@ -109,6 +113,19 @@ pub struct InboundConfig {
     pub congestion_control: CongestionControl,
 }
 
+/// How calls are met that the host redirects.
+///
+/// **Source**: Consul: docs/k8s/connect/transparent-proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedConfig {
+    /// Where the proxy listens for them.
+    ///
+    /// **Shape**: one address of each family; that of IPv6 is passed over where the host has none.
+    pub binds: Vec<SocketAddr>,
+    /// Whether calls to elsewhere than services of the mesh are refused.
+    pub destinations_only: bool,
+}
+
 /// A door without mutual TLS, for some paths of the local instance.
 ///
 /// **Source**: Consul: docs/connect/proxies/proxy-config-reference#expose-paths-configuration-reference.
@@ -155,8 +172,12 @@ pub struct JwtKeys {
 /// How the local instance reaches one other service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamConfig {
-    /// Where the proxy listens for the local instance, without TLS.
+    /// Where the proxy listens for the local instance, without TLS. With port 0 it does not listen:
+    /// the upstream is reached by captured calls alone.
     pub bind: LocalAddress,
+    /// The address that captured calls to it are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_ip: Option<VirtualIp>,
     /// The mode of the file, where that is a unix socket; `None` for its user alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_mode: Option<u32>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::JwtKeys;
 use crate::ca::{Leaf, TrustBundle};
-use crate::catalog::ServiceInstance;
+use crate::catalog::{CapturedUpstreams, ServiceInstance};
 use crate::chain::CompiledChain;
 use crate::config_entry::{MeshTls, ServiceDefaults};
 use crate::intention::IntentionSet;
@@ -13,6 +13,8 @@ use crate::name::ServiceName;
 /// Something to watch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Watch {
+    /// What a service calls when its calls are captured.
+    CapturedUpstreams(ServiceName),
     /// The discovery chain of a service.
     Chain(ServiceName),
     /// The sidecars and native instances that speak for a service.
@@ -34,6 +36,8 @@ pub enum Watch {
 /// The newest value of something watched.
 #[derive(Debug, Clone)]
 pub enum Update {
+    /// What a service calls when its calls are captured.
+    CapturedUpstreams(ServiceName, Arc<CapturedUpstreams>),
     /// A chain, or why there is none.
     Chain(ServiceName, Result<Arc<CompiledChain>, Arc<str>>),
     /// The instances that speak for a service, also critical ones.
@@ -56,6 +60,7 @@ impl Update {
     /// Returns the watch that it answers.
     pub fn watch(&self) -> Watch {
         match self {
+            Self::CapturedUpstreams(name, _) => Watch::CapturedUpstreams(name.clone()),
             Self::Chain(name, _) => Watch::Chain(name.clone()),
             Self::Connect(name, _) => Watch::Connect(name.clone()),
             Self::Intentions(name, _) => Watch::Intentions(name.clone()),

@@ -201,6 +201,7 @@ impl State {
         touched: &mut Touched,
     ) {
         (service.create_index, service.modify_index) = (index, index);
+        self.virtual_ips.tell(&mut service);
         if let Some(present) = row.services.get(&service.id).cloned() {
             service.create_index = present.create_index;
             service.modify_index = present.modify_index;
@@ -222,6 +223,7 @@ impl State {
         self.instances.entry(ServiceKey::from(&service.name)).or_default().insert(at.clone());
         if let Some(destination) = service.mesh_door_of() {
             self.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
+            self.virtual_ips.add(destination, &service);
         }
         touched.instances.insert(service.id.clone());
         touched.checks |= follow_service(index, row, &service);
@@ -239,6 +241,9 @@ impl State {
         if let Some(destination) = service.mesh_door_of() {
             let destination = ServiceKey::from(destination);
             remove_from(&mut self.connect, &destination, &at);
+            if !self.connect.contains_key(&destination) {
+                self.virtual_ips.remove(&destination);
+            }
             touched.connect.insert(destination);
         }
     }

@@ -32,6 +32,7 @@ mod session;
 mod snapshot;
 mod txn;
 mod usage;
+mod virtual_ip;
 
 use std::sync::Arc;
 
@@ -85,6 +86,8 @@ pub struct State {
     names: names::ServiceNames,
     /// Where the sidecars and native instances are that speak for a service.
     connect: OrdMap<ServiceKey, OrdSet<InstanceKey>>,
+    /// Which address stands for which service.
+    virtual_ips: virtual_ip::VirtualIps,
     entries: OrdMap<EntryKey, Arc<ConfigEntry>>,
     queries: prepared_query::Queries,
     /// How the CA signs, `None` as servers are configured.

@@ -12,7 +12,7 @@ use crate::catalog::{
 };
 use crate::config_entry::{
     ConfigEntry, EntryKey, EntryKind, IntentionAction, IntentionPrecedence, Mesh, MeshTls,
-    MutualTlsMode, Protocol, ServiceDefaults,
+    MutualTlsMode, Protocol, ProxyMode, ServiceDefaults, TransparentProxy,
 };
 use crate::index::Index;
 use crate::intention::IntentionSet;
@@ -161,6 +161,12 @@ impl State {
                 all.map(|all| all.envoy_extensions.clone()).unwrap_or_default();
         }
         if let Some(all) = all {
+            if defaults.mode == ProxyMode::Unset {
+                defaults.mode = all.mode;
+            }
+            if defaults.transparent_proxy == TransparentProxy::default() {
+                defaults.transparent_proxy = all.transparent_proxy.clone();
+            }
             if defaults.expose.paths.is_empty() {
                 defaults.expose.paths.clone_from(&all.expose.paths);
             }

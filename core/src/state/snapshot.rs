@@ -165,6 +165,7 @@ impl State {
             self.instances.entry(ServiceKey::from(&service.name)).or_default().insert(at.clone());
             if let Some(destination) = service.mesh_door_of() {
                 self.connect.entry(ServiceKey::from(destination)).or_default().insert(at);
+                self.virtual_ips.add(destination, service);
             }
         }
         let row = NodeRow {

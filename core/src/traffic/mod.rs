@@ -10,6 +10,7 @@
 
 mod answer;
 mod balance;
+mod captured;
 pub mod client_hello;
 pub(crate) mod condition;
 mod cookie;
@@ -43,6 +44,7 @@ mod trace;
 pub use answer::{MadeAnswer, RouteAnswer};
 pub(crate) use balance::hash_of;
 pub use balance::{Balance, Endpoints, Latency, Moment, Turn, says_failed};
+pub use captured::{CapturedCall, Course};
 pub use cookie::GivenCookie;
 pub use explain::{Decision, Explained, ExplainedRoute, explain};
 pub use fault::Injected;

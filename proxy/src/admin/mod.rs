@@ -212,6 +212,7 @@ fn clusters(tenant: &Tenant, workload: &Workload) -> Value {
                 .collect();
             json!({
                 "service": upstream.service, "bind": upstream.bind,
+                "virtual_ip": upstream.virtual_ip,
                 "protocol": upstream.protocol, "targets": targets,
             })
         })

@@ -26,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Who comes in at a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Door {
+    /// The local instance, on its way to wherever it called: the host has redirected it.
+    Captured(SocketAddr),
     /// Those who have no identity, to some paths of the local instance.
     Exposed(SocketAddr),
     /// Other proxies.
@@ -97,6 +99,7 @@ async fn turn_one_away(worker: &Worker, listener: &LocalListener, door: &Door) -
 fn turn_away(worker: &Worker, stream: &TcpStream, door: &Door, cause: &'static str) {
     let local = worker.current();
     match door {
+        Door::Captured(_) => worker.captured_counts().refused.add(1),
         Door::Exposed(_) | Door::Inbound => local.inbound.cause(cause),
         Door::Outbound(bind) => {
             let Some(number) = local.workload.upstream_at(bind) else { return };
@@ -123,7 +126,7 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
     let local = worker.current();
     let inbound_max = match door {
         Door::Inbound => local.workload.snapshot.inbound.connections_max.unwrap_or(u32::MAX),
-        Door::Exposed(_) | Door::Outbound(_) => u32::MAX,
+        Door::Captured(_) | Door::Exposed(_) | Door::Outbound(_) => u32::MAX,
     };
     let counter = if *door == Door::Inbound { Some(&worker.tenant.inbound_open) } else { None };
     let inbound = match counter.map(|open| Place::take(open, inbound_max)) {
@@ -136,6 +139,10 @@ fn serve(worker: &Rc<Worker>, stream: TcpStream, door: &Door) {
         let _caller = caller;
         let _tracked = Tracked { worker: &worker, number };
         match door {
+            Door::Captured(bind) => {
+                let served = outbound::accept_captured(worker.clone(), stream, bind, live.clone());
+                live.guard(Box::pin(served)).await;
+            }
             Door::Exposed(bind) => {
                 let served = inbound::accept_exposed(worker.clone(), stream, bind, live.clone());
                 live.guard(Box::pin(served)).await;

@@ -16,6 +16,7 @@ use super::udp::{InheritedUdp, SharedUdp, deal_udp};
 use super::unix::UnixDoors;
 use crate::limits::Limits;
 use crate::observe::{AccessLog, Decisions, Flows, Spans};
+use crate::outbound::Onward;
 use crate::tenant::Tenant;
 use crate::transport::quic::Docks;
 use crate::workload::Workload;
@@ -56,6 +57,8 @@ pub(crate) struct CrewOptions {
     pub(crate) unix_doors: UnixDoors,
     /// For callers over QUIC.
     pub(crate) docks: Arc<Docks>,
+    /// For redirected connections.
+    pub(crate) onward: Arc<Onward>,
     /// Who calls whom.
     pub(crate) flows: Flows,
 }

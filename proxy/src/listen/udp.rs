@@ -57,7 +57,7 @@ impl UdpDoors {
         let upstreams = workload.upstreams.iter();
         let wanted = upstreams.filter(|it| it.protocol == Protocol::Udp);
         let wanted: BTreeMap<SocketAddr, _> = wanted
-            .filter(|upstream| !except.contains(&upstream.bind))
+            .filter(|upstream| upstream.listens() && !except.contains(&upstream.bind))
             .filter_map(|upstream| Some((upstream.bind.tcp()?, upstream)))
             .collect();
         let mut doors = self.0.borrow_mut();

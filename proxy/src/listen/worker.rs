@@ -35,9 +35,10 @@ use crate::identity::{Credentials, Loss};
 use crate::inbound;
 use crate::limits::Limits;
 use crate::observe::{
-    AccessLog, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans, UdpCounts,
-    Verdict, Watchers, WorkerMetrics,
+    AccessLog, CapturedCounts, Decisions, Flow, FlowKey, Flows, MuxCounts, QuicCounts, Side, Spans,
+    UdpCounts, Verdict, Watchers, WorkerMetrics,
 };
+use crate::outbound::Onward;
 use crate::tenant::Tenant;
 use crate::transport::quic;
 use crate::workload::Workload;
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     pub(crate) quic_counts: Arc<QuicCounts>,
     pub(super) quic_door: QuicDoor,
     pub(super) docks: Arc<quic::Docks>,
+    pub(crate) onward: Arc<Onward>,
+    captured_counts: Arc<CapturedCounts>,
     thread: Weak<Thread>,
     local: RefCell<Option<Rc<Local>>>,
     lives: RefCell<BTreeMap<u64, Rc<Live>>>,
@@ -131,6 +134,8 @@ impl Worker {
             quic_counts: metrics.quic(Side::Inbound),
             quic_door: QuicDoor::default(),
             docks: options.docks.clone(),
+            onward: options.onward.clone(),
+            captured_counts: metrics.captured(),
             metrics,
             thread: Rc::downgrade(thread),
             local: RefCell::new(None),
@@ -187,6 +192,11 @@ impl Worker {
     /// Returns this worker's counts of UDP.
     pub(crate) fn udp_counts(&self, side: Side) -> Arc<UdpCounts> {
         self.metrics.udp(side)
+    }
+
+    /// Returns this worker's counts of redirected connections.
+    pub(crate) fn captured_counts(&self) -> &CapturedCounts {
+        &self.captured_counts
     }
 
     /// Counts a connection without mutual TLS.
@@ -322,12 +332,15 @@ impl Worker {
         }
         let inbound = (workload.snapshot.inbound.bind.into(), (Door::Inbound, None));
         let of_streams = workload.upstreams.iter().filter(|it| it.protocol != Protocol::Udp);
+        let of_streams = of_streams.filter(|upstream| upstream.listens());
         let outbound = of_streams.map(|upstream| {
             (upstream.bind.clone(), (Door::Outbound(upstream.bind.clone()), upstream.socket_mode))
         });
         let exposed = workload.snapshot.exposed.iter().map(|it| it.bind);
         let exposed = exposed.map(|bind| (bind.into(), (Door::Exposed(bind), None)));
-        let wanted = exposed.chain(outbound).chain([inbound]);
+        let captured = workload.snapshot.captured.iter().flat_map(|it| &it.binds);
+        let captured = captured.map(|bind| ((*bind).into(), (Door::Captured(*bind), None)));
+        let wanted = exposed.chain(captured).chain(outbound).chain([inbound]);
         let wanted: BTreeMap<LocalAddress, _> =
             wanted.filter(|(address, _)| !except.contains(address)).collect();
         let mut listeners = self.listeners.borrow_mut();
@@ -356,6 +369,7 @@ impl Worker {
                     }
                     listeners.insert(address, listening);
                 }
+                Err(_) if is_spare(&door) => {}
                 Err(error) => unbound.push(Unbound::at(address, error)),
             }
         }
@@ -503,6 +517,12 @@ impl Worker {
             local.retire();
         }
     }
+}
+
+/// Whether a listener is for a family of addresses that the host does not have: nothing is redirected
+/// to it either.
+fn is_spare(door: &Door) -> bool {
+    matches!(door, Door::Captured(SocketAddr::V6(_))) && !net::has_ipv6()
 }
 
 /// What shared connections need to know of their worker.

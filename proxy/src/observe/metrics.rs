@@ -14,6 +14,7 @@ use weft_core::traffic::gate::Gate;
 use weft_runtime::clock;
 use weft_runtime::telemetry::audit::AuditLog;
 
+use super::captured::CapturedCounts;
 use super::flows::{Dialect, Flows};
 use super::logs::LineCounts;
 use super::plaintext::{PlaintextReport, PlaintextSources};
@@ -236,6 +237,7 @@ pub(super) struct Counts {
     pub(super) mux: BySide<MuxCounts>,
     pub(super) quic: BySide<QuicCounts>,
     pub(super) udp: BySide<UdpCounts>,
+    pub(super) captured: BySide<CapturedCounts>,
     board: Board,
     pub(super) snapshot_version: Count,
     pub(super) snapshots_refused: Count,
@@ -280,6 +282,7 @@ impl Metrics {
             mux: BySide::default(),
             quic: BySide::default(),
             udp: BySide::default(),
+            captured: BySide::default(),
             board: Board::default(),
             snapshot_version: Count::default(),
             snapshots_refused: Count::default(),
@@ -384,6 +387,11 @@ impl WorkerMetrics {
     /// Returns this worker's counts of QUIC connections.
     pub(crate) fn quic(&self, side: Side) -> Arc<QuicCounts> {
         self.counts.quic.of_worker(side, self.worker)
+    }
+
+    /// Returns the worker's counts of redirected connections.
+    pub(crate) fn captured(&self) -> Arc<CapturedCounts> {
+        self.counts.captured.of_worker(Side::Outbound, self.worker)
     }
 
     /// Returns this worker's counts of UDP.

@@ -1,5 +1,6 @@
 //! What the proxy tells about itself: counts for Prometheus, access logs, and what collectors get.
 
+mod captured;
 mod decisions;
 mod export;
 mod flows;
@@ -14,6 +15,7 @@ mod taps;
 mod text;
 mod udp;
 
+pub(crate) use captured::CapturedCounts;
 pub(crate) use decisions::{Asking, Decisions, Verdict};
 pub use flows::Dialect;
 pub(crate) use flows::{Flow, FlowKey, Flows, Party, RateResult, RetryResult};

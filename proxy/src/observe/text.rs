@@ -10,6 +10,7 @@ use weft_core::log_format::LatencyPart;
 
 use crate::handover::Standing;
 
+use super::captured::CAPTURED_COUNTS;
 use super::flows::Dialect;
 use super::gate;
 use super::metrics::{
@@ -84,6 +85,7 @@ impl Metrics {
         write_sides(&QUIC_COUNTS, &workloads, |it| &it.quic, &mut text);
         write_sides(&UDP_COUNTS, &workloads, |it| &it.udp, &mut text);
         write_lost(&workloads, &mut text);
+        write_sides(&CAPTURED_COUNTS, &workloads, |it| &it.captured, &mut text);
         let is_envoy_told = registry.dialects.get().is_some_and(|it| it.contains(&Dialect::Envoy));
         gate::write(&workloads, is_envoy_told, &mut text);
         write_requests(&all, &mut text);

@@ -4,6 +4,7 @@
 
 mod accept;
 mod breaker;
+mod captured;
 mod connect;
 mod datagrams;
 mod endpoint;
@@ -19,6 +20,7 @@ mod stream;
 
 pub(crate) use accept::accept;
 pub(crate) use breaker::Breaker;
+pub(crate) use captured::{Onward, accept_captured};
 pub(crate) use datagrams::session;
 pub(crate) use health::Health;
 pub(crate) use outside::Outside;

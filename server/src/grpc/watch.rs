@@ -320,6 +320,7 @@ fn question(topic: wire::Topic, key: &str) -> Result<Question, Status> {
     let name =
         || ServiceName::parse(key).map_err(|error| Status::invalid_argument(error.to_string()));
     Ok(match topic {
+        wire::Topic::CapturedUpstreams => Question::CapturedUpstreams(name()?),
         wire::Topic::Chain => Question::Chain(name()?),
         wire::Topic::Connect => Question::Connect(name()?),
         wire::Topic::Intentions => Question::Intentions(name()?),

@@ -15,6 +15,7 @@ use super::version::{Content, Records};
 /// What one watch asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Question {
+    CapturedUpstreams(ServiceName),
     Chain(ServiceName),
     Connect(ServiceName),
     Intentions(ServiceName),
@@ -36,6 +37,11 @@ impl Question {
     /// Returns what the value depends on, unless that depends on the state.
     pub(super) fn topics(&self) -> Option<BTreeSet<Topic>> {
         Some(match self {
+            Self::CapturedUpstreams(_) => BTreeSet::from([
+                Topic::EntryKind(EntryKind::ServiceIntentions),
+                entry(EntryKind::Mesh, Mesh::NAME),
+                Topic::ServiceList,
+            ]),
             Self::Chain(_) => return None,
             Self::Connect(name) => BTreeSet::from([Topic::connect(name)]),
             Self::Intentions(name) => {
@@ -68,6 +74,9 @@ impl Question {
             Some(_) | None => Content::Instances(Records::after(None, found)),
         };
         let content = match self {
+            Self::CapturedUpstreams(name) => {
+                whole(envelope::encode(&state.captured_upstreams(name, default)))
+            }
             Self::Chain(name) => return look_at_chain(name, state),
             Self::Connect(name) => instances(state.connect_instances(name).1),
             Self::Intentions(name) => whole(envelope::encode(&state.intentions(name, default))),

@@ -64,7 +64,14 @@ pub(super) fn start_changed(
     let mut a = snapshot(rig, "shop", &rig.certificates.shop, free_addr(), rig.behind(layer))?;
     let (limits, passive_health_check) = (UpstreamLimits::default(), None);
     let bind = front.into();
-    let upstream = UpstreamConfig { bind, socket_mode: None, chain, limits, passive_health_check };
+    let upstream = UpstreamConfig {
+        bind,
+        virtual_ip: None,
+        socket_mode: None,
+        chain,
+        limits,
+        passive_health_check,
+    };
     a.upstreams = vec![upstream];
     let endpoint =
         Endpoint { address: back, weight: 1, instance: InstanceId::parse("web-1")?, tier: 0 };
@@ -171,6 +178,7 @@ fn snapshot(
         tracing: None,
         proxy_protocol_from: Vec::new(),
         exposed: Vec::new(),
+        captured: None,
         inbound: InboundConfig {
             takes_plaintext: false,
             allow_connect: false,

@@ -1,11 +1,14 @@
 //! One sidecar, its facts arriving in many orders.
 
 use super::*;
-use crate::catalog::{Connect, Node, ProxyConfig, ServiceKind, Upstream, Weights};
+use crate::catalog::{
+    CapturedUpstream, CapturedUpstreams, Connect, Node, ProxyConfig, ServiceKind, Upstream,
+    VirtualIp, Weights,
+};
 use crate::chain::{ChainNode, ResolverNode, Target};
 use crate::config_entry::{
-    self, HopTransport, IntentionAction, LocalityMode, Protocol, TlsDirection, TlsVersion,
-    UpstreamConfigs, UpstreamLimits,
+    self, HopTransport, IntentionAction, LocalityMode, Protocol, ProxyMode, TlsDirection,
+    TlsVersion, UpstreamConfigs, UpstreamLimits,
 };
 use crate::index::Index;
 use crate::local_address::SocketPath;
@@ -198,6 +201,7 @@ fn connect(service: &str, instances: &[&str]) -> Update {
 /// Drains the outputs into words: `+watch`, `-watch`, `v1`, `problems: n`.
 fn drain(assembler: &mut Assembler) -> Vec<String> {
     let word = |watch: &Watch| match watch {
+        Watch::CapturedUpstreams(name) => format!("captured {name}"),
         Watch::Chain(name) => format!("chain {name}"),
         Watch::Connect(name) => format!("connect {name}"),
         Watch::Intentions(name) => format!("intentions {name}"),
@@ -506,4 +510,51 @@ fn upstreams_are_called_as_the_caller_says_while_that_is_possible() {
     // What cannot be read keeps no call from being made, and the entry counts.
     assert_eq!(last(&assembler).upstreams[0].limits.max_connections, Some(4));
     assert!(assembler.problems[0].reason.contains("many"), "{:?}", assembler.problems);
+}
+
+#[test]
+fn captured_calls_reach_what_intentions_allow_and_explicit_upstreams() {
+    let captured = |names: &[&str]| {
+        let upstreams = names
+            .iter()
+            .map(|it| CapturedUpstream { service: name(it), virtual_ip: VirtualIp::preferred(it) });
+        let captured = CapturedUpstreams {
+            upstreams: upstreams.collect(),
+            left_out: 0,
+            destinations_only: true,
+        };
+        Update::CapturedUpstreams(name("web"), Arc::new(captured))
+    };
+    let mut assembler = running(&[("db", 9_000)]);
+    assert_eq!(last(&assembler).captured, None);
+    let mut redirected = sidecar(&[("db", 9_000)]);
+    redirected.proxy.mode = ProxyMode::Transparent;
+    assembler.handle_sidecar(&redirected);
+    assert_eq!(drain(&mut assembler), ["+captured web"]);
+    assembler.handle_update(captured(&["api", "db"]));
+    assert_eq!(drain(&mut assembler), ["+chain api", "v2"]);
+    assembler.handle_update(good("api", &["api"]));
+    assembler.handle_update(connect("api", &["b"]));
+    drain(&mut assembler);
+    assembler.handle_update(connect("api", &["b"]));
+    drain(&mut assembler);
+    let doors = |assembler: &Assembler| -> Vec<String> {
+        let of = |it: &UpstreamConfig| {
+            format!("{} {} {:?}", it.chain.service_name, it.bind, it.virtual_ip.map(VirtualIp::v4))
+        };
+        last(assembler).upstreams.iter().map(of).collect()
+    };
+    let (api, db) = (VirtualIp::preferred("api").v4(), VirtualIp::preferred("db").v4());
+    let want = [format!("db 127.0.0.1:9000 Some({db})"), format!("api {api}:0 Some({api})")];
+    assert_eq!(doors(&assembler), want);
+    let config = last(&assembler).captured.clone().expect("calls are captured");
+    assert_eq!(config.binds[0].to_string(), "127.0.0.1:15001");
+    assert!(config.destinations_only);
+    // What intentions no longer allow goes; what the registration names stays.
+    assembler.handle_update(captured(&[]));
+    drain(&mut assembler);
+    assert_eq!(doors(&assembler), ["db 127.0.0.1:9000 None"]);
+    assembler.handle_sidecar(&sidecar(&[("db", 9_000)]));
+    assert_eq!(drain(&mut assembler)[0], "-captured web");
+    assert_eq!(last(&assembler).captured, None);
 }
