@@ -14,6 +14,7 @@ mod balance;
 mod bookinfo;
 mod bypass;
 mod callers;
+mod capture;
 mod cli;
 mod clients;
 mod clusters;
