@@ -20,6 +20,8 @@ Run a mesh:
   agent      Run the agent of this host: services, checks, HTTP API, DNS
   proxy      Run the sidecar of a service
   capture    Lead what programs of this host call to their proxies
+  inject     Put sidecars into manifests of Kubernetes, or beside a unit of systemd
+  k8s        Install Weft in Kubernetes, and run its webhook
 Look and change:
   catalog    List nodes, services and datacenters
   services   Register services with this host's agent, and export them
@@ -117,6 +119,8 @@ pub(crate) enum Command {
     Dns(cmd::dns::DnsArgs),
     /// Show where agent, servers and catalog stand
     Info(cmd::info::InfoArgs),
+    /// Put sidecars into manifests of Kubernetes, or beside a unit of systemd
+    Inject(Box<cmd::inject::InjectArgs>),
     /// List hosts and servers, and whether they answer
     Members(cmd::members::MembersArgs),
     /// Say who still talks plaintext to services, and whether strict mutual TLS is safe
@@ -139,6 +143,9 @@ pub(crate) enum Command {
     Operator(cmd::operator::OperatorArgs),
     /// Fire a user event, or list the last ones
     Event(cmd::event::EventArgs),
+    /// Install Weft in Kubernetes, and run its webhook
+    #[command(name = "k8s")]
+    K8s(cmd::k8s::K8sArgs),
     /// Read and write the key/value store
     Kv(cmd::kv::KvArgs),
     /// Run a program while a lock is held

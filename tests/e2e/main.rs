@@ -42,6 +42,7 @@ mod issuer;
 mod join_tokens;
 mod keys_and_locks;
 mod kills;
+mod kubernetes;
 mod large_values;
 mod leases;
 mod listeners;

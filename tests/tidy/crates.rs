@@ -64,6 +64,7 @@ const DIRECTIONS: [Direction; 8] = [
             "weft-server",
             "weft-agent",
             "weft-proxy",
+            "weft-k8s",
         ],
         others: None,
     },
