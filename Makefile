@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := list
-.PHONY: list test verify fix demo bench bench-agents bench-failover bench-features bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts soak kills sim tidy build
+.PHONY: list test verify fix demo bench bench-agents bench-failover bench-features bench-fleet bench-identity bench-quic bench-servers bench-storage e2e restarts soak kills sim tidy build static deb rpm tarball image packages
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -55,6 +55,31 @@ fix: ## format, and apply what clippy can mend by itself
 
 build: ## the release binary
 	$(CARGO) build --release --locked -p weft
+
+# The compiler's own machine, and musl's C library where rustup has added it (rustup target add).
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+MUSL := $(shell uname -m)-unknown-linux-musl
+STATIC := $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)),$(MUSL),$(HOST))
+STATIC_RUSTFLAGS := CARGO_TARGET_$(shell echo $(STATIC) | tr a-z- A-Z_)_RUSTFLAGS
+PACKAGES := $(TARGET)/packages
+
+static: ## the release binary with everything linked into it, for the tarball and the image
+	@[ $(STATIC) = $(MUSL) ] || echo "rustup has no target $(MUSL): linking glibc in instead (libc6-dev)"
+	$(STATIC_RUSTFLAGS)="-C target-feature=+crt-static" $(CARGO) build --release --locked -p weft --target $(STATIC)
+
+deb: build ## a package for Debian and Ubuntu, in target/packages
+	packaging/deb/build.sh $(TARGET)/release/weft $(PACKAGES)
+
+rpm: build ## a package for Fedora, RHEL and SUSE (needs rpmbuild)
+	packaging/rpm/build.sh $(TARGET)/release/weft $(PACKAGES)
+
+tarball: static ## an archive for any Linux
+	packaging/tarball.sh $(TARGET)/$(STATIC)/release/weft $(PACKAGES)
+
+image: static ## a container image as an OCI archive, made without a registry
+	packaging/image/build.sh $(TARGET)/$(STATIC)/release/weft $(PACKAGES)
+
+packages: deb rpm tarball image ## all four
 
 bench: ## our proxy pair and its peers in interleaved rounds, about six minutes (BENCH_ROUNDS=2)
 	$(CARGO) build --release --locked -p weft

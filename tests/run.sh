@@ -5,7 +5,8 @@
 #   tests/run.sh e2e    only the end-to-end tests
 #
 # The end-to-end tests call nginx, Apache with Perl, Node.js, gunicorn, uvicorn, Envoy, dig, curl, python3, unbound, dnsmasq, HAProxy,
-# dnsperf, nftables, Prometheus, Patroni with PostgreSQL, testssl.sh, sslyze, nghttp2's tools and Chromium without a window. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
+# dnsperf, nftables, Prometheus, Patroni with PostgreSQL, testssl.sh, sslyze, nghttp2's tools, rpm,
+# debootstrap, systemd's machines and Chromium without a window. Missing ones are installed when this runs as root with CI=true (Debian); otherwise they are named and their
 # tests are skipped loudly. So are clients of HTTP (httpx, h2 and websockets for Python, ws and connect-web from npm), clients of Consul in Python, JavaScript (where there is Node.js), Go (where there is Go)
 # and Rust, which CI=true fetches into the target folder.
 set -uo pipefail
@@ -123,7 +124,8 @@ install_tools() {
     command -v dig >/dev/null || missing+=(bind9-dnsutils)
     for pair in unbound:unbound dnsmasq:dnsmasq-base haproxy:haproxy dnsperf:dnsperf \
         prometheus:prometheus patroni:patroni testssl:testssl.sh openssl:openssl \
-        nghttp:nghttp2-client h2load:nghttp2-client nft:nftables faketime:faketime \
+        nghttp:nghttp2-client h2load:nghttp2-client nft:nftables faketime:faketime rpmbuild:rpm \
+        debootstrap:debootstrap systemd-nspawn:systemd-container systemd-analyze:systemd \
         chromium-headless-shell:chromium-headless-shell; do
         command -v "${pair%%:*}" >/dev/null || [ -x "/usr/sbin/${pair%%:*}" ] ||
             missing+=("${pair##*:}")

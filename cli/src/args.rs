@@ -106,6 +106,9 @@ pub(crate) enum Command {
     Check(cmd::check::CheckArgs),
     /// Draw what a service's config entries compile to
     Chain(cmd::chain::ChainArgs),
+    /// Print what a shell needs to complete commands and flags: bash, fish or zsh
+    #[command(hide = true)]
+    Completion(cmd::completion::CompletionArgs),
     /// Write a folder of what support asks for first
     Debug(cmd::debug::DebugArgs),
     /// Read, write and check config entries
@@ -113,6 +116,9 @@ pub(crate) enum Command {
     /// Watch a mesh of example services work, step by step
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(cmd::demo::DemoArgs),
+    /// Start a program that outlives its caller
+    #[command(hide = true)]
+    Detach(cmd::detach::DetachArgs),
     /// Run a whole mesh in this one process, for trying out and developing
     Dev(cmd::dev::DevArgs),
     /// Check whether this host finds the names of the mesh
@@ -121,6 +127,9 @@ pub(crate) enum Command {
     Info(cmd::info::InfoArgs),
     /// Put sidecars into manifests of Kubernetes, or beside a unit of systemd
     Inject(Box<cmd::inject::InjectArgs>),
+    /// Write the pages of the manual
+    #[command(hide = true)]
+    Man(cmd::man::ManArgs),
     /// List hosts and servers, and whether they answer
     Members(cmd::members::MembersArgs),
     /// Say who still talks plaintext to services, and whether strict mutual TLS is safe

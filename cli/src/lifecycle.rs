@@ -48,6 +48,8 @@ pub(crate) struct Serving<H> {
     pub(crate) handle: H,
     /// What the ready file says.
     pub(crate) ready: Value,
+    /// What the service manager waits for besides, while the process serves already.
+    pub(crate) settled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// What is done first when the process is told to end, while all of it still works.
     pub(crate) farewell: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// What SIGHUP has done; `None` where nothing is read again.
@@ -62,7 +64,15 @@ pub(crate) struct Serving<H> {
 impl<H> Serving<H> {
     /// Makes a process that reacts to nothing but being told to end.
     pub(crate) fn new(handle: H, ready: Value) -> Self {
-        Self { handle, ready, farewell: None, on_hangup: None, on_user2: None, is_replaced: None }
+        Self {
+            handle,
+            ready,
+            settled: None,
+            farewell: None,
+            on_hangup: None,
+            on_user2: None,
+            is_replaced: None,
+        }
     }
 }
 
@@ -144,7 +154,7 @@ impl Process<'_> {
             }
         };
         keep_watchdog_quiet(&tasks);
-        notify(Report::Ready);
+        tell_manager(&tasks, serving.settled.take());
         info!(addresses = %serving.ready, "{} is ready", self.name);
         let acts = (serving.on_hangup.take(), serving.on_user2.take());
         let failure = self.wait(&tasks, &mut signals, acts).await;
@@ -188,13 +198,21 @@ impl Process<'_> {
                 // All are cancel-safe.
                 received = signals.next() => match received {
                     Received::Hangup => match &on_hangup {
-                        Some(act) => act().await,
+                        Some(act) => {
+                            notify(Report::Reloading);
+                            act().await;
+                            notify(Report::Ready);
+                        }
                         None => {
                             info!("configuration is read at the start only; restart to apply it");
                         }
                     },
                     Received::User2 => match &on_user2 {
-                        Some(act) => act().await,
+                        Some(act) => {
+                            // Until the new process says that it is ready, or this one goes on.
+                            notify(Report::Reloading);
+                            act().await;
+                        }
                         None => info!("no other process can take over from this one"),
                     },
                     Received::Interrupt | Received::Terminate => {
@@ -231,6 +249,21 @@ fn advise(doors: &[Door], error: anyhow::Error) -> anyhow::Error {
         ),
         None => error,
     }
+}
+
+/// Tells the service manager that the process serves, once nothing more is to be waited for.
+fn tell_manager(tasks: &TaskTree, settled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    let Some(settled) = settled else {
+        notify(Report::Ready);
+        return;
+    };
+    let token = tasks.token();
+    tasks.spawn("readiness", async move {
+        tokio::select! {
+            () = settled => notify(Report::Ready),
+            () = token.cancelled() => {}
+        }
+    });
 }
 
 /// Tells the service manager often enough that the process is alive, if it wants to know: a

@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod cmd;
 mod config;
+mod credentials;
 mod failure;
 mod follow;
 mod lifecycle;
@@ -59,8 +60,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Catalog(args) => short_lived(|_| cmd::catalog::run(args)),
         Command::Check(args) => short_lived(|_| cmd::check::run(args)),
         Command::Chain(args) => short_lived(|_| cmd::chain::run(args)),
+        Command::Completion(args) => cmd::completion::run(&args),
         Command::Debug(args) => short_lived(|_| cmd::debug::run(args)),
         Command::Demo(args) => short_lived(|tasks| cmd::demo::run(args, tasks)),
+        Command::Detach(args) => cmd::detach::run(&args),
         Command::Dev(args) => cmd::dev::run(&args),
         Command::Dns(args) => short_lived(|_| cmd::dns::run(args)),
         Command::ForceLeave(args) => short_lived(|_| cmd::host::force_leave(args)),
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Info(args) => short_lived(|_| cmd::info::run(args)),
         Command::Monitor(args) => short_lived(|_| cmd::monitor::run(args)),
         Command::Mtls(args) => short_lived(|_| cmd::mtls::run(args)),
+        Command::Man(args) => cmd::man::run(&args),
         Command::Members(args) => short_lived(|_| cmd::members::run(args)),
         Command::Operator(args) => short_lived(|_| cmd::operator::run(args)),
         Command::Event(args) => short_lived(|_| cmd::event::run(args)),

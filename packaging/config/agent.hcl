@@ -177,7 +177,7 @@ leaf {
 # be it: all that is given must be so; if nothing is, the agent's own user.
 # host_proxy {
 #   enabled = true
-#   unit    = "weft-host-proxy.service" # or uid, gid, cgroup
+#   unit    = "weft-proxy.service" # or uid, gid, cgroup
 # }
 
 # Services of this host; others are registered over the HTTP API.

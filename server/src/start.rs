@@ -182,6 +182,13 @@ impl ServerHandle {
         self.tasks.cancelled().await;
     }
 
+    /// Waits until this server knows of a leader, for a limited time.
+    pub async fn led(&self, limit: Duration) {
+        if let Err(error) = self.consensus.wait_for_leader(limit).await {
+            info!(%error, "no leader is known yet");
+        }
+    }
+
     /// Hands leadership over to another server, if this one leads: called before the tasks are
     /// cancelled, it spares the cluster an election.
     pub async fn hand_over(&self) {

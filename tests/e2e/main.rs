@@ -51,6 +51,7 @@ mod mesh_tls;
 mod onboarding;
 mod origins;
 mod outside;
+mod packages;
 mod patroni;
 mod peers;
 mod plaintext;

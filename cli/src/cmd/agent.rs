@@ -11,6 +11,7 @@ use weft_agent::config::{Config, FileConfig, Reread, read_definitions};
 use crate::args::{ConfigArgs, ProcessArgs};
 use crate::cmd::setup::agent::AgentCommand;
 use crate::config::{self, Form, Loaded, Readable};
+use crate::credentials;
 use crate::failure::Failure;
 use crate::lifecycle::{
     DRAIN_LIMIT_DEFAULT, Door, OnSignal, Process, Serving, Threads, start_logging,
@@ -111,6 +112,13 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     );
     origins.set(("--http-addr", "http.addr"), given.http_addr, &mut settings.http.addr);
     origins.set(("--dns-addr", "dns.addr"), given.dns_addr, &mut settings.dns.addr);
+    if settings.join.is_none() {
+        credentials::fill(&mut settings.join_token_file, "join-token");
+    }
+    let tokens = &mut settings.acl.tokens;
+    credentials::fill(&mut tokens.default_file, "default-token");
+    credentials::fill(&mut tokens.agent_file, "agent-token");
+    credentials::fill(&mut tokens.dns_file, "dns-token");
     start_logging(&args.process, &log)?;
     let mut config =
         Config::resolve(settings).map_err(|faults| Failure::Config(origins.name(faults)))?;

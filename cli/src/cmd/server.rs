@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use weft_server::config::{Config, FileConfig};
@@ -12,6 +13,7 @@ use weft_server::{Server, ServerHandle};
 use crate::args::{ConfigArgs, ProcessArgs};
 use crate::cmd::setup::server::ServerCommand;
 use crate::config::{self, Form, Loaded};
+use crate::credentials;
 use crate::failure::Failure;
 use crate::lifecycle::{DRAIN_LIMIT_DEFAULT, Door, Process, Serving, Threads, start_logging};
 
@@ -28,6 +30,10 @@ Examples:
     weft server --config /etc/weft/server.d
   Then join the host's agent:
     weft agent --data-dir /var/lib/weft/agent --join-token-file /var/lib/weft/server/join-token";
+
+/// How long the service manager is kept waiting for a leader: some elections. A server without a majority
+/// answers stale reads, so it counts as started then, and whoever upgrades servers one by one goes on.
+const LEADER_LIMIT: Duration = Duration::from_secs(30);
 
 /// How the server's files are read.
 pub(crate) const FORM: Form = Form { lists: &[], aliases: &[], apart: &[] };
@@ -92,23 +98,17 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
         given.join_token_file,
         &mut settings.join_token_file,
     );
+    if settings.join.is_none() {
+        credentials::fill(&mut settings.join_token_file, "server-join-token");
+    }
+    credentials::fill(&mut settings.acl.tokens.initial_management_file, "management-token");
     start_logging(&args.process, &log)?;
     let config =
         Config::resolve(settings).map_err(|faults| Failure::Config(origins.name(faults)))?;
-    let door = |address: SocketAddr, setting| Door { address: address.to_string(), setting };
-    let telemetry = config
-        .telemetry_addr
-        .map(|address| door(address, "telemetry_addr in a configuration file"));
-    let http = config.http.addr.map(|address| door(address, "--http-addr (http.addr in a file)"));
-    let https = config.http.https.as_ref();
-    let https = https.map(|https| door(https.addr, "https.addr in a configuration file"));
     let process = Process {
         name: "server",
         args: &args.process,
-        doors: [door(config.bind_addr, "--bind-addr (bind_addr in a file)")]
-            .into_iter()
-            .chain([telemetry, http, https].into_iter().flatten())
-            .collect(),
+        doors: doors(&config),
         threads: Threads::Many,
         drain_limit: args.process.drain_limit.unwrap_or(DRAIN_LIMIT_DEFAULT),
     };
@@ -128,10 +128,31 @@ pub(crate) fn run(args: &ServerArgs) -> Result<ExitCode, Failure> {
             "cluster_id": handle.cluster_id(),
             "join_token_file": handle.join_token_path(),
         });
-        let leaving = handle.clone();
+        let (leaving, led) = (handle.clone(), handle.clone());
         let farewell = Box::pin(async move { leaving.hand_over().await });
-        Ok(Serving { farewell: Some(farewell), ..Serving::new(handle, ready) })
+        // Only the service manager waits for this: what needs no leader is served from now on.
+        let settled = Box::pin(async move { led.led(LEADER_LIMIT).await });
+        Ok(Serving {
+            farewell: Some(farewell),
+            settled: Some(settled),
+            ..Serving::new(handle, ready)
+        })
     })
+}
+
+/// Where a server listens.
+fn doors(config: &Config) -> Vec<Door> {
+    let door = |address: SocketAddr, setting| Door { address: address.to_string(), setting };
+    let telemetry = config
+        .telemetry_addr
+        .map(|address| door(address, "telemetry_addr in a configuration file"));
+    let http = config.http.addr.map(|address| door(address, "--http-addr (http.addr in a file)"));
+    let https = config.http.https.as_ref();
+    let https = https.map(|https| door(https.addr, "https.addr in a configuration file"));
+    [door(config.bind_addr, "--bind-addr (bind_addr in a file)")]
+        .into_iter()
+        .chain([telemetry, http, https].into_iter().flatten())
+        .collect()
 }
 
 /// Tells how hosts join. The token itself is for a person's eyes, not for a log.

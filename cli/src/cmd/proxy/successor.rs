@@ -1,16 +1,25 @@
 //! A new process of the program, started by the running one at a signal, so that it belongs to the
-//! same unit of the service manager.
+//! same unit of the service manager. It is nobody's child here: the service manager takes its place as the
+//! parent, and so hears of its end even while this process still carries connections.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
 use tracing::{error, info, warn};
 use weft_runtime::task::TaskTree;
+use weft_runtime::telemetry::notify::{Report, notify};
 
 use crate::lifecycle::OnSignal;
 
+/// The program of this process, also when its file has been replaced: it is asked only to start the other one.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// More than the number of a process takes, with the end of its line.
+const NUMBER_BYTES_MAX: u64 = 64;
 /// Has the new process take over.
 const TAKE_OVER: &str = "--take-over";
 /// What the service manager has passed to this process and to no other.
@@ -28,12 +37,10 @@ pub(super) fn start_on_signal(tasks: TaskTree) -> OnSignal {
                 info!("a new process is starting already");
                 return;
             }
-            match start(std::env::args_os().collect(), &tasks, is_starting.clone()) {
-                Ok(pid) => info!(pid, "a new process starts, to take over"),
-                Err(error) => {
-                    error!(%error, "no new process can be started; this one goes on");
-                    is_starting.store(false, Ordering::SeqCst);
-                }
+            if let Err(error) = start(std::env::args_os().collect(), &tasks, is_starting.clone()) {
+                error!(%error, "no new process can be started; this one goes on");
+                notify(Report::Ready);
+                is_starting.store(false, Ordering::SeqCst);
             }
         })
     })
@@ -43,29 +50,50 @@ fn start(
     arguments: Vec<OsString>,
     tasks: &TaskTree,
     is_starting: Arc<AtomicBool>,
-) -> std::io::Result<Option<u32>> {
+) -> std::io::Result<()> {
     let (program, arguments) = successor_of(arguments)?;
-    let mut command = Command::new(program);
-    command.args(arguments);
+    let output = std::io::stdout().as_fd().try_clone_to_owned()?;
+    let mut command = Command::new(THIS_PROGRAM);
+    command.args(["detach", "--"]).arg(program).args(arguments);
     for name in OWN_VARIABLES {
         command.env_remove(name);
     }
-    let mut child = command.spawn()?;
-    let pid = child.id();
+    // It outlives this process, and its standard input tells of nobody's end.
+    command.env_remove(crate::cmd::demo::watchdog::VARIABLE);
+    // For the program behind it, the two are exchanged.
+    let mut child = command.stdin(Stdio::from(output)).stdout(Stdio::piped()).spawn()?;
     let token = tasks.token();
     tasks.spawn("successor", async move {
-        let ended = tokio::select! {
+        tokio::select! {
             // It lives on by itself when this process ends.
-            ended = child.wait() => ended,
+            () = watch(&mut child) => {}
             () = token.cancelled() => return,
-        };
-        match ended {
-            Ok(status) => warn!(%status, "the new process has ended"),
-            Err(error) => warn!(%error, "it is not known how the new process has ended"),
         }
+        // Counts only as long as this one is the main process.
+        notify(Report::Ready);
         is_starting.store(false, Ordering::SeqCst);
     });
-    Ok(pid)
+    Ok(())
+}
+
+/// Returns once the new process has ended, or has not even begun.
+async fn watch(child: &mut Child) {
+    let Some(life) = child.stdout.take() else { return };
+    let mut life = BufReader::new(life.take(NUMBER_BYTES_MAX));
+    let mut number = String::new();
+    // A pipe that breaks has ended.
+    let _ = life.read_line(&mut number).await;
+    let _ = child.wait().await;
+    match number.trim().parse::<u32>() {
+        Ok(pid) => info!(pid, "a new process starts, to take over"),
+        Err(_) => {
+            error!("no new process can be started; this one goes on");
+            return;
+        }
+    }
+    // Nobody writes any more: it ends with the process that holds the other side.
+    let _ = life.read_to_string(&mut number).await;
+    warn!("the new process has ended");
 }
 
 /// Returns the program by the name under which it was called, which may lead to a newer file by
