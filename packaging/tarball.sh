@@ -7,7 +7,7 @@
 set -eu
 binary=$1 folder=$2
 here=$(cd "$(dirname "$0")" && pwd)
-if LC_ALL=C grep -aq 'ld-linux' "$binary" && [ "${WEFT_PACKAGE_DYNAMIC:-}" != 1 ]; then
+if ldd "$binary" 2>/dev/null | grep -q "libc.so" && [ "${WEFT_PACKAGE_DYNAMIC:-}" != 1 ]; then
     echo "$binary needs the C library of the host it was built on: build it with \`make static\`" >&2
     exit 1
 fi

@@ -17,7 +17,7 @@ trap 'rm -rf "$stage"' EXIT
 # What of the C library the program asks for; nothing where it is linked into it.
 libc=$(grep -ao 'GLIBC_2\.[0-9]*' "$stage/root/usr/bin/weft" | sort -uV | tail -n 1 | sed 's/GLIBC_//')
 needs="systemd, passwd"
-if LC_ALL=C grep -aq 'ld-linux' "$stage/root/usr/bin/weft"; then
+if ldd "$stage/root/usr/bin/weft" 2>/dev/null | grep -q 'libc.so'; then
     needs="libc6 (>= ${libc:-2.34}), libgcc-s1, $needs"
 fi
 install -d "$stage/root/DEBIAN"
