@@ -10,12 +10,10 @@ use weft_tests::cluster::{SPREAD_LIMIT, meshed};
 use weft_tests::ports::free_port;
 use weft_tests::process::{run_weft, weft};
 use weft_tests::tools::Ran;
-use weft_tests::{App, Cluster, TestProxy, eventually, tools};
+use weft_tests::{App, Cluster, TestProxy, eventually, network, tools};
 
 use crate::story::{called, speaks};
 
-/// Tells the test that it runs in its own network already.
-const INSIDE: &str = "WEFT_TEST_IN_OWN_NETWORK";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Whose calls are captured.
 const NOBODY: &str = "65534";
@@ -48,25 +46,8 @@ fn the_user_of_a_program_says_for_which_service_of_the_host_it_calls() {
 
 /// Runs a story in a network of its own, if that can be had.
 fn in_own_network(test: &str, tool: &str, story: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return story();
-    }
-    if !tools::have(test, &["unshare", "nsenter", "setpriv", "ip", "curl", "python3", tool]) {
-        return;
-    }
-    let table = ["--net", "nft", "add", "table", "inet", "weft"];
-    if let Err(why) = tools::run("unshare", &table).ok() {
-        return tools::skip(test, &why);
-    }
-    let program = std::env::current_exe().expect("this program");
-    let name = format!("capture::{test}");
-    let status = Command::new("unshare")
-        .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
-        .arg(program)
-        .args([name.as_str(), "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .status();
-    assert!(status.expect("it runs").success(), "in a network of its own");
+    let programs = ["nsenter", "setpriv", "curl", "python3", tool];
+    network::in_own_network(&format!("capture::{test}"), &programs, story);
 }
 
 /// Another host, which serves files over HTTP; it goes with the value.

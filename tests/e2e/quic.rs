@@ -1,7 +1,6 @@
 //! QUIC between sidecars: spoken where a service says so, left for TCP where UDP is blocked, and taken up
 //! again.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use weft_tests::cluster::SPREAD_LIMIT;
+use weft_tests::network::in_own_network;
 use weft_tests::{Cluster, TestProxy, eventually, tools};
 
 use crate::story::{Shop, called};
 
-/// Set for the run of a test in a network of its own.
-const INSIDE: &str = "WEFT_TEST_NETWORK";
 /// The wait for an answer over UDP is 0.3 s; the rest is for a machine with other work.
 const FALLBACK_LIMIT: Duration = Duration::from_millis(1_300);
 /// Attempts come within a minute at the latest.
@@ -102,26 +100,8 @@ fn a_sidecar_that_is_replaced_loses_no_call_over_quic() {
 
 #[test]
 fn with_udp_blocked_calls_go_by_tcp_and_come_back() {
-    let test = "with_udp_blocked_calls_go_by_tcp_and_come_back";
-    if std::env::var_os(INSIDE).is_some() {
-        return blocked_and_back();
-    }
-    if !tools::have(test, &["unshare", "ip", "nft"]) {
-        return;
-    }
-    let table = ["--net", "nft", "add", "table", "inet", "weft"];
-    if let Err(why) = tools::run("unshare", &table).ok() {
-        return tools::skip(test, &why);
-    }
-    let program = std::env::current_exe().expect("this program");
-    let name = format!("quic::{test}");
-    let status = Command::new("unshare")
-        .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
-        .arg(program)
-        .args([name.as_str(), "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .status();
-    assert!(status.expect("it runs").success(), "in a network of its own");
+    let test = "quic::with_udp_blocked_calls_go_by_tcp_and_come_back";
+    in_own_network(test, &[], blocked_and_back);
 }
 
 fn nft(line: &str) {

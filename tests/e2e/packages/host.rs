@@ -1,12 +1,15 @@
 //! The life of a host that has Weft from its package: installed, configured, hung, killed, upgraded
 //! under load, removed, purged. What runs is booted Debian; nothing of it is ours but the package.
 
+use serde_json::Value;
+use tempfile::TempDir;
 use weft_tests::tools;
 
 use super::machine::{Machine, base};
 use super::package;
 
 const NAME: &str = "host_with_packages";
+const ONBOARDING: &str = "onboarding_with_packages";
 /// Where the caller's sidecar takes calls to `web`.
 const UPSTREAM: u16 = 9101;
 /// Where the application listens.
@@ -52,21 +55,7 @@ weft intention create --allow shop web
 
 #[test]
 fn a_host_lives_by_its_package_from_installation_to_purge() {
-    let programs = ["dpkg-deb", "debootstrap", "systemd-nspawn", "nsenter", "ip", "python3"];
-    if !tools::have(NAME, &programs) {
-        return;
-    }
-    let base = match base() {
-        Ok(base) => base,
-        Err(reason) => return tools::skip(NAME, &format!("no Debian to boot ({reason})")),
-    };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    package("deb/build.sh", "1.0.0", folder.path());
-    package("deb/build.sh", "1.1.0", folder.path());
-    let host = match Machine::boot(&base, folder.path()) {
-        Ok(host) => host,
-        Err(reason) => return tools::skip(NAME, &format!("no machine can be booted ({reason})")),
-    };
+    let Some((host, _folder)) = booted(NAME, &["1.0.0", "1.1.0"]) else { return };
     install(&host);
     host.must(CONFIGURE);
     let mut load = host.load(APPLICATION, UPSTREAM);
@@ -92,6 +81,73 @@ fn a_host_lives_by_its_package_from_installation_to_purge() {
     assert_eq!(host.must("journalctl -u 'weft-*' | grep ' ERROR ' || true"), "");
 
     remove(&host);
+}
+
+/// Boots a Debian that has packages of these versions in a folder; `None` skips the test.
+fn booted(test: &str, versions: &[&str]) -> Option<(Machine, TempDir)> {
+    let programs = ["dpkg-deb", "debootstrap", "systemd-nspawn", "nsenter", "ip", "python3"];
+    if !tools::have(test, &programs) {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let started =
+        base().map_err(|reason| format!("no Debian to boot ({reason})")).and_then(|base| {
+            for version in versions {
+                package("deb/build.sh", version, folder.path());
+            }
+            let host = Machine::boot(&base, folder.path());
+            host.map_err(|reason| format!("no machine can be booted ({reason})"))
+        });
+    match started {
+        Ok(host) => Some((host, folder)),
+        Err(reason) => {
+            tools::skip(test, &reason);
+            None
+        }
+    }
+}
+
+/// What is found wrong on the host, or would be in the way of Weft.
+fn amiss(host: &Machine, role: &str) -> Vec<String> {
+    let checked = host.run(&["weft", "check", "--role", role, "--json"]).stdout;
+    let checked: Value = serde_json::from_str(&checked).unwrap_or_else(|error| {
+        panic!("{error}: {checked}");
+    });
+    let findings = checked["Findings"].as_array().cloned().unwrap_or_default();
+    let bad = findings.iter().filter(|finding| finding["Standing"] == "FAIL");
+    bad.map(|finding| format!("{} {}", finding["What"], finding["Detail"])).collect()
+}
+
+#[test]
+fn a_bare_host_becomes_a_mesh_with_two_commands() {
+    let Some((host, _folder)) = booted(ONBOARDING, &["1.0.0"]) else { return };
+    host.must("dpkg -i /pkg/weft_1.0.0_*.deb");
+    let local = "--advertise-addr 127.0.0.1";
+    let said = host.must(&format!("weft server init {local} --datacenter fra1"));
+    assert!(said.contains("A mesh was founded; its first server is 127.0.0.1:8300"), "{said}");
+    let token = "--token-file /var/lib/weft/server/join-token";
+    assert!(said.contains(&format!("weft agent join {token}")), "{said}");
+    let said = host.must(&format!("weft agent join {token} {local}"));
+    assert!(said.contains("is a member of fra1 now") && said.contains("weft check"), "{said}");
+    for unit in ["weft-server", "weft-agent"] {
+        let state =
+            host.must(&format!("systemctl is-active {unit} && systemctl is-enabled {unit}"));
+        assert_eq!(state.split_whitespace().collect::<Vec<_>>(), ["active", "enabled"], "{unit}");
+        let owner = host.must("stat -c %U /var/lib/weft/agent/member.json /var/lib/weft/server");
+        assert_eq!(owner.split_whitespace().collect::<Vec<_>>(), ["weft", "weft"]);
+    }
+    assert_eq!(host.must("stat -c '%U:%G %a' /etc/weft/agent.hcl"), "root:weft 640");
+    assert_eq!(host.must("cat /etc/weft/*.hcl | grep -c weft1- || true"), "0", "no token is kept");
+    host.must("weft services register --name web --port 8080");
+    host.wait("weft catalog services | grep -c '^web' || true", "1");
+    assert_eq!(amiss(&host, "agent"), [] as [String; 0]);
+    // Again is told, and changes nothing.
+    let again = host.run(&["weft", "agent", "join", "weft1-x"]);
+    assert!(again.code == Some(1) && again.stderr.contains("this host is set up"), "{again:?}");
+
+    // Out of the mesh, and nobody keeps it from coming back in.
+    host.must("weft leave");
+    host.wait("systemctl is-active weft-agent || true", "inactive");
 }
 
 /// Installs the package: a user, folders, and nothing that runs before it is configured.

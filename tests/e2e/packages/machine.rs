@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use weft_tests::eventually;
@@ -10,6 +11,8 @@ use weft_tests::tools::{self, Ran};
 
 /// How long one step of a machine may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
+/// Tells the machines of one test program apart.
+static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The release that is booted.
 const SUITE: &str = "bookworm";
 
@@ -42,7 +45,8 @@ pub(super) struct Machine {
 impl Machine {
     /// Boots a machine; it has the folder at `/pkg`.
     pub(super) fn boot(base: &Path, shared: &Path) -> Result<Self, String> {
-        let name = format!("weft{}", std::process::id());
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("weft{}-{number}", std::process::id());
         tools::run("ip", &["netns", "add", &name]).ok()?;
         tools::run("ip", &["-n", &name, "link", "set", "lo", "up"]).ok()?;
         let mut command = Command::new("systemd-nspawn");

@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod frames;
 pub mod histogram;
 pub mod http;
+pub mod network;
 pub mod ports;
 pub mod proc;
 pub mod process;

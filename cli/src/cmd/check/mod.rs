@@ -87,11 +87,12 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let findings = match &own {
         Some(own) => {
             let mut findings = mesh::check(&client, own).await;
-            findings.extend(
-                host::check(&place.state(Role::Agent), Given::default())
-                    .into_iter()
-                    .filter(is_no_clock),
-            );
+            let given = Given {
+                name: own["Config"]["NodeName"].as_str(),
+                address: own["DebugConfig"]["AdvertiseAddrLAN"].as_str(),
+            };
+            let host = host::check(&place.state(Role::Agent), given);
+            findings.extend(host.into_iter().filter(is_no_clock));
             findings
         }
         None => before(&args, &place).await?,
