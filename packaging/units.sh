@@ -4,7 +4,7 @@
 #   /usr/lib/weft/units prepare   make user and folders, read the units
 #   /usr/lib/weft/units upgrade   the same; then put the new program into force in what runs: servers and the
 #                                 agent start anew, proxies hand their connections over
-#   /usr/lib/weft/units remove    end everything, and start nothing at the next boot
+#   /usr/lib/weft/units remove    end everything, take rules of capture away, and start nothing at the next boot
 #   /usr/lib/weft/units purge     remove configuration, state, logs and user
 set -eu
 
@@ -39,9 +39,12 @@ upgrade() {
 }
 
 remove() {
-    booted || return 0
-    systemctl stop weft-proxy.service 'weft-proxy@*.service' weft-agent.service weft-server.service
-    systemctl disable --quiet weft-proxy@.service weft-proxy.service weft-agent.service weft-server.service || true
+    if booted; then
+        systemctl stop weft-proxy.service 'weft-proxy@*.service' weft-agent.service weft-server.service
+        systemctl disable --quiet weft-proxy@.service weft-proxy.service weft-agent.service weft-server.service || true
+    fi
+    # Rules of transparent capture would lead calls to proxies that are gone.
+    /usr/bin/weft capture remove || echo "rules of capture may be left: weft capture show" >&2
 }
 
 purge() {
