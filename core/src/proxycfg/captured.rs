@@ -4,15 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::CapturedConfig;
 use super::doors::{Door, Doors};
+use crate::capture::OUTBOUND_PORT;
 use crate::catalog::{CapturedUpstream, CapturedUpstreams, VirtualIp};
 use crate::config_entry::{ProxyMode, ServiceDefaults, UpstreamConfig};
 use crate::limits;
 use crate::name::ServiceName;
-
-/// The port to which the host redirects when nothing else is said.
-///
-/// **Source**: Consul: docs/connect/config-entries/service-defaults#outboundlistenerport.
-const OUTBOUND_PORT: u16 = 15001;
 
 /// Returns the port on which a proxy takes captured calls: as its registration says, else as the
 /// entries do; `None` where none are captured.

@@ -1,10 +1,11 @@
 //! The containers and volumes that are added.
 
 use serde_json::{Map, Value, json};
+use weft_core::capture::OUTBOUND_PORT;
 
 use super::asked::Asked;
 use super::settings::{Capture, Resources, Settings, SidecarKind};
-use super::{CAPTURE, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, SIDECAR, SIDECAR_UID};
+use super::{CAPTURE, HEALTH_PORT, INBOUND_PORT, SIDECAR, SIDECAR_UID};
 
 /// The volume with the pod's token.
 const TOKEN_VOLUME: &str = "weft-token";

@@ -24,8 +24,6 @@ pub const CAPTURE: &str = "weft-capture";
 pub const SIDECAR_UID: u32 = 5678;
 /// Where captured connections from outside arrive.
 pub const INBOUND_PORT: u16 = 15_006;
-/// Where captured connections of the application arrive.
-pub const OUTBOUND_PORT: u16 = 15_001;
 /// Where the kubelet asks: whether the sidecar is ready, and for probes of the application.
 pub const HEALTH_PORT: u16 = 15_021;
 /// What our labels and annotations begin with.
