@@ -7,10 +7,8 @@
 set -eu
 binary=$1 folder=$2
 here=$(cd "$(dirname "$0")" && pwd)
-if ldd "$binary" 2>/dev/null | grep -q "libc.so" && [ "${WEFT_PACKAGE_DYNAMIC:-}" != 1 ]; then
-    echo "$binary needs the C library of the host it was built on: build it with \`make static\`" >&2
-    exit 1
-fi
+. "$here/linkage.sh"
+must_be_static "$binary"
 version=$("$binary" version | cut -d ' ' -f 2)
 name="weft-$version-linux-$(uname -m)"
 mkdir -p "$folder"

@@ -7,6 +7,7 @@
 set -eu
 binary=$1 folder=$2
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../linkage.sh"
 version=${WEFT_PACKAGE_VERSION:-$("$binary" version | cut -d ' ' -f 2)}
 architecture=$(dpkg --print-architecture)
 mkdir -p "$folder"
@@ -17,7 +18,7 @@ trap 'rm -rf "$stage"' EXIT
 # What of the C library the program asks for; nothing where it is linked into it.
 libc=$(grep -ao 'GLIBC_2\.[0-9]*' "$stage/root/usr/bin/weft" | sort -uV | tail -n 1 | sed 's/GLIBC_//')
 needs="systemd, passwd"
-if ldd "$stage/root/usr/bin/weft" 2>/dev/null | grep -q 'libc.so'; then
+if needs_libc "$stage/root/usr/bin/weft"; then
     needs="libc6 (>= ${libc:-2.34}), libgcc-s1, $needs"
 fi
 install -d "$stage/root/DEBIAN"
