@@ -50,7 +50,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Acl(args) => short_lived(|_| cmd::acl::run(args)),
         Command::Agent(args) => match &args.command {
-            Some(command) => cmd::setup::agent::run(command),
+            Some(command) => short_lived(|tasks| cmd::setup::agent::run(command, tasks)),
             None => cmd::agent::run(&args),
         },
         Command::Bookinfo(args) => short_lived(|tasks| cmd::bookinfo::run(args, tasks)),
@@ -90,7 +90,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Ps(args) => short_lived(|_| cmd::ps::run(args)),
         Command::Rollout(args) => short_lived(|_| cmd::rollout::run(args)),
         Command::Server(args) => match &args.command {
-            Some(command) => cmd::setup::server::run(command),
+            Some(command) => short_lived(|_| cmd::setup::server::run(command)),
             None => cmd::server::run(&args),
         },
         Command::Services(args) => short_lived(|_| cmd::services::run(args)),

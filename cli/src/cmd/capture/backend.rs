@@ -228,7 +228,8 @@ fn families(folder: &Path) -> Vec<Family> {
     if has_ipv6 { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+/// Finds a program of the host, also where not every user's path leads.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())

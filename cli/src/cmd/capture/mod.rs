@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::output::{OutputArgs, print_json, print_line};
+pub(crate) use backend::program;
 use backend::{Backend, BackendArgs};
 use flags::PlanArgs;
 

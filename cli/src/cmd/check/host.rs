@@ -8,6 +8,7 @@ use weft_core::name::NodeName;
 use weft_runtime::net::{host_name, outward_address};
 
 use super::finding::Finding;
+use crate::cmd::capture::program;
 
 /// Open files and sockets that a busy proxy needs: two for each connection.
 const DESCRIPTORS_WANTED: u64 = 16_384;
@@ -139,12 +140,7 @@ fn disk(state: &Path) -> Finding {
 
 /// What redirects connections of programs that know nothing of proxies; needed for that alone.
 fn capture() -> Finding {
-    let has = |program: &str| {
-        let mut run = Command::new(program);
-        run.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        matches!(run.status(), Ok(status) if status.success())
-    };
-    match ["nft", "iptables"].into_iter().find(|program| has(program)) {
+    match ["nft", "iptables"].into_iter().find(|name| program(name).is_some()) {
         Some(program) => {
             Finding::good("firewall tool", format!("{program}, for transparent capture"))
         }

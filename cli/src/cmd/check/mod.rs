@@ -7,7 +7,7 @@ pub(crate) mod ports;
 pub(crate) mod servers;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -128,18 +128,28 @@ async fn before(args: &CheckArgs, place: &Place) -> anyhow::Result<Vec<Finding>>
         };
         findings.extend(ports::check(&wanted));
     }
-    let text = match (&args.join, &args.join_token_file) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(path)) => Some(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the join token from {}", path.display()))?,
-        ),
-        (None, None) => None,
-    };
+    let text = join_token(args.join.as_deref(), args.join_token_file.as_deref())?;
     if let Some(text) = text {
         findings.extend(join_with(&text, role).await);
     }
     Ok(findings)
+}
+
+/// Reads a join token from where it was given; `None` where none was.
+///
+/// # Errors
+/// When its file cannot be read; it names the file.
+pub(crate) fn join_token(
+    given: Option<&str>,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<String>> {
+    let text = match (given, file) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the join token from {}", path.display()))?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(text.trim().to_owned()))
 }
 
 /// Looks at a join token and the servers that it names.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use weft_agent::config::{Config, DnsSection, FileConfig, HttpSection};
@@ -13,7 +13,6 @@ use super::files::{Place, Role, hand_over, hcl, write_new};
 use super::{SetupArgs, unit};
 use crate::cmd::check::host::Given;
 use crate::cmd::check::{self, ports};
-use crate::failure::Failure;
 use crate::output::{print_json, print_line};
 
 const EXAMPLES: &str = "\
@@ -58,25 +57,17 @@ pub(crate) struct AgentJoinArgs {
     setup: SetupArgs,
 }
 
-pub(crate) fn run(command: &AgentCommand) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: &AgentCommand, tasks: TaskTree) -> anyhow::Result<ExitCode> {
     let AgentCommand::Join(args) = command;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    Ok(runtime.block_on(join(args))?)
-}
-
-async fn join(args: &AgentJoinArgs) -> anyhow::Result<ExitCode> {
     let (setup, place) = (&args.setup, args.setup.place());
     place.refuse_second(Role::Agent)?;
-    let token = token(args.token.as_deref(), args.token_file.as_deref())?;
+    let token = check::join_token(args.token.as_deref(), args.token_file.as_deref())?;
+    let token = token.context("give the join token, or --token-file")?;
     let config = config(args, &place, token.clone())?;
     let mut findings = ports::check(&check::agent_doors(&config));
     findings.extend(check::join_with(&token, Role::Agent).await);
     let given = Given { name: args.node_name.as_deref(), address: args.advertise_addr.as_deref() };
     setup.look(Role::Agent, given, findings)?;
-    let tasks = TaskTree::root("join");
     let member = weft_agent::join::join(&config, &tasks).await?;
     let membership = member.membership();
     let (node, datacenter) = (&membership.node, &membership.datacenter);
@@ -123,18 +114,6 @@ fn next(has_started: bool, config: &std::path::Path) -> anyhow::Result<()> {
         print_line(&format!("\n  weft agent --config {}", config.display()))?;
     }
     print_line("\n  weft check\n  weft services register --name web --port 8080")
-}
-
-/// Reads the token from where it was given.
-pub(super) fn token(given: Option<&str>, file: Option<&std::path::Path>) -> anyhow::Result<String> {
-    match (given, file) {
-        (Some(text), _) => Ok(text.trim().to_owned()),
-        (None, Some(path)) => Ok(std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the join token from {}", path.display()))?
-            .trim()
-            .to_owned()),
-        (None, None) => bail!("give the join token, or --token-file"),
-    }
 }
 
 fn config(args: &AgentJoinArgs, place: &Place, token: String) -> anyhow::Result<Config> {

@@ -12,13 +12,11 @@ use serde_json::json;
 use weft_runtime::net::outward_address;
 use weft_server::config::FileConfig;
 
-use super::agent::token;
 use super::files::{Place, Role, Setting, hand_over, hcl, write_new};
 use super::{SetupArgs, unit};
 use crate::cmd::check::finding::Finding;
 use crate::cmd::check::host::Given;
 use crate::cmd::check::{self, ports};
-use crate::failure::Failure;
 use crate::output::{print_json, print_line};
 
 const INIT_EXAMPLES: &str = "\
@@ -98,17 +96,11 @@ impl HostArgs {
     }
 }
 
-pub(crate) fn run(command: &ServerCommand) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    Ok(runtime.block_on(async {
-        match command {
-            ServerCommand::Init(args) => init(args).await,
-            ServerCommand::Join(args) => join(args).await,
-        }
-    })?)
+pub(crate) async fn run(command: &ServerCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ServerCommand::Init(args) => init(args).await,
+        ServerCommand::Join(args) => join(args).await,
+    }
 }
 
 async fn init(args: &ServerInitArgs) -> anyhow::Result<ExitCode> {
@@ -157,7 +149,8 @@ async fn init(args: &ServerInitArgs) -> anyhow::Result<ExitCode> {
 async fn join(args: &ServerJoinArgs) -> anyhow::Result<ExitCode> {
     let (setup, place) = (&args.host.setup, args.host.setup.place());
     place.refuse_second(Role::Server)?;
-    let token = token(args.token.as_deref(), args.token_file.as_deref())?;
+    let token = check::join_token(args.token.as_deref(), args.token_file.as_deref())?;
+    let token = token.context("give the join token, or --token-file")?;
     let mut findings = doors(&args.host)?;
     findings.extend(check::join_with(&token, Role::Server).await);
     setup.look(Role::Server, args.host.given(), findings)?;
